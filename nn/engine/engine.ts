@@ -1,0 +1,83 @@
+/**
+ * An engine runs ONNX graphs: one small interface over the native ONNX Runtime library, onnxruntime-web and the
+ * plain TypeScript reference. Who implements it passes `test/contract/engine.contract.ts`.
+ *
+ * Memory is the point of the interface. Tensors are allocated once, by the engine, where its kernels can reach
+ * them; a `Binding` ties an executable to such tensors once; a run then names the binding and nothing else, so
+ * that parameters are never copied and outputs land where the next run reads them.
+ */
+
+import type { DType, Shape, Tensor } from "../../protocols/tensor.ts";
+import type { Graph, ValueInfo } from "../onnx/graph.ts";
+
+export interface Engine {
+  readonly name: "native" | "node-binding" | "web" | "reference";
+  /**
+   * A zero-filled tensor in the engine's memory. Owned by the caller, who releases it.
+   * `tensor` is a live host view when the engine's memory is the host's (all engines but a GPU one): it may be
+   * read and written whenever no run that uses it is in flight, without copying.
+   */
+  allocate(dtype: DType, shape: Shape): EngineTensor;
+  /** Compiles a graph. @throws EngineError naming the operator or node the engine refuses. */
+  compile(graph: Graph, options?: CompileOptions): Promise<Executable>;
+  /** What is alive now; all zero after everything has been released. */
+  usage(): EngineUsage;
+  /** Releases everything, ends the worker thread. Idempotent. Runs in flight are rejected. */
+  close(): Promise<void>;
+}
+
+export interface EngineUsage {
+  readonly tensors: number;
+  readonly tensorBytes: number;
+  readonly executables: number;
+  readonly bindings: number;
+}
+
+export interface CompileOptions {
+  /** Threads a single run may use; default 1. */
+  readonly threads?: number;
+  /** Collects per-operator kernel times; see `Executable.profile`. Default false. */
+  readonly profile?: boolean;
+}
+
+export interface EngineTensor {
+  readonly tensor: Tensor;
+  release(): void;
+}
+
+export interface Executable {
+  readonly inputs: readonly ValueInfo[];
+  readonly outputs: readonly ValueInfo[];
+  /**
+   * Ties every input and every output to a tensor of this engine. Dtype and shape must match exactly.
+   * One tensor may be both an input and an output (an update in place): allowed when the graph's last reader of
+   * that input is the node that writes the output.
+   * @throws EngineError naming a missing, unknown or mismatched value.
+   */
+  bind(feeds: Readonly<Record<string, EngineTensor>>, fetches: Readonly<Record<string, EngineTensor>>): Binding;
+  /** Time per operator type in milliseconds and calls since compilation, when compiled with `profile`. */
+  profile(): Promise<readonly OperatorTime[]>;
+  release(): void;
+}
+
+export interface OperatorTime {
+  readonly op: string;
+  readonly ms: number;
+  readonly calls: number;
+}
+
+export interface Binding {
+  /**
+   * Runs once and resolves when the outputs are written, with the time spent in kernels in milliseconds.
+   * Runs of one engine execute one at a time, in the order they were asked for.
+   * @throws EngineError with the runtime's own message.
+   */
+  run(): Promise<number>;
+  release(): void;
+}
+
+/** What the engine refuses or fails at; the message names the value, node or operator. */
+export class EngineError extends Error {
+  readonly code = "ENGINE";
+  override readonly name = "EngineError";
+}

@@ -1,0 +1,50 @@
+/**
+ * What every transport is: a way to open pipes, and a pipe is an ordered, reliable, flow-controlled stream of
+ * bytes between two nodes. Frames, handshake, chunking, credit and encryption policy are not a transport's
+ * business: the link above (`runtime/link.ts`) does them once for all, so a new transport is a page of code and
+ * passes one contract suite (`test/contract/transport.contract.ts`).
+ */
+
+/** One end of an open connection. */
+export interface Pipe {
+  /**
+   * Offers bytes; returns how many of them were accepted, from the front (0 when the pipe is full). What was
+   * accepted has been copied or handed to the operating system: the caller may reuse its memory at once.
+   * After a short write the pipe calls `onDrain` once, when it accepts bytes again. Never throws; a closed pipe
+   * accepts nothing.
+   */
+  write(bytes: Uint8Array): number;
+  /** Who is told. Set once, synchronously, by whoever opened or accepted the pipe. */
+  handlers: PipeHandlers;
+  /** The most bytes that are worth offering in one frame (16 KiB on WebRTC, larger elsewhere). */
+  readonly chunkBytes: number;
+  /** Where the other end is, for people. */
+  readonly peer: string;
+  /** Closes both directions; idempotent. `onClose` of both ends fires once. */
+  close(error?: Error): void;
+}
+
+export interface PipeHandlers {
+  /** Received bytes. Borrowed for the duration of the call: the transport may reuse the memory afterwards. */
+  onData(bytes: Uint8Array): void;
+  /** The pipe accepts bytes again after a short write. */
+  onDrain(): void;
+  /** The pipe is gone; nothing more is delivered. `error` says why unless it was a clean close. */
+  onClose(error?: Error): void;
+}
+
+/** A listening endpoint. */
+export interface Listener {
+  /** The address others connect to, with the port that was really taken. */
+  readonly address: string;
+  close(): Promise<void>;
+}
+
+export interface Transport {
+  /** The scheme of its addresses: `tcp` for `tcp://127.0.0.1:4000`. */
+  readonly scheme: string;
+  /** @throws when the address is taken or malformed, naming it. */
+  listen(address: string, accept: (pipe: Pipe) => PipeHandlers): Promise<Listener>;
+  /** @throws when nobody answers within the transport's own patience, naming the address. */
+  connect(address: string, handlers: (pipe: Pipe) => PipeHandlers): Promise<Pipe>;
+}
