@@ -54,7 +54,10 @@ export interface Executable {
    * that input is the node that writes the output.
    * @throws EngineError naming a missing, unknown or mismatched value.
    */
-  bind(feeds: Readonly<Record<string, EngineTensor>>, fetches: Readonly<Record<string, EngineTensor>>): Binding;
+  bind(
+    feeds: Readonly<Record<string, EngineTensor>>,
+    fetches: Readonly<Record<string, EngineTensor>>,
+  ): Binding;
   /** Time per operator type in milliseconds and calls since compilation, when compiled with `profile`. */
   profile(): Promise<readonly OperatorTime[]>;
   release(): void;
