@@ -1,0 +1,125 @@
+/**
+ * Files, for the rooms that must not know which platform they run on: a small interface, and its implementation
+ * over the `node:fs` that Bun, Deno and Node.js share. What fails is a `FileError` whose one line says which
+ * file, what was wanted and why not; nothing of the platform's own error reaches the user.
+ */
+
+import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+
+export interface Files {
+  /** The whole file, in memory of the caller's own. */
+  read(path: string): Promise<Uint8Array>;
+  /** Names of the files and folders in a folder, in no particular order. */
+  list(folder: string): Promise<string[]>;
+  exists(path: string): Promise<boolean>;
+  /** Makes a folder and its parents; a folder that is there already is fine. */
+  makeFolder(path: string): Promise<void>;
+  /**
+   * Writes the chunks (borrowed) one after another so that the path holds either what it held before or all of
+   * them, even if the process or the machine dies meanwhile: a temporary sibling, flushed, then renamed.
+   */
+  write(path: string, chunks: readonly Uint8Array[]): Promise<void>;
+  /** Gives a file or folder another name on the same disk, atomically; an existing file there is replaced. */
+  rename(from: string, to: string): Promise<void>;
+  /** Removes a file, or a folder with all that is in it; what is not there is fine. */
+  remove(path: string): Promise<void>;
+  /** The folder an installed package lives in, by the module resolution of this file or of package `from`. */
+  packageFolder(name: string, from?: string): string;
+  /** The platform as npm's binary packages spell it, e.g. `linux-x64`. */
+  readonly platform: string;
+}
+
+export type FileReason = "missing" | "denied" | "folder" | "not-a-folder" | "full" | "other";
+
+/** A file operation that failed; `message` is one line for people. */
+export class FileError extends Error {
+  readonly code = "FILE";
+  override readonly name = "FileError";
+  readonly reason: FileReason;
+  readonly path: string;
+
+  constructor(reason: FileReason, path: string, message: string) {
+    super(message);
+    this.reason = reason;
+    this.path = path;
+  }
+}
+
+const REASONS: Readonly<Record<string, readonly [FileReason, string]>> = {
+  ENOENT: ["missing", "it does not exist"],
+  EACCES: ["denied", "permission denied"],
+  EPERM: ["denied", "permission denied"],
+  EROFS: ["denied", "the disk is read-only"],
+  EISDIR: ["folder", "it is a folder, not a file"],
+  ENOTDIR: ["not-a-folder", "part of its path is a file, not a folder"],
+  EEXIST: ["not-a-folder", "a file of that name is in the way"],
+  ENOSPC: ["full", "the disk is full"],
+};
+
+export const files: Files = {
+  read: (path) => attempt("read", path, () => readFile(path)),
+  list: (folder) => attempt("list", folder, () => readdir(folder)),
+  exists: (path) =>
+    stat(path).then(
+      () => true,
+      () => false,
+    ),
+  makeFolder: (path) =>
+    attempt("make the folder", path, () => mkdir(path, { recursive: true })).then(() => {}),
+  write: (path, chunks) => attempt("write", path, () => writeAtomically(path, chunks)),
+  rename: (from, to) => attempt("rename", from, () => rename(from, to).then(() => syncFolder(dirname(to)))),
+  remove: (path) => attempt("remove", path, () => rm(path, { recursive: true, force: true })),
+  packageFolder,
+  platform: `${process.platform}-${process.arch}`,
+};
+
+async function writeAtomically(path: string, chunks: readonly Uint8Array[]): Promise<void> {
+  const temporary = `${path}.tmp-${process.pid}`;
+  try {
+    const file = await open(temporary, "w");
+    try {
+      for (const chunk of chunks) await file.writeFile(chunk);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => {});
+    throw error;
+  }
+  await syncFolder(dirname(path));
+}
+
+/** A rename is durable once its folder is flushed; some platforms cannot open folders, and do without. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, "r").catch(() => undefined);
+  if (handle === undefined) return;
+  await handle.sync().catch(() => {});
+  await handle.close();
+}
+
+function packageFolder(name: string, from?: string): string {
+  const start = from === undefined ? import.meta.url : join(packageFolder(from), "package.json");
+  try {
+    return dirname(createRequire(start).resolve(`${name}/package.json`));
+  } catch {
+    throw new FileError(
+      "missing",
+      name,
+      `the package ${name} is not installed; install the dependencies first`,
+    );
+  }
+}
+
+async function attempt<T>(verb: string, path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const code = (error as { code?: string }).code ?? "";
+    const [reason, words] = REASONS[code] ?? (["other", code || String(error)] as const);
+    throw new FileError(reason, path, `cannot ${verb} ${path}: ${words}`);
+  }
+}
