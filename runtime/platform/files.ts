@@ -14,6 +14,8 @@ export interface Files {
   /** Names of the files and folders in a folder, in no particular order. */
   list(folder: string): Promise<string[]>;
   exists(path: string): Promise<boolean>;
+  /** Whether a folder is there. */
+  isFolder(path: string): Promise<boolean>;
   /** Makes a folder and its parents; a folder that is there already is fine. */
   makeFolder(path: string): Promise<void>;
   /**
@@ -64,6 +66,11 @@ export const files: Files = {
   exists: (path) =>
     stat(path).then(
       () => true,
+      () => false,
+    ),
+  isFolder: (path) =>
+    stat(path).then(
+      (entry) => entry.isDirectory(),
       () => false,
     ),
   makeFolder: (path) =>
