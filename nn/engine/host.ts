@@ -1,0 +1,179 @@
+/**
+ * The caller's side of every engine: checks what is asked, counts what is alive, and hands numbers to a backend.
+ *
+ * It knows nothing of threads or runtimes. All promises it gives settle: with the backend's answer, or with an
+ * EngineError when the engine is closed first.
+ */
+
+import type { DType, Shape } from "../../protocols/tensor.ts";
+import type { Graph, ValueInfo } from "../onnx/graph.ts";
+import type { Backend, BoundTensor } from "./backend.ts";
+import {
+  type Binding,
+  type CompileOptions,
+  type Engine,
+  EngineError,
+  type EngineTensor,
+  type EngineUsage,
+  type Executable,
+  type OperatorTime,
+} from "./engine.ts";
+import type { Allocator } from "./memory.ts";
+
+export class HostEngine implements Engine {
+  readonly name: Engine["name"];
+  private readonly backend: Backend<Graph>;
+  private readonly allocator: Allocator;
+  private readonly threads: number;
+  private readonly tensors = new Set<EngineTensor>();
+  private readonly executables = new Set<Executable>();
+  private readonly bindings = new Set<Binding>();
+  /** Rejects each promise that has not settled yet. */
+  private readonly pending = new Set<(reason: EngineError) => void>();
+  private tensorBytes = 0;
+  private nextId = 1;
+  private closing: Promise<void> | undefined;
+
+  constructor(name: Engine["name"], backend: Backend<Graph>, allocator: Allocator, threads = 1) {
+    this.name = name;
+    this.backend = backend;
+    this.allocator = allocator;
+    this.threads = threads;
+  }
+
+  allocate(dtype: DType, shape: Shape): EngineTensor {
+    this.expectOpen();
+    const tensor = this.allocator(dtype, shape);
+    const owned: EngineTensor = {
+      tensor,
+      release: () => {
+        if (this.tensors.delete(owned)) this.tensorBytes -= tensor.bytes.byteLength;
+      },
+    };
+    this.tensors.add(owned);
+    this.tensorBytes += tensor.bytes.byteLength;
+    return owned;
+  }
+
+  async compile(graph: Graph, options: CompileOptions = {}): Promise<Executable> {
+    const id = this.nextId++;
+    await this.settle(() => this.backend.compile(id, graph, { threads: this.threads, ...options }));
+    const executable: Executable = {
+      inputs: graph.inputs,
+      outputs: graph.outputs,
+      bind: (feeds, fetches) => this.bind(executable, id, graph.name, feeds, fetches),
+      profile: () => this.profile(executable, id, graph.name),
+      release: () => {
+        if (this.executables.delete(executable)) this.forget(() => this.backend.releaseExecutable(id));
+      },
+    };
+    this.executables.add(executable);
+    return executable;
+  }
+
+  usage(): EngineUsage {
+    return {
+      tensors: this.tensors.size,
+      tensorBytes: this.tensorBytes,
+      executables: this.executables.size,
+      bindings: this.bindings.size,
+    };
+  }
+
+  close(): Promise<void> {
+    this.closing ??= this.shutDown();
+    return this.closing;
+  }
+
+  private async shutDown(): Promise<void> {
+    for (const reject of this.pending) reject(this.closedError());
+    for (const owned of [this.tensors, this.executables, this.bindings]) owned.clear();
+    this.tensorBytes = 0;
+    await this.backend.close();
+  }
+
+  private bind(
+    executable: Executable,
+    executableId: number,
+    graph: string,
+    feeds: Readonly<Record<string, EngineTensor>>,
+    fetches: Readonly<Record<string, EngineTensor>>,
+  ): Binding {
+    this.expectOpen();
+    if (!this.executables.has(executable)) throw new EngineError(`graph ${graph}: bind after release`);
+    const inputs = this.match(`graph ${graph}, input`, executable.inputs, feeds);
+    const outputs = this.match(`graph ${graph}, output`, executable.outputs, fetches);
+    const id = this.nextId++;
+    // The backend remembers a binding it failed to make and says why when it is run.
+    this.forget(() => this.backend.createBinding(id, executableId, inputs, outputs));
+    const binding: Binding = {
+      run: () =>
+        this.bindings.has(binding) || this.closing
+          ? this.settle(() => this.backend.run(id))
+          : Promise.reject(new EngineError(`graph ${graph}: run after release of the binding`)),
+      release: () => {
+        if (this.bindings.delete(binding)) this.forget(() => this.backend.releaseBinding(id));
+      },
+    };
+    this.bindings.add(binding);
+    return binding;
+  }
+
+  private profile(executable: Executable, id: number, graph: string): Promise<readonly OperatorTime[]> {
+    if (!this.executables.has(executable) && !this.closing) {
+      return Promise.reject(new EngineError(`graph ${graph}: profile after release`));
+    }
+    return this.settle(() => this.backend.profile(id));
+  }
+
+  /** The tensors in the order of the declared values. @throws EngineError naming the value that does not fit. */
+  private match(
+    kind: string,
+    declared: readonly ValueInfo[],
+    given: Readonly<Record<string, EngineTensor>>,
+  ): BoundTensor[] {
+    const names = new Set(declared.map((value) => value.name));
+    for (const name of Object.keys(given)) {
+      if (!names.has(name)) {
+        throw new EngineError(`${kind} "${name}" does not exist; there are: ${[...names].join(", ")}`);
+      }
+    }
+    return declared.map(({ name, dtype, shape }) => {
+      const owned = given[name];
+      if (!owned) throw new EngineError(`${kind} "${name}" (${dtype}[${shape}]) is not bound`);
+      if (!this.tensors.has(owned)) {
+        throw new EngineError(`${kind} "${name}": the tensor was released or belongs to another engine`);
+      }
+      const { tensor } = owned;
+      if (tensor.dtype !== dtype || tensor.shape.join() !== shape.join()) {
+        const came = `${tensor.dtype}[${tensor.shape}]`;
+        throw new EngineError(`${kind} "${name}": expected ${dtype}[${shape}], got ${came}`);
+      }
+      return { name, dtype, shape, bytes: tensor.bytes };
+    });
+  }
+
+  /** The backend's answer, or a rejection when the engine closes first. */
+  private settle<T>(ask: () => T | Promise<T>): Promise<T> {
+    if (this.closing) return Promise.reject(this.closedError());
+    return new Promise<T>((resolve, reject) => {
+      this.pending.add(reject);
+      Promise.try(ask)
+        .then(resolve, reject)
+        .finally(() => this.pending.delete(reject));
+    });
+  }
+
+  /** Tells the backend something whose failure, if any, shows elsewhere. */
+  private forget(tell: () => void | Promise<void>): void {
+    if (!this.closing) Promise.try(tell).catch(() => {});
+  }
+
+  private expectOpen(): void {
+    if (this.closing) throw this.closedError();
+  }
+
+  private closedError(): EngineError {
+    return new EngineError(`the ${this.name} engine is closed`);
+  }
+}

@@ -1,0 +1,253 @@
+/**
+ * ONNX Runtime through its C API: sessions, and bindings whose values and pointer arrays are made once.
+ *
+ * A run is one foreign call on numbers that do not change, so nothing is allocated or copied on the way: the
+ * kernels read and write the bound tensors themselves. `Run` blocks, which is why this lives in a worker.
+ */
+
+import { CString, type Pointer } from "bun:ffi";
+import type { DType } from "../../../protocols/tensor.ts";
+import type { Backend, BoundTensor } from "../backend.ts";
+import { type CompileOptions, EngineError, type OperatorTime } from "../engine.ts";
+import { check, type OrtApi, type OrtLibrary } from "./library.ts";
+import { addressOf, cString, out, pointers } from "./pointers.ts";
+import { OperatorTimes, profilePrefix } from "./profile.ts";
+
+/** ONNXTensorElementDataType. */
+const ELEMENT_TYPE: Readonly<Record<DType, number>> = {
+  f32: 1,
+  u8: 2,
+  i8: 3,
+  i32: 6,
+  i64: 7,
+  bool: 9,
+  f16: 10,
+  f64: 11,
+  bf16: 16,
+};
+
+/** OrtLoggingLevel: errors come back as statuses, so the log says only what ends the process. */
+const LOG_FATAL = 4;
+const OPTIMISE_ALL = 99;
+/** OrtDeviceAllocator, OrtMemTypeDefault. */
+const [DEVICE_ALLOCATOR, DEFAULT_MEMORY] = [0, 0];
+
+interface Session {
+  handle: Pointer;
+  /** Present when compiled with `profile`. */
+  readonly profiling?: { readonly times: OperatorTimes; readonly reopen: () => Pointer };
+}
+
+interface Bound {
+  readonly executable: number;
+  readonly inputs: Side;
+  readonly outputs: Side;
+}
+
+/** Names and values of a binding's inputs or outputs, as C wants them. */
+interface Side {
+  readonly count: number;
+  readonly names: Pointer;
+  readonly values: Pointer;
+  release(): void;
+}
+
+export class NativeBackend implements Backend<Uint8Array> {
+  private readonly api: OrtApi;
+  private readonly env: Pointer;
+  private readonly memory: Pointer;
+  private readonly sessions = new Map<number, Session>();
+  private readonly bindings = new Map<number, Bound | Error>();
+  private readonly now: () => number;
+
+  /** `now` reads milliseconds; it times the kernels. */
+  constructor(library: OrtLibrary, now: () => number) {
+    const api = library.api;
+    this.api = api;
+    this.now = now;
+    const name = cString("troupe");
+    this.env = out((slot) => check(api, api.CreateEnv(LOG_FATAL, addressOf(name), slot)));
+    check(api, api.DisableTelemetryEvents(this.env));
+    this.memory = out((slot) => check(api, api.CreateCpuMemoryInfo(DEVICE_ALLOCATOR, DEFAULT_MEMORY, slot)));
+  }
+
+  compile(executable: number, model: Uint8Array, options: CompileOptions): void {
+    if (!options.profile) {
+      this.sessions.set(executable, { handle: this.open(model, options.threads ?? 1) });
+      return;
+    }
+    const times = new OperatorTimes();
+    const reopen = () => this.open(model, options.threads ?? 1, profilePrefix());
+    this.sessions.set(executable, { handle: reopen(), profiling: { times, reopen } });
+  }
+
+  createBinding(
+    binding: number,
+    executable: number,
+    feeds: readonly BoundTensor[],
+    fetches: readonly BoundTensor[],
+  ): void {
+    let inputs: Side | undefined;
+    try {
+      inputs = this.side(feeds);
+      this.bindings.set(binding, { executable, inputs, outputs: this.side(fetches) });
+    } catch (error) {
+      inputs?.release();
+      this.bindings.set(binding, error as Error);
+    }
+  }
+
+  run(binding: number): number {
+    const bound = this.bindings.get(binding);
+    if (bound === undefined) throw new EngineError("run of a released binding");
+    if (bound instanceof Error) throw bound;
+    const { inputs, outputs } = bound;
+    const session = this.session(bound.executable);
+    const start = this.now();
+    check(
+      this.api,
+      this.api.Run(
+        session.handle,
+        null,
+        inputs.names,
+        inputs.values,
+        inputs.count,
+        outputs.names,
+        outputs.count,
+        outputs.values,
+      ),
+    );
+    return this.now() - start;
+  }
+
+  /** Ends ONNX Runtime's own profile to read it, and goes on with a new session under the same number. */
+  profile(executable: number): readonly OperatorTime[] {
+    const session = this.session(executable);
+    if (!session.profiling) throw new EngineError("profile() needs compile(graph, { profile: true })");
+    const { times, reopen } = session.profiling;
+    times.add(this.endProfile(session.handle));
+    this.api.ReleaseSession(session.handle);
+    session.handle = reopen();
+    return times.sorted();
+  }
+
+  releaseBinding(binding: number): void {
+    const bound = this.bindings.get(binding);
+    this.bindings.delete(binding);
+    if (bound === undefined || bound instanceof Error) return;
+    bound.inputs.release();
+    bound.outputs.release();
+  }
+
+  releaseExecutable(executable: number): void {
+    const session = this.sessions.get(executable);
+    if (!session) return;
+    this.sessions.delete(executable);
+    if (session.profiling) session.profiling.times.add(this.endProfile(session.handle));
+    this.api.ReleaseSession(session.handle);
+  }
+
+  close(): void {
+    for (const id of [...this.bindings.keys()]) this.releaseBinding(id);
+    for (const id of [...this.sessions.keys()]) this.releaseExecutable(id);
+    this.api.ReleaseMemoryInfo(this.memory);
+    this.api.ReleaseEnv(this.env);
+  }
+
+  private session(executable: number): Session {
+    const session = this.sessions.get(executable);
+    if (!session) throw new EngineError("the executable was released");
+    return session;
+  }
+
+  private open(model: Uint8Array, threads: number, profileTo?: Uint8Array): Pointer {
+    const { api, env } = this;
+    const options = out((slot) => check(api, api.CreateSessionOptions(slot)));
+    try {
+      check(api, api.SetSessionLogSeverityLevel(options, LOG_FATAL));
+      check(api, api.SetSessionGraphOptimizationLevel(options, OPTIMISE_ALL));
+      check(api, api.SetIntraOpNumThreads(options, threads));
+      check(api, api.SetInterOpNumThreads(options, 1));
+      // Planning one block for all intermediate values costs a fifth more memory at the peak and wins no time.
+      check(api, api.DisableMemPattern(options));
+      // Devices share their processors with people: a thread that waits must sleep.
+      this.configure(options, "session.intra_op.allow_spinning", "0");
+      if (profileTo) check(api, api.EnableProfiling(options, addressOf(profileTo)));
+      return out((slot) =>
+        check(api, api.CreateSessionFromArray(env, addressOf(model), model.byteLength, options, slot)),
+      );
+    } finally {
+      api.ReleaseSessionOptions(options);
+    }
+  }
+
+  private configure(options: Pointer, key: string, value: string): void {
+    const [name, setting] = [cString(key), cString(value)];
+    check(this.api, this.api.AddSessionConfigEntry(options, addressOf(name), addressOf(setting)));
+  }
+
+  private side(tensors: readonly BoundTensor[]): Side {
+    const { api } = this;
+    const names = pointers(tensors.length);
+    const values = pointers(tensors.length);
+    // Held by the closure: C keeps addresses into all of these until the release.
+    const kept = tensors.map((tensor) => ({ name: cString(tensor.name), bytes: tensor.bytes }));
+    const release = () => {
+      for (const value of values) if (value !== 0n) api.ReleaseValue(Number(value) as Pointer);
+      values.fill(0n);
+      kept.length = 0;
+    };
+    try {
+      tensors.forEach((tensor, index) => {
+        names[index] = BigInt(addressOf(kept[index]!.name));
+        values[index] = BigInt(this.value(tensor));
+      });
+    } catch (error) {
+      release();
+      throw error;
+    }
+    return {
+      count: tensors.length,
+      names: addressOf(names),
+      values: addressOf(values),
+      release: () => {
+        names.fill(0n);
+        release();
+      },
+    };
+  }
+
+  /** An OrtValue over the tensor's own bytes. */
+  private value({ dtype, shape, bytes }: BoundTensor): Pointer {
+    const { api, memory } = this;
+    const dims = pointers(shape.length);
+    shape.forEach((dim, index) => {
+      dims[index] = BigInt(dim);
+    });
+    const type = ELEMENT_TYPE[dtype];
+    return out((slot) =>
+      check(
+        api,
+        api.CreateTensorWithDataAsOrtValue(
+          memory,
+          addressOf(bytes),
+          bytes.byteLength,
+          addressOf(dims),
+          shape.length,
+          type,
+          slot,
+        ),
+      ),
+    );
+  }
+
+  /** Path of the file the profile was written to. */
+  private endProfile(session: Pointer): string {
+    const { api } = this;
+    const allocator = out((slot) => check(api, api.GetAllocatorWithDefaultOptions(slot)));
+    const path = out((slot) => check(api, api.SessionEndProfiling(session, allocator, slot)));
+    const text = String(new CString(path));
+    check(api, api.AllocatorFree(allocator, path));
+    return text;
+  }
+}

@@ -1,0 +1,12 @@
+/** The script of the native engine's worker thread. */
+
+import { EngineError } from "../engine.ts";
+import { serveBackend } from "../worker.ts";
+import { NativeBackend } from "./backend.ts";
+import { openLibrary } from "./library.ts";
+
+serveBackend(() => {
+  const library = openLibrary();
+  if (!library) throw new EngineError("no ONNX Runtime library for this platform");
+  return new NativeBackend(library, () => performance.now());
+});

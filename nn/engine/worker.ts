@@ -1,0 +1,93 @@
+/**
+ * A backend in a worker thread, and the adapter that makes it look local. Comlink carries the calls.
+ *
+ * Tensors are SharedArrayBuffers: naming them once, at bind, shares them; a run then carries one number there and
+ * one back. Comlink handles messages in their order but does not wait for one answer before it takes the next
+ * message, and it knows nothing of a worker that dies; both are made good here.
+ */
+
+import * as Comlink from "comlink";
+import type { Graph } from "../onnx/graph.ts";
+import { encodeModel } from "../onnx/proto.ts";
+import type { Backend } from "./backend.ts";
+import { EngineError } from "./engine.ts";
+
+type Remote = Backend<Uint8Array> & { watch(flag: SharedArrayBuffer): void };
+
+/** In the worker: answers the calls of `connectWorker` with this backend, one after the other. */
+export function serveBackend(open: () => Backend<Uint8Array> | Promise<Backend<Uint8Array>>): void {
+  let backend: Backend<Uint8Array> | undefined;
+  let closing: Int32Array = new Int32Array(1);
+  let last: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(task: (backend: Backend<Uint8Array>) => T | Promise<T>): Promise<T> => {
+    const turn = last.then(async () => {
+      if (Atomics.load(closing, 0)) throw new EngineError("the engine is closed");
+      backend ??= await open();
+      return task(backend);
+    });
+    last = turn.catch(() => {});
+    return turn;
+  };
+  const remote: Remote = {
+    watch: (flag) => {
+      closing = new Int32Array(flag);
+    },
+    compile: (id, model, options) => inTurn((b) => b.compile(id, model, options)),
+    createBinding: (id, executable, feeds, fetches) =>
+      inTurn((b) => b.createBinding(id, executable, feeds, fetches)),
+    run: (id) => inTurn((b) => b.run(id)),
+    profile: (id) => inTurn((b) => b.profile(id)),
+    releaseBinding: (id) => inTurn((b) => b.releaseBinding(id)),
+    releaseExecutable: (id) => inTurn((b) => b.releaseExecutable(id)),
+    close: () => last.then(() => backend?.close()),
+  };
+  Comlink.expose(remote);
+}
+
+/** Starts a worker whose script calls `serveBackend`, and gives its backend. */
+export function connectWorker(script: URL): Backend<Graph> {
+  const worker = new Worker(script, { type: "module" });
+  const remote = Comlink.wrap<Remote>(worker as Comlink.Endpoint);
+  // Looked up once: every property access on a Comlink proxy makes a new proxy.
+  const { watch, compile, createBinding, run, profile, releaseBinding, releaseExecutable, close } = remote;
+  const closing = new Int32Array(new SharedArrayBuffer(4));
+
+  // Not a race against one long-lived promise: each race would leave a reaction behind for the engine's life.
+  const waiting = new Set<(reason: EngineError) => void>();
+  let failure: EngineError | undefined;
+  worker.addEventListener("error", (event) => {
+    event.preventDefault();
+    failure = new EngineError(`the engine's worker failed: ${event.message}`);
+    for (const reject of waiting) reject(failure);
+  });
+
+  const answer = <T>(call: Promise<T>): Promise<T> =>
+    new Promise((resolve, reject) => {
+      if (failure) return reject(failure);
+      waiting.add(reject);
+      call
+        // Comlink rebuilds an error as a plain Error; its class is restored here.
+        .then(resolve, (cause) => reject(new EngineError(cause?.message ?? String(cause), { cause })))
+        .finally(() => waiting.delete(reject));
+    });
+
+  answer(watch(closing.buffer)).catch(() => {});
+  return {
+    compile: (id, graph, options) => answer(compile(id, encodeModel(graph), options)),
+    createBinding: (id, executable, feeds, fetches) =>
+      answer(createBinding(id, executable, [...feeds], [...fetches])),
+    run: (id) => answer(run(id)),
+    profile: (id) => answer(profile(id)),
+    releaseBinding: (id) => answer(releaseBinding(id)),
+    releaseExecutable: (id) => answer(releaseExecutable(id)),
+    async close() {
+      // What is queued is skipped; what is running ends first, for its memory must outlive it.
+      Atomics.store(closing, 0, 1);
+      try {
+        await answer(close());
+      } finally {
+        worker.terminate();
+      }
+    },
+  };
+}
