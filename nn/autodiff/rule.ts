@@ -1,0 +1,46 @@
+/**
+ * What a gradient rule is. A rule belongs to one operator and says how the operator is written when its gradient
+ * is wanted, and what the gradient of each input is, as nodes appended to the same graph.
+ *
+ * Rules are written for the runtime that will execute them: where ONNX Runtime has a slow and a fast spelling of
+ * the same arithmetic, the rule uses the fast one. There is one spelling for all engines and all cuts of a model,
+ * because another spelling is another rounding.
+ */
+
+import type { Shape } from "../../protocols/tensor.ts";
+import type { GraphBuilder } from "../onnx/builder.ts";
+import type { Node } from "../onnx/graph.ts";
+
+/** Values a rule's forward part leaves for its backward part, by a name private to the rule. */
+export type Saved = Readonly<Record<string, string>>;
+
+export interface BackwardSite {
+  readonly builder: GraphBuilder;
+  readonly node: Node;
+  /** Gradient of output `index`; undefined when nothing downstream depends on it. */
+  readonly gradient: (index: number) => string | undefined;
+  /** Whether the gradient of input `index` is wanted: parameters and what depends on them, not token ids. */
+  readonly wants: (index: number) => boolean;
+  readonly saved: Saved;
+}
+
+export interface GradientRule {
+  /**
+   * Writes the operator in the form that training wants, with the same outputs; left out, the node stays as it is.
+   * Returns the extra values that `backward` reads.
+   */
+  readonly forward?: (builder: GraphBuilder, node: Node) => Saved;
+  /** Appends the backward nodes; returns the gradient of each input, undefined where there is none. */
+  readonly backward: (site: BackwardSite) => readonly (string | undefined)[];
+}
+
+/** Sums a gradient over the axes along which a value of `shape` had been broadcast. */
+export function unbroadcast(builder: GraphBuilder, gradient: string, shape: Shape): string {
+  const from = builder.shape(gradient);
+  const lead = from.length - shape.length;
+  const summed = from.map((_, i) => i).filter((i) => i < lead || (shape[i - lead] === 1 && from[i] !== 1));
+  if (summed.length === 0) return gradient;
+  const keepdims = summed.length === lead ? 0 : 1;
+  const sum = builder.op("ReduceSum", [gradient, builder.ints(summed)], { keepdims });
+  return builder.shape(sum).length === shape.length ? sum : builder.op("Reshape", [sum, builder.ints(shape)]);
+}

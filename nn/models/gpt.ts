@@ -1,0 +1,130 @@
+/**
+ * A byte-level GPT (Radford et al., 2019) as an ONNX graph: learned positions, pre-normalised blocks of causal
+ * self-attention and a feed-forward layer with exact GELU, an untied head.
+ *
+ * Activations are time-major: a micro-batch of B sequences of length T is a matrix [T·B, D] whose row t·B + b is
+ * position t of sequence b. Attention then sees [T, B, heads, D/heads], the layout that FusedMatMul's transBatch
+ * flags turn into batches of heads without moving an element. Matrices are [in, out]: y = x·W + b is one Gemm.
+ */
+
+import { Tensor } from "../../protocols/tensor.ts";
+import { GraphBuilder } from "../onnx/builder.ts";
+import { float, type Graph, type ValueInfo } from "../onnx/graph.ts";
+
+export interface GptConfig {
+  readonly layers: number;
+  /** D, the width of the residual stream. */
+  readonly width: number;
+  readonly heads: number;
+  /** T, the most positions a sequence may have. */
+  readonly context: number;
+  /** V; 256 for bytes. */
+  readonly vocabulary: number;
+}
+
+/** 3.3 million parameters: what `troupe train` trains when nothing else is asked for. */
+export const DEFAULT_GPT: GptConfig = { layers: 4, width: 256, heads: 4, context: 128, vocabulary: 256 };
+
+/** What the graph ends in: `loss` (mean cross-entropy, nats per byte, a scalar) or `logits` [T·B, V]. */
+export type GptHead = "loss" | "logits";
+
+/** Added to scores of positions that must not be seen; exp of it is 0 in f32. */
+const MASKED = -1e9;
+
+const EPSILON = float(1e-5);
+
+/** Name and shape of every parameter, in the order of the model. All f32. */
+export function gptParameters(config: GptConfig): ValueInfo[] {
+  const { layers, width: d, context, vocabulary } = config;
+  const shapes: [string, number[]][] = [
+    ["tok_emb", [vocabulary, d]],
+    ["pos_emb", [context, d]],
+  ];
+  for (let layer = 0; layer < layers; layer++) {
+    const h = `h${layer}`;
+    const linear = (name: string, from: number, to: number) =>
+      shapes.push([`${h}.${name}.weight`, [from, to]], [`${h}.${name}.bias`, [to]]);
+    const norm = (name: string) => shapes.push([`${h}.${name}.weight`, [d]], [`${h}.${name}.bias`, [d]]);
+    norm("ln1");
+    for (const name of ["attn.q", "attn.k", "attn.v", "attn.proj"]) linear(name, d, d);
+    norm("ln2");
+    linear("mlp.fc", d, 4 * d);
+    linear("mlp.proj", 4 * d, d);
+  }
+  shapes.push(["ln_f.weight", [d]], ["ln_f.bias", [d]], ["head.weight", [d, vocabulary]]);
+  return shapes.map(([name, shape]) => ({ name, dtype: "f32", shape }));
+}
+
+/**
+ * The forward graph for micro-batches of `batch` sequences of `length` bytes.
+ * Inputs: `ids` i64 [T, B], with head "loss" also `targets` i64 [T·B], then the parameters.
+ */
+export function gptGraph(config: GptConfig, batch: number, length: number, head: GptHead): Graph {
+  const { layers, width: d, heads, context } = config;
+  const rows = length * batch;
+  const b = new GraphBuilder("gpt");
+  b.input("ids", "i64", [length, batch]);
+  if (head === "loss") b.input("targets", "i64", [rows]);
+  for (const { name, dtype, shape } of gptParameters(config)) b.input(name, dtype, shape);
+
+  const linear = (x: string, name: string) =>
+    b.op("Gemm", [x, `${name}.weight`, `${name}.bias`], { alpha: float(1), beta: float(1) });
+  const norm = (x: string, name: string) =>
+    b.op("LayerNormalization", [x, `${name}.weight`, `${name}.bias`], { axis: -1, epsilon: EPSILON });
+
+  const mask = b.constant("causal_mask", causalMask(length));
+  const headSize = d / heads;
+
+  const attention = (x: string, h: string): string => {
+    const [q, k, v] = ["q", "k", "v"].map((name) =>
+      b.op("Reshape", [linear(x, `${h}.attn.${name}`), b.ints([length, batch, heads, headSize])]),
+    ) as [string, string, string];
+    const scores = b.fused("FusedMatMul", [q, k], {
+      transA: 0,
+      transB: 1,
+      transBatchA: 1,
+      transBatchB: 1,
+      alpha: float(1 / Math.sqrt(headSize)),
+    });
+    const weights = b.op("Softmax", [b.op("Add", [scores, mask])], { axis: -1 });
+    const mixed = b.fused("FusedMatMul", [weights, v], {
+      transA: 0,
+      transB: 0,
+      transBatchA: 0,
+      transBatchB: 1,
+      alpha: float(1),
+    });
+    const merged = b.op("Transpose", [mixed], { perm: [2, 0, 1, 3] });
+    return linear(b.op("Reshape", [merged, b.ints([rows, d])]), `${h}.attn.proj`);
+  };
+
+  const tokens = b.op("Gather", ["tok_emb", "ids"], { axis: 0 });
+  const positions =
+    length === context ? "pos_emb" : b.op("Slice", ["pos_emb", b.ints([0]), b.ints([length]), b.ints([0])]);
+  const placed = b.op("Add", [tokens, b.op("Reshape", [positions, b.ints([length, 1, d])])]);
+  let x = b.op("Reshape", [placed, b.ints([rows, d])]);
+  for (let layer = 0; layer < layers; layer++) {
+    const h = `h${layer}`;
+    x = b.op("Add", [x, attention(norm(x, `${h}.ln1`), h)]);
+    const hidden = b.op("Gelu", [linear(norm(x, `${h}.ln2`), `${h}.mlp.fc`)]);
+    x = b.op("Add", [x, linear(hidden, `${h}.mlp.proj`)]);
+  }
+  const logits = b.op(
+    "Gemm",
+    [norm(x, "ln_f"), "head.weight"],
+    { alpha: float(1), beta: float(0) },
+    "logits",
+  );
+  if (head === "loss") {
+    b.op("SoftmaxCrossEntropyLoss", [logits, "targets"], { reduction: "mean" }, "loss");
+  }
+  b.output(head);
+  return b.build();
+}
+
+/** [T, T], 0 where position i may see position j ≤ i, `MASKED` elsewhere. */
+function causalMask(length: number): Tensor {
+  const mask = new Float32Array(length * length);
+  for (let i = 0; i < length; i++) mask.fill(MASKED, i * length + i + 1, (i + 1) * length);
+  return Tensor.f32([length, length], mask);
+}

@@ -1,0 +1,165 @@
+/**
+ * Writes graphs node by node. A builder names values, keeps their types by inferring shapes as it goes, shares
+ * equal constants, and freezes into an immutable `Graph`.
+ */
+
+import { type DType, type Shape, Tensor } from "../../protocols/tensor.ts";
+import {
+  type Attribute,
+  type Graph,
+  GraphError,
+  MICROSOFT,
+  type Node,
+  type ValueInfo,
+  type ValueType,
+} from "./graph.ts";
+import { inferNode, integers } from "./shapes.ts";
+
+export type Attributes = Readonly<Record<string, Attribute>>;
+
+export interface NodeOptions {
+  readonly attributes?: Attributes;
+  /** Names of the outputs; generated when left out. */
+  readonly outputs?: readonly string[];
+  readonly domain?: string;
+}
+
+export class GraphBuilder {
+  readonly name: string;
+  private readonly inputs: ValueInfo[] = [];
+  private readonly outputs: string[] = [];
+  private readonly initializers = new Map<string, Tensor>();
+  private readonly nodes: Node[] = [];
+  private readonly types = new Map<string, ValueType>();
+  private counter = 0;
+
+  constructor(name: string) {
+    this.name = name;
+  }
+
+  /** Continues an existing graph: same inputs, constants, nodes; outputs are declared anew. */
+  static from(graph: Graph): GraphBuilder {
+    const builder = new GraphBuilder(graph.name);
+    for (const input of graph.inputs) builder.input(input.name, input.dtype, input.shape);
+    for (const [name, tensor] of graph.initializers) builder.constant(name, tensor);
+    for (const node of graph.nodes) builder.append(node);
+    return builder;
+  }
+
+  input(name: string, dtype: DType, shape: Shape): string {
+    this.define(name, { dtype, shape });
+    this.inputs.push({ name, dtype, shape });
+    return name;
+  }
+
+  output(name: string): void {
+    this.type(name);
+    this.outputs.push(name);
+  }
+
+  /** Adds a node as it is. @throws GraphError for unknown inputs, names produced twice, or shapes that do not fit. */
+  append(node: Node): void {
+    const types = node.inputs.map((input) => (input === "" ? undefined : this.type(input)));
+    const constants = (index: number) => this.initializers.get(node.inputs[index] ?? "");
+    const inferred = inferNode(node, types, constants);
+    node.outputs.forEach((output, index) => {
+      if (output !== "") this.define(output, inferred[index]!);
+    });
+    this.nodes.push(node);
+  }
+
+  /** Adds a node of one output and returns its name. */
+  op(op: string, inputs: readonly string[], attributes: Attributes = {}, output?: string): string {
+    return this.node(op, inputs, { attributes, outputs: [output ?? this.fresh(op)] })[0]!;
+  }
+
+  /** Adds one of ONNX Runtime's fused operators. */
+  fused(op: string, inputs: readonly string[], attributes: Attributes = {}, output?: string): string {
+    const outputs = [output ?? this.fresh(op)];
+    return this.node(op, inputs, { attributes, outputs, domain: MICROSOFT })[0]!;
+  }
+
+  node(op: string, inputs: readonly string[], options: NodeOptions): readonly string[] {
+    const outputs = options.outputs ?? [this.fresh(op)];
+    this.append({ op, domain: options.domain ?? "", inputs, outputs, attributes: options.attributes ?? {} });
+    return outputs;
+  }
+
+  /** A scalar constant; equal scalars share one initializer. */
+  scalar(value: number, dtype: "f32" | "f64" = "f32"): string {
+    const name = `const.${dtype}.${value}`;
+    if (!this.initializers.has(name)) {
+      const array = dtype === "f32" ? Float32Array.of(value) : Float64Array.of(value);
+      this.constant(name, new Tensor(dtype, [], new Uint8Array(array.buffer)));
+    }
+    return name;
+  }
+
+  /** A 1-d i64 constant, as shapes and axes are given; equal ones share one initializer. */
+  ints(values: readonly number[]): string {
+    const name = `const.i64.${values.join("_")}`;
+    if (!this.initializers.has(name)) this.constant(name, Tensor.i64([values.length], values));
+    return name;
+  }
+
+  constant(name: string, tensor: Tensor): string {
+    if (!this.initializers.has(name)) {
+      this.define(name, { dtype: tensor.dtype, shape: tensor.shape });
+      this.initializers.set(name, tensor);
+    }
+    return name;
+  }
+
+  /** The integers of a constant, or undefined when `name` is not a constant. */
+  constantInts(name: string | undefined): number[] | undefined {
+    const tensor = name === undefined ? undefined : this.initializers.get(name);
+    return tensor && integers(tensor);
+  }
+
+  has(name: string): boolean {
+    return this.types.has(name);
+  }
+
+  type(name: string): ValueType {
+    const type = this.types.get(name);
+    if (!type) throw new GraphError(`graph ${this.name}: no value named "${name}"`);
+    return type;
+  }
+
+  shape(name: string): Shape {
+    return this.type(name).shape;
+  }
+
+  /** A name that is not taken, made from a stem. */
+  fresh(stem: string): string {
+    let name: string;
+    do name = `${stem}.${this.counter++}`;
+    while (this.types.has(name));
+    return name;
+  }
+
+  get nodeCount(): number {
+    return this.nodes.length;
+  }
+
+  /** The nodes so far, in order. */
+  get nodeList(): readonly Node[] {
+    return [...this.nodes];
+  }
+
+  build(): Graph {
+    const used = new Set(this.nodes.flatMap((node) => node.inputs).concat(this.outputs));
+    return {
+      name: this.name,
+      inputs: this.inputs,
+      outputs: this.outputs.map((name) => ({ name, ...this.type(name) })),
+      initializers: new Map([...this.initializers].filter(([name]) => used.has(name))),
+      nodes: this.nodes,
+    };
+  }
+
+  private define(name: string, type: ValueType): void {
+    if (this.types.has(name)) throw new GraphError(`graph ${this.name}: "${name}" is defined twice`);
+    this.types.set(name, type);
+  }
+}
