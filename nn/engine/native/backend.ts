@@ -5,13 +5,13 @@
  * kernels read and write the bound tensors themselves. `Run` blocks, which is why this lives in a worker.
  */
 
-import { CString, type Pointer } from "bun:ffi";
+import type { Pointer } from "bun:ffi";
 import type { DType } from "../../../protocols/tensor.ts";
 import type { Backend, BoundTensor } from "../backend.ts";
 import { type CompileOptions, EngineError, type OperatorTime } from "../engine.ts";
+import { OperatorTimes } from "../profile.ts";
 import { check, type OrtApi, type OrtLibrary } from "./library.ts";
 import { addressOf, cString, out, pointers } from "./pointers.ts";
-import { OperatorTimes, profilePrefix } from "./profile.ts";
 
 /** ONNXTensorElementDataType. */
 const ELEMENT_TYPE: Readonly<Record<DType, number>> = {
@@ -77,7 +77,7 @@ export class NativeBackend implements Backend<Uint8Array> {
       return;
     }
     const times = new OperatorTimes();
-    const reopen = () => this.open(model, options.threads ?? 1, profilePrefix());
+    const reopen = () => this.open(model, options.threads ?? 1, times.begin());
     this.sessions.set(executable, { handle: reopen(), profiling: { times, reopen } });
   }
 
@@ -125,8 +125,7 @@ export class NativeBackend implements Backend<Uint8Array> {
     const session = this.session(executable);
     if (!session.profiling) throw new EngineError("profile() needs compile(graph, { profile: true })");
     const { times, reopen } = session.profiling;
-    times.add(this.endProfile(session.handle));
-    this.api.ReleaseSession(session.handle);
+    this.closeSession(session);
     session.handle = reopen();
     return times.sorted();
   }
@@ -143,8 +142,7 @@ export class NativeBackend implements Backend<Uint8Array> {
     const session = this.sessions.get(executable);
     if (!session) return;
     this.sessions.delete(executable);
-    if (session.profiling) session.profiling.times.add(this.endProfile(session.handle));
-    this.api.ReleaseSession(session.handle);
+    this.closeSession(session);
   }
 
   close(): void {
@@ -160,7 +158,7 @@ export class NativeBackend implements Backend<Uint8Array> {
     return session;
   }
 
-  private open(model: Uint8Array, threads: number, profileTo?: Uint8Array): Pointer {
+  private open(model: Uint8Array, threads: number, profilePrefix?: string): Pointer {
     const { api, env } = this;
     const options = out((slot) => check(api, api.CreateSessionOptions(slot)));
     try {
@@ -172,7 +170,10 @@ export class NativeBackend implements Backend<Uint8Array> {
       check(api, api.DisableMemPattern(options));
       // Devices share their processors with people: a thread that waits must sleep.
       this.configure(options, "session.intra_op.allow_spinning", "0");
-      if (profileTo) check(api, api.EnableProfiling(options, addressOf(profileTo)));
+      if (profilePrefix !== undefined) {
+        const path = cString(profilePrefix, process.platform === "win32" ? "utf16le" : "utf8");
+        check(api, api.EnableProfiling(options, addressOf(path)));
+      }
       return out((slot) =>
         check(api, api.CreateSessionFromArray(env, addressOf(model), model.byteLength, options, slot)),
       );
@@ -241,13 +242,14 @@ export class NativeBackend implements Backend<Uint8Array> {
     );
   }
 
-  /** Path of the file the profile was written to. */
-  private endProfile(session: Pointer): string {
+  private closeSession({ handle, profiling }: Session): void {
     const { api } = this;
-    const allocator = out((slot) => check(api, api.GetAllocatorWithDefaultOptions(slot)));
-    const path = out((slot) => check(api, api.SessionEndProfiling(session, allocator, slot)));
-    const text = String(new CString(path));
-    check(api, api.AllocatorFree(allocator, path));
-    return text;
+    if (profiling) {
+      const allocator = out((slot) => check(api, api.GetAllocatorWithDefaultOptions(slot)));
+      const path = out((slot) => check(api, api.SessionEndProfiling(handle, allocator, slot)));
+      check(api, api.AllocatorFree(allocator, path));
+      profiling.times.end();
+    }
+    api.ReleaseSession(handle);
   }
 }

@@ -1,0 +1,161 @@
+/**
+ * A backend over the JavaScript API that onnxruntime-node and onnxruntime-web share (onnxruntime-common).
+ *
+ * That API hands every output out in memory of its own (the web one even says it fills preallocated outputs and
+ * does not), so results are copied into the bound tensors after each run. Inputs are read where they are.
+ */
+
+import type { InferenceSession, Tensor as OrtTensor, TensorConstructor } from "onnxruntime-web";
+import type { DType } from "../../protocols/tensor.ts";
+import type { Backend, BoundTensor } from "./backend.ts";
+import { type CompileOptions, EngineError, type OperatorTime } from "./engine.ts";
+import type { OperatorTimes } from "./profile.ts";
+
+/** What the two packages have in common, as far as it is used. */
+export interface OrtModule {
+  readonly InferenceSession: {
+    create(model: Uint8Array, options: InferenceSession.SessionOptions): Promise<InferenceSession>;
+  };
+  readonly Tensor: TensorConstructor;
+}
+
+type View = new (buffer: ArrayBufferLike, offset: number, length: number) => ArrayBufferView;
+
+/** Names and views of the element types; there is none for bf16. */
+const ELEMENT: Readonly<Partial<Record<DType, readonly [name: string, view: View, bytes: number]>>> = {
+  f32: ["float32", Float32Array, 4],
+  f64: ["float64", Float64Array, 8],
+  i64: ["int64", BigInt64Array, 8],
+  i32: ["int32", Int32Array, 4],
+  u8: ["uint8", Uint8Array, 1],
+  i8: ["int8", Int8Array, 1],
+  bool: ["bool", Uint8Array, 1],
+};
+
+interface Session {
+  session: InferenceSession;
+  readonly profiling?: { readonly times: OperatorTimes; readonly reopen: () => Promise<InferenceSession> };
+}
+
+interface Bound {
+  readonly executable: number;
+  readonly feeds: Readonly<Record<string, OrtTensor>>;
+  readonly names: readonly string[];
+  readonly fetches: readonly BoundTensor[];
+}
+
+export class SessionBackend implements Backend<Uint8Array> {
+  private readonly ort: OrtModule;
+  private readonly now: () => number;
+  private readonly profiler: (() => OperatorTimes) | undefined;
+  private readonly sessions = new Map<number, Session>();
+  private readonly bindings = new Map<number, Bound | Error>();
+
+  /**
+   * `now` reads milliseconds; it times the kernels. `profiler` makes the collector of a profiled executable;
+   * without one, compiling with `profile` is refused.
+   */
+  constructor(ort: OrtModule, now: () => number, profiler?: () => OperatorTimes) {
+    this.ort = ort;
+    this.now = now;
+    this.profiler = profiler;
+  }
+
+  async compile(executable: number, model: Uint8Array, options: CompileOptions): Promise<void> {
+    const threads = options.threads ?? 1;
+    if (!options.profile) {
+      this.sessions.set(executable, { session: await this.open(model, threads) });
+      return;
+    }
+    if (!this.profiler)
+      throw new EngineError("this engine has no profiler: compile without { profile: true }");
+    const times = this.profiler();
+    const reopen = () => this.open(model, threads, times.begin());
+    this.sessions.set(executable, { session: await reopen(), profiling: { times, reopen } });
+  }
+
+  createBinding(
+    binding: number,
+    executable: number,
+    feeds: readonly BoundTensor[],
+    fetches: readonly BoundTensor[],
+  ): void {
+    try {
+      const inputs = Object.fromEntries(feeds.map((feed) => [feed.name, this.view(feed)]));
+      const names = fetches.map((fetch) => fetch.name);
+      this.bindings.set(binding, { executable, feeds: inputs, names, fetches });
+    } catch (error) {
+      this.bindings.set(binding, error as Error);
+    }
+  }
+
+  async run(binding: number): Promise<number> {
+    const bound = this.bindings.get(binding);
+    if (bound === undefined) throw new EngineError("run of a released binding");
+    if (bound instanceof Error) throw bound;
+    const { session } = this.session(bound.executable);
+    const start = this.now();
+    const results = await session.run(bound.feeds, bound.names);
+    const elapsed = this.now() - start;
+    for (const { name, bytes } of bound.fetches) {
+      const { buffer, byteOffset, byteLength } = results[name]!.data as Uint8Array;
+      bytes.set(new Uint8Array(buffer, byteOffset, byteLength));
+    }
+    return elapsed;
+  }
+
+  async profile(executable: number): Promise<readonly OperatorTime[]> {
+    const open = this.session(executable);
+    if (!open.profiling) throw new EngineError("profile() needs compile(graph, { profile: true })");
+    await this.closeSession(open);
+    open.session = await open.profiling.reopen();
+    return open.profiling.times.sorted();
+  }
+
+  releaseBinding(binding: number): void {
+    this.bindings.delete(binding);
+  }
+
+  async releaseExecutable(executable: number): Promise<void> {
+    const open = this.sessions.get(executable);
+    this.sessions.delete(executable);
+    if (open) await this.closeSession(open);
+  }
+
+  async close(): Promise<void> {
+    this.bindings.clear();
+    for (const id of [...this.sessions.keys()]) await this.releaseExecutable(id);
+  }
+
+  private session(executable: number): Session {
+    const session = this.sessions.get(executable);
+    if (!session) throw new EngineError("the executable was released");
+    return session;
+  }
+
+  private open(model: Uint8Array, threads: number, profilePrefix?: string): Promise<InferenceSession> {
+    return this.ort.InferenceSession.create(model, {
+      executionProviders: ["cpu"],
+      graphOptimizationLevel: "all",
+      intraOpNumThreads: threads,
+      interOpNumThreads: 1,
+      enableMemPattern: false,
+      logSeverityLevel: 4,
+      ...(profilePrefix !== undefined && { enableProfiling: true, profileFilePrefix: profilePrefix }),
+    });
+  }
+
+  private async closeSession({ session, profiling }: Session): Promise<void> {
+    if (profiling) session.endProfiling();
+    await session.release();
+    profiling?.times.end();
+  }
+
+  private view({ name, dtype, shape, bytes }: BoundTensor): OrtTensor {
+    const element = ELEMENT[dtype];
+    if (!element) throw new EngineError(`input "${name}": this engine has no ${dtype} tensors`);
+    const [type, Typed, size] = element;
+    const data = new Typed(bytes.buffer, bytes.byteOffset, bytes.byteLength / size);
+    return new this.ort.Tensor(type as "float32", data as Float32Array<ArrayBuffer>, shape);
+  }
+}
