@@ -1,0 +1,228 @@
+/**
+ * One stage's training state in an engine's memory, and the runs over it: parameters, gradient accumulators,
+ * moments, and a fixed number of slots, each with room for one micro-batch in flight.
+ *
+ * Everything is allocated and bound once, so a step allocates nothing and parameters are never copied. What runs
+ * when is the caller's business; runs happen one at a time, in the order asked for.
+ */
+
+import { type Tensor, TensorError } from "../protocols/tensor.ts";
+import type { Binding, Engine, EngineTensor, Executable } from "./engine/engine.ts";
+import type { Graph, ValueInfo } from "./onnx/graph.ts";
+import {
+  type AdamWConfig,
+  adamwGraph,
+  firstMomentName,
+  secondMomentName,
+  squareSumsGraph,
+  updatedName,
+} from "./optim/adamw.ts";
+import { accumulatorName, sumName } from "./passes/accumulate.ts";
+import { gradientName, type StageGraphs } from "./training.ts";
+
+/** Room for one micro-batch between its arrival and the end of its backward pass. */
+interface Slot {
+  readonly tensors: ReadonlyMap<string, EngineTensor>;
+  readonly forward: Binding | null;
+  readonly backward: Binding | null;
+  readonly joint: Binding | null;
+}
+
+type Tensors = Record<string, EngineTensor>;
+
+export interface ExecutorOptions {
+  /** Micro-batches that may be in flight at once. */
+  readonly slots: number;
+  readonly optimizer: AdamWConfig;
+  /** Parameters of the whole model, all stages together. */
+  readonly totalParameters: number;
+  /** Collects operator times; see `profile`. */
+  readonly profile?: boolean;
+}
+
+export interface UpdateResult {
+  readonly gradNorm: number;
+  readonly learningRate: number;
+}
+
+export class StageExecutor {
+  readonly graphs: StageGraphs;
+  private readonly engine: Engine;
+  private readonly options: ExecutorOptions;
+  private readonly state: Tensors = {};
+  private readonly executables: Executable[] = [];
+  private readonly slots: Slot[] = [];
+  private squareSumsRun!: Binding;
+  private updateRun!: Binding;
+  private evaluateRun: Binding | undefined;
+  private readonly evaluateTensors = new Map<string, EngineTensor>();
+
+  private constructor(engine: Engine, graphs: StageGraphs, options: ExecutorOptions) {
+    this.engine = engine;
+    this.graphs = graphs;
+    this.options = options;
+  }
+
+  /** Compiles the stage's graphs and allocates its state, all zero; `load` fills the parameters. */
+  static async create(engine: Engine, graphs: StageGraphs, options: ExecutorOptions): Promise<StageExecutor> {
+    const executor = new StageExecutor(engine, graphs, options);
+    await executor.build();
+    return executor;
+  }
+
+  private async build(): Promise<void> {
+    const { graphs, state, options } = this;
+    for (const { name, dtype, shape } of graphs.parameters) {
+      for (const key of [name, accumulatorName(name), firstMomentName(name), secondMomentName(name)]) {
+        state[key] = this.engine.allocate(dtype, shape);
+      }
+      state[sumName(name)] = state[accumulatorName(name)]!;
+      for (const key of [name, firstMomentName(name), secondMomentName(name)]) {
+        state[updatedName(key)] = state[key]!;
+      }
+    }
+    const [forward, backward, joint] = await Promise.all(
+      [graphs.forward, graphs.backward, graphs.joint].map((graph) => graph && this.compile(graph)),
+    );
+    for (let i = 0; i < options.slots; i++) {
+      const tensors = new Map<string, EngineTensor>();
+      const bind = (executable: Executable | null | undefined) =>
+        executable ? this.bind(executable, tensors) : null;
+      this.slots.push({ tensors, forward: bind(forward), backward: bind(backward), joint: bind(joint) });
+    }
+
+    const sums = await this.compile(squareSumsGraph(graphs.parameters));
+    this.squareSumsRun = this.bind(sums, this.optimizerTensors);
+    const update = await this.compile(
+      adamwGraph(graphs.parameters, options.totalParameters, options.optimizer),
+    );
+    const total = this.engine.allocate("f32", [options.totalParameters]);
+    this.optimizerTensors.set("local_square_sums", this.optimizerTensors.get("square_sums")!);
+    this.optimizerTensors.set("square_sums", total);
+    this.updateRun = this.bind(update, this.optimizerTensors);
+  }
+
+  private readonly optimizerTensors = new Map<string, EngineTensor>();
+
+  /** Runs the forward pass of the micro-batch in `slot`; resolves with kernel milliseconds. */
+  forward(slot: number): Promise<number> {
+    return this.slots[slot]!.forward!.run();
+  }
+
+  /** Runs the backward pass: gradients are added to the accumulators, the input's gradient is in the slot. */
+  backward(slot: number): Promise<number> {
+    return this.slots[slot]!.backward!.run();
+  }
+
+  /** Forward and backward in one run (last stage only); the loss is in the slot. */
+  joint(slot: number): Promise<number> {
+    return this.slots[slot]!.joint!.run();
+  }
+
+  /**
+   * A value of the micro-batch in `slot`: an input to be written before its run, or an output to be read after
+   * it. The view stays valid; its content until the slot is used again.
+   */
+  value(slot: number, name: string): Tensor {
+    const tensor = this.slots[slot]!.tensors.get(name);
+    if (!tensor) throw new TensorError(`stage ${this.graphs.evaluate.name} has no value "${name}"`);
+    return tensor.tensor;
+  }
+
+  /** Runs the forward pass outside training, on its own memory; `inputs` are copied in, the result is a view. */
+  async evaluate(inputs: Readonly<Record<string, Tensor>>): Promise<Tensor> {
+    this.evaluateRun ??= this.bind(await this.compile(this.graphs.evaluate), this.evaluateTensors);
+    for (const [name, tensor] of Object.entries(inputs)) {
+      this.evaluateTensors.get(name)?.tensor.bytes.set(tensor.bytes);
+    }
+    await this.evaluateRun.run();
+    return this.evaluateTensors.get(this.graphs.evaluate.outputs[0]!.name)!.tensor;
+  }
+
+  /** Sum of squares of each parameter's accumulated gradient, in the order of `graphs.parameters`. */
+  async squareSums(): Promise<Float32Array> {
+    await this.squareSumsRun.run();
+    return this.optimizerTensors.get("local_square_sums")!.tensor.f32().slice();
+  }
+
+  /**
+   * Updates parameters and moments in place and clears the accumulators.
+   * @param step 0-based.
+   * @param squareSums of all parameters of the model, in the model's order.
+   */
+  async update(step: number, squareSums: Float32Array): Promise<UpdateResult> {
+    const tensors = this.optimizerTensors;
+    tensors.get("step")!.tensor.i64()[0] = BigInt(step);
+    tensors.get("square_sums")!.tensor.f32().set(squareSums);
+    await this.updateRun.run();
+    this.clearGradients();
+    const scalar = (name: string) => tensors.get(name)!.tensor.f32()[0]!;
+    return { gradNorm: scalar("grad_norm"), learningRate: scalar("learning_rate") };
+  }
+
+  /** Forgets what has been accumulated since the last update. */
+  clearGradients(): void {
+    for (const { name } of this.graphs.parameters) this.state[accumulatorName(name)]!.tensor.bytes.fill(0);
+  }
+
+  /** Live views of the training state: each parameter, and its moments under their own names. */
+  tensors(): Map<string, Tensor> {
+    const names = this.graphs.parameters.flatMap(({ name }) => [
+      name,
+      firstMomentName(name),
+      secondMomentName(name),
+    ]);
+    return new Map(names.map((name) => [name, this.state[name]!.tensor]));
+  }
+
+  /** Copies parameters and, where given, moments in. @throws TensorError for a missing or mismatched parameter. */
+  load(values: ReadonlyMap<string, Tensor>): void {
+    for (const [name, own] of this.tensors()) {
+      const value = values.get(name);
+      if (!value) {
+        if (this.graphs.parameters.some((parameter) => parameter.name === name)) {
+          throw new TensorError(`parameter ${name} is missing`);
+        }
+        continue;
+      }
+      if (value.dtype !== own.dtype || value.shape.join() !== own.shape.join()) {
+        const [came, expected] = [value, own].map((t) => `${t.dtype}[${t.shape}]`);
+        throw new TensorError(`${name}: expected ${expected}, got ${came}`);
+      }
+      own.bytes.set(value.bytes);
+    }
+  }
+
+  /** Kernel time by operator of all runs so far, when created with `profile`. */
+  async profile(): Promise<Map<string, number>> {
+    const totals = new Map<string, number>();
+    for (const executable of this.executables) {
+      for (const { op, ms } of await executable.profile()) totals.set(op, (totals.get(op) ?? 0) + ms);
+    }
+    return totals;
+  }
+
+  private async compile(graph: Graph): Promise<Executable> {
+    const executable = await this.engine.compile(graph, { profile: this.options.profile ?? false });
+    this.executables.push(executable);
+    return executable;
+  }
+
+  /** Binds state by name, and everything else to `local`, allocating there what is missing. */
+  private bind(executable: Executable, local: Map<string, EngineTensor>): Binding {
+    const tie = (values: readonly ValueInfo[]): Tensors =>
+      Object.fromEntries(
+        values.map(({ name, dtype, shape }) => {
+          let tensor = this.state[name] ?? local.get(name);
+          if (!tensor) {
+            tensor = this.engine.allocate(dtype, shape);
+            local.set(name, tensor);
+          }
+          return [name, tensor];
+        }),
+      );
+    return executable.bind(tie(executable.inputs), tie(executable.outputs));
+  }
+}
+
+export { gradientName };
