@@ -1,0 +1,103 @@
+/**
+ * What a stage does in one training step, as data: an ordered list of operations.
+ *
+ * A program says only what is done and in which order; how long it takes is the cost model's business, where it
+ * runs is the plan's, and doing it is the stage actor's. Programs are plain JSON: they can be printed, edited,
+ * sent, validated, simulated and executed.
+ *
+ * The model is cut into `n` chunks, numbered 0 … n-1 in the order the data passes them: that number is a chunk's
+ * position. In GPipe and 1F1B a stage holds one chunk and its position is the stage's own number; interleaved and
+ * V-shaped schedules give a stage several. Between neighbouring positions activations travel down and gradients
+ * travel up, one message per micro-batch, and every send and receive is an operation of its own.
+ *
+ * A stage starts its kernels in the order of its list, each as soon as its input is there. Sends never block: the
+ * sender goes on while the bytes travel. The first position takes its input, and the last one its targets, from
+ * the data source; neither is a message of the pipeline.
+ */
+
+/** What runs on the device, one at a time. */
+export type KernelKind =
+  | "forward"
+  /** Gradients of the chunk's input and of its parameters. With recomputation it includes the forward pass. */
+  | "backward"
+  /** Forward, loss and backward of the last position in a single graph run. */
+  | "forward-backward"
+  /** Only the gradient of the chunk's input: B of zero-bubble schedules (Qi et al., 2023). */
+  | "backward-input"
+  /** Only the gradients of the chunk's parameters: W of zero-bubble schedules. */
+  | "backward-weight";
+
+/** What travels between neighbouring positions. */
+export type MessageKind = "send-activation" | "receive-activation" | "send-gradient" | "receive-gradient";
+
+export interface MicroBatchOperation {
+  readonly op: KernelKind | MessageKind;
+  /** 0 … microBatches - 1. */
+  readonly microBatch: number;
+  /** Index into the program's `positions`; 0 when left out. */
+  readonly chunk?: number;
+}
+
+/** The optimiser's update, behind the commit gate: once per step, last. */
+export interface StepOperation {
+  readonly op: "step";
+}
+
+export type Operation = MicroBatchOperation | StepOperation;
+
+export interface StageProgram {
+  readonly stage: number;
+  /** The chunks this stage holds, by their position in the model. */
+  readonly positions: readonly number[];
+  readonly operations: readonly Operation[];
+}
+
+/** A program that cannot be carried out; the message names the stage and the operation. */
+export class ProgramError extends Error {
+  readonly code = "PROGRAM";
+  override readonly name = "ProgramError";
+}
+
+/** The position in the model that an operation of this program works on. @throws ProgramError for an unknown chunk. */
+export function positionOf(program: StageProgram, operation: MicroBatchOperation): number {
+  const position = program.positions[operation.chunk ?? 0];
+  if (position === undefined) {
+    throw new ProgramError(
+      `stage ${program.stage} holds ${program.positions.length} chunks, "${describe(operation)}" names another`,
+    );
+  }
+  return position;
+}
+
+/** An operation for people: `forward 3`, `send-gradient 0 of chunk 1`, `step`. */
+export function describe(operation: Operation): string {
+  if (operation.op === "step") return "step";
+  const chunk = operation.chunk === undefined ? "" : ` of chunk ${operation.chunk}`;
+  return `${operation.op} ${operation.microBatch}${chunk}`;
+}
+
+/**
+ * The most micro-batches whose stash the stage holds at once, over all its chunks. A stash lives from the forward
+ * pass to the end of the backward pass (with B and W apart: to the end of W). A forward and backward pass in one
+ * run counts as one while it runs.
+ */
+export function peakInFlight(program: StageProgram): number {
+  let inFlight = 0;
+  let peak = 0;
+  for (const operation of program.operations) {
+    switch (operation.op) {
+      case "forward":
+        inFlight++;
+        peak = Math.max(peak, inFlight);
+        break;
+      case "forward-backward":
+        peak = Math.max(peak, inFlight + 1);
+        break;
+      case "backward":
+      case "backward-weight":
+        inFlight--;
+        break;
+    }
+  }
+  return peak;
+}

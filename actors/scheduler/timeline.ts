@@ -1,0 +1,116 @@
+/**
+ * A timeline, simulated or measured, for eyes: as a Chrome trace for Perfetto (https://ui.perfetto.dev) and as a
+ * Gantt chart in text for terminals. Both take the same spans, so prediction and measurement look alike.
+ */
+
+import { describe, type Operation } from "./program.ts";
+import type { Span } from "./simulate.ts";
+
+/** What one row of the chart is called, by stage. */
+export type StageNames = readonly string[];
+
+/** Threads of a stage in the trace: its kernels, and what it sends and waits for. */
+const LANES = ["kernels", "send activation", "send gradient", "wait"] as const;
+
+interface TraceEvent {
+  readonly name: string;
+  readonly ph: "X" | "M";
+  readonly pid: number;
+  readonly tid: number;
+  readonly cat?: string;
+  /** Microseconds, as the format wants them. */
+  readonly ts?: number;
+  readonly dur?: number;
+  readonly args?: Readonly<Record<string, unknown>>;
+}
+
+export interface ChromeTrace {
+  readonly traceEvents: readonly TraceEvent[];
+  readonly displayTimeUnit: "ms";
+}
+
+/**
+ * The Trace Event Format ("complete" events): a process per stage, a thread per lane. Waits of no length are left
+ * out. Write it with `JSON.stringify`.
+ */
+export function chromeTrace(spans: readonly Span[], names: StageNames = []): ChromeTrace {
+  const traceEvents: TraceEvent[] = [];
+  for (const stage of new Set(spans.map((span) => span.stage))) {
+    const name = names[stage] ?? `stage ${stage}`;
+    traceEvents.push({ name: "process_name", ph: "M", pid: stage, tid: 0, args: { name } });
+    LANES.forEach((lane, tid) => {
+      traceEvents.push({ name: "thread_name", ph: "M", pid: stage, tid, args: { name: lane } });
+    });
+  }
+  for (const { stage, operation, startMs, endMs } of spans) {
+    const tid = lane(operation);
+    if (tid === LANES.indexOf("wait") && endMs === startMs) continue;
+    traceEvents.push({
+      name: describe(operation),
+      cat: operation.op,
+      ph: "X",
+      pid: stage,
+      tid,
+      ts: startMs * 1000,
+      dur: (endMs - startMs) * 1000,
+      args: operation.op === "step" ? {} : { microBatch: operation.microBatch },
+    });
+  }
+  return { traceEvents, displayTimeUnit: "ms" };
+}
+
+function lane(operation: Operation): number {
+  switch (operation.op) {
+    case "send-activation":
+      return LANES.indexOf("send activation");
+    case "send-gradient":
+      return LANES.indexOf("send gradient");
+    case "receive-activation":
+    case "receive-gradient":
+      return LANES.indexOf("wait");
+    default:
+      return LANES.indexOf("kernels");
+  }
+}
+
+/** What the signs of `gantt` mean. */
+export const GANTT_LEGEND =
+  "0-9 forward, a-j backward, A-J both in one run, k-t weight gradient apart (micro-batch modulo 10), # step, · idle";
+
+/**
+ * One row per stage, `width` columns over the whole time; a column shows the kernel running at its middle.
+ * Signs are explained by `GANTT_LEGEND`.
+ */
+export function gantt(spans: readonly Span[], names: StageNames = [], width = 80): string {
+  const kernels = spans.filter(({ operation }) => lane(operation) === LANES.indexOf("kernels"));
+  const stages = [...new Set(kernels.map((span) => span.stage))].sort((a, b) => a - b);
+  const startMs = Math.min(...kernels.map((span) => span.startMs));
+  const columnMs = (Math.max(...kernels.map((span) => span.endMs)) - startMs) / width;
+  const titles = stages.map((stage) => names[stage] ?? `stage ${stage}`);
+  const indent = Math.max(0, ...titles.map((title) => title.length));
+  const rows = stages.map((stage, index) => {
+    const own = kernels.filter((span) => span.stage === stage);
+    const signs = Array.from({ length: width }, (_, column) => {
+      const at = startMs + (column + 0.5) * columnMs;
+      const running = own.find((span) => span.startMs <= at && at < span.endMs);
+      return running ? sign(running.operation) : "·";
+    });
+    return `${titles[index]!.padEnd(indent)} ${signs.join("")}`;
+  });
+  return rows.join("\n");
+}
+
+function sign(operation: Operation): string {
+  if (operation.op === "step") return "#";
+  const digit = operation.microBatch % 10;
+  switch (operation.op) {
+    case "forward":
+      return `${digit}`;
+    case "forward-backward":
+      return "ABCDEFGHIJ"[digit]!;
+    case "backward-weight":
+      return "klmnopqrst"[digit]!;
+    default:
+      return "abcdefghij"[digit]!;
+  }
+}
