@@ -1,0 +1,90 @@
+/**
+ * `state.json` of a checkpoint: what it says, and the checks when it is read. Plain data; `checkpoint.ts` knows
+ * the files around it.
+ */
+
+/** Settings by name. Spread an interface into it: `{ ...config }`. */
+export type Config = Readonly<Record<string, string | number | boolean>>;
+
+export interface State {
+  readonly step: number;
+  readonly seed: number;
+  readonly model: Config;
+  readonly training: Config;
+  /** SHA-256 of each of the checkpoint's other files. */
+  readonly files: Readonly<Record<string, string>>;
+  readonly weightsSha256: string;
+}
+
+export type CheckpointReason = "missing" | "damaged" | "format" | "other-model" | "occupied";
+
+/** A checkpoint that cannot be read, used or written; `message` is one line for people. */
+export class CheckpointError extends Error {
+  readonly code = "CHECKPOINT";
+  override readonly name = "CheckpointError";
+  readonly reason: CheckpointReason;
+
+  constructor(reason: CheckpointReason, message: string) {
+    super(message);
+    this.reason = reason;
+  }
+}
+
+/** Raised when an older Troupe could not read what a newer one writes. */
+export const FORMAT = 1;
+
+export function stateJson(state: State): string {
+  const { step, seed, model, training, files, weightsSha256 } = state;
+  const json = { format: FORMAT, step, seed, model, training, files, weights_sha256: weightsSha256 };
+  return `${JSON.stringify(json, null, 2)}\n`;
+}
+
+/** @throws CheckpointError when it is not a state, is truncated, or is of another format. `source` names it. */
+export function parseState(bytes: Uint8Array, source: string): State {
+  const json = parseObject(bytes);
+  if (json === undefined) {
+    throw new CheckpointError("damaged", `${source} is truncated or not JSON; use another checkpoint`);
+  }
+  if (json.format !== FORMAT) {
+    throw new CheckpointError(
+      "format",
+      `${source} is of format ${json.format}, this version reads ${FORMAT}`,
+    );
+  }
+  const { step, seed, model, training, files, weights_sha256: weightsSha256 } = json;
+  const isState =
+    isCount(step) &&
+    isCount(seed) &&
+    isConfig(model) &&
+    isConfig(training) &&
+    isConfig(files) &&
+    typeof weightsSha256 === "string";
+  if (!isState) {
+    throw new CheckpointError(
+      "damaged",
+      `${source} lacks one of step, seed, model, training, files and weights_sha256; use another checkpoint`,
+    );
+  }
+  return { step, seed, model, training, files: files as Record<string, string>, weightsSha256 };
+}
+
+function parseObject(bytes: Uint8Array): Record<string, unknown> | undefined {
+  try {
+    const json: unknown = JSON.parse(new TextDecoder().decode(bytes));
+    return typeof json === "object" && json !== null ? (json as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function isConfig(value: unknown): value is Config {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    Object.values(value).every((entry) => ["string", "number", "boolean"].includes(typeof entry))
+  );
+}

@@ -1,0 +1,218 @@
+/**
+ * A checkpoint: a folder that holds all a run needs to go on, and a model that others can use.
+ *
+ * - `model.safetensors`: the parameters, under their names
+ * - `optimizer.safetensors`: AdamW's first and second moments, `m.<parameter>` and `v.<parameter>`
+ * - `model.onnx`: the model for inference
+ * - `state.json`: format, step, seed, configurations, the SHA-256 of each file and of the weights
+ *
+ * Writing is all or nothing. The folder is made beside its place as `<folder>.partial`, the old one becomes
+ * `<folder>.previous`, the new one takes its place, the old one goes. Whenever the process is killed, either the
+ * old or the new checkpoint is whole; reading finds it even between the two renames.
+ */
+
+import { decodeSafetensors, encodeSafetensors } from "../nn/weights/safetensors.ts";
+import type { Tensor } from "../protocols/tensor.ts";
+import type { Files } from "../runtime/platform/files.ts";
+import { sha256 } from "../runtime/platform/hash.ts";
+import { CheckpointError, type Config, parseState, type State, stateJson } from "./checkpoint-state.ts";
+
+export interface Checkpoint {
+  /** Steps that are done. */
+  readonly step: number;
+  readonly seed: number;
+  /** What the model is made from, e.g. layers and width. */
+  readonly model: Config;
+  /** How it is trained, e.g. batch and learning rate. */
+  readonly training: Config;
+  readonly parameters: ReadonlyMap<string, Tensor>;
+  readonly moments: Moments;
+}
+
+/** AdamW's state: a tensor for each parameter, of its shape, under its name. */
+export interface Moments {
+  readonly first: ReadonlyMap<string, Tensor>;
+  readonly second: ReadonlyMap<string, Tensor>;
+}
+
+const MODEL = "model.safetensors";
+const OPTIMIZER = "optimizer.safetensors";
+const ONNX = "model.onnx";
+const STATE = "state.json";
+const NAMES: readonly string[] = [MODEL, OPTIMIZER, ONNX, STATE];
+
+/**
+ * SHA-256 that tells whether two models are equal to the bit, in lower-case hexadecimal. For each parameter in
+ * the order of the names (by UTF-16 code unit) it covers a line of JSON, `["<name>","<dtype>",[<dims>]]` without
+ * spaces and with a line feed, in UTF-8, and then the tensor's bytes. The line gives the number of bytes that
+ * follow it, so no two different models read as the same stream.
+ */
+export function weightsSha256(tensors: ReadonlyMap<string, Tensor>): string {
+  return sha256(stream(tensors));
+}
+
+function* stream(tensors: ReadonlyMap<string, Tensor>): Generator<Uint8Array | string> {
+  for (const name of [...tensors.keys()].sort()) {
+    const { dtype, shape, bytes } = tensors.get(name)!;
+    yield `${JSON.stringify([name, dtype, shape])}\n`;
+    yield bytes;
+  }
+}
+
+/**
+ * Makes sure, before hours of training, that a checkpoint can be written here.
+ * @throws FileError when the folder cannot be written, CheckpointError when it holds anything else, which a new
+ *   checkpoint would remove.
+ */
+export async function prepareCheckpoint(files: Files, folder: string): Promise<void> {
+  const { place, partial } = places(folder);
+  await recover(files, place);
+  if (await files.exists(place)) {
+    const stranger = (await files.list(place)).find((name) => !NAMES.includes(name));
+    if (stranger !== undefined) {
+      throw new CheckpointError(
+        "occupied",
+        `${place} holds ${stranger}, which is no part of a checkpoint: choose a new or an empty folder`,
+      );
+    }
+  }
+  await files.remove(partial);
+  await files.makeFolder(partial);
+  await files.write(`${partial}/${STATE}`, []);
+  await files.remove(partial);
+}
+
+/**
+ * Writes a checkpoint in the place of the one that may be there. Tensors and `onnx` are borrowed until it is done.
+ * @throws FileError, CheckpointError as `prepareCheckpoint`; then the old checkpoint is as it was.
+ */
+export async function writeCheckpoint(
+  files: Files,
+  folder: string,
+  checkpoint: Checkpoint,
+  onnx: Uint8Array,
+): Promise<void> {
+  await prepareCheckpoint(files, folder);
+  const { place, partial, previous } = places(folder);
+  const { parameters, moments, ...rest } = checkpoint;
+  const contents: Record<string, readonly Uint8Array[]> = {
+    [MODEL]: encodeSafetensors(parameters, { format: "pt" }),
+    [OPTIMIZER]: encodeSafetensors(
+      new Map([...prefixed("m.", moments.first), ...prefixed("v.", moments.second)]),
+    ),
+    [ONNX]: [onnx],
+  };
+  const digests: Record<string, string> = {};
+  await files.makeFolder(partial);
+  for (const [name, chunks] of Object.entries(contents)) {
+    digests[name] = sha256(chunks);
+    await files.write(`${partial}/${name}`, chunks);
+  }
+  const state = stateJson({ ...rest, files: digests, weightsSha256: weightsSha256(parameters) });
+  await files.write(`${partial}/${STATE}`, [new TextEncoder().encode(state)]);
+
+  await files.remove(previous);
+  if (await files.exists(place)) await files.rename(place, previous);
+  await files.rename(partial, place);
+  await files.remove(previous);
+}
+
+/**
+ * Reads a checkpoint back. The tensors are views of memory that is theirs alone.
+ * @throws CheckpointError when a file is missing, was truncated or changed, or is of another format; FileError
+ *   when it cannot be read.
+ */
+export async function readCheckpoint(files: Files, folder: string): Promise<Checkpoint> {
+  const { place } = places(folder);
+  await recover(files, place);
+  const state = parseState(await part(files, place, STATE), `${place}/${STATE}`);
+  const [model, optimizer] = [
+    await verified(files, place, MODEL, state),
+    await verified(files, place, OPTIMIZER, state),
+  ];
+  await verified(files, place, ONNX, state);
+  const { tensors: parameters } = decodeSafetensors(model, `${place}/${MODEL}`);
+  const { tensors: moments } = decodeSafetensors(optimizer, `${place}/${OPTIMIZER}`);
+  const { step, seed, model: modelConfig, training } = state;
+  return {
+    step,
+    seed,
+    model: modelConfig,
+    training,
+    parameters,
+    moments: {
+      first: momentsOf("m.", parameters, moments, place),
+      second: momentsOf("v.", parameters, moments, place),
+    },
+  };
+}
+
+/**
+ * @throws CheckpointError naming every setting in which the checkpoint's model differs from `model`.
+ */
+export function requireModel(checkpoint: Checkpoint, model: Config, folder: string): void {
+  const names = [...new Set([...Object.keys(checkpoint.model), ...Object.keys(model)])];
+  const differences = names
+    .filter((name) => checkpoint.model[name] !== model[name])
+    .map(
+      (name) =>
+        `${name} is ${checkpoint.model[name] ?? "not set"} there and ${model[name] ?? "not set"} here`,
+    );
+  if (differences.length > 0) {
+    throw new CheckpointError("other-model", `${folder} is of another model: ${differences.join(", ")}`);
+  }
+}
+
+function places(folder: string): { place: string; partial: string; previous: string } {
+  const place = folder.replace(/(?<=.)[/\\]+$/, "");
+  return { place, partial: `${place}.partial`, previous: `${place}.previous` };
+}
+
+/** Puts the old checkpoint back when a writer was killed between its two renames. */
+async function recover(files: Files, place: string): Promise<void> {
+  const { previous } = places(place);
+  if (!(await files.exists(place)) && (await files.exists(previous))) await files.rename(previous, place);
+}
+
+async function part(files: Files, place: string, name: string): Promise<Uint8Array> {
+  const path = `${place}/${name}`;
+  if (await files.exists(path)) return files.read(path);
+  const what = (await files.exists(place)) ? `it has no ${name}` : "it does not exist";
+  throw new CheckpointError("missing", `${place} is not a checkpoint folder: ${what}`);
+}
+
+async function verified(files: Files, place: string, name: string, state: State): Promise<Uint8Array> {
+  const bytes = await part(files, place, name);
+  if (sha256([bytes]) !== state.files[name]) {
+    throw new CheckpointError(
+      "damaged",
+      `${place}/${name} is truncated or was changed: its SHA-256 is not the one ${STATE} names; use another checkpoint`,
+    );
+  }
+  return bytes;
+}
+
+function prefixed(prefix: string, tensors: ReadonlyMap<string, Tensor>): [string, Tensor][] {
+  return [...tensors].map(([name, tensor]) => [prefix + name, tensor]);
+}
+
+function momentsOf(
+  prefix: string,
+  parameters: ReadonlyMap<string, Tensor>,
+  moments: ReadonlyMap<string, Tensor>,
+  place: string,
+): Map<string, Tensor> {
+  const found = new Map<string, Tensor>();
+  for (const [name, { shape }] of parameters) {
+    const moment = moments.get(prefix + name);
+    if (moment === undefined || `${moment.shape}` !== `${shape}`) {
+      const came = moment === undefined ? "is missing" : `is [${moment.shape}]`;
+      throw new CheckpointError(
+        "damaged",
+        `${place}/${OPTIMIZER}: ${prefix}${name} ${came}, [${shape}] was expected`,
+      );
+    }
+    found.set(name, moment);
+  }
+  return found;
+}
