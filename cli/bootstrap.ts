@@ -8,16 +8,14 @@
  */
 
 import { spawn, spawnSync } from "node:child_process";
-import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const MODULES = join(ROOT, "node_modules");
-/** Which lock file the installed packages belong to; written last, so a broken-off install has none. */
+/** A copy of the lock file that the packages were installed from; written last, so a broken-off install has none. */
 const STAMP = join(MODULES, ".troupe-installed");
 const LOCK = join(MODULES, ".troupe-installing");
 /** Longer than the slowest install on a single-board computer and a phone's connection. */
@@ -44,14 +42,12 @@ function commands(job: string | undefined, args: readonly string[]): readonly (r
   }
 }
 
-function lockFileHash(): string {
-  return createHash("sha256")
-    .update(readFileSync(join(ROOT, "bun.lock")))
-    .digest("hex");
+function lockFile(): string {
+  return readFileSync(join(ROOT, "bun.lock"), "utf8");
 }
 
 function installed(): boolean {
-  return textOf(STAMP) === lockFileHash();
+  return textOf(STAMP) === lockFile();
 }
 
 function textOf(path: string): string | undefined {
@@ -69,7 +65,7 @@ async function install(): Promise<void> {
     if (installed()) return;
     process.stderr.write("troupe: installing dependencies, once\n");
     rmSync(STAMP, { force: true });
-    const hash = lockFileHash();
+    const wanted = lockFile();
     const { status, stdout, stderr, error } = spawnSync(process.execPath, ["install", "--frozen-lockfile"], {
       cwd: ROOT,
       encoding: "utf8",
@@ -77,11 +73,14 @@ async function install(): Promise<void> {
     });
     if (status !== 0) {
       const lines = `${stderr ?? ""}\n${stdout ?? ""}`.split("\n");
-      const why =
-        error?.message ?? lines.find((line) => /\berror\b/i.test(line))?.trim() ?? `exit code ${status}`;
-      throw new BootstrapError(`could not install the dependencies: ${why}`);
+      const said = lines
+        .find((line) => line.startsWith("error:"))
+        ?.slice("error:".length)
+        .trim();
+      const why = said ?? error?.message ?? `exit code ${status}`;
+      throw new BootstrapError(`could not install the dependencies with Bun ${process.versions.bun}: ${why}`);
     }
-    writeFileSync(STAMP, hash);
+    writeFileSync(STAMP, wanted);
   } finally {
     rmSync(LOCK, { force: true });
   }
@@ -101,7 +100,7 @@ async function takeLock(): Promise<void> {
         continue;
       }
     }
-    await sleep(100);
+    await new Promise((resolve) => setTimeout(resolve, 100));
   }
   throw new BootstrapError(
     `another process has been installing for too long; if there is none, remove ${LOCK}`,
@@ -159,10 +158,12 @@ function run(bun: string, args: readonly string[]): Promise<number> {
     const cwd = args[0] === "test" ? ROOT : process.cwd();
     const child = spawn(bun, args, { stdio: "inherit", cwd });
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-      // Ctrl-C at a terminal reaches the whole group: sent on, it would arrive twice.
-      const alreadySent = signal === "SIGINT" && process.stdin.isTTY;
-      process.on(signal, () => {
-        if (!alreadySent) child.kill(signal);
+      process.on(signal, async () => {
+        // Ctrl-C at a terminal reaches the whole group: sent on, it would arrive twice. Imported here because
+        // it takes longer to load than all the rest.
+        const { isatty } = await import("node:tty");
+        if (signal === "SIGINT" && isatty(0)) return;
+        child.kill(signal);
       });
     }
     child.on("error", reject);
