@@ -33,7 +33,7 @@ const LOGARITHMIC_FROM = 3;
 
 /**
  * Draws training and validation loss over steps. The training loss is drawn twice: faintly as it was, and smoothed
- * (an exponential mean over a fiftieth of the run). Losses that are not finite and positive are left out.
+ * (the mean over a fiftieth of the run). Losses that are not finite and positive are left out.
  */
 export function lossChart(curve: LossCurve): string {
   const train = curve.train.filter(isDrawable);
@@ -148,15 +148,17 @@ function legend(train: readonly Point[], validation: readonly Point[]): string {
     .join("\n");
 }
 
-/** Exponential mean with the weight of the missing past taken out (as Adam's moments are corrected). */
+/**
+ * Mean over the neighbours on both sides, a hundredth of the run each way. Near the first step the window shrinks
+ * evenly, for the loss falls fast there; near the last one it is cut off.
+ */
 function smoothed(points: readonly Point[]): Point[] {
-  const keep = 1 - 1 / Math.max(1, points.length / 50);
-  let mean = 0;
-  let weight = 0;
-  return points.map(({ step, loss }) => {
-    mean = keep * mean + (1 - keep) * loss;
-    weight = keep * weight + (1 - keep);
-    return { step, loss: mean / weight };
+  const sums = [0];
+  for (const { loss } of points) sums.push(sums.at(-1)! + loss);
+  return points.map(({ step }, i) => {
+    const reach = Math.min(i, Math.round(points.length / 100));
+    const end = Math.min(points.length, i + reach + 1);
+    return { step, loss: (sums[end]! - sums[i - reach]!) / (end - i + reach) };
   });
 }
 
