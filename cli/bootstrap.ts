@@ -33,7 +33,7 @@ function commands(job: string | undefined, args: readonly string[]): readonly (r
     case "check":
       return [
         [join(MODULES, "typescript", "bin", "tsc"), "-p", ROOT],
-        [join(MODULES, "@biomejs", "biome", "bin", "biome"), "check", ROOT],
+        [join(MODULES, "@biomejs", "biome", "bin", "biome"), "check", "--error-on-warnings", ROOT],
       ];
     case "bench":
       return [[join(ROOT, "bench", "main.ts"), ...args]];
