@@ -226,12 +226,14 @@ export class NativeBackend implements Backend<Uint8Array> {
       dims[index] = BigInt(dim);
     });
     const type = ELEMENT_TYPE[dtype];
+    // An empty view has no address of its own.
+    const data = addressOf(bytes.byteLength > 0 ? bytes : bytes.buffer);
     return out((slot) =>
       check(
         api,
         api.CreateTensorWithDataAsOrtValue(
           memory,
-          addressOf(bytes),
+          data,
           bytes.byteLength,
           addressOf(dims),
           shape.length,

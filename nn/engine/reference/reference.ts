@@ -1,0 +1,14 @@
+/**
+ * The reference engine: plain TypeScript, in the caller's thread, deterministic, small and slow. It says what an
+ * operator means, and it computes in simulated worlds, where nothing may depend on threads or real time.
+ */
+
+import { Tensor } from "../../../protocols/tensor.ts";
+import type { Engine } from "../engine.ts";
+import { HostEngine } from "../host.ts";
+import { ReferenceBackend } from "./backend.ts";
+
+/** `now` reads milliseconds for the times that runs report; without it they report zero. */
+export function createReferenceEngine(now: () => number = () => 0): Engine {
+  return new HostEngine("reference", new ReferenceBackend(now), (dtype, shape) => Tensor.zeros(dtype, shape));
+}
