@@ -13,6 +13,7 @@
 
 import { FREE_LINK, type LinkProfile, transferMs } from "./cost.ts";
 import { type MicroBatchOperation, type Operation, positionOf, type StageProgram } from "./program.ts";
+import type { Span } from "./timeline.ts";
 import { validatePrograms } from "./validate.ts";
 
 /** What one position of the model costs, per micro-batch. */
@@ -35,17 +36,6 @@ export interface PipelineCost {
   readonly links?: readonly (readonly (LinkProfile | undefined)[] | undefined)[];
   /** At most this many kernels at once over all stages; no limit when left out. */
   readonly cores?: number;
-}
-
-/**
- * An operation with its times. A kernel's are those of its run, a send's those of its message occupying the link,
- * a receive's from when the stage was ready for it to the message's arrival (equal when it was there already).
- */
-export interface Span {
-  readonly stage: number;
-  readonly operation: Operation;
-  readonly startMs: number;
-  readonly endMs: number;
 }
 
 export interface Simulation {

@@ -4,7 +4,17 @@
  */
 
 import { describe, type Operation } from "./program.ts";
-import type { Span } from "./simulate.ts";
+
+/**
+ * An operation with its times. A kernel's are those of its run, a send's those of its message occupying the link,
+ * a receive's from when the stage was ready for it to the message's arrival (equal when it was there already).
+ */
+export interface Span {
+  readonly stage: number;
+  readonly operation: Operation;
+  readonly startMs: number;
+  readonly endMs: number;
+}
 
 /** What one row of the chart is called, by stage. */
 export type StageNames = readonly string[];
