@@ -26,5 +26,7 @@ test("types", async () => {
 }, 120_000);
 
 test("style", async () => {
-  expect(await complaints(["@biomejs", "biome", "bin", "biome"], "check", "--error-on-warnings", ".")).toBe("");
+  expect(await complaints(["@biomejs", "biome", "bin", "biome"], "check", "--error-on-warnings", ".")).toBe(
+    "",
+  );
 }, 120_000);
