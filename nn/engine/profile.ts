@@ -30,6 +30,11 @@ export class OperatorTimes {
   /** Adds what the runtime wrote since `begin` and removes it. */
   end(): void {
     for (const file of readdirSync(this.folder)) this.add(readFileSync(join(this.folder, file), "utf8"));
+    this.cancel();
+  }
+
+  /** Removes what the runtime may have written since `begin`. */
+  cancel(): void {
     rmSync(this.folder, { recursive: true, force: true });
   }
 

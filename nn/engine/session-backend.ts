@@ -19,6 +19,9 @@ export interface OrtModule {
   readonly Tensor: TensorConstructor;
 }
 
+/** Errors are thrown, so the log says only what ends the process. */
+const LOG_FATAL = 4;
+
 type View = new (buffer: ArrayBufferLike, offset: number, length: number) => ArrayBufferView;
 
 /** Names and views of the element types; there is none for bf16. */
@@ -71,7 +74,12 @@ export class SessionBackend implements Backend<Uint8Array> {
       throw new EngineError("this engine has no profiler: compile without { profile: true }");
     const times = this.profiler();
     const reopen = () => this.open(model, threads, times.begin());
-    this.sessions.set(executable, { session: await reopen(), profiling: { times, reopen } });
+    try {
+      this.sessions.set(executable, { session: await reopen(), profiling: { times, reopen } });
+    } catch (error) {
+      times.cancel();
+      throw error;
+    }
   }
 
   createBinding(
@@ -95,7 +103,7 @@ export class SessionBackend implements Backend<Uint8Array> {
     if (bound instanceof Error) throw bound;
     const { session } = this.session(bound.executable);
     const start = this.now();
-    const results = await session.run(bound.feeds, bound.names);
+    const results = await session.run(bound.feeds, bound.names, { logSeverityLevel: LOG_FATAL });
     const elapsed = this.now() - start;
     for (const { name, bytes } of bound.fetches) {
       const { buffer, byteOffset, byteLength } = results[name]!.data as Uint8Array;
@@ -140,7 +148,7 @@ export class SessionBackend implements Backend<Uint8Array> {
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
       enableMemPattern: false,
-      logSeverityLevel: 4,
+      logSeverityLevel: LOG_FATAL,
       ...(profilePrefix !== undefined && { enableProfiling: true, profileFilePrefix: profilePrefix }),
     });
   }

@@ -85,6 +85,9 @@ export function connectWorker(script: URL): Backend<Graph> {
       Atomics.store(closing, 0, 1);
       try {
         await answer(close());
+      } catch (error) {
+        // A worker that failed holds nothing any more.
+        if (!failure) throw error;
       } finally {
         worker.terminate();
       }

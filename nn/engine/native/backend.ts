@@ -78,7 +78,12 @@ export class NativeBackend implements Backend<Uint8Array> {
     }
     const times = new OperatorTimes();
     const reopen = () => this.open(model, options.threads ?? 1, times.begin());
-    this.sessions.set(executable, { handle: reopen(), profiling: { times, reopen } });
+    try {
+      this.sessions.set(executable, { handle: reopen(), profiling: { times, reopen } });
+    } catch (error) {
+      times.cancel();
+      throw error;
+    }
   }
 
   createBinding(

@@ -1,0 +1,110 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { availableEngines, createEngine } from "../../../nn/engine/create.ts";
+import { type Engine, EngineError, type EngineTensor } from "../../../nn/engine/engine.ts";
+import { HostEngine } from "../../../nn/engine/host.ts";
+import { ALIGNMENT, sharedAllocator } from "../../../nn/engine/memory.ts";
+import { connectWorker } from "../../../nn/engine/worker.ts";
+import { GraphBuilder } from "../../../nn/onnx/builder.ts";
+
+function addGraph() {
+  const builder = new GraphBuilder("add");
+  const [a, b] = [builder.input("a", "f32", [2, 2]), builder.input("b", "f32", [2, 2])];
+  builder.output(builder.op("Add", [a, b], {}, "y"));
+  return builder.build();
+}
+
+const available = await availableEngines();
+const native = available.some(({ name }) => name === "native");
+if (!native) console.warn("native engine: skipped, it does not work on this machine");
+
+describe("createEngine", () => {
+  test("refuses an unknown name and says which there are", async () => {
+    const failure = await createEngine({ engine: "cuda" as "native" }).catch((error) => error);
+    expect(failure).toBeInstanceOf(EngineError);
+    expect(failure.message).toMatch(/"cuda".*native.*reference/);
+  });
+
+  test("auto takes the fastest that works", async () => {
+    const engine = await createEngine();
+    expect(engine.name).toBe(available[0]!.name);
+    await engine.close();
+  });
+});
+
+describe("a worker that cannot start", () => {
+  test("rejects with its reason, and the engine closes", async () => {
+    const backend = connectWorker(new URL("./no-such-worker.ts", import.meta.url));
+    const engine = new HostEngine("native", backend, sharedAllocator());
+    const failure = await engine.compile(addGraph()).catch((error) => error);
+    expect(failure).toBeInstanceOf(EngineError);
+    expect(failure.message).toContain("no-such-worker");
+    await engine.close();
+  });
+});
+
+describe("a process", () => {
+  test("ends by itself when its engines are closed, and nothing is printed", async () => {
+    const script = `
+      const { createEngine } = await import("./nn/engine/create.ts");
+      for (const engine of ${JSON.stringify(available.map(({ name }) => name))}) {
+        const created = await createEngine({ engine });
+        const closing = created.compile(${JSON.stringify({ name: "none", inputs: [], outputs: [], nodes: [] })})
+          .catch(() => {});
+        await created.close();
+        await closing;
+      }`;
+    const root = new URL("../../../", import.meta.url).pathname;
+    const child = Bun.spawn([process.execPath, "-e", script], { cwd: root, stdout: "pipe", stderr: "pipe" });
+    const [out, err] = await Promise.all([
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+      child.exited,
+    ]);
+    expect([out, err, child.exitCode]).toEqual(["", "", 0]);
+  });
+});
+
+describe.skipIf(!native)("native engine", () => {
+  let engine: Engine;
+  let tensors: [EngineTensor, EngineTensor, EngineTensor];
+  beforeAll(async () => {
+    const { ptr } = await import("bun:ffi");
+    engine = await createEngine({ engine: "native" });
+    tensors = [0, 1, 2].map(() => engine.allocate("f32", [2, 2])) as typeof tensors;
+    for (const { tensor } of tensors) expect(Number(ptr(tensor.bytes)) % ALIGNMENT).toBe(0);
+  });
+  afterAll(() => engine.close());
+
+  test("shares memory with its worker", () => {
+    expect(tensors[0].tensor.bytes.buffer).toBeInstanceOf(SharedArrayBuffer);
+  });
+
+  test("takes no memory per run", async () => {
+    const executable = await engine.compile(addGraph());
+    const [a, b, y] = tensors;
+    const binding = executable.bind({ a, b }, { y });
+    const runs = async (count: number) => {
+      for (let i = 0; i < count; i++) await binding.run();
+      Bun.gc(true);
+      return process.memoryUsage.rss();
+    };
+    const before = await runs(3000);
+    const after = await runs(3000);
+    // An OrtValue, a status or a pointer array left behind each time would take several megabytes.
+    expect(after - before).toBeLessThan(2 ** 22);
+  });
+
+  test("leaves no profile behind, of a refused graph neither", async () => {
+    const { readdirSync } = await import("node:fs");
+    const { tmpdir } = await import("node:os");
+    const profiles = () => readdirSync(tmpdir()).filter((name) => name.startsWith("troupe-profile-"));
+    const before = profiles();
+    const executable = await engine.compile(addGraph(), { profile: true });
+    await executable.profile();
+    executable.release();
+    const graph = addGraph();
+    const bad = { ...graph, nodes: graph.nodes.map((node) => ({ ...node, op: "Bogus" })) };
+    expect(await engine.compile(bad, { profile: true }).catch((error) => error)).toBeInstanceOf(EngineError);
+    expect(profiles()).toEqual(before);
+  });
+});
