@@ -26,13 +26,8 @@ export interface Checkpoint {
   /** How it is trained, e.g. batch and learning rate. */
   readonly training: Config;
   readonly parameters: ReadonlyMap<string, Tensor>;
-  readonly moments: Moments;
-}
-
-/** AdamW's state: a tensor for each parameter, of its shape, under its name. */
-export interface Moments {
-  readonly first: ReadonlyMap<string, Tensor>;
-  readonly second: ReadonlyMap<string, Tensor>;
+  /** AdamW's first and second moments of each parameter, of its shape: `m.<parameter>` and `v.<parameter>`. */
+  readonly moments: ReadonlyMap<string, Tensor>;
 }
 
 const MODEL = "model.safetensors";
@@ -97,9 +92,7 @@ export async function writeCheckpoint(
   const { parameters, moments, ...rest } = checkpoint;
   const contents: Record<string, readonly Uint8Array[]> = {
     [MODEL]: encodeSafetensors(parameters, { format: "pt" }),
-    [OPTIMIZER]: encodeSafetensors(
-      new Map([...prefixed("m.", moments.first), ...prefixed("v.", moments.second)]),
-    ),
+    [OPTIMIZER]: encodeSafetensors(moments),
     [ONNX]: [onnx],
   };
   const digests: Record<string, string> = {};
@@ -133,18 +126,9 @@ export async function readCheckpoint(files: Files, folder: string): Promise<Chec
   await verified(files, place, ONNX, state);
   const { tensors: parameters } = decodeSafetensors(model, `${place}/${MODEL}`);
   const { tensors: moments } = decodeSafetensors(optimizer, `${place}/${OPTIMIZER}`);
+  requireMoments(parameters, moments, `${place}/${OPTIMIZER}`);
   const { step, seed, model: modelConfig, training } = state;
-  return {
-    step,
-    seed,
-    model: modelConfig,
-    training,
-    parameters,
-    moments: {
-      first: momentsOf("m.", parameters, moments, place),
-      second: momentsOf("v.", parameters, moments, place),
-    },
-  };
+  return { step, seed, model: modelConfig, training, parameters, moments };
 }
 
 /**
@@ -192,27 +176,17 @@ async function verified(files: Files, place: string, name: string, state: State)
   return bytes;
 }
 
-function prefixed(prefix: string, tensors: ReadonlyMap<string, Tensor>): [string, Tensor][] {
-  return [...tensors].map(([name, tensor]) => [prefix + name, tensor]);
-}
-
-function momentsOf(
-  prefix: string,
+function requireMoments(
   parameters: ReadonlyMap<string, Tensor>,
   moments: ReadonlyMap<string, Tensor>,
-  place: string,
-): Map<string, Tensor> {
-  const found = new Map<string, Tensor>();
-  for (const [name, { shape }] of parameters) {
-    const moment = moments.get(prefix + name);
-    if (moment === undefined || `${moment.shape}` !== `${shape}`) {
+  source: string,
+): void {
+  for (const [parameter, { shape }] of parameters) {
+    for (const name of [`m.${parameter}`, `v.${parameter}`]) {
+      const moment = moments.get(name);
+      if (moment !== undefined && `${moment.shape}` === `${shape}`) continue;
       const came = moment === undefined ? "is missing" : `is [${moment.shape}]`;
-      throw new CheckpointError(
-        "damaged",
-        `${place}/${OPTIMIZER}: ${prefix}${name} ${came}, [${shape}] was expected`,
-      );
+      throw new CheckpointError("damaged", `${source}: ${name} ${came}, [${shape}] was expected`);
     }
-    found.set(name, moment);
   }
-  return found;
 }

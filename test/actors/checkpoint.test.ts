@@ -25,18 +25,17 @@ afterEach(() => rm(root, { recursive: true, force: true }));
 const onnx = Uint8Array.of(8, 7, 6);
 
 function checkpoint(step: number): Checkpoint {
-  const tensors = (offset: number) =>
-    new Map([
-      ["w", Tensor.f32([2, 2], [1, 2, 3, step + offset])],
-      ["b", Tensor.f32([2], [step, offset])],
-    ]);
+  const tensors = (prefix: string, offset: number): [string, Tensor][] => [
+    [`${prefix}w`, Tensor.f32([2, 2], [1, 2, 3, step + offset])],
+    [`${prefix}b`, Tensor.f32([2], [step, offset])],
+  ];
   return {
     step,
     seed: 7,
     model: { kind: "gpt", layers: 4, width: 256 },
     training: { batch: 16, lr: 1e-3 },
-    parameters: tensors(0),
-    moments: { first: tensors(1), second: tensors(2) },
+    parameters: new Map(tensors("", 0)),
+    moments: new Map([...tensors("m.", 1), ...tensors("v.", 2)]),
   };
 }
 
@@ -151,12 +150,16 @@ describe("readCheckpoint refuses, in one line,", () => {
   });
 
   test("moments that are not the parameters'", async () => {
-    const whole = checkpoint(1);
-    const lacking = { ...whole, moments: { ...whole.moments, second: new Map() } };
-    await writeCheckpoint(files, folder, lacking, onnx);
-    expect((await refusal(readCheckpoint(files, folder))).message).toEndWith(
-      "v.b is missing, [2] was expected",
-    );
+    for (const [moment, words] of [
+      [undefined, "v.b is missing, [2] was expected"],
+      [Tensor.zeros("f32", [3]), "v.b is [3], [2] was expected"],
+    ] as const) {
+      const moments = new Map(checkpoint(1).moments);
+      moments.delete("v.b");
+      if (moment !== undefined) moments.set("v.b", moment);
+      await writeCheckpoint(files, folder, { ...checkpoint(1), moments }, onnx);
+      expect((await refusal(readCheckpoint(files, folder))).message).toEndWith(words);
+    }
   });
 });
 
