@@ -18,7 +18,7 @@ import {
   updatedName,
 } from "./optim/adamw.ts";
 import { accumulatorName, sumName } from "./passes/accumulate.ts";
-import { gradientName, type StageGraphs } from "./training.ts";
+import type { StageGraphs } from "./training.ts";
 
 /** Room for one micro-batch between its arrival and the end of its backward pass. */
 interface Slot {
@@ -51,7 +51,10 @@ export class StageExecutor {
   private readonly options: ExecutorOptions;
   private readonly state: Tensors = {};
   private readonly executables: Executable[] = [];
+  private readonly bindings: Binding[] = [];
+  private readonly allocated: EngineTensor[] = [];
   private readonly slots: Slot[] = [];
+  private readonly optimizerTensors = new Map<string, EngineTensor>();
   private squareSumsRun!: Binding;
   private updateRun!: Binding;
   private evaluateRun: Binding | undefined;
@@ -74,7 +77,7 @@ export class StageExecutor {
     const { graphs, state, options } = this;
     for (const { name, dtype, shape } of graphs.parameters) {
       for (const key of [name, accumulatorName(name), firstMomentName(name), secondMomentName(name)]) {
-        state[key] = this.engine.allocate(dtype, shape);
+        state[key] = this.allocate({ name: key, dtype, shape });
       }
       state[sumName(name)] = state[accumulatorName(name)]!;
       for (const key of [name, firstMomentName(name), secondMomentName(name)]) {
@@ -96,13 +99,11 @@ export class StageExecutor {
     const update = await this.compile(
       adamwGraph(graphs.parameters, options.totalParameters, options.optimizer),
     );
-    const total = this.engine.allocate("f32", [options.totalParameters]);
+    const total = this.allocate({ name: "square_sums", dtype: "f32", shape: [options.totalParameters] });
     this.optimizerTensors.set("local_square_sums", this.optimizerTensors.get("square_sums")!);
     this.optimizerTensors.set("square_sums", total);
     this.updateRun = this.bind(update, this.optimizerTensors);
   }
-
-  private readonly optimizerTensors = new Map<string, EngineTensor>();
 
   /** Runs the forward pass of the micro-batch in `slot`; resolves with kernel milliseconds. */
   forward(slot: number): Promise<number> {
@@ -202,6 +203,11 @@ export class StageExecutor {
     return totals;
   }
 
+  /** Gives back everything the stage holds in the engine. No run may be in flight. */
+  release(): void {
+    for (const held of [...this.bindings, ...this.executables, ...this.allocated]) held.release();
+  }
+
   private async compile(graph: Graph): Promise<Executable> {
     const executable = await this.engine.compile(graph, { profile: this.options.profile ?? false });
     this.executables.push(executable);
@@ -215,14 +221,20 @@ export class StageExecutor {
         values.map(({ name, dtype, shape }) => {
           let tensor = this.state[name] ?? local.get(name);
           if (!tensor) {
-            tensor = this.engine.allocate(dtype, shape);
+            tensor = this.allocate({ name, dtype, shape });
             local.set(name, tensor);
           }
           return [name, tensor];
         }),
       );
-    return executable.bind(tie(executable.inputs), tie(executable.outputs));
+    const binding = executable.bind(tie(executable.inputs), tie(executable.outputs));
+    this.bindings.push(binding);
+    return binding;
+  }
+
+  private allocate({ dtype, shape }: ValueInfo): EngineTensor {
+    const tensor = this.engine.allocate(dtype, shape);
+    this.allocated.push(tensor);
+    return tensor;
   }
 }
-
-export { gradientName };

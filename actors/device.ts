@@ -1,0 +1,115 @@
+/**
+ * A device: one per node. It says what it is, measures itself and its links, and hosts stages on its engine.
+ *
+ * The engine is the device's: opened when first needed, shared by its stages, closed with the device.
+ */
+
+import { createEngine } from "../nn/engine/create.ts";
+import type { Engine } from "../nn/engine/engine.ts";
+import { decodeModel } from "../nn/onnx/proto.ts";
+import type { AdamWConfig } from "../nn/optim/adamw.ts";
+import { profileSegments, type SegmentProfile } from "../nn/profile.ts";
+import { Tensor } from "../protocols/tensor.ts";
+import { Actor, type Ref } from "../runtime/index.ts";
+import { machine } from "../runtime/platform/machine.ts";
+import type { LinkProfile } from "./scheduler/cost.ts";
+import { Stage, type StageSpec } from "./stage.ts";
+
+export interface DeviceDescription {
+  readonly name: string;
+  /** Of the machine the device runs on; devices of one machine share its cores. */
+  readonly host: string;
+  readonly cores: number;
+  readonly memoryBytes: number;
+  readonly engine: string;
+  readonly pid: number;
+}
+
+export interface DeviceUsage {
+  /** The most memory the device's process has had resident. */
+  readonly peakBytes: number;
+  readonly tensorBytes: number;
+}
+
+export interface ProfileRequest {
+  /** The model's forward graph for one micro-batch: the bytes of an ONNX file, u8. */
+  readonly graph: Tensor;
+  readonly parameters: readonly string[];
+  readonly microBatches: number;
+  readonly optimizer: AdamWConfig;
+}
+
+/** Size and number of the messages a link is measured with. */
+const PROBE_BYTES = 1 << 20;
+const PROBES = 4;
+
+/** Runs to take the fastest of. */
+const REPEATS = 3;
+
+export class Device extends Actor {
+  static override readonly reentrant: readonly string[] = ["describe", "usage", "echo"];
+
+  readonly #name: string;
+  readonly #engineName: Parameters<typeof createEngine>[0]["engine"];
+  #engine: Engine | undefined;
+
+  constructor(name: string, engine: Parameters<typeof createEngine>[0]["engine"] = "auto") {
+    super();
+    this.#name = name;
+    this.#engineName = engine;
+  }
+
+  override async onStart(): Promise<void> {
+    this.#engine = await createEngine({ engine: this.#engineName });
+  }
+
+  override async onStop(): Promise<void> {
+    await this.#engine?.close();
+  }
+
+  describe(): DeviceDescription {
+    const { host, cores, memoryBytes, pid } = machine();
+    return { name: this.#name, host, cores, memoryBytes, engine: this.#engine!.name, pid };
+  }
+
+  usage(): DeviceUsage {
+    return { peakBytes: machine().peakBytes, tensorBytes: this.#engine!.usage().tensorBytes };
+  }
+
+  /** Measures every segment of a model on this device's engine. */
+  profile(request: ProfileRequest): Promise<SegmentProfile[]> {
+    const { graph, parameters, microBatches, optimizer } = request;
+    const options = { optimizer, microBatches, repeats: REPEATS };
+    const { clock } = this.context;
+    return profileSegments(this.#engine!, decodeModel(graph.bytes), new Set(parameters), options, () =>
+      clock.now(),
+    );
+  }
+
+  /** Returns what it is given. */
+  echo(tensor: Tensor): Tensor {
+    return tensor;
+  }
+
+  /** Measures the link to another device: half a round trip of nothing, and the rate of a large tensor. */
+  async measureLink(other: Ref<Device>): Promise<LinkProfile> {
+    const { clock } = this.context;
+    const fastest = async (tensor: Tensor) => {
+      let best = Number.POSITIVE_INFINITY;
+      for (let i = 0; i < PROBES; i++) {
+        const start = clock.now();
+        await other.ask.echo(tensor);
+        best = Math.min(best, clock.now() - start);
+      }
+      return best / 2;
+    };
+    const latencyMs = await fastest(Tensor.zeros("u8", [1]));
+    const large = await fastest(Tensor.zeros("u8", [PROBE_BYTES]));
+    return { latencyMs, bytesPerMs: PROBE_BYTES / Math.max(large - latencyMs, 1e-3) };
+  }
+
+  /** Starts a stage on this device. @throws EngineError, GraphError when its graph cannot be compiled here. */
+  host(spec: StageSpec): Promise<Ref<Stage>> {
+    return this.context.spawn(Stage, [spec, this.#engine!]);
+  }
+}

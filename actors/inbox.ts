@@ -1,0 +1,72 @@
+/**
+ * Tensors that have arrived and wait for their operation, and operations that wait for their tensors.
+ *
+ * A pipeline's neighbours run ahead of each other, so a message may come long before it is wanted. Each is kept
+ * under the place it belongs to: (run, generation, phase, step, micro-batch, value). Nothing is delivered twice.
+ */
+
+import type { Tensor } from "../protocols/tensor.ts";
+
+/** Where a tensor belongs. Plain data: it travels with the tensor. */
+export interface Slip {
+  /** Counts the times that stages were deployed in a run; what is left over from an earlier one is refused. */
+  readonly generation: number;
+  readonly phase: "train" | "evaluate";
+  readonly step: number;
+  readonly microBatch: number;
+  /** Name of the value in the stage's graph. */
+  readonly value: string;
+}
+
+export class InboxError extends Error {
+  readonly code = "INBOX";
+  override readonly name = "InboxError";
+}
+
+interface Waiting {
+  readonly resolve: (tensor: Tensor) => void;
+  readonly reject: (error: Error) => void;
+}
+
+const keyOf = ({ generation, phase, step, microBatch, value }: Slip): string =>
+  `${generation}/${phase}/${step}/${microBatch}/${value}`;
+
+export class Inbox {
+  private readonly arrived = new Map<string, Tensor>();
+  private readonly waiting = new Map<string, Waiting>();
+  private failure: Error | undefined;
+
+  /** Keeps a tensor (transferred). @throws InboxError for a second tensor in one place. */
+  put(slip: Slip, tensor: Tensor): void {
+    const key = keyOf(slip);
+    const waiting = this.waiting.get(key);
+    if (waiting) {
+      this.waiting.delete(key);
+      waiting.resolve(tensor);
+    } else if (this.arrived.has(key)) {
+      throw new InboxError(`a second tensor arrived for ${key}`);
+    } else {
+      this.arrived.set(key, tensor);
+    }
+  }
+
+  /** The tensor of a place (transferred), as soon as it is there. @throws what `fail` was given. */
+  take(slip: Slip): Promise<Tensor> {
+    const key = keyOf(slip);
+    const tensor = this.arrived.get(key);
+    if (tensor) {
+      this.arrived.delete(key);
+      return Promise.resolve(tensor);
+    }
+    if (this.failure) return Promise.reject(this.failure);
+    return new Promise((resolve, reject) => this.waiting.set(key, { resolve, reject }));
+  }
+
+  /** What waits now, and what will wait, is rejected: nothing more will come. */
+  fail(error: Error): void {
+    this.failure ??= error;
+    for (const { reject } of this.waiting.values()) reject(this.failure);
+    this.waiting.clear();
+    this.arrived.clear();
+  }
+}

@@ -1,0 +1,284 @@
+/**
+ * A stage: a range of segments on one device, and the actor that runs its program.
+ *
+ * In a step it goes through an ordered list of operations, starting each as soon as its input is there. Receives
+ * wait, kernels run one at a time in the engine, sends go out while the next kernel runs. At the end of the list
+ * it has all gradients of the step and says so; the update happens only when the scheduler, having heard that of
+ * every stage, commits the step (the commit gate, as in torchft).
+ *
+ * A tensor's way through here: off the link into memory of its own, once from there into the slot its kernels are
+ * bound to, out of a slot to the next stage. A slot is not used again before its sends have settled.
+ */
+
+import type { Engine } from "../nn/engine/engine.ts";
+import { StageExecutor, type UpdateResult } from "../nn/executor.ts";
+import { decodeModel } from "../nn/onnx/proto.ts";
+import type { AdamWConfig } from "../nn/optim/adamw.ts";
+import { gradientName, type StageGraphs, trainingGraphs } from "../nn/training.ts";
+import { Tensor } from "../protocols/tensor.ts";
+import { Actor, type Down, type Ref } from "../runtime/index.ts";
+import { Inbox, type Slip } from "./inbox.ts";
+import { type MicroBatchOperation, peakInFlight, type StageProgram } from "./scheduler/program.ts";
+
+/** Everything a stage is made from. Plain data, sent to the device that hosts it. */
+export interface StageSpec {
+  readonly generation: number;
+  readonly program: StageProgram;
+  readonly microBatches: number;
+  /** The stage's forward graph: the bytes of an ONNX file, u8. */
+  readonly graph: Tensor;
+  /** Which of the graph's inputs are parameters. */
+  readonly parameters: readonly string[];
+  /** Activation that comes in, and that goes out; null at the model's ends. */
+  readonly input: string | null;
+  readonly output: string | null;
+  readonly recompute: boolean;
+  readonly optimizer: AdamWConfig;
+  /** Parameters of the whole model. */
+  readonly totalParameters: number;
+}
+
+/** When an operation ran, in milliseconds of the device's clock. */
+export interface OperationSpan {
+  readonly op: MicroBatchOperation["op"] | "update";
+  readonly microBatch: number;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** What a stage has to say when it has all gradients of a step. */
+export interface StepReport {
+  /** One per parameter of the stage. */
+  readonly squareSums: Tensor;
+  /** Loss of every micro-batch, on the last stage. */
+  readonly losses: readonly number[] | null;
+  /** Where the time went, in milliseconds: in kernels, copying tensors, waiting for inputs, all in all. */
+  readonly kernelMs: number;
+  readonly copyMs: number;
+  readonly waitMs: number;
+  readonly totalMs: number;
+  readonly spans: readonly OperationSpan[];
+}
+
+export class Stage extends Actor {
+  static override readonly reentrant: readonly string[] = ["deliver"];
+
+  readonly #spec: StageSpec;
+  readonly #engine: Engine;
+  readonly #inbox = new Inbox();
+  readonly #graphs: StageGraphs;
+  #executor!: StageExecutor;
+  #previous: Ref<Stage> | null = null;
+  #next: Ref<Stage> | null = null;
+  /** Sends of a slot that have not settled. */
+  readonly #sending: Promise<unknown>[][] = [];
+
+  constructor(spec: StageSpec, engine: Engine) {
+    super();
+    this.#spec = spec;
+    this.#engine = engine;
+    const names = new Set(spec.parameters);
+    this.#graphs = trainingGraphs(decodeModel(spec.graph.bytes), (name) => names.has(name), spec);
+  }
+
+  override async onStart(): Promise<void> {
+    const { program, optimizer, totalParameters } = this.#spec;
+    const slots = peakInFlight(program);
+    for (let i = 0; i < slots; i++) this.#sending.push([]);
+    this.#executor = await StageExecutor.create(this.#engine, this.#graphs, {
+      slots,
+      optimizer,
+      totalParameters,
+    });
+  }
+
+  override onStop(): void {
+    this.#inbox.fail(new Error("the stage was stopped"));
+    this.#executor.release();
+  }
+
+  /** A neighbour is gone: what it would have sent will never come. */
+  override onDown(down: Down): void {
+    this.#inbox.fail(new Error(`a neighbouring stage is gone: ${down.reason.message}`));
+  }
+
+  /** Names the stages before and behind; null at the ends. */
+  connect(previous: Ref<Stage> | null, next: Ref<Stage> | null): void {
+    this.#previous = previous;
+    this.#next = next;
+    for (const neighbour of [previous, next]) if (neighbour) this.context.monitor(neighbour);
+  }
+
+  /** Copies parameters, and moments where given, into the stage. @throws TensorError when they do not fit. */
+  load(values: Readonly<Record<string, Tensor>>): void {
+    this.#executor.load(new Map(Object.entries(values)));
+  }
+
+  /** Accepts a tensor for an operation to come. */
+  deliver(slip: Slip, tensor: Tensor): void {
+    if (slip.generation !== this.#spec.generation) {
+      throw new RangeError(
+        `generation ${this.#spec.generation} got a tensor of generation ${slip.generation}`,
+      );
+    }
+    this.#inbox.put(slip, tensor);
+  }
+
+  /** Runs the program of one step, up to the commit gate. */
+  async train(step: number): Promise<StepReport> {
+    const { clock } = this.context;
+    const { program, microBatches } = this.#spec;
+    const run = new StepRun(microBatches);
+    const began = clock.now();
+    // A step that failed before it was committed has left its gradients behind.
+    this.#executor.clearGradients();
+    for (const operation of program.operations) {
+      if (operation.op === "step") continue;
+      const start = clock.now();
+      await this.#perform(operation, step, run);
+      run.spans.push({ ...operation, start, end: clock.now() });
+    }
+    const squareSums = await this.#executor.squareSums();
+    return {
+      squareSums: Tensor.f32([squareSums.length], squareSums),
+      losses: this.#spec.output === null ? run.losses : null,
+      kernelMs: run.kernelMs,
+      copyMs: run.copyMs,
+      waitMs: run.waitMs,
+      totalMs: clock.now() - began,
+      spans: run.spans,
+    };
+  }
+
+  /** Updates the parameters: every stage has all gradients of `step`. `squareSums` is of the whole model. */
+  commit(step: number, squareSums: Tensor): Promise<UpdateResult> {
+    return this.#executor.update(step, squareSums.f32());
+  }
+
+  /**
+   * Takes `count` micro-batches through the forward pass. Resolves with their losses on the last stage, with
+   * nothing on others.
+   */
+  async evaluate(step: number, count: number): Promise<number[]> {
+    const losses: number[] = [];
+    const { evaluate, output } = this.#graphs;
+    const names = evaluate.inputs.map(({ name }) => name).filter((name) => !this.#isParameter(name));
+    for (let microBatch = 0; microBatch < count; microBatch++) {
+      const inputs: Record<string, Tensor> = {};
+      for (const name of names)
+        inputs[name] = await this.#inbox.take(this.#slip("evaluate", step, microBatch, name));
+      const result = await this.#executor.evaluate(inputs);
+      if (output === null) losses.push(result.f32()[0]!);
+      else await this.#next!.ask.deliver(this.#slip("evaluate", step, microBatch, output), result);
+    }
+    return losses;
+  }
+
+  /** Parameters and moments, by name; borrowed until the reply has been sent, so no step may run meanwhile. */
+  state(): Record<string, Tensor> {
+    return Object.fromEntries(this.#executor.tensors());
+  }
+
+  async #perform(operation: MicroBatchOperation, step: number, run: StepRun): Promise<void> {
+    const { op, microBatch } = operation;
+    const { input, output } = this.#graphs;
+    const slip = (value: string) => this.#slip("train", step, microBatch, value);
+    switch (op) {
+      case "receive-activation":
+        return this.#receive(slip(input!), await this.#slotFor(microBatch, run), run);
+      case "forward":
+      case "forward-backward": {
+        const slot = await this.#slotFor(microBatch, run);
+        for (const { name } of this.#dataInputs()) await this.#receive(slip(name), slot, run);
+        run.kernelMs += await (op === "forward" ? this.#executor.forward(slot) : this.#executor.joint(slot));
+        if (output === null) run.losses[microBatch] = this.#executor.value(slot, "loss").f32()[0]!;
+        if (op === "forward-backward" && input === null) run.freeSlot(microBatch);
+        return;
+      }
+      case "send-activation":
+        return this.#send(this.#next!, slip(output!), run.slotOf(microBatch));
+      case "receive-gradient":
+        return this.#receive(slip(gradientName(output!)), run.slotOf(microBatch), run);
+      case "backward":
+        run.kernelMs += await this.#executor.backward(run.slotOf(microBatch));
+        if (input === null) run.freeSlot(microBatch);
+        return;
+      case "send-gradient":
+        this.#send(this.#previous!, slip(gradientName(input!)), run.slotOf(microBatch));
+        return run.freeSlot(microBatch);
+      default:
+        throw new RangeError(`a stage cannot perform "${op}"`);
+    }
+  }
+
+  /** The slot a micro-batch is in, given to it when it comes, after earlier sends from there have settled. */
+  async #slotFor(microBatch: number, run: StepRun): Promise<number> {
+    const slot = run.claimSlot(microBatch);
+    const sends = this.#sending[slot]!.splice(0);
+    if (sends.length > 0) await Promise.all(sends);
+    return slot;
+  }
+
+  async #receive(slip: Slip, slot: number, run: StepRun): Promise<void> {
+    const { clock } = this.context;
+    const asked = clock.now();
+    const tensor = await this.#inbox.take(slip);
+    const came = clock.now();
+    this.#executor.value(slot, slip.value).bytes.set(tensor.bytes);
+    run.waitMs += came - asked;
+    run.copyMs += clock.now() - came;
+  }
+
+  /** Sends without waiting; a failure shows where the slot is claimed next, or at the scheduler. */
+  #send(to: Ref<Stage>, slip: Slip, slot: number): void {
+    const sent = to.ask.deliver(slip, this.#executor.value(slot, slip.value));
+    sent.catch((error) => this.#inbox.fail(error));
+    this.#sending[slot]!.push(sent);
+  }
+
+  #slip(phase: Slip["phase"], step: number, microBatch: number, value: string): Slip {
+    return { generation: this.#spec.generation, phase, step, microBatch, value };
+  }
+
+  #isParameter(name: string): boolean {
+    return this.#spec.parameters.includes(name);
+  }
+
+  /** Inputs that come from the data source. */
+  #dataInputs() {
+    const { evaluate, input } = this.#graphs;
+    return evaluate.inputs.filter(({ name }) => name !== input && !this.#isParameter(name));
+  }
+}
+
+/** What one step keeps account of. */
+class StepRun {
+  kernelMs = 0;
+  copyMs = 0;
+  waitMs = 0;
+  readonly losses: number[];
+  readonly spans: OperationSpan[] = [];
+  private readonly slots = new Map<number, number>();
+
+  constructor(microBatches: number) {
+    this.losses = new Array(microBatches).fill(Number.NaN);
+  }
+
+  claimSlot(microBatch: number): number {
+    const held = this.slots.get(microBatch);
+    if (held !== undefined) return held;
+    const taken = new Set(this.slots.values());
+    let slot = 0;
+    while (taken.has(slot)) slot++;
+    this.slots.set(microBatch, slot);
+    return slot;
+  }
+
+  slotOf(microBatch: number): number {
+    return this.slots.get(microBatch)!;
+  }
+
+  freeSlot(microBatch: number): void {
+    this.slots.delete(microBatch);
+  }
+}

@@ -1,0 +1,269 @@
+/**
+ * A training run from beginning to end: the composition root, to be read from top to bottom.
+ *
+ *   text → data source → first stage → … → last stage → gradients back → commit gate → optimiser → checkpoint
+ *
+ * The caller brings the node, the devices and the platform, and hears of everything as events.
+ */
+
+import { createEngine } from "../nn/engine/create.ts";
+import { type GptConfig, gptGraph, gptParameters } from "../nn/models/gpt.ts";
+import { gptInitial } from "../nn/models/init.ts";
+import { freeze } from "../nn/onnx/freeze.ts";
+import { encodeModel } from "../nn/onnx/proto.ts";
+import { type AdamWConfig, firstMomentName, secondMomentName } from "../nn/optim/adamw.ts";
+import type { Tensor } from "../protocols/tensor.ts";
+import type { Clock, NodeRuntime, Ref } from "../runtime/index.ts";
+import type { Files } from "../runtime/platform/files.ts";
+import {
+  type Checkpoint,
+  prepareCheckpoint,
+  readCheckpoint,
+  requireModel,
+  weightsSha256,
+  writeCheckpoint,
+} from "./checkpoint.ts";
+import { readDefaultText, readText, splitText } from "./data/corpus.ts";
+import { DataSource } from "./data/source.ts";
+import type { Device } from "./device.ts";
+import { generate } from "./generate.ts";
+import type { Plan } from "./scheduler/plan.ts";
+import { Scheduler } from "./scheduler/scheduler.ts";
+import type { StepReport } from "./stage.ts";
+
+export interface TrainOptions {
+  /** A text file; null for the default text. */
+  readonly data: string | null;
+  readonly model: GptConfig;
+  /** Windows in a step, all micro-batches together. */
+  readonly batch: number;
+  readonly microBatches: number;
+  /** The step to stop before; counted from the beginning of the run, also when it is resumed. */
+  readonly steps: number;
+  readonly seed: number;
+  readonly strategy: string;
+  readonly schedule: string;
+  readonly recompute: boolean;
+  readonly optimizer: AdamWConfig;
+  /** Folder for checkpoints. */
+  readonly checkpoint: string;
+  /** A checkpoint folder to go on from. */
+  readonly resume: string | null;
+  /** Steps between validation passes, and between checkpoints; both also come at the end. */
+  readonly validateEvery: number;
+  readonly checkpointEvery: number;
+  /** Bytes of text to write at the end; 0 for none. */
+  readonly sampleBytes: number;
+}
+
+export type TrainEvent =
+  | { event: "plan"; plan: Plan; parameters: number; text: string; text_bytes: number }
+  | {
+      event: "step";
+      step: number;
+      loss: number;
+      grad_norm: number;
+      learning_rate: number;
+      step_ms: number;
+      tokens_per_s: number;
+      /** One per stage. */
+      stages: readonly Omit<StepReport, "squareSums" | "losses">[];
+    }
+  | { event: "validation"; step: number; loss: number }
+  | { event: "checkpoint"; step: number; path: string }
+  | { event: "sample"; text: string }
+  | {
+      event: "done";
+      steps: number;
+      final_loss: number;
+      validation_loss: number;
+      tokens_per_s: number;
+      weights_sha256: string;
+      checkpoint: string;
+      devices: readonly { name: string; peak_bytes: number; tensor_bytes: number }[];
+    };
+
+/** What a run needs from the world around it. */
+export interface World {
+  readonly node: NodeRuntime;
+  readonly devices: readonly Ref<Device>[];
+  readonly files: Files;
+  readonly clock: Clock;
+  readonly emit: (event: TrainEvent) => void;
+  /** Numbers in [0, 1), for the sample at the end. */
+  readonly random: () => number;
+}
+
+/** Trains, and resolves with the last event. Rejects with the first real error, in one line for people. */
+export async function train(options: TrainOptions, world: World): Promise<TrainEvent & { event: "done" }> {
+  const { node, devices, files, clock, emit } = world;
+  const { model: config, batch, microBatches, steps, seed } = options;
+  const { context } = config;
+  const rows = batch / microBatches;
+
+  // What can be wrong without a device is found before one is asked.
+  const text = await (options.data === null ? readDefaultText(files) : readText(files, options.data));
+  const split = splitText(text, context);
+  const resumed = options.resume === null ? null : await readCheckpoint(files, options.resume);
+  if (resumed) requireModel(resumed, { ...config }, options.resume!);
+  await prepareCheckpoint(files, options.checkpoint);
+
+  const model = gptGraph(config, rows, context, "loss");
+  const parameters = gptParameters(config).map(({ name }) => name);
+  const data = await node.spawn(DataSource, [split, { seed, context, rows, microBatches }]);
+  const scheduler = await node.spawn(Scheduler, [
+    devices,
+    data,
+    {
+      model,
+      parameters,
+      microBatches,
+      optimizer: options.optimizer,
+      strategy: options.strategy,
+      schedule: options.schedule,
+      recompute: options.recompute,
+    },
+  ]);
+  try {
+    const plan = await scheduler.ask.plan();
+    const count = gptParameters(config).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+    emit({ event: "plan", plan, parameters: count, text: text.name, text_bytes: text.bytes.length });
+    await scheduler.ask.deploy(resumed ? trainingState(resumed) : initialState(config, seed));
+
+    let validation = Number.NaN;
+    let loss = Number.NaN;
+    let saved = "";
+    const save = async (step: number) => {
+      const state = await scheduler.ask.state();
+      const checkpoint = checkpointOf(options, step, state);
+      await writeCheckpoint(
+        files,
+        options.checkpoint,
+        checkpoint,
+        inferenceModel(config, checkpoint.parameters),
+      );
+      emit({ event: "checkpoint", step, path: options.checkpoint });
+      saved = weightsSha256(checkpoint.parameters);
+      return state;
+    };
+    const validate = async (step: number) => {
+      validation = await scheduler.ask.evaluate(step);
+      emit({ event: "validation", step, loss: validation });
+    };
+
+    const first = resumed?.step ?? 0;
+    const tokens = batch * context;
+    let training = 0;
+    for (let step = first; step < steps; step++) {
+      const began = clock.now();
+      const result = await scheduler.ask.step(step, steps - 1);
+      const ms = clock.now() - began;
+      training += ms;
+      loss = result.loss;
+      emit({
+        event: "step",
+        step: step + 1,
+        loss,
+        grad_norm: result.gradNorm,
+        learning_rate: result.learningRate,
+        step_ms: ms,
+        tokens_per_s: (tokens / ms) * 1000,
+        stages: result.reports.map(({ squareSums: _, losses: __, ...rest }) => rest),
+      });
+      if (!Number.isFinite(loss)) {
+        throw new DivergedError(`the loss of step ${step + 1} is ${loss}: lower the learning rate`);
+      }
+      const done = step + 1;
+      if (done < steps && done % options.validateEvery === 0) await validate(done);
+      if (done < steps && done % options.checkpointEvery === 0) await save(done);
+    }
+
+    await validate(Math.max(first, steps));
+    const state = await save(Math.max(first, steps));
+    const usage = await scheduler.ask.usage();
+    const names = await scheduler.ask.descriptions();
+    if (options.sampleBytes > 0) emit({ event: "sample", text: await sample(options, state, world.random) });
+    const done = {
+      event: "done" as const,
+      steps,
+      final_loss: loss,
+      validation_loss: validation,
+      tokens_per_s: training > 0 ? ((tokens * (steps - first)) / training) * 1000 : 0,
+      weights_sha256: saved,
+      checkpoint: options.checkpoint,
+      devices: usage.map(({ peakBytes, tensorBytes }, i) => ({
+        name: names[i]!.name,
+        peak_bytes: peakBytes,
+        tensor_bytes: tensorBytes,
+      })),
+    };
+    emit(done);
+    return done;
+  } finally {
+    await node.stop(scheduler);
+    await node.stop(data);
+  }
+}
+
+export class DivergedError extends Error {
+  readonly code = "DIVERGED";
+  override readonly name = "DivergedError";
+}
+
+function initialState(config: GptConfig, seed: number): Record<string, Tensor> {
+  return Object.fromEntries(
+    gptParameters(config).map(({ name, shape }) => [name, gptInitial(seed, name, shape, config.layers)]),
+  );
+}
+
+function trainingState({ parameters, moments }: Checkpoint): Record<string, Tensor> {
+  return Object.fromEntries([
+    ...parameters,
+    ...[...moments.first].map(([name, tensor]) => [firstMomentName(name), tensor] as const),
+    ...[...moments.second].map(([name, tensor]) => [secondMomentName(name), tensor] as const),
+  ]);
+}
+
+function checkpointOf(
+  options: TrainOptions,
+  step: number,
+  state: Readonly<Record<string, Tensor>>,
+): Checkpoint {
+  const { model, seed, batch, microBatches, steps, optimizer } = options;
+  const names = gptParameters(model).map(({ name }) => name);
+  const pick = (key: (name: string) => string) => new Map(names.map((name) => [name, state[key(name)]!]));
+  return {
+    step,
+    seed,
+    model: { ...model },
+    training: { ...optimizer, batch, microBatches, steps },
+    parameters: pick((name) => name),
+    moments: { first: pick(firstMomentName), second: pick(secondMomentName) },
+  };
+}
+
+/** `ids` i64 [context, 1] in, `logits` f32 [context, vocabulary] out, weights inside. */
+function inferenceModel(config: GptConfig, parameters: ReadonlyMap<string, Tensor>): Uint8Array {
+  return encodeModel(freeze(gptGraph(config, 1, config.context, "logits"), parameters));
+}
+
+async function sample(
+  options: TrainOptions,
+  parameters: Readonly<Record<string, Tensor>>,
+  random: () => number,
+): Promise<string> {
+  const engine = await createEngine({ engine: "auto" });
+  try {
+    const bytes = await generate(engine, {
+      config: options.model,
+      parameters,
+      prompt: Uint8Array.of(0x0a),
+      count: options.sampleBytes,
+      sampling: { temperature: 0.8, topK: 40 },
+      random,
+    });
+    return new TextDecoder().decode(bytes.subarray(1));
+  } finally {
+    await engine.close();
+  }
+}
