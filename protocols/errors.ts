@@ -1,0 +1,36 @@
+/**
+ * What can be wrong with what came over a wire. A `ProtocolError` closes the link it happened on and touches no
+ * other; its code is stable, its message names what was expected and what came.
+ */
+
+export type ProtocolErrorCode =
+  /** The first two bytes of a frame are not ours: something else is talking to this port. */
+  | "BAD_MAGIC"
+  /** The other end speaks another version of the protocol. */
+  | "VERSION_MISMATCH"
+  /** A frame, message or header is larger than the limits allow, or the frames open at once are too many. */
+  | "LIMIT_EXCEEDED"
+  /** A frame kind nobody defined, or one that is not allowed at this point. */
+  | "UNEXPECTED_FRAME"
+  /** A chunk for an unknown message, out of order, or longer than what is left of its segment. */
+  | "BAD_CHUNK"
+  /** A header that is not valid msgpack, nests too deep, or is not a known message. */
+  | "MALFORMED_HEADER"
+  /** The bytes ended in the middle of a frame or message. */
+  | "TRUNCATED"
+  /** The proof of the join token is wrong or missing. */
+  | "WRONG_TOKEN"
+  /** More credit was given back than was ever spent. */
+  | "BAD_CREDIT"
+  /** A value that has no form on the wire (a function, a class instance, a typed array that is not a tensor). */
+  | "UNENCODABLE";
+
+export class ProtocolError extends Error {
+  override readonly name = "ProtocolError";
+  readonly code: ProtocolErrorCode;
+
+  constructor(code: ProtocolErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}

@@ -1,0 +1,25 @@
+/** What is said on a wire: tensors, frames, codec, chunking, credit, handshake, messages. No sockets, no timers. */
+
+export {
+  type Allocate,
+  Assembler,
+  type InMessage,
+  Interleaver,
+  type OutFrame,
+  type OutMessage,
+} from "./chunk.ts";
+export { Codec, type CodecHooks, type Encoded } from "./codec.ts";
+export { ReceiveWindow, SendWindow } from "./credit.ts";
+export { ProtocolError, type ProtocolErrorCode } from "./errors.ts";
+export {
+  encodeFrame,
+  type FrameHeader,
+  FrameKind,
+  FrameReader,
+  type FrameSink,
+  PROTOCOL_VERSION,
+} from "./frame.ts";
+export { Handshake, type HandshakeOptions, type HandshakeStep, type Identity } from "./handshake.ts";
+export { DEFAULT_LIMITS, HANDSHAKE_BYTES, type Limits } from "./limits.ts";
+export { type ActorAddress, type DownReason, type Envelope, fromWire, toWire } from "./messages.ts";
+export { byteLength, DTYPE_BYTES, type DType, elements, type Shape, Tensor, TensorError } from "./tensor.ts";

@@ -1,0 +1,170 @@
+/**
+ * What nodes say to each other once a link is ready. On the wire a message is an array, its type's number first,
+ * then its fields in the order of the table below; the table is the whole schema, and what does not fit it is
+ * refused before anything acts on it.
+ */
+
+import { ProtocolError } from "./errors.ts";
+
+/** Where an actor is. Plain data: it is what a ref becomes inside a message. */
+export interface ActorAddress {
+  readonly node: string;
+  /** The incarnation of that node in which the actor lives. */
+  readonly incarnation: number;
+  /** Number of the actor, never used twice in an incarnation. */
+  readonly actor: number;
+  readonly className: string;
+  /** Where the node can be connected to. */
+  readonly addresses: readonly string[];
+}
+
+/** Why an actor is gone. */
+export interface DownReason {
+  readonly code:
+    | "normal" // it stopped, by itself or because it was asked to
+    | "killed" // it was ended without being asked
+    | "error" // it crashed; `error` is the first real error
+    | "noactor" // there was no such actor, or no longer
+    | "nodelost"; // the link to its node is lost; nobody knows what became of it
+  readonly message: string;
+  readonly error?: Error;
+  /** The node that was lost, by id. */
+  readonly node?: string;
+}
+
+export type Envelope =
+  /** Run a method, no answer. */
+  | { type: "tell"; to: number; method: string; args: unknown[] }
+  /** Run a method, answer with `reply` or `fail`. */
+  | { type: "ask"; id: number; to: number; method: string; args: unknown[] }
+  | { type: "reply"; id: number; value: unknown }
+  | { type: "fail"; id: number; error: Error }
+  /** Start an actor of a registered class; the reply is its ref. */
+  | { type: "spawn"; id: number; className: string; args: unknown[]; name: string | null }
+  /** Find an actor by its registered name; the reply is its ref, or null. */
+  | { type: "lookup"; id: number; name: string }
+  /** Tell when this actor is gone, once. */
+  | { type: "monitor"; id: number; to: number }
+  | { type: "demonitor"; id: number }
+  | { type: "down"; id: number; reason: DownReason }
+  /** Stop an actor; the reply comes when it has stopped. `kill` ends it without asking. */
+  | { type: "stop"; id: number; to: number; kill: boolean };
+
+type FieldType = "number" | "string" | "string?" | "boolean" | "array" | "error" | "any" | "reason";
+
+const SCHEMA: readonly (readonly [Envelope["type"], readonly (readonly [string, FieldType])[]])[] = [
+  [
+    "tell",
+    [
+      ["to", "number"],
+      ["method", "string"],
+      ["args", "array"],
+    ],
+  ],
+  [
+    "ask",
+    [
+      ["id", "number"],
+      ["to", "number"],
+      ["method", "string"],
+      ["args", "array"],
+    ],
+  ],
+  [
+    "reply",
+    [
+      ["id", "number"],
+      ["value", "any"],
+    ],
+  ],
+  [
+    "fail",
+    [
+      ["id", "number"],
+      ["error", "error"],
+    ],
+  ],
+  [
+    "spawn",
+    [
+      ["id", "number"],
+      ["className", "string"],
+      ["args", "array"],
+      ["name", "string?"],
+    ],
+  ],
+  [
+    "lookup",
+    [
+      ["id", "number"],
+      ["name", "string"],
+    ],
+  ],
+  [
+    "monitor",
+    [
+      ["id", "number"],
+      ["to", "number"],
+    ],
+  ],
+  ["demonitor", [["id", "number"]]],
+  [
+    "down",
+    [
+      ["id", "number"],
+      ["reason", "reason"],
+    ],
+  ],
+  [
+    "stop",
+    [
+      ["id", "number"],
+      ["to", "number"],
+      ["kill", "boolean"],
+    ],
+  ],
+];
+
+const NUMBER_OF = new Map(SCHEMA.map(([type], i) => [type, i]));
+
+const IS: Readonly<Record<FieldType, (value: unknown) => boolean>> = {
+  number: (v) => typeof v === "number" && Number.isSafeInteger(v) && v >= 0,
+  string: (v) => typeof v === "string",
+  "string?": (v) => v === null || typeof v === "string",
+  boolean: (v) => typeof v === "boolean",
+  array: (v) => Array.isArray(v),
+  error: (v) => v instanceof Error,
+  any: () => true,
+  reason: (v) => typeof v === "object" && v !== null && typeof (v as DownReason).message === "string",
+};
+
+/** The array a message is on the wire. A field that is undefined is left off the end, so that it stays undefined. */
+export function toWire(envelope: Envelope): unknown[] {
+  const number = NUMBER_OF.get(envelope.type)!;
+  const wire: unknown[] = [number];
+  for (const [field] of SCHEMA[number]![1]) wire.push((envelope as Record<string, unknown>)[field]);
+  if (wire[wire.length - 1] === undefined) wire.pop();
+  return wire;
+}
+
+/** @throws ProtocolError MALFORMED_HEADER naming the message and the field that is wrong. */
+export function fromWire(wire: unknown): Envelope {
+  const entry = Array.isArray(wire) ? SCHEMA[wire[0] as number] : undefined;
+  if (!entry) throw new ProtocolError("MALFORMED_HEADER", "a message is not of a known type");
+  const [type, fields] = entry;
+  const envelope: Record<string, unknown> = { type };
+  for (let i = 0; i < fields.length; i++) {
+    const [field, expected] = fields[i]!;
+    const value = (wire as unknown[])[i + 1];
+    if (!IS[expected](value)) {
+      throw new ProtocolError("MALFORMED_HEADER", `${field} of a ${type} message is not a ${expected}`);
+    }
+    envelope[field] = value;
+  }
+  return envelope as unknown as Envelope;
+}
+
+/** Messages that spend credit: those whose number only their sender decides. */
+export function isCharged(envelope: Envelope): boolean {
+  return envelope.type === "tell" || envelope.type === "ask";
+}

@@ -1,0 +1,73 @@
+/**
+ * What an actor is to the one who writes it: a class. Its public methods are its messages; its fields are its
+ * state, which nobody else touches; it handles one message at a time, the next when the method has settled.
+ *
+ * What happens when a method throws follows from who is told. In answer to an ask the error is the asker's and
+ * the actor lives on, as a server answers one bad request and serves the next; an `ActorFailure` is the asker's
+ * and ends the actor too. In a tell, in `onDown` or in a signal nobody else would hear of it, so the actor crashes and its
+ * supervisor decides. Methods declared in `static reentrant` may run while others wait; signals (`onDown`) are
+ * delivered even while a method is waiting.
+ *
+ * Methods that TypeScript calls `private` are public to the language: use `#names` for what no message may reach.
+ */
+
+import type { Clock } from "./clock.ts";
+import type { Down, DownReason, Monitor } from "./monitor.ts";
+import type { NodeRuntime, SpawnOptions } from "./node.ts";
+import type { Random } from "./random.ts";
+import type { Ref } from "./ref.ts";
+
+export type ActorClass<A extends Actor = Actor, Args extends readonly any[] = any[]> = (new (
+  ...args: Args
+) => A) & { readonly reentrant?: readonly string[] };
+
+/** What an actor can do beside computing. Available from `onStart` on, not in the constructor. */
+export interface ActorContext {
+  readonly self: Ref<any>;
+  readonly node: NodeRuntime;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Starts a child: an actor that is stopped when this one ends, children in reverse order of their start. */
+  spawn<A extends Actor, Args extends readonly any[]>(
+    actor: ActorClass<A, Args>,
+    args: Args,
+    options?: SpawnOptions,
+  ): Promise<Ref<A>>;
+  /** `onDown` will be called once, when `ref`'s actor is gone. */
+  monitor(ref: Ref<any>): Monitor;
+  demonitor(monitor: Monitor): void;
+  /** Ends this actor once the methods in progress have settled. */
+  stop(): void;
+  /** Starts a child whose end is reported to `onExit` and which can be started again; supervisors are made of it. */
+  supervise(actor: ActorClass, args: readonly unknown[], options: SuperviseOptions): SupervisedChild;
+}
+
+export interface SuperviseOptions extends SpawnOptions {
+  /** The child has ended, unless `stop` was called. Called as a signal: an error thrown here crashes this actor. */
+  onExit(reason: DownReason): void | Promise<void>;
+}
+
+/** A child in its supervisor's hands. Its ref, name and queued messages outlive its restarts. */
+export interface SupervisedChild {
+  readonly ref: Ref<any>;
+  /** Runs it, for the first time or again. @throws RuntimeError SPAWN_FAILED. */
+  start(): Promise<void>;
+  /** Ends this life of it, by force after `shutdownMs`; messages go on waiting. */
+  stop(shutdownMs: number): Promise<void>;
+  /** Ends it for good: its name is free, what waits for it is refused. */
+  retire(): void;
+}
+
+export abstract class Actor {
+  /** Names of methods that may run while others are waiting. */
+  static readonly reentrant: readonly string[] = [];
+  /** Given by the runtime before `onStart`. */
+  readonly context!: ActorContext;
+
+  /** Before the first message. An error here is the spawn's error. */
+  onStart(): void | Promise<void> {}
+  /** After the last message, whatever the reason; not after a kill. Bounded by the shutdown time. */
+  onStop(_reason: DownReason): void | Promise<void> {}
+  /** A monitored actor is gone. */
+  onDown(_down: Down): void | Promise<void> {}
+}

@@ -1,0 +1,86 @@
+/**
+ * What can go wrong between actors and nodes. Code is stable and survives the wire, class does not: an error that
+ * comes from another node is a plain `Error` with the same name, message, stack and code.
+ */
+
+import type { DownReason } from "../protocols/messages.ts";
+
+export type RuntimeErrorCode =
+  /** The actor that was asked is gone; `cause` is its first real error, if it had one. */
+  | "ACTOR_DOWN"
+  /** No answer within the ask's timeout. */
+  | "ASK_TIMEOUT"
+  /** The link to a node is lost, or it cannot be reached; `node` says which. */
+  | "NODE_LOST"
+  /** The actor's mailbox, or what waits for a link, is at its limit. */
+  | "MAILBOX_FULL"
+  | "UNKNOWN_METHOD"
+  /** A class that the node was not given to host for others. */
+  | "UNKNOWN_CLASS"
+  | "NAME_TAKEN"
+  /** The actor's constructor or `onStart` failed; `cause` is why. */
+  | "SPAWN_FAILED"
+  /** A supervisor's children failed more often than it allows. */
+  | "TOO_MANY_RESTARTS"
+  /** Nobody answers at an address. */
+  | "CONNECT_FAILED"
+  /** An address cannot be listened on: taken, malformed, or not allowed. */
+  | "LISTEN_FAILED"
+  | "NODE_CLOSED"
+  | "LINK_SILENT"
+  /** Thrown by an actor to say that it cannot go on. */
+  | "ACTOR_FAILURE";
+
+export class RuntimeError extends Error {
+  override readonly name: string = "RuntimeError";
+  readonly code: RuntimeErrorCode;
+  /** The node concerned, by id. */
+  readonly node: string | undefined;
+
+  constructor(
+    code: RuntimeErrorCode,
+    message: string,
+    options?: ErrorOptions & { node?: string | undefined },
+  ) {
+    super(message, options);
+    this.code = code;
+    this.node = options?.node;
+  }
+}
+
+/**
+ * Thrown by a method to say that its actor, not only this call, has failed: the caller gets the error and the
+ * actor crashes. Any other error thrown in answer to an ask is the asker's alone.
+ */
+export class ActorFailure extends RuntimeError {
+  override readonly name = "ActorFailure";
+
+  constructor(message: string, options?: ErrorOptions) {
+    super("ACTOR_FAILURE", message, options);
+  }
+}
+
+/** The other end closed the link and said why; `code` is what it gave. */
+export class LinkClosedByPeer extends Error {
+  override readonly name = "LinkClosedByPeer";
+  readonly code: string;
+
+  constructor(code: string, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** What an ask of an actor that is gone is rejected with. */
+export function downError(who: string, reason: DownReason): RuntimeError {
+  const code = reason.code === "nodelost" ? "NODE_LOST" : "ACTOR_DOWN";
+  return new RuntimeError(code, code === "NODE_LOST" ? reason.message : `${who} is gone: ${reason.message}`, {
+    node: reason.node,
+    cause: reason.error,
+  });
+}
+
+/** Whatever was thrown, as an Error. */
+export function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
+}

@@ -1,0 +1,109 @@
+/**
+ * The messages of a class, found once per class: a table of its public methods, and the two objects behind
+ * `ref.tell` and `ref.ask` as classes with one generated method per message, so that a call costs a call and no
+ * lookup by a proxy. A class known only by name (it lives on another node) has its methods generated at their
+ * first use instead.
+ */
+
+import { Actor, type ActorClass } from "./actor.ts";
+import type { Method } from "./mailbox.ts";
+
+/** Where a call goes: an actor of this node, or one behind a link. */
+export interface Target {
+  tell(method: string, args: unknown[]): void;
+  ask(method: string, args: unknown[], timeoutMs: number | undefined): Promise<unknown>;
+}
+
+export interface FacadeClass {
+  new (target: Target, timeoutMs: number | undefined): object;
+}
+
+export interface MethodTable {
+  readonly className: string;
+  /** Empty for a class that is known only by name. */
+  readonly methods: ReadonlyMap<string, Method>;
+  readonly Tell: FacadeClass;
+  readonly Ask: FacadeClass;
+}
+
+const TARGET = Symbol("target");
+const TIMEOUT = Symbol("timeout");
+
+interface Facade {
+  [TARGET]: Target;
+  [TIMEOUT]: number | undefined;
+}
+
+const tables = new WeakMap<ActorClass, MethodTable>();
+
+/** The table of a class; generated at the first call. */
+export function methodsOf(actor: ActorClass): MethodTable {
+  let table = tables.get(actor);
+  if (!table) {
+    const reentrant = new Set(actor.reentrant ?? []);
+    const methods = new Map<string, Method>();
+    for (
+      let p = actor.prototype;
+      p && p !== Actor.prototype && p !== Object.prototype;
+      p = Object.getPrototypeOf(p)
+    ) {
+      for (const name of Object.getOwnPropertyNames(p)) {
+        const value = Object.getOwnPropertyDescriptor(p, name)?.value;
+        if (typeof value !== "function" || name in Actor.prototype) continue;
+        if (!methods.has(name)) methods.set(name, { name, reentrant: reentrant.has(name) });
+      }
+    }
+    table = { className: actor.name, methods, ...facades() };
+    for (const name of methods.keys()) define(table, name);
+    tables.set(actor, table);
+  }
+  return table;
+}
+
+/** A table for a class of this name that is not known here. */
+export function unknownMethods(className: string): MethodTable {
+  const table = { className, methods: new Map(), ...facades() };
+  const fallback = new Proxy(Object.create(null), {
+    get(_, name, facade) {
+      // Not thenable, or awaiting a facade would send it a message.
+      if (typeof name !== "string" || name === "then" || name === "toJSON") return undefined;
+      define(table, name);
+      return facade[name];
+    },
+  });
+  Object.setPrototypeOf(table.Tell.prototype, fallback);
+  Object.setPrototypeOf(table.Ask.prototype, fallback);
+  return table;
+}
+
+function facades(): { Tell: FacadeClass; Ask: FacadeClass } {
+  class Tell implements Facade {
+    [TARGET]: Target;
+    [TIMEOUT]: undefined;
+    constructor(target: Target) {
+      this[TARGET] = target;
+    }
+  }
+  class Ask implements Facade {
+    [TARGET]: Target;
+    [TIMEOUT]: number | undefined;
+    constructor(target: Target, timeoutMs: number | undefined) {
+      this[TARGET] = target;
+      this[TIMEOUT] = timeoutMs;
+    }
+  }
+  return { Tell, Ask };
+}
+
+function define(table: { Tell: FacadeClass; Ask: FacadeClass }, name: string): void {
+  Object.defineProperty(table.Tell.prototype, name, {
+    value(this: Facade, ...args: unknown[]): void {
+      this[TARGET].tell(name, args);
+    },
+  });
+  Object.defineProperty(table.Ask.prototype, name, {
+    value(this: Facade, ...args: unknown[]): Promise<unknown> {
+      return this[TARGET].ask(name, args, this[TIMEOUT]);
+    },
+  });
+}

@@ -1,0 +1,44 @@
+/**
+ * Monitors: being told, exactly once, that an actor is gone, wherever it lived and whatever ended it. A monitor on
+ * an actor that is gone already fires at once; one on another node's actor fires when the link to that node is
+ * lost, with a reason that names the node. A supervised actor that crashes fires its monitors too, although its
+ * ref will work again after the restart: who cares about the state that was lost has to know.
+ */
+
+import type { DownReason } from "../protocols/messages.ts";
+import type { Ref } from "./ref.ts";
+
+export type { DownReason } from "../protocols/messages.ts";
+
+export interface Down {
+  readonly ref: Ref<any>;
+  readonly reason: DownReason;
+}
+
+/** A monitor that has not fired. */
+export interface Monitor {
+  readonly ref: Ref<any>;
+  /** After this it does not fire any more. Idempotent. */
+  cancel(): void;
+}
+
+type Watcher = (reason: DownReason) => void;
+
+/** Who watches one actor. */
+export class Watchers {
+  private readonly watchers = new Set<Watcher>();
+
+  /** Returns a function that takes the watcher away. */
+  add(watcher: Watcher): () => void {
+    // A wrapper, so that the same function can watch twice.
+    const own: Watcher = (reason) => watcher(reason);
+    this.watchers.add(own);
+    return () => this.watchers.delete(own);
+  }
+
+  fire(reason: DownReason): void {
+    const all = [...this.watchers];
+    this.watchers.clear();
+    for (const watcher of all) watcher(reason);
+  }
+}

@@ -1,0 +1,347 @@
+/**
+ * A node: one process's part of the runtime. It hosts actors, listens for and connects to other nodes, starts
+ * actors of registered classes for them, and passes messages either way. Everything it needs of the world (time,
+ * randomness, transports, memory) is handed in.
+ */
+
+import type { Allocate } from "../protocols/chunk.ts";
+import { DEFAULT_LIMITS, type Limits } from "../protocols/limits.ts";
+import type { ActorAddress } from "../protocols/messages.ts";
+import type { Actor, ActorClass, ActorContext, SupervisedChild, SuperviseOptions } from "./actor.ts";
+import { Cell, type CellHost } from "./cell.ts";
+import { type Clock, systemClock } from "./clock.ts";
+import { DeadLetters } from "./deadletters.ts";
+import { DEFAULT_HEARTBEAT, type Heartbeat } from "./detector.ts";
+import { Dispatcher } from "./dispatcher.ts";
+import { RuntimeError } from "./errors.ts";
+import { consoleLog, type Log } from "./log.ts";
+import { Membership, type PeerEvent } from "./membership.ts";
+import { type MethodTable, methodsOf, unknownMethods } from "./methods.ts";
+import type { Down, Monitor } from "./monitor.ts";
+import type { Peer, PeerInfo, Request } from "./peer.ts";
+import { type Random, systemRandom } from "./random.ts";
+import { ActorRef, type Ref } from "./ref.ts";
+import { Registry } from "./registry.ts";
+import { GoneTarget, type RemoteHost, RemoteTarget } from "./remote.ts";
+import { serve } from "./serve.ts";
+import type { Transport } from "./transports/transport.ts";
+
+export interface NodeOptions {
+  /** For people; also the beginning of the id when none is given. */
+  readonly name: string;
+  /** The same each time this device starts. By default the name and eight random hexadecimal digits. */
+  readonly id?: string;
+  /** Classes that other nodes may start here, by the name they use. */
+  readonly actors?: Readonly<Record<string, ActorClass>>;
+  readonly transports?: readonly Transport[];
+  readonly clock?: Clock;
+  readonly random?: Random;
+  /** The join token; nodes with another one, or none, are refused. */
+  readonly token?: string;
+  /** Memory for received tensors. */
+  readonly allocate?: Allocate;
+  readonly limits?: Partial<Limits>;
+  readonly heartbeat?: Heartbeat;
+  /** What peers may know of this device, as plain data. */
+  readonly capabilities?: Readonly<Record<string, unknown>>;
+  /** For asks that name no timeout of their own; by default they wait for as long as the actor lives. */
+  readonly askTimeoutMs?: number;
+  readonly log?: Log;
+}
+
+export interface SpawnOptions {
+  /** Registers the actor under this name on its node. */
+  readonly name?: string;
+}
+
+export class NodeRuntime {
+  readonly id: string;
+  readonly name: string;
+  /** Milliseconds since the epoch at the start: grows from one start to the next. */
+  readonly incarnation: number;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly deadLetters = new DeadLetters();
+  readonly log: Log;
+  private readonly options: NodeOptions;
+  private readonly cells = new Map<number, Cell>();
+  private readonly names = new Registry<Cell>();
+  private readonly membership: Membership;
+  private readonly cellHost: CellHost;
+  private readonly remoteHost: RemoteHost;
+  private readonly foreignTables = new Map<string, MethodTable>();
+  private nextActor = 1;
+  private closing: Promise<void> | undefined;
+
+  constructor(options: NodeOptions) {
+    this.options = options;
+    this.clock = options.clock ?? systemClock;
+    this.random = options.random ?? systemRandom;
+    this.log = options.log ?? consoleLog;
+    this.name = options.name;
+    this.id = options.id ?? `${options.name}-${hex(this.random.bytes(4))}`;
+    this.incarnation = Math.floor(this.clock.now());
+    this.membership = new Membership({
+      identity: {
+        ...{ id: this.id, name: this.name, incarnation: this.incarnation },
+        capabilities: options.capabilities ?? {},
+      },
+      transports: options.transports ?? [],
+      token: options.token,
+      clock: this.clock,
+      random: this.random,
+      limits: { ...DEFAULT_LIMITS, ...options.limits },
+      heartbeat: options.heartbeat ?? DEFAULT_HEARTBEAT,
+      allocate: options.allocate ?? ((bytes) => new Uint8Array(bytes)),
+      codecHooks: {
+        encodeRef: (value) => (value instanceof ActorRef ? this.pack(value.address) : undefined),
+        decodeRef: (data) => this.refTo(data),
+      },
+      log: this.log,
+      onMessage: (peer, envelope, taken) => serve(this.server, peer, envelope, taken),
+    });
+    this.remoteHost = {
+      clock: this.clock,
+      deadLetters: this.deadLetters,
+      reach: (address, callback) => this.membership.reach(address, callback),
+    };
+    this.cellHost = {
+      clock: this.clock,
+      dispatcher: new Dispatcher(this.clock),
+      deadLetters: this.deadLetters,
+      log: this.log,
+      createRef: (cell) => this.createRef(cell),
+      createContext: (cell) => this.createContext(cell),
+      release: (cell) => {
+        this.cells.delete(cell.options.id);
+        if (cell.options.name !== undefined) this.names.release(cell.options.name, cell);
+      },
+    };
+  }
+
+  /** Starts an actor here. @throws RuntimeError SPAWN_FAILED (with its cause), NAME_TAKEN, NODE_CLOSED. */
+  async spawn<A extends Actor, Args extends readonly any[]>(
+    actor: ActorClass<A, Args>,
+    args: Args,
+    options: SpawnOptions = {},
+  ): Promise<Ref<A>> {
+    return this.spawnUnder(undefined, actor as ActorClass, args, options);
+  }
+
+  /**
+   * Starts an actor of a class registered under this name on another node (or this one).
+   * @throws RuntimeError UNKNOWN_CLASS, SPAWN_FAILED, NAME_TAKEN, NODE_LOST.
+   */
+  async spawnOn<A>(
+    node: string,
+    className: string,
+    args: readonly unknown[],
+    options: SpawnOptions = {},
+  ): Promise<Ref<A>> {
+    if (node === this.id) return this.server.spawnRegistered(className, args, options.name);
+    const name = options.name ?? null;
+    return (await this.request(node, { type: "spawn", className, args: [...args], name })) as Ref<A>;
+  }
+
+  /** The actor registered under a name on a node, or null. @throws RuntimeError NODE_LOST. */
+  async lookup<A>(node: string, name: string): Promise<Ref<A> | null> {
+    if (node === this.id) return this.server.findLocal(name);
+    return (await this.request(node, { type: "lookup", name })) as Ref<A> | null;
+  }
+
+  /** Calls back once when the actor is gone. */
+  monitor(ref: Ref<any>, callback: (down: Down) => void): Monitor {
+    return { ref, cancel: targetOf(ref).watch((reason) => callback({ ref, reason })) };
+  }
+
+  /** Ends an actor once its methods in progress have settled; resolves when it has ended. */
+  stop(ref: Ref<any>): Promise<void> {
+    return targetOf(ref).end(false);
+  }
+
+  /** Ends an actor at once, without its `onStop`. */
+  kill(ref: Ref<any>): Promise<void> {
+    return targetOf(ref).end(true);
+  }
+
+  /** Takes connections; returns the address with the port that was taken. @throws RuntimeError LISTEN_FAILED. */
+  listen(address: string): Promise<string> {
+    return this.membership.listen(address);
+  }
+
+  /** @throws RuntimeError CONNECT_FAILED naming the address; the handshake's ProtocolError or LinkClosedByPeer. */
+  async connect(address: string): Promise<PeerInfo> {
+    return (await this.membership.connect(address)).info;
+  }
+
+  /** The nodes this one is connected to. */
+  peers(): PeerInfo[] {
+    return this.membership.list();
+  }
+
+  /** Told of nodes that join and leave, from now on. Returns a function that ends it. */
+  onPeer(subscriber: (event: PeerEvent) => void): () => void {
+    return this.membership.subscribe(subscriber);
+  }
+
+  /** Where other nodes can connect to. */
+  get addresses(): readonly string[] {
+    return this.membership.addresses;
+  }
+
+  /** Stops all actors, the youngest first, says goodbye to all peers and frees all addresses. Idempotent. */
+  close(): Promise<void> {
+    this.closing ??= (async () => {
+      const roots = [...this.cells.values()].filter((cell) => !cell.options.parent).reverse();
+      for (const cell of roots) await cell.end(false);
+      await this.membership.close(`${this.name} is closing`);
+    })();
+    return this.closing;
+  }
+
+  private readonly server = {
+    deadLetters: this.deadLetters,
+    cell: (id: number) => this.cells.get(id),
+    findLocal: (name: string): Ref<any> | null => this.names.find(name)?.ref ?? null,
+    spawnRegistered: async (className: string, args: readonly unknown[], name: string | undefined) => {
+      const actor = this.options.actors?.[className];
+      if (!actor) {
+        const known = Object.keys(this.options.actors ?? {}).join(", ") || "none";
+        throw new RuntimeError("UNKNOWN_CLASS", `${this.name} hosts no ${className}; it hosts ${known}`);
+      }
+      return this.spawnUnder(undefined, actor, args, name === undefined ? {} : { name });
+    },
+  };
+
+  private async spawnUnder(
+    parent: Cell | undefined,
+    actor: ActorClass,
+    args: readonly unknown[],
+    options: SpawnOptions,
+  ): Promise<Ref<any>> {
+    const cell = this.createCell(parent, actor, args, options);
+    await cell.start();
+    return cell.ref;
+  }
+
+  private createCell(
+    parent: Cell | undefined,
+    actor: ActorClass,
+    args: readonly unknown[],
+    options: SpawnOptions & Partial<SuperviseOptions>,
+  ): Cell {
+    if (this.closing) throw new RuntimeError("NODE_CLOSED", `node ${this.name} is closed`);
+    const { name } = options;
+    const id = this.nextActor++;
+    let signalParent: Cell["options"]["onExit"];
+    const { onExit } = options;
+    if (onExit && parent) signalParent = (reason) => parent.signal(() => onExit(reason));
+    if (name !== undefined && this.names.find(name)) {
+      throw new RuntimeError("NAME_TAKEN", `the name "${name}" belongs to another actor on ${this.name}`);
+    }
+    const cell = new Cell(this.cellHost, {
+      ...{ id, actor, args, name, parent },
+      table: methodsOf(actor),
+      onExit: signalParent,
+    });
+    if (name !== undefined) this.names.register(name, cell);
+    this.cells.set(id, cell);
+    return cell;
+  }
+
+  private createRef(cell: Cell): ActorRef {
+    const { id, table } = cell.options;
+    const address: ActorAddress = {
+      ...{ node: this.id, incarnation: this.incarnation, actor: id, className: table.className },
+      addresses: this.membership.addresses,
+    };
+    return new ActorRef(address, cell, table, this.options.askTimeoutMs);
+  }
+
+  private createContext(cell: Cell): ActorContext {
+    return {
+      self: cell.ref,
+      node: this,
+      clock: this.clock,
+      random: this.random,
+      spawn: (actor, args, options = {}) => this.spawnUnder(cell, actor as ActorClass, args, options),
+      stop: () => void cell.end(false),
+      monitor: (ref) => {
+        const cancelWatch = targetOf(ref).watch((reason) => {
+          cell.cleanups.delete(cancel);
+          cell.signal((actor) => actor.onDown({ ref, reason }));
+        });
+        const cancel = () => {
+          cell.cleanups.delete(cancel);
+          cancelWatch();
+        };
+        cell.cleanups.add(cancel);
+        return { ref, cancel };
+      },
+      demonitor: (monitor) => monitor.cancel(),
+      supervise: (actor, args, options) => supervised(this.createCell(cell, actor, args, options)),
+    };
+  }
+
+  private async request(
+    node: string,
+    request:
+      | Omit<Extract<Request, { type: "spawn" }>, "id">
+      | Omit<Extract<Request, { type: "lookup" }>, "id">,
+  ): Promise<unknown> {
+    const peer: Peer = this.membership.peer(node);
+    return new Promise((resolve, reject) => {
+      peer.request(request, "", { resolve, reject });
+    });
+  }
+
+  private pack(address: ActorAddress): unknown[] {
+    return [address.node, address.incarnation, address.actor, address.className, address.addresses];
+  }
+
+  /** The ref an address stands for: the actor itself if it lives here. */
+  private refTo(data: unknown): Ref<any> {
+    const [node, incarnation, actor, className, addresses] = Array.isArray(data) ? data : [];
+    if (typeof node !== "string" || typeof className !== "string" || !Array.isArray(addresses)) {
+      throw new TypeError("a ref in a message is malformed");
+    }
+    const address: ActorAddress = { node, incarnation, actor, className, addresses };
+    const label = `${className}#${actor} on ${node}`;
+    if (node === this.id) {
+      const cell = incarnation === this.incarnation ? this.cells.get(actor) : undefined;
+      if (cell) return cell.ref;
+      const gone = new GoneTarget(this, label, "it has ended");
+      return new ActorRef(address, gone, this.tableFor(className), this.options.askTimeoutMs);
+    }
+    const target = new RemoteTarget(this.remoteHost, address);
+    return new ActorRef(address, target, this.tableFor(className), this.options.askTimeoutMs);
+  }
+
+  private tableFor(className: string): MethodTable {
+    const known = Object.values(this.options.actors ?? {}).find((actor) => actor.name === className);
+    if (known) return methodsOf(known);
+    let table = this.foreignTables.get(className);
+    if (!table) {
+      table = unknownMethods(className);
+      this.foreignTables.set(className, table);
+    }
+    return table;
+  }
+}
+
+function targetOf(ref: Ref<any>): ActorRef["target"] {
+  return (ref as ActorRef).target;
+}
+
+function supervised(cell: Cell): SupervisedChild {
+  return {
+    ref: cell.ref,
+    start: () => cell.start(),
+    stop: (shutdownMs) => cell.stopQuietly(shutdownMs),
+    retire: () => cell.retire(),
+  };
+}
+
+function hex(bytes: Uint8Array): string {
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

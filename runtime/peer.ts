@@ -1,0 +1,129 @@
+/**
+ * A peer: another node, as long as there is a link to it. It holds what this node waits for from the other
+ * (answers, ends of monitored actors) and what the other monitors here. It is lost with its first link: every
+ * ask is rejected and every monitor fires at once, with an error that names the node and says why.
+ *
+ * Two nodes that connect to each other at the same moment end up with two links. Each then sends through its
+ * first and receives through both, so the order of messages in one direction is that of one pipe.
+ */
+
+import type { OutMessage } from "../protocols/chunk.ts";
+import type { Identity } from "../protocols/handshake.ts";
+import type { DownReason, Envelope } from "../protocols/messages.ts";
+import { RuntimeError } from "./errors.ts";
+import type { Link } from "./link.ts";
+import type { Reply } from "./mailbox.ts";
+
+/** Another node, for whoever asks. */
+export interface PeerInfo extends Identity {
+  /** Where its end of the connection is. */
+  readonly address: string;
+}
+
+interface Pending {
+  readonly reply: Reply;
+  /** What is being sent; undefined for messages without tensors that go at once. */
+  readonly message: OutMessage | undefined;
+  readonly link: Link;
+}
+
+export type Request = Extract<Envelope, { type: "ask" | "spawn" | "lookup" | "stop" }>;
+type WithoutId<T> = T extends { id: number } ? Omit<T, "id"> : never;
+
+export class Peer {
+  readonly info: PeerInfo;
+  /** In the order they became ready. */
+  readonly links: Link[] = [];
+  /** Monitors the peer has placed here, by the peer's number: each cancels. */
+  readonly watched = new Map<number, () => void>();
+  private readonly pending = new Map<number, Pending>();
+  private readonly monitors = new Map<number, (reason: DownReason) => void>();
+  private nextId = 1;
+  private lost: RuntimeError | undefined;
+
+  constructor(info: PeerInfo, link: Link) {
+    this.info = info;
+    this.links.push(link);
+  }
+
+  /** Sends without waiting for an answer. @throws ProtocolError, RuntimeError NODE_LOST. */
+  send(envelope: Envelope, stream: string): OutMessage | undefined {
+    if (this.lost) throw this.lost;
+    return this.links[0]!.send(envelope, stream);
+  }
+
+  /** Sends and calls one of `reply` once; returns a function that gives up, taking the arguments' memory back. */
+  request(request: WithoutId<Request>, stream: string, reply: Reply): () => void {
+    const id = this.nextId++;
+    try {
+      const message = this.send({ ...request, id } as Request, stream);
+      this.pending.set(id, { reply, message, link: this.links[0]! });
+    } catch (error) {
+      reply.reject(error as Error);
+    }
+    return () => {
+      const pending = this.pending.get(id);
+      this.pending.delete(id);
+      if (pending?.message) pending.link.cancel(pending.message);
+    };
+  }
+
+  /** Calls back once when the actor is gone; returns a function that cancels. */
+  monitor(actor: number, callback: (reason: DownReason) => void): () => void {
+    if (this.lost) {
+      const reason = nodeLost(this.lost, this.info.id);
+      queueMicrotask(() => callback(reason));
+      return () => undefined;
+    }
+    const id = this.nextId++;
+    this.monitors.set(id, callback);
+    this.send({ type: "monitor", id, to: actor }, "");
+    return () => {
+      if (this.monitors.delete(id) && !this.lost) this.send({ type: "demonitor", id }, "");
+    };
+  }
+
+  /** An answer has come. One to a request that was given up is ignored. */
+  answered(envelope: Extract<Envelope, { type: "reply" | "fail" }>): void {
+    const pending = this.pending.get(envelope.id);
+    if (!pending) return;
+    this.pending.delete(envelope.id);
+    // The other end may answer before it has read everything that was sent.
+    if (pending.message) pending.link.cancel(pending.message);
+    if (envelope.type === "reply") pending.reply.resolve(envelope.value);
+    else pending.reply.reject(envelope.error);
+  }
+
+  /** A monitored actor is gone. */
+  down(id: number, reason: DownReason): void {
+    const callback = this.monitors.get(id);
+    this.monitors.delete(id);
+    callback?.(reason);
+  }
+
+  /** The link is gone, and with it everything that waits. Idempotent. */
+  lose(why: string, cause?: Error): RuntimeError {
+    if (this.lost) return this.lost;
+    const { id, name } = this.info;
+    const error = new RuntimeError("NODE_LOST", `node ${name} (${id}) is lost: ${why}`, { node: id, cause });
+    this.lost = error;
+    for (const link of [...this.links]) link.close(why);
+    for (const cancel of this.watched.values()) cancel();
+    this.watched.clear();
+    const pending = [...this.pending.values()];
+    this.pending.clear();
+    for (const { reply } of pending) reply.reject(error);
+    const monitors = [...this.monitors.values()];
+    this.monitors.clear();
+    for (const callback of monitors) callback(nodeLost(error, id));
+    return error;
+  }
+
+  get isLost(): boolean {
+    return this.lost !== undefined;
+  }
+}
+
+export function nodeLost(error: Error, node: string): DownReason {
+  return { code: "nodelost", message: error.message, error, node };
+}

@@ -1,0 +1,89 @@
+/**
+ * A ref: the address of an actor with the types of its messages. The same ref works on the actor's own node and
+ * on any other; inside messages it travels as its address, and the node that receives it connects on demand.
+ *
+ * Guarantees. A message is handled at most once. Messages of one sender to one actor are handled in the order
+ * they were sent, within one generation of the link between their nodes. Every ask settles: with the result, the
+ * method's own error, a timeout, the actor's end, or the loss of its node. Messages that carry no tensor do not
+ * wait behind another actor's tensors.
+ *
+ * Ownership. On the same node arguments pass by reference. A tensor given to an ask is borrowed until the ask has
+ * settled; one given to a tell, and one returned by a method, is transferred; a received one belongs to whoever
+ * received it.
+ */
+
+import type { ActorAddress, DownReason } from "../protocols/messages.ts";
+import type { Actor } from "./actor.ts";
+import type { MethodTable, Target } from "./methods.ts";
+
+type MessageName<A> = {
+  [K in keyof A]: K extends keyof Actor ? never : A[K] extends (...args: any[]) => any ? K : never;
+}[keyof A];
+type ArgsOf<F> = F extends (...args: infer Args) => any ? Args : never;
+type ResultOf<F> = F extends (...args: any[]) => infer R ? Awaited<R> : never;
+
+/** Send and forget. @throws RuntimeError MAILBOX_FULL, ProtocolError UNENCODABLE, both before anything is sent. */
+export type Tell<A> = { readonly [K in MessageName<A>]: (...args: ArgsOf<A[K]>) => void };
+/** Send and wait for the result; always settles. */
+export type Ask<A> = { readonly [K in MessageName<A>]: (...args: ArgsOf<A[K]>) => Promise<ResultOf<A[K]>> };
+
+export interface AskOptions {
+  /** Reject with ASK_TIMEOUT after this long. */
+  readonly timeoutMs: number;
+}
+
+export interface Ref<A> {
+  readonly tell: Tell<A>;
+  readonly ask: Ask<A>;
+  /** The same actor asked with other options. */
+  with(options: AskOptions): { readonly ask: Ask<A> };
+  readonly address: ActorAddress;
+  /** Equal for refs to the same actor, for use as a map's key. */
+  readonly key: string;
+}
+
+/** What a ref sends to; beside messages, the operations the runtime needs. */
+export interface RefTarget extends Target {
+  /** Calls back once when the actor is gone; returns a function that cancels. */
+  watch(callback: (reason: DownReason) => void): () => void;
+  /** Resolves when the actor has ended. */
+  end(kill: boolean): Promise<void>;
+}
+
+export class ActorRef implements Ref<any> {
+  readonly address: ActorAddress;
+  readonly target: RefTarget;
+  private readonly table: MethodTable;
+  private readonly timeoutMs: number | undefined;
+  private tellFacade: Tell<any> | undefined;
+  private askFacade: Ask<any> | undefined;
+
+  constructor(address: ActorAddress, target: RefTarget, table: MethodTable, timeoutMs: number | undefined) {
+    this.address = address;
+    this.target = target;
+    this.table = table;
+    this.timeoutMs = timeoutMs;
+  }
+
+  get tell(): Tell<any> {
+    this.tellFacade ??= new this.table.Tell(this.target, undefined) as Tell<any>;
+    return this.tellFacade;
+  }
+
+  get ask(): Ask<any> {
+    this.askFacade ??= new this.table.Ask(this.target, this.timeoutMs) as Ask<any>;
+    return this.askFacade;
+  }
+
+  with(options: AskOptions): { readonly ask: Ask<any> } {
+    return { ask: new this.table.Ask(this.target, options.timeoutMs) as Ask<any> };
+  }
+
+  get key(): string {
+    return `${this.address.node}/${this.address.incarnation}/${this.address.actor}`;
+  }
+
+  toString(): string {
+    return `${this.address.className}#${this.address.actor} on ${this.address.node}`;
+  }
+}

@@ -1,0 +1,139 @@
+/**
+ * Actors of other nodes, as targets of refs: every call becomes a message on the link to that node. If there is
+ * no link yet, one is opened and what was sent meanwhile follows in order.
+ */
+
+import type { ActorAddress, DownReason } from "../protocols/messages.ts";
+import { timeoutError } from "./cell.ts";
+import type { Clock } from "./clock.ts";
+import type { DeadLetters } from "./deadletters.ts";
+import { asError, downError } from "./errors.ts";
+import { nodeLost, type Peer } from "./peer.ts";
+import type { RefTarget } from "./ref.ts";
+
+/** What remote targets need of their node. */
+export interface RemoteHost {
+  readonly clock: Clock;
+  readonly deadLetters: DeadLetters;
+  /** Calls back with the peer, at once if it is connected, or with the reason why it cannot be reached. */
+  reach(address: ActorAddress, callback: (peer: Peer | Error) => void): void;
+}
+
+export class RemoteTarget implements RefTarget {
+  private readonly host: RemoteHost;
+  private readonly address: ActorAddress;
+
+  constructor(host: RemoteHost, address: ActorAddress) {
+    this.host = host;
+    this.address = address;
+  }
+
+  tell(method: string, args: unknown[]): void {
+    let thrown: unknown;
+    this.host.reach(this.address, (peer) => {
+      const undeliverable = (error: Error) =>
+        this.host.deadLetters.post({ to: this.label, method, reason: error.message });
+      if (peer instanceof Error) return undeliverable(peer);
+      try {
+        peer.send({ type: "tell", to: this.address.actor, method, args }, this.stream);
+      } catch (error) {
+        thrown = error;
+        undeliverable(asError(error));
+      }
+    });
+    if (thrown) throw thrown;
+  }
+
+  ask(method: string, args: unknown[], timeoutMs: number | undefined): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      let giveUp = () => {};
+      let over = false;
+      const timer =
+        timeoutMs === undefined
+          ? undefined
+          : this.host.clock.setTimer(() => {
+              over = true;
+              giveUp();
+              reject(timeoutError(this.label, method, timeoutMs));
+            }, timeoutMs);
+      const settle =
+        <T>(how: (value: T) => void) =>
+        (value: T) => {
+          if (timer !== undefined) this.host.clock.clearTimer(timer);
+          how(value);
+        };
+      const reply = { resolve: settle(resolve), reject: settle(reject) };
+      this.host.reach(this.address, (peer) => {
+        if (over) return;
+        if (peer instanceof Error) return reply.reject(peer);
+        giveUp = peer.request({ type: "ask", to: this.address.actor, method, args }, this.stream, reply);
+      });
+    });
+  }
+
+  watch(callback: (reason: DownReason) => void): () => void {
+    let cancelled = false;
+    let cancel = () => {
+      cancelled = true;
+    };
+    this.host.reach(this.address, (peer) => {
+      if (cancelled) return;
+      if (peer instanceof Error) {
+        const reason = nodeLost(peer, this.address.node);
+        queueMicrotask(() => !cancelled && callback(reason));
+      } else cancel = peer.monitor(this.address.actor, callback);
+    });
+    return () => cancel();
+  }
+
+  end(kill: boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.host.reach(this.address, (peer) => {
+        if (peer instanceof Error) return reject(peer);
+        const reply = { resolve: () => resolve(), reject };
+        peer.request({ type: "stop", to: this.address.actor, kill }, "", reply);
+      });
+    });
+  }
+
+  private get label(): string {
+    return `${this.address.className}#${this.address.actor} on ${this.address.node}`;
+  }
+
+  private get stream(): string {
+    return String(this.address.actor);
+  }
+}
+
+/** What a ref to an actor of an earlier incarnation of this node leads to. */
+export class GoneTarget implements RefTarget {
+  private readonly host: { readonly deadLetters: DeadLetters };
+  private readonly label: string;
+  private readonly reason: DownReason;
+
+  constructor(host: { readonly deadLetters: DeadLetters }, label: string, message: string) {
+    this.host = host;
+    this.label = label;
+    this.reason = { code: "noactor", message };
+  }
+
+  tell(method: string): void {
+    this.host.deadLetters.post({ to: this.label, method, reason: this.reason.message });
+  }
+
+  ask(): Promise<unknown> {
+    return Promise.reject(downError(this.label, this.reason));
+  }
+
+  watch(callback: (reason: DownReason) => void): () => void {
+    let cancelled = false;
+    queueMicrotask(() => !cancelled && callback(this.reason));
+    return () => {
+      cancelled = true;
+    };
+  }
+
+  end(): Promise<void> {
+    return Promise.resolve();
+  }
+}

@@ -1,0 +1,133 @@
+/** What a node does for its peers: one function per message that asks for something. */
+
+import type { DownReason, Envelope } from "../protocols/messages.ts";
+import type { Cell } from "./cell.ts";
+import type { DeadLetters } from "./deadletters.ts";
+import { asError, downError } from "./errors.ts";
+import type { Peer } from "./peer.ts";
+import type { Ref } from "./ref.ts";
+
+/** What the server needs of its node. */
+export interface ServerHost {
+  readonly deadLetters: DeadLetters;
+  cell(id: number): Cell | undefined;
+  spawnRegistered(className: string, args: readonly unknown[], name: string | undefined): Promise<Ref<any>>;
+  findLocal(name: string): Ref<any> | null;
+}
+
+const GONE: DownReason = { code: "noactor", message: "there is no such actor, or no longer" };
+
+/** Handles one message of a peer. `taken` gives its credit back. */
+export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: () => void): void {
+  switch (envelope.type) {
+    case "tell": {
+      const { to, method } = envelope;
+      const cell = host.cell(to);
+      if (cell) {
+        deliver(host, cell, envelope, taken);
+        return;
+      }
+      taken();
+      return host.deadLetters.post({
+        to: `#${to}`,
+        method,
+        reason: `${GONE.message} (from ${peer.info.name})`,
+      });
+    }
+    case "ask": {
+      const { id, to, method, args } = envelope;
+      const stream = `reply ${to}`;
+      const reply = {
+        resolve: (value: unknown) => answer(peer, id, value, stream),
+        reject: (error: Error) => refuse(peer, id, error),
+      };
+      const cell = host.cell(to);
+      if (cell) {
+        cell.post(method, args, reply, taken);
+        return;
+      }
+      taken();
+      reply.reject(downError(`#${to}`, GONE));
+      return;
+    }
+    case "spawn": {
+      const { id, className, args, name } = envelope;
+      settle(peer, id, host.spawnRegistered(className, args, name ?? undefined));
+      return;
+    }
+    case "lookup":
+      answer(peer, envelope.id, host.findLocal(envelope.name), "");
+      return;
+    case "stop":
+      settle(peer, envelope.id, host.cell(envelope.to)?.end(envelope.kill) ?? Promise.resolve());
+      return;
+    case "monitor": {
+      const { id, to } = envelope;
+      const tell = (reason: DownReason) => {
+        peer.watched.delete(id);
+        if (!peer.isLost) peer.send({ type: "down", id, reason: sendable(reason) }, "");
+      };
+      const cell = host.cell(to);
+      if (cell) peer.watched.set(id, cell.watch(tell));
+      else tell(GONE);
+      return;
+    }
+    case "demonitor":
+      peer.watched.get(envelope.id)?.();
+      peer.watched.delete(envelope.id);
+      return;
+    case "down":
+      peer.down(envelope.id, envelope.reason);
+      return;
+    case "reply":
+    case "fail":
+      peer.answered(envelope);
+      return;
+  }
+}
+
+function deliver(
+  host: ServerHost,
+  cell: Cell,
+  tell: Extract<Envelope, { type: "tell" }>,
+  taken: () => void,
+): void {
+  try {
+    cell.post(tell.method, tell.args, null, taken);
+  } catch (error) {
+    host.deadLetters.post({ to: cell.label, method: tell.method, reason: asError(error).message });
+  }
+}
+
+function settle(peer: Peer, id: number, result: Promise<unknown>): void {
+  result.then(
+    (value) => answer(peer, id, value, ""),
+    (error) => refuse(peer, id, asError(error)),
+  );
+}
+
+/** A result that has no form on the wire is the asker's error. */
+function answer(peer: Peer, id: number, value: unknown, stream: string): void {
+  if (peer.isLost) return;
+  try {
+    peer.send({ type: "reply", id, value }, stream);
+  } catch (error) {
+    refuse(peer, id, asError(error));
+  }
+}
+
+function refuse(peer: Peer, id: number, error: Error): void {
+  if (peer.isLost) return;
+  try {
+    peer.send({ type: "fail", id, error }, "");
+  } catch {
+    // Too long for a header; its name and the beginning of its message are not.
+    const short = new Error(`${error.name}: ${error.message.slice(0, 1000)}`);
+    peer.send({ type: "fail", id, error: short }, "");
+  }
+}
+
+/** The fields of a reason and nothing an actor may have added to it. */
+function sendable({ code, message, error, node }: DownReason): DownReason {
+  return { code, message, ...(error ? { error } : {}), ...(node === undefined ? {} : { node }) };
+}
