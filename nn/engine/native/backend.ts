@@ -171,7 +171,7 @@ export class NativeBackend implements Backend<Uint8Array> {
       check(api, api.SetSessionGraphOptimizationLevel(options, OPTIMISE_ALL));
       check(api, api.SetIntraOpNumThreads(options, threads));
       check(api, api.SetInterOpNumThreads(options, 1));
-      // Planning one block for all intermediate values costs a fifth more memory at the peak and wins no time.
+      // Planning one block for all intermediate values costs a GPT step 30 % more memory at its peak, and wins no time.
       check(api, api.DisableMemPattern(options));
       // Devices share their processors with people: a thread that waits must sleep.
       this.configure(options, "session.intra_op.allow_spinning", "0");
