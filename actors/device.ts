@@ -4,13 +4,13 @@
  * The engine is the device's: opened when first needed, shared by its stages, closed with the device.
  */
 
-import { createEngine } from "../nn/engine/create.ts";
+import { createEngine, type EngineOptions } from "../nn/engine/create.ts";
 import type { Engine } from "../nn/engine/engine.ts";
 import { decodeModel } from "../nn/onnx/proto.ts";
 import type { AdamWConfig } from "../nn/optim/adamw.ts";
 import { profileSegments, type SegmentProfile } from "../nn/profile.ts";
 import { Tensor } from "../protocols/tensor.ts";
-import { Actor, type Ref } from "../runtime/index.ts";
+import { Actor, type Down, type Ref } from "../runtime/index.ts";
 import { machine } from "../runtime/platform/machine.ts";
 import type { LinkProfile } from "./scheduler/cost.ts";
 import { Stage, type StageSpec } from "./stage.ts";
@@ -50,10 +50,12 @@ export class Device extends Actor {
   static override readonly reentrant: readonly string[] = ["describe", "usage", "echo"];
 
   readonly #name: string;
-  readonly #engineName: Parameters<typeof createEngine>[0]["engine"];
+  readonly #engineName: NonNullable<EngineOptions["engine"]>;
   #engine: Engine | undefined;
+  /** The stages that run here, with whoever they run for. */
+  readonly #hosted = new Map<Ref<Stage>, Ref<any>>();
 
-  constructor(name: string, engine: Parameters<typeof createEngine>[0]["engine"] = "auto") {
+  constructor(name: string, engine: NonNullable<EngineOptions["engine"]> = "auto") {
     super();
     this.#name = name;
     this.#engineName = engine;
@@ -64,7 +66,13 @@ export class Device extends Actor {
   }
 
   override async onStop(): Promise<void> {
+    await this.#endStages(() => true);
     await this.#engine?.close();
+  }
+
+  /** A scheduler is gone, its run over: what was done for it is of no use any more. */
+  override async onDown(down: Down): Promise<void> {
+    await this.#endStages((owner) => owner.key === down.ref.key);
   }
 
   describe(): DeviceDescription {
@@ -108,8 +116,26 @@ export class Device extends Actor {
     return { latencyMs, bytesPerMs: PROBE_BYTES / Math.max(large - latencyMs, 1e-3) };
   }
 
-  /** Starts a stage on this device. @throws EngineError, GraphError when its graph cannot be compiled here. */
-  host(spec: StageSpec): Promise<Ref<Stage>> {
-    return this.context.spawn(Stage, [spec, this.#engine!]);
+  /**
+   * Starts a stage on this device, for as long as `owner` lives and can be reached.
+   * @throws EngineError, GraphError when its graph cannot be compiled here.
+   */
+  async host(spec: StageSpec, owner: Ref<any>): Promise<Ref<Stage>> {
+    const stage = await this.context.spawn(Stage, [spec, this.#engine!]);
+    this.#hosted.set(stage, owner);
+    this.context.monitor(owner);
+    return stage;
+  }
+
+  async #endStages(ofOwner: (owner: Ref<any>) => boolean): Promise<void> {
+    const ended = [...this.#hosted].filter(([, owner]) => ofOwner(owner)).map(([stage]) => stage);
+    await Promise.all(
+      ended.map((stage) => {
+        this.#hosted.delete(stage);
+        // It may be waiting for a tensor that will never come.
+        stage.tell.abandon();
+        return this.context.node.stop(stage);
+      }),
+    );
   }
 }

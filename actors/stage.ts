@@ -61,7 +61,7 @@ export interface StepReport {
 }
 
 export class Stage extends Actor {
-  static override readonly reentrant: readonly string[] = ["deliver"];
+  static override readonly reentrant: readonly string[] = ["deliver", "abandon"];
 
   readonly #spec: StageSpec;
   readonly #engine: Engine;
@@ -93,7 +93,7 @@ export class Stage extends Actor {
   }
 
   override onStop(): void {
-    this.#inbox.fail(new Error("the stage was stopped"));
+    this.abandon();
     this.#executor.release();
   }
 
@@ -122,6 +122,11 @@ export class Stage extends Actor {
       );
     }
     this.#inbox.put(slip, tensor);
+  }
+
+  /** Gives up what is under way: nothing more will be delivered. */
+  abandon(): void {
+    this.#inbox.fail(new Error("the run is over"));
   }
 
   /** Runs the program of one step, up to the commit gate. */

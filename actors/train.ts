@@ -10,6 +10,7 @@ import { createEngine } from "../nn/engine/create.ts";
 import { type GptConfig, gptGraph, gptParameters } from "../nn/models/gpt.ts";
 import { gptInitial } from "../nn/models/init.ts";
 import { freeze } from "../nn/onnx/freeze.ts";
+import type { Graph } from "../nn/onnx/graph.ts";
 import { encodeModel } from "../nn/onnx/proto.ts";
 import { type AdamWConfig, firstMomentName, secondMomentName } from "../nn/optim/adamw.ts";
 import type { Tensor } from "../protocols/tensor.ts";
@@ -23,7 +24,7 @@ import {
   weightsSha256,
   writeCheckpoint,
 } from "./checkpoint.ts";
-import { readDefaultText, readText, splitText } from "./data/corpus.ts";
+import { type Corpus, readDefaultText, readText, type Split, splitText } from "./data/corpus.ts";
 import { DataSource } from "./data/source.ts";
 import type { Device } from "./device.ts";
 import { generate } from "./generate.ts";
@@ -94,21 +95,41 @@ export interface World {
   readonly random: () => number;
 }
 
+/** All of a run that can be known, and can be wrong, without a device. */
+export interface PreparedRun {
+  readonly text: Corpus;
+  readonly split: Split;
+  /** The forward graph of one micro-batch, ending in the loss. */
+  readonly model: Graph;
+  readonly resumed: Checkpoint | null;
+}
+
+/**
+ * Reads and checks what a run starts from, and makes sure that its checkpoints can be written.
+ * @throws FileError, CorpusError, CheckpointError, each in one line for people.
+ */
+export async function prepare(options: TrainOptions, files: Files): Promise<PreparedRun> {
+  const { model: config, data, resume } = options;
+  const text = await (data === null ? readDefaultText(files) : readText(files, data));
+  const split = splitText(text, config.context);
+  const resumed = resume === null ? null : await readCheckpoint(files, resume);
+  if (resumed) requireModel(resumed, { ...config }, resume!);
+  const model = gptGraph(config, options.batch / options.microBatches, config.context, "loss");
+  await prepareCheckpoint(files, options.checkpoint);
+  return { text, split, model, resumed };
+}
+
 /** Trains, and resolves with the last event. Rejects with the first real error, in one line for people. */
-export async function train(options: TrainOptions, world: World): Promise<TrainEvent & { event: "done" }> {
+export async function train(
+  options: TrainOptions,
+  world: World,
+  prepared?: PreparedRun,
+): Promise<TrainEvent & { event: "done" }> {
   const { node, devices, files, clock, emit } = world;
   const { model: config, batch, microBatches, steps, seed } = options;
   const { context } = config;
   const rows = batch / microBatches;
-
-  // What can be wrong without a device is found before one is asked.
-  const text = await (options.data === null ? readDefaultText(files) : readText(files, options.data));
-  const split = splitText(text, context);
-  const resumed = options.resume === null ? null : await readCheckpoint(files, options.resume);
-  if (resumed) requireModel(resumed, { ...config }, options.resume!);
-  await prepareCheckpoint(files, options.checkpoint);
-
-  const model = gptGraph(config, rows, context, "loss");
+  const { text, split, model, resumed } = prepared ?? (await prepare(options, files));
   const parameters = gptParameters(config).map(({ name }) => name);
   const data = await node.spawn(DataSource, [split, { seed, context, rows, microBatches }]);
   const scheduler = await node.spawn(Scheduler, [
@@ -128,7 +149,9 @@ export async function train(options: TrainOptions, world: World): Promise<TrainE
     const plan = await scheduler.ask.plan();
     const count = gptParameters(config).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
     emit({ event: "plan", plan, parameters: count, text: text.name, text_bytes: text.bytes.length });
-    await scheduler.ask.deploy(resumed ? trainingState(resumed) : initialState(config, seed));
+    await scheduler.ask.deploy(
+      resumed ? Object.fromEntries([...resumed.parameters, ...resumed.moments]) : initialState(config, seed),
+    );
 
     let validation = Number.NaN;
     let loss = Number.NaN;
@@ -216,14 +239,6 @@ function initialState(config: GptConfig, seed: number): Record<string, Tensor> {
   );
 }
 
-function trainingState({ parameters, moments }: Checkpoint): Record<string, Tensor> {
-  return Object.fromEntries([
-    ...parameters,
-    ...[...moments.first].map(([name, tensor]) => [firstMomentName(name), tensor] as const),
-    ...[...moments.second].map(([name, tensor]) => [secondMomentName(name), tensor] as const),
-  ]);
-}
-
 function checkpointOf(
   options: TrainOptions,
   step: number,
@@ -231,14 +246,14 @@ function checkpointOf(
 ): Checkpoint {
   const { model, seed, batch, microBatches, steps, optimizer } = options;
   const names = gptParameters(model).map(({ name }) => name);
-  const pick = (key: (name: string) => string) => new Map(names.map((name) => [name, state[key(name)]!]));
+  const pick = (keys: readonly string[]) => new Map(keys.map((key) => [key, state[key]!]));
   return {
     step,
     seed,
     model: { ...model },
     training: { ...optimizer, batch, microBatches, steps },
-    parameters: pick((name) => name),
-    moments: { first: pick(firstMomentName), second: pick(secondMomentName) },
+    parameters: pick(names),
+    moments: pick([...names.map(firstMomentName), ...names.map(secondMomentName)]),
   };
 }
 

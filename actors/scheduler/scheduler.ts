@@ -115,7 +115,7 @@ export class Scheduler extends Actor {
             optimizer,
             totalParameters: parameters.length,
           };
-          return this.#devices[Number(device)]!.ask.host(spec);
+          return this.#devices[Number(device)]!.ask.host(spec, this.context.self);
         }),
       );
       await Promise.all(

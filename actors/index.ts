@@ -1,0 +1,27 @@
+/**
+ * Edge training as actors: a run's composition root, the device that hosts its stages, and the data between them.
+ *
+ * A run is: a `NodeRuntime`, a `Device` on each node → `train` → checkpoints and events.
+ */
+
+export { type DType, type Shape, Tensor } from "../protocols/tensor.ts";
+export { type Checkpoint, readCheckpoint, weightsSha256, writeCheckpoint } from "./checkpoint.ts";
+export { CheckpointError } from "./checkpoint-state.ts";
+export { CorpusError, readDefaultText, readText, splitText } from "./data/corpus.ts";
+export { Device, type DeviceDescription, type DeviceUsage } from "./device.ts";
+export { type GenerateRequest, generate } from "./generate.ts";
+export type { Sampling } from "./sample.ts";
+export { makePlan, type Plan, type PlanOptions } from "./scheduler/plan.ts";
+export { SCHEDULES, type ScheduleName } from "./scheduler/schedule.ts";
+export { DeviceLost } from "./scheduler/scheduler.ts";
+export { simulate } from "./scheduler/simulate.ts";
+export { chromeTrace, gantt } from "./scheduler/timeline.ts";
+export {
+  DivergedError,
+  type PreparedRun,
+  prepare,
+  type TrainEvent,
+  type TrainOptions,
+  train,
+  type World,
+} from "./train.ts";
