@@ -5,8 +5,9 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Engine, EngineError, type EngineTensor, type Executable } from "../../nn/engine/engine.ts";
-import { float, type Graph, MICROSOFT, type Node, type ValueInfo } from "../../nn/onnx/graph.ts";
-import { type DType, type Shape, Tensor } from "../../protocols/tensor.ts";
+import { float, MICROSOFT, type Node } from "../../nn/onnx/graph.ts";
+import { type Shape, Tensor } from "../../protocols/tensor.ts";
+import { ADD, graphOf, node, SGD, value, Y2 } from "./engine.graphs.ts";
 
 export interface EngineTraits {
   /** Says which operators took the time. */
@@ -375,40 +376,6 @@ export function engineContract(name: Engine["name"], create: () => Promise<Engin
     });
   });
 }
-
-const value = (name: string, dtype: DType, shape: Shape): ValueInfo => ({ name, dtype, shape });
-const Y2 = value("y", "f32", [2]);
-
-function node(op: string, inputs: number, attributes: Node["attributes"] = {}, domain = ""): Node {
-  return {
-    op,
-    domain,
-    inputs: Array.from({ length: inputs }, (_, i) => `x${i}`),
-    outputs: ["y"],
-    attributes,
-  };
-}
-
-function graphOf(nodes: readonly Node[], inputs: readonly ValueInfo[], outputs: readonly ValueInfo[]): Graph {
-  return { name: "contract", inputs, outputs, initializers: new Map(), nodes };
-}
-
-/** y = a + b on [2,2]. */
-const ADD = graphOf(
-  [{ ...node("Add", 2), inputs: ["a", "b"] }],
-  [value("a", "f32", [2, 2]), value("b", "f32", [2, 2])],
-  [value("y", "f32", [2, 2])],
-);
-
-/** y = p − lr·g on [2]. */
-const SGD = graphOf(
-  [
-    { ...node("Mul", 2), inputs: ["lr", "g"], outputs: ["step"] },
-    { ...node("Sub", 2), inputs: ["p", "step"] },
-  ],
-  [value("p", "f32", [2]), value("g", "f32", [2]), value("lr", "f32", [])],
-  [Y2],
-);
 
 /** The reason of a rejection. */
 function failureOf(promise: Promise<unknown>): Promise<Error> {

@@ -1,4 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { BoundTensor } from "../../../nn/engine/backend.ts";
 import { availableEngines } from "../../../nn/engine/create.ts";
 import { EngineError } from "../../../nn/engine/engine.ts";
@@ -78,12 +81,24 @@ describe.skipIf(!available)("native backend: calls into the C API", async () => 
     backend.releaseExecutable(4);
   });
 
-  test("a profiled session gives its path back and is replaced by another", () => {
-    backend.compile(6, encodeModel(graph()), { profile: true });
-    calls = {};
-    expect(backend.profile(6)).toEqual([]);
-    expect(calls).toMatchObject({ SessionEndProfiling: 1, AllocatorFree: 1, ReleaseSession: 1 });
-    expect(calls).toMatchObject({ CreateSessionFromArray: 1 });
-    backend.releaseExecutable(6);
+  test("a profiled session gives its path back, is replaced by another and leaves no file", () => {
+    const folder = mkdtempSync(join(tmpdir(), "native-test-"));
+    const before = process.env.TMPDIR;
+    process.env.TMPDIR = folder;
+    try {
+      backend.compile(6, encodeModel(graph()), { profile: true });
+      expect(readdirSync(folder)).toHaveLength(1);
+      calls = {};
+      expect(backend.profile(6)).toEqual([]);
+      expect(calls).toMatchObject({ SessionEndProfiling: 1, AllocatorFree: 1, ReleaseSession: 1 });
+      expect(calls).toMatchObject({ CreateSessionFromArray: 1 });
+      backend.releaseExecutable(6);
+      expect(() => backend.compile(7, Uint8Array.of(1, 2, 3), { profile: true })).toThrow(EngineError);
+      expect(readdirSync(folder)).toEqual([]);
+    } finally {
+      if (before === undefined) delete process.env.TMPDIR;
+      else process.env.TMPDIR = before;
+      rmSync(folder, { recursive: true });
+    }
   });
 });
