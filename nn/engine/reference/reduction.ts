@@ -38,6 +38,12 @@ const reduction =
 const sum = (values: Float64Array) => values.reduce((a, b) => a + b, 0);
 const max = (values: Float64Array) => values.reduce((a, b) => Math.max(a, b), -Infinity);
 
+/** log Σ exp(x), shifted by the largest element so that nothing overflows. */
+function logSumExp(values: Float64Array): number {
+  const top = max(values);
+  return top + Math.log(sum(values.map((x) => Math.exp(x - top))));
+}
+
 /** Maps each line along one axis; `f` is given a line and gives a function of its elements. */
 function alongAxis(call: Call, f: (line: Float64Array) => (x: number) => number): readonly NdArray[] {
   const array = call.input(0);
@@ -58,17 +64,33 @@ function alongAxis(call: Call, f: (line: Float64Array) => (x: number) => number)
 
 const softmax: Operator = (call) =>
   alongAxis(call, (line) => {
-    const top = max(line);
-    const total = sum(line.map((x) => Math.exp(x - top)));
-    return (x) => Math.exp(x - top) / total;
+    const total = logSumExp(line);
+    return (x) => Math.exp(x - total);
   });
 
 const logSoftmax: Operator = (call) =>
   alongAxis(call, (line) => {
-    const top = max(line);
-    const total = Math.log(sum(line.map((x) => Math.exp(x - top))));
-    return (x) => x - top - total;
+    const total = logSumExp(line);
+    return (x) => x - total;
   });
+
+/** Mean, sum or list of −log softmax(scores)[label], for scores [N, C, …] and labels [N, …]. */
+const crossEntropy: Operator = (call) => {
+  const [scores, labels] = [call.input(0), call.input(1)];
+  if (call.inputs[2] || "ignore_index" in call.node.attributes) {
+    throw call.error("weights and ignore_index are not supported");
+  }
+  const at = rows(scores, [1]);
+  const losses = labels.data.map((label, row) => {
+    const line = at(row);
+    const score = line[label];
+    if (score === undefined) throw call.error(`label ${label} is outside of ${line.length} classes`);
+    return logSumExp(line) - score;
+  });
+  const mode = call.node.attributes.reduction ?? "mean";
+  if (mode === "none") return [compute(scores.dtype, labels.shape, (i) => losses[i]!)];
+  return [compute(scores.dtype, [], () => sum(losses) / (mode === "mean" ? losses.length : 1))];
+};
 
 /** Ba, Kiros and Hinton, arXiv:1607.06450. Gives the result, the means and the inverse standard deviations. */
 const layerNormalization: Operator = (call) => {
@@ -104,5 +126,6 @@ export const reductions: Operators = {
   ReduceSumSquare: reduction((values) => sum(values.map((x) => x * x))),
   Softmax: softmax,
   LogSoftmax: logSoftmax,
+  SoftmaxCrossEntropyLoss: crossEntropy,
   LayerNormalization: layerNormalization,
 };

@@ -336,6 +336,12 @@ export const CASES: Readonly<Record<string, Maker>> = {
   ReduceSumSquare: reduction,
   Softmax: alongAxis,
   LogSoftmax: alongAxis,
+  SoftmaxCrossEntropyLoss: (c) => {
+    const [n, classes, ...rest] = c.shape(c.int(2, 4)) as [number, number, ...number[]];
+    const labels = c.i64([n, ...rest], 0, classes - 1);
+    const attributes: Attributes = { reduction: c.pick("mean", "sum", "none") };
+    return { inputs: [c.f32([n, classes, ...rest], -8, 8), labels], attributes };
+  },
   LayerNormalization: (c) => {
     const shape = c.shape();
     const axis = c.int(0, shape.length - 1);
