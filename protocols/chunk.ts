@@ -54,6 +54,8 @@ export class Interleaver {
   /** Streams with something to send, in the order of their turns. */
   private turns: string[] = [];
   private nextId = 0;
+  /** Messages of all streams that have not been sent whole. */
+  waiting = 0;
 
   constructor(chunkBytes: number, window: SendWindow) {
     this.chunkBytes = chunkBytes;
@@ -75,6 +77,7 @@ export class Interleaver {
       ...{ encoded, segments, cost, charged, stream, id: 0, segment: 0, offset: 0, chunk: 0 },
       state: "waiting",
     };
+    this.waiting++;
     const queue = this.streams.get(stream);
     if (queue) queue.push(message);
     else {
@@ -92,6 +95,7 @@ export class Interleaver {
       queue.splice(queue.indexOf(message), 1);
       if (queue.length === 0) this.dropStream(message.stream);
       message.state = "sent";
+      this.waiting--;
       return true;
     }
     for (let i = message.segment; i < message.segments.length; i++) {
@@ -120,6 +124,7 @@ export class Interleaver {
       if (message.state === "sent") {
         const queue = this.streams.get(stream)!;
         queue.shift();
+        this.waiting--;
         if (queue.length === 0) this.dropStream(stream);
       }
       return frame;

@@ -38,6 +38,7 @@ import { type Envelope, fromWire, isCharged, toWire } from "../protocols/message
 import type { Clock, Timer } from "./clock.ts";
 import { Detector, type Heartbeat } from "./detector.ts";
 import { asError, LinkClosedByPeer, RuntimeError } from "./errors.ts";
+import { MAILBOX_CAPACITY } from "./mailbox.ts";
 import type { Pipe, PipeHandlers } from "./transports/transport.ts";
 
 export interface LinkOptions {
@@ -115,7 +116,7 @@ export class Link implements PipeHandlers, FrameSink {
 
   /**
    * Sends a message. Those with tensors and those that spend credit take turns by `stream`; all others go first.
-   * @throws ProtocolError UNENCODABLE or LIMIT_EXCEEDED, before anything is sent.
+   * @throws ProtocolError UNENCODABLE or LIMIT_EXCEEDED, RuntimeError MAILBOX_FULL, before anything is sent.
    */
   send(envelope: Envelope, stream: string): OutMessage | undefined {
     const encoded = this.options.codec.encode(toWire(envelope));
@@ -124,6 +125,12 @@ export class Link implements PipeHandlers, FrameSink {
     if (!charged && encoded.segments.length === 0) {
       this.control(FrameKind.message, encoded.header);
       return undefined;
+    }
+    if (this.interleaver.waiting >= MAILBOX_CAPACITY) {
+      throw new RuntimeError(
+        "MAILBOX_FULL",
+        `${MAILBOX_CAPACITY} messages wait for ${this.pipe.peer} already`,
+      );
     }
     const message = this.interleaver.send(stream, encoded, charged);
     this.schedulePump();

@@ -28,11 +28,8 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
         return;
       }
       taken();
-      return host.deadLetters.post({
-        to: `#${to}`,
-        method,
-        reason: `${GONE.message} (from ${peer.info.name})`,
-      });
+      host.deadLetters.post({ to: `#${to}`, method, reason: `${GONE.message} (from ${peer.info.name})` });
+      return;
     }
     case "ask": {
       const { id, to, method, args } = envelope;
