@@ -17,13 +17,13 @@ const unary =
 const fold =
   (f: (x: number, y: number) => number, dtype?: DType): Operator =>
   (call) => {
-    const arrays = broadcastAll(call.present(), describe(call.node));
-    const [first, ...rest] = arrays as [(typeof arrays)[0], ...typeof arrays];
-    return [
-      compute(dtype ?? first.dtype, first.shape, (i) =>
-        rest.reduce((value, { data }) => f(value, data[i]!), first.data[i]!),
-      ),
-    ];
+    const [first, ...rest] = broadcastAll(call.present(), describe(call.node));
+    if (!first) throw call.error("input 0 is missing");
+    const values = first.data.slice();
+    for (const { data } of rest) {
+      for (let i = 0; i < values.length; i++) values[i] = f(values[i]!, data[i]!);
+    }
+    return [compute(dtype ?? first.dtype, first.shape, (i) => values[i]!)];
   };
 
 const compare = (f: (x: number, y: number) => boolean) => fold((x, y) => Number(f(x, y)), "bool");

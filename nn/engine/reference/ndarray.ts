@@ -102,10 +102,12 @@ export function eachIndex(shape: Shape, visit: (flat: number, at: readonly numbe
 /** The elements at offset + coordinates · strides, for all coordinates of `shape`. */
 export function strided(array: NdArray, shape: Shape, strides: readonly number[], offset = 0): NdArray {
   const data = new Float64Array(elements(shape));
-  eachIndex(shape, (flat, at) => {
-    let index = offset;
-    for (let axis = 0; axis < at.length; axis++) index += at[axis]! * strides[axis]!;
-    data[flat] = array.data[index]!;
+  const [length, step] = [shape.at(-1) ?? 1, strides.at(-1) ?? 0];
+  if (data.length === 0) return { dtype: array.dtype, shape, data };
+  eachIndex(shape.slice(0, -1), (line, at) => {
+    let from = offset;
+    for (let axis = 0; axis < at.length; axis++) from += at[axis]! * strides[axis]!;
+    for (let i = 0; i < length; i++) data[line * length + i] = array.data[from + i * step]!;
   });
   return { dtype: array.dtype, shape, data };
 }
