@@ -60,6 +60,7 @@ export interface Executable {
   ): Binding;
   /** Time per operator type in milliseconds and calls since compilation, when compiled with `profile`. */
   profile(): Promise<readonly OperatorTime[]>;
+  /** Releases the executable and its bindings, after the runs asked for so far. */
   release(): void;
 }
 

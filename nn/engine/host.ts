@@ -58,13 +58,20 @@ export class HostEngine implements Engine {
   async compile(graph: Graph, options: CompileOptions = {}): Promise<Executable> {
     const id = this.nextId++;
     await this.settle(() => this.backend.compile(id, graph, { threads: this.threads, ...options }));
+    const own = new Set<Binding>();
     const executable: Executable = {
       inputs: graph.inputs,
       outputs: graph.outputs,
-      bind: (feeds, fetches) => this.bind(executable, id, graph.name, feeds, fetches),
+      bind: (feeds, fetches) => {
+        const binding = this.bind(executable, id, graph.name, feeds, fetches, () => own.delete(binding));
+        own.add(binding);
+        return binding;
+      },
       profile: () => this.profile(executable, id, graph.name),
       release: () => {
-        if (this.executables.delete(executable)) this.forget(() => this.backend.releaseExecutable(id));
+        if (!this.executables.delete(executable)) return;
+        for (const binding of own) binding.release();
+        this.forget(() => this.backend.releaseExecutable(id));
       },
     };
     this.executables.add(executable);
@@ -98,6 +105,7 @@ export class HostEngine implements Engine {
     graph: string,
     feeds: Readonly<Record<string, EngineTensor>>,
     fetches: Readonly<Record<string, EngineTensor>>,
+    onRelease: () => void,
   ): Binding {
     this.expectOpen();
     if (!this.executables.has(executable)) throw new EngineError(`graph ${graph}: bind after release`);
@@ -112,7 +120,9 @@ export class HostEngine implements Engine {
           ? this.settle(() => this.backend.run(id))
           : Promise.reject(new EngineError(`graph ${graph}: run after release of the binding`)),
       release: () => {
-        if (this.bindings.delete(binding)) this.forget(() => this.backend.releaseBinding(id));
+        if (!this.bindings.delete(binding)) return;
+        onRelease();
+        this.forget(() => this.backend.releaseBinding(id));
       },
     };
     this.bindings.add(binding);

@@ -130,10 +130,14 @@ export function engineContract(name: Engine["name"], create: () => Promise<Engin
         released.release();
         expect(() => released.bind({ a: fits, b: fits }, { y: fits })).toThrow(EngineError);
       });
-      test("does not run once released", async () => {
-        const binding = executable.bind({ a: fits, b: fits }, { y: fits });
-        binding.release();
-        expect(await failureOf(binding.run())).toBeInstanceOf(EngineError);
+      test("does not run once it or its executable is released", async () => {
+        const owner = await engine.compile(ADD);
+        const [first, second] = [0, 1].map(() => owner.bind({ a: fits, b: fits }, { y: fits }));
+        first!.release();
+        expect(await failureOf(first!.run())).toBeInstanceOf(EngineError);
+        owner.release();
+        expect(await failureOf(second!.run())).toBeInstanceOf(EngineError);
+        expect(engine.usage().bindings).toBe(0);
       });
     });
 
