@@ -157,7 +157,10 @@ export function fromWire(wire: unknown): Envelope {
     const [field, expected] = fields[i]!;
     const value = (wire as unknown[])[i + 1];
     if (!IS[expected](value)) {
-      throw new ProtocolError("MALFORMED_HEADER", `${field} of the message "${type}" is not of type ${expected}`);
+      throw new ProtocolError(
+        "MALFORMED_HEADER",
+        `${field} of the message "${type}" is not of type ${expected}`,
+      );
     }
     envelope[field] = value;
   }

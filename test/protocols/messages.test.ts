@@ -20,8 +20,8 @@ test("every message survives its form on the wire", () => {
 });
 
 test("a message with a missing or wrong field is refused, naming it", () => {
-  expect(() => fromWire([0, 1, 7, []])).toThrow("method of the message "tell" is not of type string");
-  expect(() => fromWire([1, -1, 1, "m", []])).toThrow("id of the message "ask"");
+  expect(() => fromWire([0, 1, 7, []])).toThrow('method of the message "tell" is not of type string');
+  expect(() => fromWire([1, -1, 1, "m", []])).toThrow('id of the message "ask"');
   expect(() => fromWire([99])).toThrow("known type");
   expect(() => fromWire({ type: "tell" })).toThrow("known type");
 });

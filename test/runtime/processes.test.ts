@@ -1,0 +1,76 @@
+/** Two real processes over TCP, and what is left when one is killed. */
+
+import { afterEach, expect, test } from "bun:test";
+import { Tensor } from "../../protocols/tensor.ts";
+import type { Down } from "../../runtime/monitor.ts";
+import { NodeRuntime } from "../../runtime/node.ts";
+import { tcp } from "../../runtime/transports/tcp.ts";
+import type { Remote } from "./process_node.ts";
+import { failure } from "./world.ts";
+
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+async function childProcess() {
+  const child = Bun.spawn([process.execPath, `${import.meta.dir}/process_node.ts`], {
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  cleanups.push(async () => {
+    child.kill("SIGKILL");
+    await child.exited;
+  });
+  const reader = child.stdout.getReader();
+  const { value } = await reader.read();
+  reader.releaseLock();
+  return { child, address: new TextDecoder().decode(value).trim() };
+}
+
+test("an actor in another process is asked, then killed: monitors fire and asks reject, naming its node", async () => {
+  const { child, address } = await childProcess();
+  const node = new NodeRuntime({ name: "parent", transports: [tcp()], token: "t", log: () => {} });
+  cleanups.push(() => node.close());
+  const peer = await node.connect(address);
+  const ref = await node.spawnOn<Remote>(peer.id, "Remote", []);
+  expect(await ref.ask.processId()).toBe(child.pid);
+
+  const data = Float32Array.from({ length: 2 ** 20 }, (_, i) => i);
+  const doubled = (await ref.ask.twice(Tensor.f32([2 ** 20], data))) as Tensor;
+  expect(doubled.f32()[2 ** 20 - 1]).toBe(2 * (2 ** 20 - 1));
+  expect(data[1]).toBe(1);
+
+  const down = Promise.withResolvers<Down>();
+  const left = Promise.withResolvers<string>();
+  node.monitor(ref, down.resolve);
+  node.onPeer((event) => event.type === "left" && left.resolve(event.peer.name));
+  const asks = [failure(ref.ask.never()), failure(ref.ask.twice(Tensor.zeros("f32", [2 ** 24])))];
+  await ref
+    .with({ timeoutMs: 5 })
+    .ask.never()
+    .catch(() => {});
+  child.kill("SIGKILL");
+  for (const ask of asks) {
+    expect(await ask).toMatchObject({
+      code: "NODE_LOST",
+      node: peer.id,
+      message: expect.stringContaining("node child"),
+    });
+  }
+  const { reason } = await down.promise;
+  expect(reason).toMatchObject({ code: "nodelost", node: peer.id });
+  expect(await left.promise).toBe("child");
+  expect(node.peers()).toEqual([]);
+});
+
+test("a port that is in use is one clear error", async () => {
+  const { address } = await childProcess();
+  const node = new NodeRuntime({ name: "second", transports: [tcp()], log: () => {} });
+  cleanups.push(() => node.close());
+  const error = await failure(node.listen(address));
+  expect(error).toMatchObject({ code: "LISTEN_FAILED" });
+  expect(error.message).toBe(
+    `cannot listen on ${address}: the port is in use; choose another, or 0 for a free one`,
+  );
+});
