@@ -1,0 +1,147 @@
+/**
+ * The devices of a run: processes started here, or nodes that are running already. Either way each becomes a ref
+ * to its `Device` actor, and someone is told when one is lost.
+ */
+
+import type { Device } from "../actors/device.ts";
+import { type DownReason, NodeRuntime, type Ref, systemRandom, tcp } from "../runtime/index.ts";
+import { type Child, startChild } from "../runtime/platform/children.ts";
+import { environment, scriptCommand } from "../runtime/platform/process.ts";
+import { LaunchError } from "./command.ts";
+import { DEVICE_NAME, TOKEN_VARIABLE } from "./node.ts";
+import type { TrainSettings } from "./train-options.ts";
+
+export interface JoinedDevice {
+  readonly name: string;
+  readonly address: string;
+  readonly ref: Ref<Device>;
+  /** Of a process started here. */
+  readonly pid?: number;
+}
+
+/** Who is told what happens to the devices. */
+export interface DeviceEvents {
+  joined(device: JoinedDevice): void;
+  /** It is gone in the middle of the run. */
+  left(name: string, reason: string): void;
+  /** A line a device process wrote on its standard error. */
+  said(name: string, line: string): void;
+}
+
+/** How long a device process may take to end before it is killed. */
+const PATIENCE_MS = 3000;
+/** A device process starts in about half a second, and in ten on a single-board computer's first time. */
+const START_MS = 60_000;
+const SECRET_BYTES = 24;
+
+export class Devices {
+  readonly node: NodeRuntime;
+  readonly joined: JoinedDevice[] = [];
+  private readonly children: { readonly name: string; readonly child: Child }[] = [];
+  private readonly settings: TrainSettings;
+  private readonly events: DeviceEvents;
+  private readonly token: string | undefined;
+  private closing = false;
+  private loss: Promise<string> | undefined;
+
+  constructor(settings: TrainSettings, events: DeviceEvents) {
+    this.settings = settings;
+    this.events = events;
+    this.token = settings.join.length > 0 ? (settings.token ?? environment(TOKEN_VARIABLE)) : secret();
+    this.node = new NodeRuntime({
+      name: "coordinator",
+      transports: [tcp({ plaintext: settings.insecure ? "everywhere" : "loopback" })],
+      ...(this.token === undefined ? {} : { token: this.token }),
+    });
+  }
+
+  /** Starts or joins them all, in order. @throws LaunchError, RuntimeError in one line naming the device. */
+  async open(): Promise<void> {
+    const { devices, join } = this.settings;
+    const starting = Array.from({ length: devices }, (_, i) => this.start(`device-${i + 1}`));
+    // All have to be known before one that failed may end this.
+    for (const result of await Promise.allSettled(starting))
+      if (result.status === "rejected") throw result.reason;
+    const addresses = join.length > 0 ? join : await Promise.all(starting);
+    for (const [i, address] of addresses.entries()) {
+      this.expectOpen();
+      const { id, name } = await this.node.connect(address);
+      if (this.joined.some((device) => device.ref.address.node === id)) {
+        throw new LaunchError(`${address} is the same node as another --join: give each node once`);
+      }
+      const ref = await this.node.lookup<Device>(id, DEVICE_NAME);
+      if (!ref) throw new LaunchError(`${address} is a node without a device: start it with troupe node`);
+      const pid = this.children[i]?.child.pid;
+      const device = { name, address, ref, ...(pid === undefined ? {} : { pid }) };
+      this.joined.push(device);
+      this.node.monitor(ref, ({ reason }) => {
+        if (this.closing) return;
+        const told = this.lost(device, reason, i);
+        this.loss ??= told;
+      });
+      this.events.joined(device);
+    }
+  }
+
+  /** Leaves the nodes and ends the processes that were started here; nothing is left behind. Idempotent. */
+  async close(): Promise<void> {
+    this.closing = true;
+    const ending = this.children.map(({ child }) => child.end(PATIENCE_MS));
+    await Promise.all([...ending, this.node.close()]);
+  }
+
+  /** What happened to the first device that was lost, naming it; undefined when none was. */
+  async firstLoss(): Promise<string | undefined> {
+    return this.loss;
+  }
+
+  private expectOpen(): void {
+    if (this.closing) throw new LaunchError("the run was ended while its devices were starting");
+  }
+
+  /** Starts one; resolves with its address. */
+  private start(name: string): Promise<string> {
+    const listening = Promise.withResolvers<string>();
+    let firstError: string | undefined;
+    const child = startChild({
+      command: [
+        ...scriptCommand(new URL("./main.ts", import.meta.url)),
+        ...["node", "--listen", "tcp://127.0.0.1:0", "--name", name, "--engine", this.settings.engine],
+        ...["--attached", "--json"],
+      ],
+      environment: { [TOKEN_VARIABLE]: this.token! },
+      onOutput: (line) => listening.resolve(JSON.parse(line).address),
+      onError: (line) => {
+        firstError ??= line;
+        if (!this.closing) this.events.said(name, line);
+      },
+    });
+    this.children.push({ name, child });
+    child.ended.then((how) => {
+      const why = firstError ? firstError.replace(/^troupe: /, "") : how;
+      listening.reject(new LaunchError(`${name} did not start: ${why}`));
+    });
+    const { clock } = this.node;
+    const timer = clock.setTimer(
+      () => listening.reject(new LaunchError(`${name} did not start within ${START_MS / 1000} s`)),
+      START_MS,
+    );
+    return listening.promise.finally(() => clock.clearTimer(timer));
+  }
+
+  /** Tells of a lost device. What ended a process started here says more than its broken connection. */
+  private async lost({ name }: JoinedDevice, reason: DownReason, index: number): Promise<string> {
+    const child = reason.code === "nodelost" ? this.children[index]?.child : undefined;
+    const how = child && (await Promise.race([child.ended, this.node.clock.sleep(GRACE_MS)]));
+    const why = how ? `its process ended with ${how}` : reason.message;
+    this.events.left(name, why);
+    return `${name} is gone: ${why}`;
+  }
+}
+
+/** A process that died is known to have a moment after its sockets. */
+const GRACE_MS = 500;
+
+function secret(): string {
+  return Array.from(systemRandom.bytes(SECRET_BYTES), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,20 @@
+/**
+ * What `troupe train --json` says, one object per line; the text of a terminal is drawn from the same events. A
+ * failure is one more, `{"event":"error","message"}`, said by `main.ts` for every command.
+ */
+
+import type { TrainEvent } from "../actors/train.ts";
+
+export type RunEvent =
+  | TrainEvent
+  | { event: "device_joined"; name: string; address: string; pid?: number }
+  | { event: "device_left"; name: string; reason: string };
+
+/** Whoever shows the events of a run. */
+export interface Reporter {
+  show(event: RunEvent): void;
+  /** A line that a device process wrote on its standard error. */
+  said(device: string, line: string): void;
+  /** Nothing more will come: takes away what was drawn to be drawn over. */
+  close(): void;
+}

@@ -1,0 +1,161 @@
+/**
+ * The events of a run for a person: the plan as a table, a progress bar where the terminal can draw one and a line
+ * now and then where it cannot, where the time went, all on standard error. Standard output gets the sample.
+ */
+
+import type { TrainEvent } from "../actors/train.ts";
+import type { Output } from "../runtime/platform/process.ts";
+import type { Reporter, RunEvent } from "./events.ts";
+import { bar, bytes, count, duration, painter, percent, table } from "./terminal.ts";
+
+type StepEvent = Extract<TrainEvent, { event: "step" }>;
+type PlanEvent = Extract<TrainEvent, { event: "plan" }>;
+type DoneEvent = Extract<TrainEvent, { event: "done" }>;
+
+/** Where no bar can be drawn: this many lines in a run. */
+const LINES = 20;
+const BAR_COLUMNS = 24;
+/** Weight of the newest step in the smoothed time a step takes. */
+const NEWEST = 0.1;
+
+export interface RunFacts {
+  readonly steps: number;
+  readonly out: string;
+}
+
+/** Milliseconds of a stage, summed over the steps. */
+interface Spent {
+  kernel: number;
+  copy: number;
+  wait: number;
+  total: number;
+}
+
+export function textReport(out: Output, err: Output, { steps, out: folder }: RunFacts): Reporter {
+  const paint = painter(err);
+  const every = Math.max(1, Math.round(steps / LINES));
+  let drawn = false;
+  let plan: PlanEvent | undefined;
+  let validation: number | undefined;
+  let smoothMs: number | undefined;
+  const spent: Spent[] = [];
+
+  const erase = () => {
+    if (drawn) err.write("\r\x1b[K");
+    drawn = false;
+  };
+  const line = (text: string) => {
+    erase();
+    err.write(`${text}\n`);
+  };
+
+  const showPlan = (event: PlanEvent) => {
+    plan = event;
+    const { strategy, schedule, stages, devices, microBatches, predictedStepMs, bubbleFraction } = event.plan;
+    const how = strategy === "single" ? "single device" : `pipeline of ${stages.length}, ${schedule}`;
+    line("");
+    line(
+      `${paint("bold", `${count(event.parameters)} parameters`)} on ${event.text} (${bytes(event.text_bytes)}): ` +
+        `${how}, ${microBatches} micro-batches`,
+    );
+    const rows = devices.map(({ id, name, reason }) => {
+      const stage = stages.find(({ device }) => device === id);
+      if (!stage) return [name, "-", "-", "-", "-", reason];
+      return [
+        name,
+        stage.to - stage.from === 1 ? `${stage.from}` : `${stage.from}-${stage.to - 1}`,
+        count(stage.parameterBytes / 4),
+        `${(stage.forwardMs + stage.backwardMs).toFixed(1)} ms`,
+        bytes(stage.memoryBytes),
+        reason,
+      ];
+    });
+    const columns = ["device", "segments", "parameters", "micro-batch", "memory", "reason"].map(
+      (title, i) => ({
+        title,
+        align: i === 0 || i === 5 ? ("left" as const) : ("right" as const),
+      }),
+    );
+    for (const row of table(columns, rows, paint)) line(row);
+    const idle = strategy === "single" ? "" : `, ${percent(bubbleFraction)} of it idle`;
+    line(`  predicted: ${predictedStepMs.toFixed(0)} ms a step${idle}`);
+    line("");
+  };
+
+  const showStep = (event: StepEvent) => {
+    for (const [i, { kernelMs, copyMs, waitMs, totalMs }] of event.stages.entries()) {
+      spent[i] ??= { kernel: 0, copy: 0, wait: 0, total: 0 };
+      spent[i].kernel += kernelMs;
+      spent[i].copy += copyMs;
+      spent[i].wait += waitMs;
+      spent[i].total += totalMs;
+    }
+    smoothMs = smoothMs === undefined ? event.step_ms : smoothMs + NEWEST * (event.step_ms - smoothMs);
+    const { step, loss, tokens_per_s } = event;
+    const held = validation === undefined ? "" : `  validation ${validation.toFixed(3)}`;
+    const rest = `  ${count(tokens_per_s)} tokens/s  ${duration((steps - step) * smoothMs)} left`;
+    if (err.terminal) {
+      const text = ` ${step}/${steps}  loss ${loss.toFixed(3)}${held}${rest}`;
+      const width = Math.min(BAR_COLUMNS, err.columns() - text.length - 4);
+      const progress = width > 4 ? paint("cyan", bar(step / steps, width)) : "";
+      err.write(`\r  ${progress}${text.slice(0, Math.max(0, err.columns() - 3))}\x1b[K`);
+      drawn = true;
+    } else if (step % every === 0 || step === steps) {
+      line(`  step ${step}/${steps}  loss ${loss.toFixed(3)}${held}${rest}`);
+    }
+  };
+
+  const showDone = (event: DoneEvent) => {
+    const share = (ms: number, { total }: Spent) => percent(total > 0 ? ms / total : 0);
+    const rows = event.devices.map(({ name, peak_bytes }, device) => {
+      const stage = plan!.plan.stages.findIndex((s) => s.device === `${device}`);
+      const time = spent[stage];
+      if (!time) return [name, "-", "-", "-", "-", bytes(peak_bytes)];
+      const { kernel, copy, wait, total } = time;
+      const shares = [kernel, copy, wait, Math.max(0, total - kernel - copy - wait)].map((ms) =>
+        share(ms, time),
+      );
+      return [name, ...shares, bytes(peak_bytes)];
+    });
+    const columns = ["device", "kernels", "copies", "waiting", "other", "peak memory"].map((title, i) => ({
+      title,
+      align: i === 0 ? ("left" as const) : ("right" as const),
+    }));
+    line("");
+    for (const row of table(columns, rows, paint)) line(row);
+    line("");
+    line(
+      `  ${paint("green", `${event.steps} steps`)}  loss ${event.final_loss.toFixed(3)}  ` +
+        `validation ${event.validation_loss.toFixed(3)} nats per byte  ${count(event.tokens_per_s)} tokens/s`,
+    );
+    line(`  weights  ${paint("dim", event.weights_sha256)}`);
+    line(`  results  ${folder}/  (checkpoint, loss.svg, loss.jsonl, plan.json)`);
+  };
+
+  const show = (event: RunEvent) => {
+    switch (event.event) {
+      case "device_joined":
+        return line(`  ${event.name} joined at ${event.address}`);
+      case "device_left":
+        return line(paint("yellow", `  ${event.name} left: ${event.reason}`));
+      case "plan":
+        return showPlan(event);
+      case "step":
+        return showStep(event);
+      case "validation":
+        validation = event.loss;
+        if (!err.terminal) line(`  step ${event.step}/${steps}  validation ${event.loss.toFixed(3)}`);
+        return;
+      case "sample":
+        erase();
+        out.write(`${event.text}\n`);
+        return;
+      case "done":
+        return showDone(event);
+      case "checkpoint": // Often, and always in the same place.
+        return;
+    }
+  };
+
+  return { show, said: (device, text) => line(paint("dim", `  ${device}: ${text}`)), close: erase };
+}

@@ -1,0 +1,123 @@
+/**
+ * `troupe train`: checks what was asked, brings up the devices, runs, keeps the results, and takes everything down
+ * again on every way out.
+ */
+
+import { prepare, train as trainRun } from "../actors/train.ts";
+import { seededRandom, systemClock } from "../runtime/index.ts";
+import { files } from "../runtime/platform/files.ts";
+import {
+  EXIT_CODES,
+  exit,
+  onOutputClosed,
+  onSignal,
+  standardError,
+  standardOutput,
+} from "../runtime/platform/process.ts";
+import { type Command, CommandError } from "./command.ts";
+import { Devices } from "./devices.ts";
+import type { RunEvent } from "./events.ts";
+import { jsonReport } from "./json-report.ts";
+import { parseOptions } from "./options.ts";
+import { Results } from "./results.ts";
+import { textReport } from "./text-report.ts";
+import { TRAIN_OPTIONS, type TrainSettings, trainSettings } from "./train-options.ts";
+
+export const train: Command = {
+  name: "train",
+  summary: "train a model across device processes",
+  options: TRAIN_OPTIONS,
+  notes: [
+    "Without options: a 3.3 M-parameter GPT on installed TypeScript declarations, over three processes.",
+    "Ctrl-C ends a run; --resume goes on from its last checkpoint.",
+  ],
+  run: async (args) => {
+    const options = parseOptions("train", TRAIN_OPTIONS, args);
+    await run(await trainSettings(options, files, systemClock.now()));
+    return 0;
+  },
+};
+
+async function run(settings: TrainSettings): Promise<void> {
+  const { run: options, out, trace, json } = settings;
+  const report = json
+    ? jsonReport(standardOutput, standardError)
+    : textReport(standardOutput, standardError, { steps: options.steps, out });
+  const results = new Results(files, out);
+  let lastCheckpoint: string | null = null;
+  const emit = (event: RunEvent) => {
+    if (event.event === "checkpoint") lastCheckpoint = event.path;
+    if (event.event === "step") lastCheckpoint ??= options.resume;
+    results.take(event);
+    report.show(event);
+  };
+  const devices = new Devices(settings, {
+    joined: ({ name, address, pid }) =>
+      emit({ event: "device_joined", name, address, ...(pid === undefined ? {} : { pid }) }),
+    left: (name, reason) => emit({ event: "device_left", name, reason }),
+    said: (name, line) => report.said(name, line),
+  });
+
+  const existed = await files.exists(out);
+  const work = async () => {
+    const prepared = await prepare(options, files);
+    if (trace !== null) await requireWritable(trace);
+    if (prepared.resumed) await results.takeOver(prepared.resumed.step);
+    await devices.open();
+    const refs = devices.joined.map(({ ref }) => ref);
+    const { node } = devices;
+    const random = seededRandom(options.seed);
+    const world = { node, devices: refs, files, clock: systemClock, emit, random: () => random.next() };
+    await trainRun(options, world, prepared);
+    await results.settle();
+    if (trace !== null) await results.writeTrace(trace);
+  };
+  try {
+    await Promise.race([work(), interruption()]);
+  } catch (error) {
+    const loss = await devices.firstLoss();
+    const said = loss ?? (error as Error).message;
+    if (loss === undefined && lastCheckpoint === null) throw error;
+    throw new CommandError("RUN", said + goOn(lastCheckpoint, settings), exitCodeOf(error));
+  } finally {
+    report.close();
+    await devices.close();
+    await results.settle().catch(() => {}); // What failed first has been told.
+    if (!existed && (await files.isFolder(out)) && (await files.list(out)).length === 0)
+      await files.remove(out);
+  }
+}
+
+/** Rejects when this process is told to end, or when nobody reads what it says. */
+function interruption(): Promise<never> {
+  return new Promise((_, reject) => {
+    let told = false;
+    onSignal((signal) => {
+      const code = EXIT_CODES[signal];
+      // Asked twice, it ends without good manners; the devices are killed.
+      if (told) void exit(code);
+      told = true;
+      reject(new CommandError("INTERRUPTED", `ended by ${signal}`, code));
+    });
+    onOutputClosed(() => reject(new CommandError("INTERRUPTED", "nobody reads standard output any more", 1)));
+  });
+}
+
+function exitCodeOf(error: unknown): number {
+  return error instanceof CommandError ? error.exitCode : 1;
+}
+
+function goOn(checkpoint: string | null, { run, join, out }: TrainSettings): string {
+  if (checkpoint === null) return "; there is no checkpoint yet";
+  const from = checkpoint === run.checkpoint ? out : checkpoint;
+  const args = ["--resume", from, ...(run.data === null ? [] : ["--data", run.data])];
+  for (const address of join) args.push("--join", address);
+  const words = args.map((arg) => (/^[\w./:=@-]+$/.test(arg) ? arg : JSON.stringify(arg)));
+  return `; the last checkpoint is ${checkpoint}, go on with: npx bun run train ${words.join(" ")}`;
+}
+
+/** @throws FileError now rather than at the end of the run. */
+async function requireWritable(path: string): Promise<void> {
+  await files.write(path, []);
+  await files.remove(path);
+}
