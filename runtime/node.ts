@@ -8,7 +8,7 @@ import type { Allocate } from "../protocols/chunk.ts";
 import { DEFAULT_LIMITS, type Limits } from "../protocols/limits.ts";
 import type { ActorAddress } from "../protocols/messages.ts";
 import type { Actor, ActorClass, ActorContext, SupervisedChild, SuperviseOptions } from "./actor.ts";
-import { Cell, type CellHost } from "./cell.ts";
+import { Cell, type CellHost, SHUTDOWN_MS } from "./cell.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { DeadLetters } from "./deadletters.ts";
 import { DEFAULT_HEARTBEAT, type Heartbeat } from "./detector.ts";
@@ -189,11 +189,15 @@ export class NodeRuntime {
     return this.membership.addresses;
   }
 
-  /** Stops all actors, the youngest first, says goodbye to all peers and frees all addresses. Idempotent. */
-  close(): Promise<void> {
+  /**
+   * Stops all actors, the youngest first, says goodbye to all peers and frees all addresses. Whoever has not
+   * stopped after `shutdownMs` is killed. Idempotent.
+   */
+  close(shutdownMs: number = SHUTDOWN_MS): Promise<void> {
     this.closing ??= (async () => {
+      const deadline = this.clock.now() + shutdownMs;
       const roots = [...this.cells.values()].filter((cell) => !cell.options.parent).reverse();
-      for (const cell of roots) await cell.end(false);
+      for (const cell of roots) await cell.stop(Math.max(0, deadline - this.clock.now()));
       await this.membership.close(`${this.name} is closing`);
     })();
     return this.closing;
