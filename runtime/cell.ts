@@ -58,6 +58,8 @@ export class Cell implements RefTarget, Runnable {
   /** Counts lives; results of an earlier one are ignored. */
   private life = 0;
   private serial: UserMessage | null = null;
+  private serialSettled!: (value: unknown) => void;
+  private serialRejected!: (error: unknown) => void;
   private readonly concurrent = new Set<UserMessage>();
   private scheduled = false;
   private quiet = false;
@@ -82,6 +84,7 @@ export class Cell implements RefTarget, Runnable {
   async start(): Promise<void> {
     this.state = "starting";
     this.life++;
+    this.listenToSerial();
     this.quiet = false;
     this.mailbox.kill = false;
     this.mailbox.stop = false;
@@ -245,33 +248,52 @@ export class Cell implements RefTarget, Runnable {
   }
 
   private handle(message: UserMessage): void {
-    message.taken?.();
+    if (message.taken) message.taken();
     let result: unknown;
     try {
-      result = (this.instance as any)[message.method.name](...message.args);
+      result = call(this.instance as any, message.method.name, message.args);
     } catch (error) {
       this.failed(message, asError(error));
       return;
     }
     if (!isThenable(result)) {
-      message.reply?.resolve(result);
+      if (message.reply) message.reply.resolve(result);
       return;
     }
-    if (message.method.reentrant) this.concurrent.add(message);
-    else this.serial = message;
+    if (message.method.reentrant) {
+      const life = this.life;
+      this.concurrent.add(message);
+      result.then(
+        (value) => life === this.life && this.settled(message, value),
+        (error) => life === this.life && this.rejected(message, error),
+      );
+    } else {
+      this.serial = message;
+      result.then(this.serialSettled, this.serialRejected);
+    }
+  }
+
+  /** How the serial method in progress ends; made once per life, not once per message. */
+  private listenToSerial(): void {
     const life = this.life;
-    result.then(
-      (value) => {
-        if (life !== this.life || !this.finished(message)) return;
-        message.reply?.resolve(value);
-        if (!this.scheduled) this.run();
-      },
-      (error) => {
-        if (life !== this.life || !this.finished(message)) return;
-        this.failed(message, asError(error));
-        if (!this.scheduled) this.run();
-      },
-    );
+    this.serialSettled = (value) => {
+      if (life === this.life && this.serial) this.settled(this.serial, value);
+    };
+    this.serialRejected = (error) => {
+      if (life === this.life && this.serial) this.rejected(this.serial, error);
+    };
+  }
+
+  private settled(message: UserMessage, value: unknown): void {
+    if (!this.finished(message)) return;
+    if (message.reply) message.reply.resolve(value);
+    if (!this.scheduled) this.run();
+  }
+
+  private rejected(message: UserMessage, error: unknown): void {
+    if (!this.finished(message)) return;
+    this.failed(message, asError(error));
+    if (!this.scheduled) this.run();
   }
 
   /** Takes a message off the list of those in progress; false if it has been answered already. */
@@ -365,6 +387,20 @@ export class Cell implements RefTarget, Runnable {
 
   private deadLetter(method: string, reason: string): void {
     this.host.deadLetters.post({ to: this.label, method, reason });
+  }
+}
+
+/** Spelled out for the usual numbers of arguments, because spreading an array costs more than a short call. */
+function call(instance: any, name: string, args: unknown[]): unknown {
+  switch (args.length) {
+    case 0:
+      return instance[name]();
+    case 1:
+      return instance[name](args[0]);
+    case 2:
+      return instance[name](args[0], args[1]);
+    default:
+      return instance[name](...args);
   }
 }
 
