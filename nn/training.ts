@@ -15,6 +15,7 @@ import { differentiate } from "./autodiff/gradient.ts";
 import { extract, type Source } from "./onnx/extract.ts";
 import type { Graph, Node, ValueInfo } from "./onnx/graph.ts";
 import { accumulate, sumName } from "./passes/accumulate.ts";
+import { geluBetweenProducts } from "./passes/gelu-between-products.ts";
 import { sumIntoGemm } from "./passes/sum-into-gemm.ts";
 
 export interface StageGraphs {
@@ -60,7 +61,11 @@ export function trainingGraphs(
   const names = parameters.map(({ name }) => name);
   const result = output ?? forward.outputs[0]!.name;
   const seed = output === null ? 1 / microBatches : gradientName(output);
-  const joint = differentiate(forward, { [result]: seed }, input === null ? names : [...names, input]);
+  const joint = differentiate(
+    geluBetweenProducts(forward),
+    { [result]: seed },
+    input === null ? names : [...names, input],
+  );
   const { backward, accumulators } = accumulate(joint, names);
 
   const dInput = input === null ? [] : [joint.gradients.get(input)!];
@@ -123,6 +128,12 @@ function crossing(source: Source, forward: readonly Node[], inputs: readonly Val
 }
 
 function renameOutput(graph: Graph, from: string, to: string): Graph {
+  if (graph.inputs.some(({ name }) => name === from)) {
+    // A stage that only adds passes its gradient on as it came: an output of its own is needed all the same.
+    const copy: Node = { op: "Identity", domain: "", inputs: [from], outputs: [to], attributes: {} };
+    const outputs = graph.outputs.map((output) => (output.name === from ? { ...output, name: to } : output));
+    return { ...graph, outputs, nodes: [...graph.nodes, copy] };
+  }
   const swap = (name: string) => (name === from ? to : name);
   return {
     ...graph,

@@ -9,12 +9,14 @@ import { type Graph, GraphError, type Node } from "../onnx/graph.ts";
 import { describe } from "../onnx/shapes.ts";
 import type { GradientRule, Saved } from "./rule.ts";
 import { elementwiseRules } from "./rules/elementwise.ts";
+import { normalisationRules } from "./rules/normalisation.ts";
 import { productRules } from "./rules/products.ts";
 import { reductionRules } from "./rules/reductions.ts";
 import { shapeRules } from "./rules/shape.ts";
 
 export const GRADIENT_RULES: Readonly<Record<string, GradientRule>> = {
   ...elementwiseRules,
+  ...normalisationRules,
   ...productRules,
   ...reductionRules,
   ...shapeRules,

@@ -58,3 +58,6 @@ export const OPSET = 20;
 
 /** Domain of ONNX Runtime's fused operators, e.g. `FusedMatMul`. */
 export const MICROSOFT = "com.microsoft";
+
+/** Domain of operators of our own. They exist between transformations only: gradient rules write them out. */
+export const TROUPE = "troupe";

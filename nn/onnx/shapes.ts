@@ -161,6 +161,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   Sin: same,
   Reciprocal: same,
   Gelu: same,
+  ErfGate: same,
   Softmax: same,
   LogSoftmax: same,
   ScatterElements: same,

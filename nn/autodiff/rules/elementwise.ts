@@ -1,8 +1,6 @@
 /** Gradients of elementwise arithmetic with numpy broadcasting. */
 
 import type { GraphBuilder } from "../../onnx/builder.ts";
-import { float } from "../../onnx/graph.ts";
-import { floatAttribute } from "../../onnx/shapes.ts";
 import { type BackwardSite, type GradientRule, unbroadcast } from "../rule.ts";
 
 /** A rule of one gradient per input, each of the output's shape and summed back to the input's. */
@@ -80,31 +78,19 @@ export const elementwiseRules: Readonly<Record<string, GradientRule>> = {
     },
   },
 
-  /** Layer normalisation over the last axis (Ba et al., 2016). Statistics come from the forward pass. */
-  LayerNormalization: {
+  /** u·(1 + erf u), what `passes/gelu-between-products` leaves of a Gelu; derivative 1 + erf u + u·(2/√π)·e^(−u²). */
+  ErfGate: {
     forward: (b, node) => {
-      const [y, mean, deviation] = [node.outputs[0]!, b.fresh("ln.mean"), b.fresh("ln.inverse_deviation")];
-      b.node("LayerNormalization", node.inputs, {
-        attributes: { axis: -1, epsilon: float(floatAttribute(node, "epsilon", 1e-5)) },
-        outputs: [y, mean, deviation],
-      });
-      return { mean, deviation };
+      const u = node.inputs[0]!;
+      const gate = b.op("Add", [b.op("Erf", [u]), b.scalar(1)]);
+      b.op("Mul", [u, gate], {}, node.outputs[0]!);
+      return { gate };
     },
-    backward: ({ builder: b, node, gradient, wants, saved }) => {
-      const [x, scale] = [node.inputs[0]!, node.inputs[1]!];
-      const dy = gradient(0)!;
-      const rows = b.ints(b.shape(x).map((_, i) => i).slice(0, -1)); // biome-ignore format: one line reads best
-      const last = b.ints([-1]);
-      const normal = b.op("Mul", [b.op("Sub", [x, saved.mean!]), saved.deviation!]);
-      const weighted = b.op("Mul", [dy, normal]);
-      const dScale = wants(1) ? b.op("ReduceSum", [weighted, rows], { keepdims: 0 }) : undefined;
-      const dShift = wants(2) ? b.op("ReduceSum", [dy, rows], { keepdims: 0 }) : undefined;
-      if (!wants(0)) return [undefined, dScale, dShift];
-      const scaled = b.op("Mul", [dy, scale]);
-      const meanScaled = b.op("ReduceMean", [scaled, last], { keepdims: 1 });
-      const meanWeighted = b.op("ReduceMean", [b.op("Mul", [weighted, scale]), last], { keepdims: 1 });
-      const centred = b.op("Sub", [b.op("Sub", [scaled, meanScaled]), b.op("Mul", [normal, meanWeighted])]);
-      return [b.op("Mul", [centred, saved.deviation!]), dScale, dShift];
+    backward: ({ builder: b, node, gradient, saved }) => {
+      const u = node.inputs[0]!;
+      const bell = b.op("Exp", [b.op("Sub", [b.scalar(Math.log(ERF_SLOPE)), b.op("Mul", [u, u])])]);
+      const slope = b.op("Add", [b.op("Mul", [bell, u]), saved.gate!]);
+      return [b.op("Mul", [gradient(0)!, slope])];
     },
   },
 };
