@@ -4,7 +4,7 @@
  *
  * What happens when a method throws follows from who is told. In answer to an ask the error is the asker's and
  * the actor lives on, as a server answers one bad request and serves the next; an `ActorFailure` is the asker's
- * and ends the actor too. In a tell, in `onDown` or in a signal nobody else would hear of it, so the actor crashes and its
+ * and ends the actor too. In a tell or in `onDown` nobody else would hear of it, so the actor crashes and its
  * supervisor decides. Methods declared in `static reentrant` may run while others wait; signals (`onDown`) are
  * delivered even while a method is waiting.
  *
@@ -27,7 +27,10 @@ export interface ActorContext {
   readonly node: NodeRuntime;
   readonly clock: Clock;
   readonly random: Random;
-  /** Starts a child: an actor that is stopped when this one ends, children in reverse order of their start. */
+  /**
+   * Starts a child: an actor that is stopped when this one ends, children in reverse order of their start. That a
+   * child ends or crashes is its own affair; monitor it, or leave it to a supervisor.
+   */
   spawn<A extends Actor, Args extends readonly any[]>(
     actor: ActorClass<A, Args>,
     args: Args,

@@ -17,7 +17,7 @@ export class DeadLetters {
     for (const listener of this.listeners) listener(letter);
   }
 
-  /** Returns a function that ends the subscription. */
+  /** The listener must not throw. Returns a function that ends the subscription. */
   watch(listener: (letter: DeadLetter) => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);

@@ -139,8 +139,10 @@ export class Link implements PipeHandlers, FrameSink {
 
   /** The sender needs the memory of its tensors back: what is unsent of them is dropped or copied. */
   cancel(message: OutMessage): void {
+    const lent = new Set(message.segments.map((segment) => segment.buffer));
     this.interleaver.cancel(message);
-    this.out = this.out.map((bytes) => (bytes.buffer === this.scratch.buffer ? bytes : bytes.slice()));
+    if (lent.size === 0) return;
+    this.out = this.out.map((bytes) => (lent.has(bytes.buffer) ? bytes.slice() : bytes));
   }
 
   /** Bytes of user messages the peer's actors have not begun to handle. */

@@ -143,6 +143,10 @@ export class Membership {
       {
         onReady: (theirs) => {
           this.arriving.delete(link);
+          if (this.closed) {
+            link.close("the node is closing");
+            return;
+          }
           peer = this.joined(theirs, link);
           if (peer) ready.resolve(peer);
           else link.fail(new RuntimeError("CONNECT_FAILED", `${pipe.peer} is this node itself`));
@@ -202,7 +206,13 @@ export class Membership {
   }
 
   private announce(event: PeerEvent): void {
-    for (const subscriber of this.subscribers) subscriber(event);
+    for (const subscriber of this.subscribers) {
+      try {
+        subscriber(event);
+      } catch (error) {
+        this.options.log({ level: "error", message: "a subscriber to peers failed", error: asError(error) });
+      }
+    }
   }
 
   private async dial({ node, addresses }: ActorAddress): Promise<void> {

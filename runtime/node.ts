@@ -13,7 +13,7 @@ import { type Clock, systemClock } from "./clock.ts";
 import { DeadLetters } from "./deadletters.ts";
 import { DEFAULT_HEARTBEAT, type Heartbeat } from "./detector.ts";
 import { Dispatcher } from "./dispatcher.ts";
-import { RuntimeError } from "./errors.ts";
+import { asError, RuntimeError } from "./errors.ts";
 import { consoleLog, type Log } from "./log.ts";
 import { Membership, type PeerEvent } from "./membership.ts";
 import { type MethodTable, methodsOf, unknownMethods } from "./methods.ts";
@@ -151,7 +151,14 @@ export class NodeRuntime {
 
   /** Calls back once when the actor is gone. */
   monitor(ref: Ref<any>, callback: (down: Down) => void): Monitor {
-    return { ref, cancel: targetOf(ref).watch((reason) => callback({ ref, reason })) };
+    const cancel = targetOf(ref).watch((reason) => {
+      try {
+        callback({ ref, reason });
+      } catch (error) {
+        this.log({ level: "error", message: `a monitor of ${ref.key} failed`, error: asError(error) });
+      }
+    });
+    return { ref, cancel };
   }
 
   /** Ends an actor once its methods in progress have settled; resolves when it has ended. */

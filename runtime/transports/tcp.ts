@@ -24,7 +24,6 @@ class TcpPipe implements Pipe {
   private readonly socket: Bun.Socket<{ pipe?: TcpPipe }>;
   private closed = false;
   private short = false;
-  private reason: Error | undefined;
 
   constructor(socket: Bun.Socket<{ pipe?: TcpPipe }>, peer: string) {
     this.socket = socket;
@@ -47,11 +46,11 @@ class TcpPipe implements Pipe {
   close(error?: Error): void {
     if (this.closed) return;
     this.closed = true;
-    this.reason = error;
     this.socket.end();
-    queueMicrotask(() => this.handlers.onClose(this.reason));
+    queueMicrotask(() => this.handlers.onClose(error));
   }
 
+  /** The socket is gone. */
   ended(error?: Error): void {
     if (this.closed) return;
     this.closed = true;
@@ -81,7 +80,11 @@ export function tcp(options: TcpOptions = {}): Transport {
           socket: {
             ...socketHandlers,
             open(socket) {
-              const pipe = new TcpPipe(socket, `tcp://${bracket(socket.remoteAddress)}:${socket.remotePort}`);
+              const pipe = new TcpPipe(
+                socket,
+                `tcp://${bracket(socket.remoteAddress)}:${socket.remotePort}`,
+                clock,
+              );
               socket.data = { pipe };
               pipe.handlers = accept(pipe);
             },

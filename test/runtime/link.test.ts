@@ -216,6 +216,28 @@ describe("after the handshake", () => {
   });
 });
 
+test("a peer that falls silent is given up when the patience is over, and not before", async () => {
+  const intruder = await (await Intruder.connect()).join();
+  await world.clock.advance(9_900);
+  expect(intruder.closed).toBe(false);
+  await world.clock.advance(1_100);
+  expect(intruder.closed).toBe(true);
+  expect(intruder.complaint()).toBe("LINK_SILENT");
+  expect(server.peers().map((p) => p.name)).toEqual(["friend"]);
+  await othersAreFine();
+});
+
+test("a monitor's callback that throws is logged and harms no link", async () => {
+  const friend = server.peers()[0]!;
+  const echo = (await server.lookup<Echo>(server.id, "echo"))!;
+  server.monitor(echo, () => {
+    throw new Error("careless");
+  });
+  await server.stop(echo);
+  expect(logged.at(-1)!.error!.message).toBe("careless");
+  expect(server.peers()).toEqual([friend]);
+});
+
 describe("any bytes whatever", () => {
   test("close that link, by name, or are an honest message", async () => {
     const random = seededRandom(11);
