@@ -80,11 +80,7 @@ export function tcp(options: TcpOptions = {}): Transport {
           socket: {
             ...socketHandlers,
             open(socket) {
-              const pipe = new TcpPipe(
-                socket,
-                `tcp://${bracket(socket.remoteAddress)}:${socket.remotePort}`,
-                clock,
-              );
+              const pipe = new TcpPipe(socket, `tcp://${bracket(socket.remoteAddress)}:${socket.remotePort}`);
               socket.data = { pipe };
               pipe.handlers = accept(pipe);
             },
