@@ -12,11 +12,13 @@ import type { Clock } from "./clock.ts";
 import type { DeadLetters } from "./deadletters.ts";
 import type { Dispatcher, Runnable } from "./dispatcher.ts";
 import { ActorFailure, asError, downError, RuntimeError } from "./errors.ts";
+import { Invocations, type InvocationsOwner, isThenable } from "./invocations.ts";
 import type { Log } from "./log.ts";
 import { Mailbox, type Reply, type UserMessage } from "./mailbox.ts";
 import type { MethodTable } from "./methods.ts";
 import { Watchers } from "./monitor.ts";
 import type { ActorRef, RefTarget } from "./ref.ts";
+import { within } from "./timeout.ts";
 
 /** What a cell needs of its node. */
 export interface CellHost {
@@ -44,7 +46,7 @@ export interface CellOptions {
 /** How long an actor may take to stop before it is killed, unless somebody says otherwise. */
 export const SHUTDOWN_MS = 5000;
 
-export class Cell implements RefTarget, Runnable {
+export class Cell implements RefTarget, Runnable, InvocationsOwner {
   readonly options: CellOptions;
   readonly ref: ActorRef;
   readonly children = new Set<Cell>();
@@ -57,10 +59,8 @@ export class Cell implements RefTarget, Runnable {
   private instance: Actor | undefined;
   /** Counts lives; results of an earlier one are ignored. */
   private life = 0;
-  private serial: UserMessage | null = null;
-  private serialSettled!: (value: unknown) => void;
-  private serialRejected!: (error: unknown) => void;
-  private readonly concurrent = new Set<UserMessage>();
+  /** Of the present life. */
+  private invocations!: Invocations;
   private scheduled = false;
   private quiet = false;
   private ending = Promise.withResolvers<void>();
@@ -84,7 +84,7 @@ export class Cell implements RefTarget, Runnable {
   async start(): Promise<void> {
     this.state = "starting";
     this.life++;
-    this.listenToSerial();
+    this.invocations = new Invocations(this);
     this.quiet = false;
     this.mailbox.kill = false;
     this.mailbox.stop = false;
@@ -116,18 +116,8 @@ export class Cell implements RefTarget, Runnable {
 
   ask(method: string, args: unknown[], timeoutMs: number | undefined): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      if (timeoutMs === undefined) return this.post(method, args, { resolve, reject }, null);
-      const timer = this.host.clock.setTimer(
-        () => reject(timeoutError(this.label, method, timeoutMs)),
-        timeoutMs,
-      );
-      const settle =
-        <T>(how: (value: T) => void) =>
-        (value: T) => {
-          this.host.clock.clearTimer(timer);
-          how(value);
-        };
-      this.post(method, args, { resolve: settle(resolve), reject: settle(reject) }, null);
+      const what = () => `${this.label} did not answer ${method}`;
+      this.post(method, args, within(timeoutMs, this.host.clock, what, { resolve, reject }), null);
     });
   }
 
@@ -221,7 +211,7 @@ export class Cell implements RefTarget, Runnable {
   run(): void {
     this.scheduled = false;
     while (this.state === "running") {
-      if (this.mailbox.stop && !this.serial && this.concurrent.size === 0) {
+      if (this.mailbox.stop && this.invocations.idle) {
         void this.terminate({ code: "normal", message: "it stopped" });
         return;
       }
@@ -235,79 +225,26 @@ export class Cell implements RefTarget, Runnable {
         this.wake();
         return;
       }
-      const message = this.mailbox.take(this.serial !== null);
+      const message = this.mailbox.take(this.invocations.busy);
       if (!message) return;
-      this.handle(message);
+      if (message.taken) message.taken();
+      this.invocations.start(this.instance!, message);
     }
+  }
+
+  onSettled(): void {
+    if (!this.scheduled) this.run();
+  }
+
+  onThrown(message: UserMessage, error: Error): void {
+    if (message.reply && !(error instanceof ActorFailure)) return;
+    this.crash(error, `while handling ${message.method.name}`);
   }
 
   private wake(): void {
     if (this.scheduled || this.state !== "running") return;
     this.scheduled = true;
     this.host.dispatcher.schedule(this);
-  }
-
-  private handle(message: UserMessage): void {
-    if (message.taken) message.taken();
-    let result: unknown;
-    try {
-      result = call(this.instance as any, message.method.name, message.args);
-    } catch (error) {
-      this.failed(message, asError(error));
-      return;
-    }
-    if (!isThenable(result)) {
-      if (message.reply) message.reply.resolve(result);
-      return;
-    }
-    if (message.method.reentrant) {
-      const life = this.life;
-      this.concurrent.add(message);
-      result.then(
-        (value) => life === this.life && this.settled(message, value),
-        (error) => life === this.life && this.rejected(message, error),
-      );
-    } else {
-      this.serial = message;
-      result.then(this.serialSettled, this.serialRejected);
-    }
-  }
-
-  /** How the serial method in progress ends; made once per life, not once per message. */
-  private listenToSerial(): void {
-    const life = this.life;
-    this.serialSettled = (value) => {
-      if (life === this.life && this.serial) this.settled(this.serial, value);
-    };
-    this.serialRejected = (error) => {
-      if (life === this.life && this.serial) this.rejected(this.serial, error);
-    };
-  }
-
-  private settled(message: UserMessage, value: unknown): void {
-    if (!this.finished(message)) return;
-    if (message.reply) message.reply.resolve(value);
-    if (!this.scheduled) this.run();
-  }
-
-  private rejected(message: UserMessage, error: unknown): void {
-    if (!this.finished(message)) return;
-    this.failed(message, asError(error));
-    if (!this.scheduled) this.run();
-  }
-
-  /** Takes a message off the list of those in progress; false if it has been answered already. */
-  private finished(message: UserMessage): boolean {
-    if (message.method.reentrant) return this.concurrent.delete(message);
-    if (this.serial !== message) return false;
-    this.serial = null;
-    return true;
-  }
-
-  private failed(message: UserMessage, error: Error): void {
-    message.reply?.reject(error);
-    if (message.reply && !(error instanceof ActorFailure)) return;
-    this.crash(error, `while handling ${message.method.name}`);
   }
 
   private runSignal(handler: (actor: Actor) => unknown): void {
@@ -342,11 +279,7 @@ export class Cell implements RefTarget, Runnable {
   /** Everything in progress is answered at once; `onStop` and the children's end are awaited; then it is told. */
   private async terminate(reason: DownReason): Promise<void> {
     this.state = "stopping";
-    const error = downError(this.label, reason);
-    this.serial?.reply?.reject(error);
-    for (const message of this.concurrent) message.reply?.reject(error);
-    this.serial = null;
-    this.concurrent.clear();
+    this.invocations.end(downError(this.label, reason));
     if (reason.code !== "killed") {
       try {
         await Promise.race([this.instance!.onStop(reason), this.forced.promise]);
@@ -388,26 +321,4 @@ export class Cell implements RefTarget, Runnable {
   private deadLetter(method: string, reason: string): void {
     this.host.deadLetters.post({ to: this.label, method, reason });
   }
-}
-
-/** Spelled out for the usual numbers of arguments, because spreading an array costs more than a short call. */
-function call(instance: any, name: string, args: unknown[]): unknown {
-  switch (args.length) {
-    case 0:
-      return instance[name]();
-    case 1:
-      return instance[name](args[0]);
-    case 2:
-      return instance[name](args[0], args[1]);
-    default:
-      return instance[name](...args);
-  }
-}
-
-export function timeoutError(who: string, method: string, timeoutMs: number): RuntimeError {
-  return new RuntimeError("ASK_TIMEOUT", `${who} did not answer ${method} within ${timeoutMs} ms`);
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === "object" && value !== null && typeof (value as any).then === "function";
 }

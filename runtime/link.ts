@@ -7,25 +7,11 @@
  * code and message in the link's last frame.
  */
 
-import {
-  type Allocate,
-  Assembler,
-  type InMessage,
-  Interleaver,
-  type OutMessage,
-} from "../protocols/chunk.ts";
+import { type Allocate, Assembler, type InMessage, type OutMessage } from "../protocols/chunk.ts";
 import type { Codec } from "../protocols/codec.ts";
 import { ReceiveWindow, SendWindow } from "../protocols/credit.ts";
 import { ProtocolError } from "../protocols/errors.ts";
-import {
-  encodeFrame,
-  FRAME_HEADER_BYTES,
-  type FrameHeader,
-  FrameKind,
-  FrameReader,
-  type FrameSink,
-  writeFrameHeader,
-} from "../protocols/frame.ts";
+import { type FrameHeader, FrameKind, FrameReader, type FrameSink } from "../protocols/frame.ts";
 import {
   decodeClose,
   encodeClose,
@@ -38,8 +24,8 @@ import { type Envelope, fromWire, isCharged, toWire } from "../protocols/message
 import type { Clock, Timer } from "./clock.ts";
 import { Detector, type Heartbeat } from "./detector.ts";
 import { asError, LinkClosedByPeer, RuntimeError } from "./errors.ts";
-import { MAILBOX_CAPACITY } from "./mailbox.ts";
 import type { Pipe, PipeHandlers } from "./transports/transport.ts";
+import { LinkWriter } from "./writer.ts";
 
 export interface LinkOptions {
   readonly role: "initiator" | "responder";
@@ -64,8 +50,6 @@ export interface LinkHandlers {
 
 /** In a `close` frame: no complaint, the peer is leaving or does not need this link. */
 export const GOODBYE = "GOODBYE";
-/** Frames up to this size are gathered into one write; larger bodies are written from where they are. */
-const GATHER_BYTES = 8 * 1024;
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 export class Link implements PipeHandlers, FrameSink {
@@ -75,16 +59,10 @@ export class Link implements PipeHandlers, FrameSink {
   private readonly handshake: Handshake;
   private readonly reader: FrameReader;
   private readonly assembler: Assembler;
-  private readonly interleaver: Interleaver;
+  private readonly writer: LinkWriter;
   private readonly sendWindow: SendWindow;
   private readonly receiveWindow: ReceiveWindow;
   private readonly detector: Detector;
-  private readonly scratch = new Uint8Array(64 * 1024);
-  private readonly scratchView = new DataView(this.scratch.buffer);
-  /** Bytes to write, in order; the first may be partly written. */
-  private out: Uint8Array[] = [];
-  private pumping = false;
-  private blocked = false;
   private state: "handshake" | "ready" | "closed" = "handshake";
   private timer: Timer;
 
@@ -98,7 +76,7 @@ export class Link implements PipeHandlers, FrameSink {
     this.sendWindow = new SendWindow(limits.windowBytes);
     this.receiveWindow = new ReceiveWindow(limits.windowBytes);
     this.assembler = new Assembler(limits, options.allocate, (cost) => this.receiveWindow.receive(cost));
-    this.interleaver = new Interleaver(Math.min(pipe.chunkBytes, limits.frameBytes), this.sendWindow);
+    this.writer = new LinkWriter(pipe, Math.min(pipe.chunkBytes, limits.frameBytes), this.sendWindow);
     this.detector = new Detector(options.heartbeat, clock.now());
     this.timer = clock.setTimer(() => {
       this.fail(
@@ -110,7 +88,7 @@ export class Link implements PipeHandlers, FrameSink {
     }, HANDSHAKE_TIMEOUT_MS);
     if (options.role === "initiator") {
       // In a microtask: a transport may hand out a pipe before it is willing to take bytes.
-      queueMicrotask(() => this.control(FrameKind.handshake, this.handshake.hello()));
+      queueMicrotask(() => this.writer.control(FrameKind.handshake, this.handshake.hello()));
     }
   }
 
@@ -123,26 +101,15 @@ export class Link implements PipeHandlers, FrameSink {
     if (this.state === "closed") return undefined;
     const charged = isCharged(envelope);
     if (!charged && encoded.segments.length === 0) {
-      this.control(FrameKind.message, encoded.header);
+      this.writer.control(FrameKind.message, encoded.header);
       return undefined;
     }
-    if (this.interleaver.waiting >= MAILBOX_CAPACITY) {
-      throw new RuntimeError(
-        "MAILBOX_FULL",
-        `${MAILBOX_CAPACITY} messages wait for ${this.pipe.peer} already`,
-      );
-    }
-    const message = this.interleaver.send(stream, encoded, charged);
-    this.schedulePump();
-    return message;
+    return this.writer.send(stream, encoded, charged);
   }
 
   /** The sender needs the memory of its tensors back: what is unsent of them is dropped or copied. */
   cancel(message: OutMessage): void {
-    const lent = new Set(message.segments.map((segment) => segment.buffer));
-    this.interleaver.cancel(message);
-    if (lent.size === 0) return;
-    this.out = this.out.map((bytes) => (lent.has(bytes.buffer) ? bytes.slice() : bytes));
+    this.writer.cancel(message);
   }
 
   /** Bytes of user messages the peer's actors have not begun to handle. */
@@ -169,8 +136,7 @@ export class Link implements PipeHandlers, FrameSink {
   }
 
   onDrain(): void {
-    this.blocked = false;
-    this.pump();
+    this.writer.drained();
   }
 
   onClose(error?: Error): void {
@@ -221,7 +187,7 @@ export class Link implements PipeHandlers, FrameSink {
         this.refund(body);
         break;
       case FrameKind.ping:
-        this.control(FrameKind.pong);
+        this.writer.control(FrameKind.pong);
         break;
       case FrameKind.pong:
         break;
@@ -248,7 +214,7 @@ export class Link implements PipeHandlers, FrameSink {
 
   private advance(step: HandshakeStep): void {
     if (this.state !== "handshake") return;
-    if (step.send) this.control(FrameKind.handshake, step.send);
+    if (step.send) this.writer.control(FrameKind.handshake, step.send);
     if (step.done && step.peer) {
       const { clock, heartbeat } = this.options;
       this.state = "ready";
@@ -271,13 +237,13 @@ export class Link implements PipeHandlers, FrameSink {
     if (grant === 0) return;
     const body = new Uint8Array(8);
     new DataView(body.buffer).setBigUint64(0, BigInt(grant), true);
-    this.control(FrameKind.credit, body);
+    this.writer.control(FrameKind.credit, body);
   }
 
   private refund(body: Uint8Array): void {
     if (body.byteLength !== 8) throw new ProtocolError("BAD_CREDIT", "a credit frame has 8 bytes");
     this.sendWindow.refund(Number(new DataView(body.buffer, body.byteOffset).getBigUint64(0, true)));
-    this.schedulePump();
+    this.writer.schedule();
   }
 
   private closedByPeer(body: Uint8Array): void {
@@ -299,67 +265,9 @@ export class Link implements PipeHandlers, FrameSink {
       );
       return;
     }
-    if (verdict === "ask") this.control(FrameKind.ping);
+    if (verdict === "ask") this.writer.control(FrameKind.ping);
     this.timer = clock.setTimer(this.beat, heartbeat.intervalMs);
   };
-
-  // --- writing -------------------------------------------------------------------------------------------------
-
-  private control(kind: FrameKind, body?: Uint8Array): void {
-    this.interleaver.sendControl(kind, body ?? new Uint8Array(0));
-    this.schedulePump();
-  }
-
-  /** In a microtask, so that what is sent in one go is written in one go. */
-  private schedulePump(): void {
-    if (this.pumping || this.blocked || this.state === "closed") return;
-    this.pumping = true;
-    queueMicrotask(() => {
-      this.pumping = false;
-      this.pump();
-    });
-  }
-
-  private pump(): void {
-    while (this.state !== "closed" && !this.blocked) {
-      if (this.out.length === 0 && !this.gather()) return;
-      this.flush();
-    }
-  }
-
-  /** Fills `out` with the next frames; false when there is nothing to send. */
-  private gather(): boolean {
-    let used = 0;
-    let body: Uint8Array | undefined;
-    while (!body && used + FRAME_HEADER_BYTES + GATHER_BYTES <= this.scratch.byteLength) {
-      const frame = this.interleaver.next();
-      if (!frame) break;
-      const length = frame.body.byteLength;
-      writeFrameHeader(this.scratchView, used, { ...frame, length });
-      used += FRAME_HEADER_BYTES;
-      if (length > GATHER_BYTES) body = frame.body;
-      else {
-        this.scratch.set(frame.body, used);
-        used += length;
-      }
-    }
-    if (used > 0) this.out.push(this.scratch.subarray(0, used));
-    if (body) this.out.push(body);
-    return used > 0;
-  }
-
-  private flush(): void {
-    while (this.out.length > 0) {
-      const bytes = this.out[0]!;
-      const accepted = this.pipe.write(bytes);
-      if (accepted < bytes.byteLength) {
-        this.out[0] = bytes.subarray(accepted);
-        this.blocked = true;
-        return;
-      }
-      this.out.shift();
-    }
-  }
 
   // --- the end -------------------------------------------------------------------------------------------------
 
@@ -373,10 +281,7 @@ export class Link implements PipeHandlers, FrameSink {
 
   private shut(error: Error | undefined, code: string, message: string): void {
     if (this.state === "closed") return;
-    this.pump();
-    // In the middle of a frame there is no way to say goodbye.
-    if (this.out.length === 0)
-      this.pipe.write(encodeFrame(FrameKind.close, encodeClose(code, message.slice(0, 2000))));
+    this.writer.finish(FrameKind.close, encodeClose(code, message.slice(0, 2000)));
     this.ended(error);
     this.pipe.close(error);
   }
@@ -384,7 +289,7 @@ export class Link implements PipeHandlers, FrameSink {
   private ended(error: Error | undefined): void {
     this.state = "closed";
     this.reader.stop();
-    this.out = [];
+    this.writer.stop();
     this.options.clock.clearTimer(this.timer);
     this.handlers.onClosed(error);
   }

@@ -4,12 +4,12 @@
  */
 
 import type { ActorAddress, DownReason } from "../protocols/messages.ts";
-import { timeoutError } from "./cell.ts";
 import type { Clock } from "./clock.ts";
 import type { DeadLetters } from "./deadletters.ts";
 import { asError, downError } from "./errors.ts";
 import { nodeLost, type Peer } from "./peer.ts";
 import type { RefTarget } from "./ref.ts";
+import { within } from "./timeout.ts";
 
 /** What remote targets need of their node. */
 export interface RemoteHost {
@@ -46,27 +46,16 @@ export class RemoteTarget implements RefTarget {
 
   ask(method: string, args: unknown[], timeoutMs: number | undefined): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      let giveUp = () => {};
       let over = false;
-      const timer =
-        timeoutMs === undefined
-          ? undefined
-          : this.host.clock.setTimer(() => {
-              over = true;
-              giveUp();
-              reject(timeoutError(this.label, method, timeoutMs));
-            }, timeoutMs);
-      const settle =
-        <T>(how: (value: T) => void) =>
-        (value: T) => {
-          if (timer !== undefined) this.host.clock.clearTimer(timer);
-          how(value);
-        };
-      const reply = { resolve: settle(resolve), reject: settle(reject) };
+      let giveUp = () => {
+        over = true;
+      };
+      const what = () => `${this.label} did not answer ${method}`;
+      const reply = within(timeoutMs, this.host.clock, what, { resolve, reject }, () => giveUp());
       this.host.reach(this.address, (peer) => {
         if (over) return;
-        if (peer instanceof Error) return reply.reject(peer);
-        giveUp = peer.request({ type: "ask", to: this.address.actor, method, args }, this.stream, reply);
+        if (peer instanceof Error) reply.reject(peer);
+        else giveUp = peer.request({ type: "ask", to: this.address.actor, method, args }, this.stream, reply);
       });
     });
   }

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { Actor } from "../../runtime/actor.ts";
+import { systemClock } from "../../runtime/clock.ts";
 import { ActorFailure } from "../../runtime/errors.ts";
 import type { Down, DownReason } from "../../runtime/monitor.ts";
 import { failure, World } from "./world.ts";
@@ -136,13 +137,26 @@ describe("one message at a time", () => {
     expect(await ref.ask.history()).toEqual(["1 begins", "2", "1 ends", "3"]);
   });
 
-  test("ten thousand tells neither overtake one another nor starve timers", async () => {
+  test("ten thousand tells do not overtake one another", async () => {
     const ref = await world.node("a").spawn(Probe, []);
     for (let i = 0; i < 10_000; i++) ref.tell.note(String(i));
     const history = await ref.ask.history();
     expect(history).toHaveLength(10_000);
     expect(history.every((label, i) => label === String(i))).toBe(true);
   });
+});
+
+test("actors that never stop talking do not starve timers", async () => {
+  class Restless extends Actor {
+    async again() {
+      this.context.self.tell.again();
+    }
+  }
+  const node = world.node("a", { clock: systemClock });
+  const ref = await node.spawn(Restless, []);
+  ref.tell.again();
+  await systemClock.sleep(1);
+  await node.kill(ref);
 });
 
 describe("the end", () => {

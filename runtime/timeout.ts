@@ -1,0 +1,33 @@
+/** The timeout of an ask: whichever comes first, the answer or the time, settles it. */
+
+import type { Clock } from "./clock.ts";
+import { RuntimeError } from "./errors.ts";
+import type { Reply } from "./mailbox.ts";
+
+/**
+ * `reply` with a limit on how long it may take; without one, `reply` itself.
+ * @param onTimeout called before the rejection, so that what was lent for the ask can be taken back.
+ */
+export function within(
+  timeoutMs: number | undefined,
+  clock: Clock,
+  what: () => string,
+  reply: Reply,
+  onTimeout?: () => void,
+): Reply {
+  if (timeoutMs === undefined) return reply;
+  const timer = clock.setTimer(() => {
+    onTimeout?.();
+    reply.reject(new RuntimeError("ASK_TIMEOUT", `${what()} within ${timeoutMs} ms`));
+  }, timeoutMs);
+  return {
+    resolve: (value) => {
+      clock.clearTimer(timer);
+      reply.resolve(value);
+    },
+    reject: (error) => {
+      clock.clearTimer(timer);
+      reply.reject(error);
+    },
+  };
+}
