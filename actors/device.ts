@@ -130,11 +130,11 @@ export class Device extends Actor {
   async #endStages(ofOwner: (owner: Ref<any>) => boolean): Promise<void> {
     const ended = [...this.#hosted].filter(([, owner]) => ofOwner(owner)).map(([stage]) => stage);
     await Promise.all(
-      ended.map((stage) => {
+      ended.map(async (stage) => {
         this.#hosted.delete(stage);
-        // It may be waiting for a tensor that will never come.
-        stage.tell.abandon();
-        return this.context.node.stop(stage);
+        // It may be waiting for a tensor that will never come; or it has failed, and there is nothing to end.
+        await stage.ask.abandon().catch(() => {});
+        await this.context.node.stop(stage);
       }),
     );
   }

@@ -38,12 +38,22 @@ export interface StageSpec {
   readonly totalParameters: number;
 }
 
-/** When an operation ran, in milliseconds of the device's clock. */
+/**
+ * When an operation ran, in milliseconds of the device's clock. A forward pass that reads data of its own waits for
+ * it within its span. "update" is there twice: the sums of squares before the commit gate, the update behind it.
+ */
 export interface OperationSpan {
   readonly op: MicroBatchOperation["op"] | "update";
   readonly microBatch: number;
   readonly start: number;
   readonly end: number;
+  /** Of that in kernels; 0 for messages. */
+  readonly kernelMs: number;
+}
+
+/** An update, and when it ran. */
+export interface CommitReport extends UpdateResult {
+  readonly span: OperationSpan;
 }
 
 /** What a stage has to say when it has all gradients of a step. */
@@ -140,10 +150,15 @@ export class Stage extends Actor {
     for (const operation of program.operations) {
       if (operation.op === "step") continue;
       const start = clock.now();
+      const before = run.kernelMs;
       await this.#perform(operation, step, run);
-      run.spans.push({ ...operation, start, end: clock.now() });
+      run.spans.push({ ...operation, start, end: clock.now(), kernelMs: run.kernelMs - before });
     }
+    const start = clock.now();
     const squareSums = await this.#executor.squareSums();
+    const squares = this.#updateSpan(start);
+    run.spans.push(squares);
+    run.kernelMs += squares.kernelMs;
     return {
       squareSums: Tensor.f32([squareSums.length], squareSums),
       losses: this.#spec.output === null ? run.losses : null,
@@ -156,8 +171,10 @@ export class Stage extends Actor {
   }
 
   /** Updates the parameters: every stage has all gradients of `step`. `squareSums` is of the whole model. */
-  commit(step: number, squareSums: Tensor): Promise<UpdateResult> {
-    return this.#executor.update(step, squareSums.f32());
+  async commit(step: number, squareSums: Tensor): Promise<CommitReport> {
+    const start = this.context.clock.now();
+    const result = await this.#executor.update(step, squareSums.f32());
+    return { ...result, span: this.#updateSpan(start) };
   }
 
   /**
@@ -182,6 +199,12 @@ export class Stage extends Actor {
   /** Parameters and moments, by name; borrowed until the reply has been sent, so no step may run meanwhile. */
   state(): Record<string, Tensor> {
     return Object.fromEntries(this.#executor.tensors());
+  }
+
+  /** A run of the optimiser's graphs that began at `start` and ends now. */
+  #updateSpan(start: number): OperationSpan {
+    const end = this.context.clock.now();
+    return { op: "update", microBatch: 0, start, end, kernelMs: end - start };
   }
 
   async #perform(operation: MicroBatchOperation, step: number, run: StepRun): Promise<void> {

@@ -90,7 +90,8 @@ export interface World {
   readonly devices: readonly Ref<Device>[];
   readonly files: Files;
   readonly clock: Clock;
-  readonly emit: (event: TrainEvent) => void;
+  /** Waited for with a checkpoint, so that what belongs to it can be stored along with it. */
+  readonly emit: (event: TrainEvent) => void | Promise<void>;
   /** Numbers in [0, 1), for the sample at the end. */
   readonly random: () => number;
 }
@@ -165,7 +166,7 @@ export async function train(
         checkpoint,
         inferenceModel(config, checkpoint.parameters),
       );
-      emit({ event: "checkpoint", step, path: options.checkpoint });
+      await emit({ event: "checkpoint", step, path: options.checkpoint });
       saved = weightsSha256(checkpoint.parameters);
       return state;
     };

@@ -38,6 +38,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
   let plan: PlanEvent | undefined;
   let validation: number | undefined;
   let smoothMs: number | undefined;
+  let sample: string | undefined;
   const spent: Spent[] = [];
 
   const erase = () => {
@@ -147,11 +148,13 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         if (!err.terminal) line(`  step ${event.step}/${steps}  validation ${event.loss.toFixed(3)}`);
         return;
       case "sample":
-        erase();
-        out.write(`${event.text}\n`);
+        sample = event.text;
         return;
       case "done":
-        return showDone(event);
+        showDone(event);
+        // Last, where it is read.
+        if (sample !== undefined) out.write(`${sample}\n`);
+        return;
       case "checkpoint": // Often, and always in the same place.
         return;
     }

@@ -45,10 +45,12 @@ async function run(settings: TrainSettings): Promise<void> {
     : textReport(standardOutput, standardError, { steps: options.steps, out });
   const results = new Results(files, out);
   let lastCheckpoint: string | null = null;
-  const emit = (event: RunEvent) => {
+  const emit = async (event: RunEvent) => {
     if (event.event === "checkpoint") lastCheckpoint = event.path;
     if (event.event === "step") lastCheckpoint ??= options.resume;
     results.take(event);
+    // Who hears of a checkpoint may rely on the losses up to it.
+    if (event.event === "checkpoint") await results.settle();
     report.show(event);
   };
   const devices = new Devices(settings, {

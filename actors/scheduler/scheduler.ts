@@ -8,7 +8,6 @@
  * stages as the step before left them.
  */
 
-import type { UpdateResult } from "../../nn/executor.ts";
 import type { Graph } from "../../nn/onnx/graph.ts";
 import { encodeModel } from "../../nn/onnx/proto.ts";
 import type { AdamWConfig } from "../../nn/optim/adamw.ts";
@@ -148,8 +147,14 @@ export class Scheduler extends Actor {
       const sums = reports.flatMap(({ squareSums }) => Array.from(squareSums.f32()));
       const all = Tensor.f32([sums.length], sums);
       const updates = await Promise.all(this.#stages.map((stage) => stage.ask.commit(step, all)));
-      const { gradNorm, learningRate } = updates[0] as UpdateResult;
-      return { step, loss: mean(reports.at(-1)!.losses!), gradNorm, learningRate, reports };
+      const { gradNorm, learningRate } = updates[0]!;
+      return {
+        step,
+        loss: mean(reports.at(-1)!.losses!),
+        gradNorm,
+        learningRate,
+        reports: reports.map((report, i) => ({ ...report, spans: [...report.spans, updates[i]!.span] })),
+      };
     });
   }
 

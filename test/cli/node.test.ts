@@ -1,0 +1,103 @@
+/** `troupe node`: a device that is there for one run after the other. */
+
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Event, TINY, Troupe, troupe } from "./troupe.ts";
+
+let folder: string;
+let running: Troupe[];
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "troupe-node-"));
+  running = [];
+});
+
+afterEach(() => {
+  for (const each of running) each.destroy();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function start(...args: readonly string[]): Troupe {
+  const each = new Troupe(args);
+  running.push(each);
+  return each;
+}
+
+/** A node and its address. */
+async function node(name: string, ...args: readonly string[]): Promise<{ node: Troupe; address: string }> {
+  const each = start("node", "--json", "--listen", "tcp://127.0.0.1:0", "--name", name, ...args);
+  const { address, pid } = await each.until(({ event }) => event === "listening");
+  expect(pid).toBe(each.process.pid);
+  return { node: each, address };
+}
+
+const join2 = (...addresses: readonly string[]) => addresses.flatMap((address) => ["--join", address]);
+
+test("two nodes train together, twice, hold nothing in between and outlive their coordinator", async () => {
+  const token = ["--token", "secret"];
+  const [left, right] = await Promise.all([node("left", ...token), node("right", ...token)]);
+  const settings = ["train", "--json", ...TINY, ...token, ...join2(left.address, right.address)];
+
+  const killed = start(...settings, "--steps", "100000", "--out", join(folder, "killed"));
+  await killed.until(({ event }) => event === "step");
+  killed.process.kill("SIGKILL");
+  await killed.ended();
+
+  const done: Event[] = [];
+  for (const run of ["first", "second"]) {
+    const args = ["--steps", "3", "--sample", "0", "--out", join(folder, run)];
+    const { code, err, events } = await start(...settings, ...args).ended();
+    expect(err).toBe("");
+    expect(code).toBe(0);
+    expect(events.slice(0, 2)).toEqual([
+      { event: "device_joined", name: "left", address: left.address },
+      { event: "device_joined", name: "right", address: right.address },
+    ]);
+    done.push(events.at(-1)!);
+  }
+  const [first, second] = done as [Event, Event];
+  expect(second.weights_sha256).toBe(first.weights_sha256);
+  const held = (event: Event) => event.devices.map((device: { tensor_bytes: number }) => device.tensor_bytes);
+  expect(held(second)).toEqual(held(first));
+
+  for (const each of [left, right]) {
+    each.node.process.kill("SIGTERM");
+    const { code, err } = await each.node.ended();
+    expect(code).toBe(143);
+    expect(err).toBe("");
+  }
+}, 60_000);
+
+test("a node with another token refuses", async () => {
+  const { address } = await node("guarded", "--token", "right");
+  const { code, err, left } = await troupe("train", ...TINY, "--token", "wrong", ...join2(address));
+  expect(code).toBe(1);
+  expect(err).toMatch(/^troupe: [^\n]*token[^\n]*\n$/);
+  expect(left).toEqual([]);
+}, 30_000);
+
+test("a port in use is one line", async () => {
+  const { address } = await node("first");
+  const { code, err, left } = await troupe("node", "--listen", address);
+  expect(code).toBe(1);
+  expect(err).toBe(
+    `troupe: cannot listen on ${address}: the port is in use; choose another, or 0 for a free one\n`,
+  );
+  expect(left).toEqual([]);
+}, 30_000);
+
+test("a node that is joined twice in one run is one device", async () => {
+  const { address } = await node("alone");
+  const twin = address.replace("127.0.0.1", "localhost");
+  const { code, err } = await troupe("train", ...TINY, ...join2(address, twin), "--out", join(folder, "run"));
+  expect(code).toBe(1);
+  expect(err).toContain(`${twin} is the same node as another --join`);
+}, 30_000);
+
+test("an attached node ends with its standard input", async () => {
+  const { node: attached } = await node("attached", "--attached");
+  const { code } = await attached.ended();
+  expect(code).toBe(0);
+}, 30_000);

@@ -1,0 +1,123 @@
+/** Whatever is wrong with what was typed: one line that says so, an exit code, nothing started, nothing left. */
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { TINY, troupe } from "./troupe.ts";
+
+let folder: string;
+const at = (name: string) => join(folder, name);
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "troupe-usage-"));
+  writeFileSync(at("empty.txt"), "");
+  writeFileSync(at("short.txt"), "too short");
+  writeFileSync(at("binary.txt"), Uint8Array.of(72, 0, 1, 2));
+  writeFileSync(
+    at("latin1.txt"),
+    Uint8Array.from({ length: 4096 }, () => 0xe4),
+  );
+  writeFileSync(at("file"), "in the way");
+  mkdirSync(at("nothing"));
+  mkdirSync(at("taken/checkpoint"), { recursive: true });
+});
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** What is typed after `troupe`, the exit code, and what the line must say. `$` stands for the folder. */
+const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
+  ["trian", 2, /no command "trian"; the nearest is train/],
+  ["serve", 2, /no command "serve".* all are train, node$/],
+  ["train --step 5", 2, /unknown option --step; the nearest is --steps/],
+  ["train --steps=5 --layer 2", 2, /unknown option --layer; the nearest is --layers/],
+  ["train -n 5", 2, /unknown option -n; the nearest is/],
+  ["train words.txt", 2, /"words.txt" is not an option/],
+  ["train --steps", 2, /--steps needs a value: --steps <N>/],
+  ["train --data --seed 1", 2, /--data needs a value: --data <file>/],
+  ["train --recompute=yes", 2, /--recompute takes no value, "yes" was given/],
+  ["train --seed 1 --seed 2", 2, /--seed was given twice, as 1 and as 2/],
+  ["train --steps ten", 2, /--steps ten: expected a whole number from 1 up/],
+  ["train --steps 0", 2, /--steps 0: expected a whole number from 1 up/],
+  ["train --steps 1.5", 2, /--steps 1.5: expected a whole number/],
+  ["train --seed -1", 2, /--seed -1: expected a whole number from 0 up/],
+  ["train --lr fast", 2, /--lr fast: expected a number from 0 up/],
+  ["train --beta1 1.5", 2, /--beta1 1.5: expected a number from 0 to 0\.9/],
+  ["train --model llama", 2, /--model llama is not available; there is gpt/],
+  ["train --strategy tensor", 2, /--strategy tensor is not available; there is auto, single and pipeline/],
+  ["train --schedule zero-bubble", 2, /--schedule zero-bubble is not available; there is gpipe and 1f1b/],
+  ["train --transport webrtc", 2, /--transport webrtc is not available; there is tcp/],
+  ["train --engine cuda", 2, /--engine cuda is not available; there is auto, native/],
+  [
+    "train --batch 16 --micro-batches 3",
+    2,
+    /16 does not divide into 3 micro-batches: use a batch of 15 or 18/,
+  ],
+  ["train --batch 2 --micro-batches 4", 2, /2 does not divide into 4 micro-batches: use a batch of 4$/],
+  ["train --width 50 --heads 4", 2, /width of 50 does not divide among 4 heads: use a width of 48 or 52/],
+  ["train --layers 1 --devices 6", 2, /6 devices are more than the model's \d segments: use at most \d/],
+  ["train --devices 2 --join tcp://127.0.0.1:1", 2, /--devices starts devices here and --join uses running/],
+  ["train --join tcp://127.0.0.1:1 --join tcp://127.0.0.1:1", 2, /--join tcp:\S+ was given twice/],
+  ["train --engine web --join tcp://127.0.0.1:1", 2, /--engine is for devices started here/],
+  ["train --data $/missing.txt", 1, /cannot read \S+missing.txt: it does not exist/],
+  ["train --data $/nothing", 1, /cannot read \S+nothing: it is a folder/],
+  ["train --data $/empty.txt", 1, /empty.txt is empty/],
+  ["train --data $/binary.txt", 1, /binary.txt is not text: byte 1 is zero/],
+  ["train --data $/latin1.txt", 1, /latin1.txt is not UTF-8 text/],
+  ["train --data $/short.txt", 1, /short.txt is too short: it has 9 bytes, a context of 128 needs at least/],
+  ["train --out $/file", 1, /cannot \w+[ \w]* \S+file\S*: /],
+  ["train --out $/taken", 2, /taken holds a run already: .*--resume \S+taken/],
+  ["train --resume $/missing", 1, /missing is not a checkpoint folder: it does not exist/],
+  ["train --resume $/nothing", 1, /nothing is neither a run nor a checkpoint/],
+  ["train --join 127.0.0.1:4001", 1, /"127.0.0.1:4001".*tcp:\/\//],
+  ["train --join tcp://127.0.0.1:1", 1, /cannot connect to tcp:\/\/127.0.0.1:1/],
+  ["train --join tcp://10.1.2.3:4001", 1, /beyond this machine/],
+  ["node", 2, /--listen is missing: an address such as tcp:\/\//],
+  ["node --listen 4001", 1, /"4001".*tcp:\/\//],
+  ["node --listen tcp://127.0.0.1:123456", 1, /tcp:\/\/127.0.0.1:123456.*expected/],
+  ["node --listen tcp://0.0.0.0:0", 2, /open to other machines and TCP is not encrypted.*--insecure/],
+  ["node --listen tcp://127.0.0.1:0 --engine cuda", 2, /--engine cuda is not available/],
+];
+
+describe("refuses", () => {
+  test.each(MISTAKES)("%s", async (typed, exitCode, line) => {
+    const args = typed.split(" ").map((word) => word.replace("$", folder));
+    const training = args[0] === "train";
+    const out = training && !args.includes("--out") ? ["--out", at("out")] : [];
+    const data = training && typed.includes("--join") && !typed.includes("--data") ? TINY : [];
+    const { code, out: printed, err, left } = await troupe(...args, ...data, ...out);
+    expect(err).toMatch(/^troupe: [^\n]+\n$/);
+    expect(err.slice("troupe: ".length, -1)).toMatch(line);
+    expect(printed).toBe("");
+    expect(code).toBe(exitCode);
+    expect(left).toEqual([]);
+    expect(existsSync(at("out"))).toBe(false);
+  });
+});
+
+test("with --json, the line is an event as well", async () => {
+  const { code, err, events } = await troupe("train", "--json", "--steps", "none");
+  expect(code).toBe(2);
+  expect(events).toEqual([{ event: "error", message: err.slice("troupe: ".length, -1) }]);
+});
+
+test("leaves nothing where it was refused", () => {
+  expect(readdirSync(folder).sort()).toEqual(
+    ["binary.txt", "empty.txt", "file", "latin1.txt", "nothing", "short.txt", "taken"].sort(),
+  );
+});
+
+describe("help", () => {
+  test("lists the commands there are", async () => {
+    const { code, out } = await troupe("--help");
+    expect(code).toBe(0);
+    expect(out.match(/^ {2}\w+/gm)?.map((name) => name.trim())).toEqual(["train", "node"]);
+  });
+
+  test.each(["train", "node"])("tells the options of %s", async (command) => {
+    const { code, out, err } = await troupe(command, "--help");
+    expect(code).toBe(0);
+    expect(err).toBe("");
+    expect(out).toMatch(/^ {2}--json /m);
+  });
+});
