@@ -101,6 +101,11 @@ export class Membership {
     return peer;
   }
 
+  /** Where a node can be connected to, as far as this one has seen; undefined if it is not connected. */
+  addressesOf(id: string): readonly string[] | undefined {
+    return this.peers.get(id)?.info.addresses;
+  }
+
   /** Finds or connects the node where an actor lives; calls back at once when it is connected. */
   reach(address: ActorAddress, callback: (peer: Peer | Error) => void): void {
     const peer = this.peers.get(address.node);
@@ -182,7 +187,8 @@ export class Membership {
     }
     if (known)
       this.left(known, "it was started anew", new RuntimeError("NODE_LOST", "replaced by a new incarnation"));
-    const peer = new Peer({ ...identity, address: link.pipe.peer }, link);
+    const addresses = identity.addresses.map((address) => reachable(address, link.pipe.peer));
+    const peer = new Peer({ ...identity, addresses, address: link.pipe.peer }, link);
     this.peers.set(identity.id, peer);
     this.reached(identity.id, peer);
     this.announce({ type: "joined", peer: peer.info });
@@ -249,6 +255,13 @@ export class Membership {
   private expectOpen(): void {
     if (this.closed) throw new RuntimeError("NODE_CLOSED", `node ${this.options.identity.name} is closed`);
   }
+}
+
+/** An address that means "any of my interfaces" to who listens there, as the one it has been seen at. */
+function reachable(address: string, seenAt: string): string {
+  const [, scheme, port] = /^(\w+:\/\/)(?:0\.0\.0\.0|\[::\])(:\d+)$/.exec(address) ?? [];
+  const host = /^\w+:\/\/(\[[^\]]+\]|[^:]+):\d+$/.exec(seenAt)?.[1];
+  return scheme && host ? `${scheme}${host}${port}` : address;
 }
 
 function sameIncarnation(peer: Peer, { node, incarnation }: ActorAddress): Peer | Error {

@@ -316,7 +316,8 @@ export class NodeRuntime {
     if (typeof node !== "string" || typeof className !== "string" || !Array.isArray(addresses)) {
       throw new TypeError("a ref in a message is malformed");
     }
-    const address: ActorAddress = { node, incarnation, actor, className, addresses };
+    const known = this.membership.addressesOf(node) ?? addresses;
+    const address: ActorAddress = { node, incarnation, actor, className, addresses: known };
     const label = `${className}#${actor} on ${node}`;
     if (node === this.id) {
       const cell = incarnation === this.incarnation ? this.cells.get(actor) : undefined;

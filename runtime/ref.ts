@@ -19,13 +19,18 @@ import type { MethodTable, Target } from "./methods.ts";
 type MessageName<A> = {
   [K in keyof A]: K extends keyof Actor ? never : A[K] extends (...args: any[]) => any ? K : never;
 }[keyof A];
+type IsAny<A> = 0 extends 1 & A ? true : false;
 type ArgsOf<F> = F extends (...args: infer Args) => any ? Args : never;
 type ResultOf<F> = F extends (...args: any[]) => infer R ? Awaited<R> : never;
 
 /** Send and forget. @throws RuntimeError MAILBOX_FULL, ProtocolError UNENCODABLE, both before anything is sent. */
-export type Tell<A> = { readonly [K in MessageName<A>]: (...args: ArgsOf<A[K]>) => void };
+export type Tell<A> =
+  IsAny<A> extends true ? any : { readonly [K in MessageName<A>]: (...args: ArgsOf<A[K]>) => void };
 /** Send and wait for the result; always settles. */
-export type Ask<A> = { readonly [K in MessageName<A>]: (...args: ArgsOf<A[K]>) => Promise<ResultOf<A[K]>> };
+export type Ask<A> =
+  IsAny<A> extends true
+    ? any
+    : { readonly [K in MessageName<A>]: (...args: ArgsOf<A[K]>) => Promise<ResultOf<A[K]>> };
 
 export interface AskOptions {
   /** Reject with ASK_TIMEOUT after this long. */

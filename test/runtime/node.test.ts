@@ -6,7 +6,7 @@ import { Actor } from "../../runtime/actor.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import type { PeerEvent } from "../../runtime/membership.ts";
 import type { Down } from "../../runtime/monitor.ts";
-import type { NodeOptions, NodeRuntime } from "../../runtime/node.ts";
+import { type NodeOptions, NodeRuntime } from "../../runtime/node.ts";
 import type { Ref } from "../../runtime/ref.ts";
 import { memory } from "../../runtime/transports/memory.ts";
 import { tcp } from "../../runtime/transports/tcp.ts";
@@ -306,6 +306,24 @@ for (const { transport, listen, options } of cases) {
     });
   });
 }
+
+test("a node that listens on all interfaces is known by the address it was seen at", async () => {
+  const quiet = { transports: [tcp({ plaintext: "everywhere" })], log: () => {} };
+  const [wide, near, third] = ["wide", "near", "third"].map(
+    (name) => new NodeRuntime({ name, actors: { Worker }, ...quiet }),
+  ) as [NodeRuntime, NodeRuntime, NodeRuntime];
+  try {
+    const port = (await wide.listen("tcp://0.0.0.0:0")).split(":").at(-1);
+    const peer = await near.connect(`tcp://127.0.0.1:${port}`);
+    expect(peer.addresses).toEqual([`tcp://127.0.0.1:${port}`]);
+    const onWide = await near.spawnOn<Worker>(wide.id, "Worker", [1]);
+    await near.connect(await third.listen("tcp://127.0.0.1:0"));
+    const onThird = await near.spawnOn<Worker>(third.id, "Worker", []);
+    expect(await onThird.ask.callBack(onWide, 1)).toBe(2);
+  } finally {
+    for (const node of [near, third, wide]) await node.close(0);
+  }
+});
 
 describe("time", () => {
   const world = new World();
