@@ -13,6 +13,7 @@ import { MESSAGE_OVERHEAD_BYTES, type SendWindow } from "./credit.ts";
 import { ProtocolError } from "./errors.ts";
 import { type FrameHeader, FrameKind } from "./frame.ts";
 import type { Limits } from "./limits.ts";
+import { Ring } from "./ring.ts";
 
 export interface OutFrame {
   readonly kind: FrameKind;
@@ -50,9 +51,9 @@ export class Interleaver {
   private readonly window: SendWindow;
   private readonly control: OutFrame[] = [];
   private controlHead = 0;
-  private readonly streams = new Map<string, OutMessage[]>();
+  private readonly streams = new Map<string, Ring<OutMessage>>();
   /** Streams with something to send, in the order of their turns. */
-  private turns: string[] = [];
+  private readonly turns: string[] = [];
   private nextId = 0;
   /** Messages of all streams that have not been sent whole. */
   waiting = 0;
@@ -78,12 +79,13 @@ export class Interleaver {
       state: "waiting",
     };
     this.waiting++;
-    const queue = this.streams.get(stream);
-    if (queue) queue.push(message);
-    else {
-      this.streams.set(stream, [message]);
+    let queue = this.streams.get(stream);
+    if (!queue) {
+      queue = new Ring();
+      this.streams.set(stream, queue);
       this.turns.push(stream);
     }
+    queue.push(message);
     return message;
   }
 
@@ -91,10 +93,7 @@ export class Interleaver {
   cancel(message: OutMessage): boolean {
     if (message.state === "sent") return false;
     if (message.state === "waiting") {
-      const queue = this.streams.get(message.stream)!;
-      queue.splice(queue.indexOf(message), 1);
-      if (queue.length === 0) this.dropStream(message.stream);
-      message.state = "sent";
+      message.state = "sent"; // and passed over when its turn comes
       this.waiting--;
       return true;
     }
@@ -114,27 +113,26 @@ export class Interleaver {
       }
       return frame;
     }
-    for (let i = 0; i < this.turns.length; i++) {
+    for (let i = 0; i < this.turns.length; ) {
       const stream = this.turns[i]!;
-      const message = this.streams.get(stream)![0]!;
-      if (message.state === "waiting" && message.charged && !this.window.trySpend(message.cost)) continue;
-      const frame = message.state === "waiting" ? this.start(message) : this.cut(message);
+      const queue = this.streams.get(stream)!;
+      while (queue.peek()?.state === "sent") queue.shift(); // cancelled
+      const message = queue.peek();
+      if (message?.state === "waiting" && message.charged && !this.window.trySpend(message.cost)) {
+        i++;
+        continue;
+      }
       this.turns.splice(i, 1);
-      this.turns.push(stream);
-      if (message.state === "sent") {
-        const queue = this.streams.get(stream)!;
+      const frame = message && (message.state === "waiting" ? this.start(message) : this.cut(message));
+      if (message?.state === "sent") {
         queue.shift();
         this.waiting--;
-        if (queue.length === 0) this.dropStream(stream);
       }
-      return frame;
+      if (queue.length > 0) this.turns.push(stream);
+      else this.streams.delete(stream);
+      if (frame) return frame;
     }
     return undefined;
-  }
-
-  private dropStream(stream: string): void {
-    this.streams.delete(stream);
-    this.turns = this.turns.filter((turn) => turn !== stream);
   }
 
   private start(message: OutMessage): OutFrame {

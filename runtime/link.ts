@@ -44,8 +44,8 @@ export interface LinkHandlers {
   onReady(peer: Identity): void;
   /** A message has come whole. `taken` gives its credit back; call it once. */
   onMessage(envelope: Envelope, taken: () => void): void;
-  /** Called once. `error` unless either side closed in good order; `left` when the peer said goodbye. */
-  onClosed(error: Error | undefined): void;
+  /** Called once, with the error, or with the words in which either side closed in good order. */
+  onClosed(why: Error | string): void;
 }
 
 /** In a `close` frame: no complaint, the peer is leaving or does not need this link. */
@@ -248,11 +248,8 @@ export class Link implements PipeHandlers, FrameSink {
 
   private closedByPeer(body: Uint8Array): void {
     const { code, message } = decodeClose(body);
-    this.ended(
-      code === GOODBYE
-        ? undefined
-        : new LinkClosedByPeer(code, `${this.pipe.peer} closed the link: ${message}`),
-    );
+    const told = `${this.pipe.peer} closed the link: ${message}`;
+    this.ended(code === GOODBYE ? message : new LinkClosedByPeer(code, told));
     this.pipe.close();
   }
 
@@ -282,15 +279,15 @@ export class Link implements PipeHandlers, FrameSink {
   private shut(error: Error | undefined, code: string, message: string): void {
     if (this.state === "closed") return;
     this.writer.finish(FrameKind.close, encodeClose(code, message.slice(0, 2000)));
-    this.ended(error);
+    this.ended(error ?? message);
     this.pipe.close(error);
   }
 
-  private ended(error: Error | undefined): void {
+  private ended(why: Error | string): void {
     this.state = "closed";
     this.reader.stop();
     this.writer.stop();
     this.options.clock.clearTimer(this.timer);
-    this.handlers.onClosed(error);
+    this.handlers.onClosed(why);
   }
 }

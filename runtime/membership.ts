@@ -157,11 +157,14 @@ export class Membership {
           else link.fail(new RuntimeError("CONNECT_FAILED", `${pipe.peer} is this node itself`));
         },
         onMessage: (envelope, taken) => this.options.onMessage(peer!, envelope, taken),
-        onClosed: (error) => {
+        onClosed: (reason) => {
           this.arriving.delete(link);
-          if (peer) return this.linkClosed(peer, link, error);
-          const why =
-            error ?? new RuntimeError("CONNECT_FAILED", `${pipe.peer} closed the link during the handshake`);
+          if (peer) {
+            this.linkClosed(peer, link, reason);
+            return;
+          }
+          const early = `${pipe.peer} closed the link during the handshake: ${reason}`;
+          const why = reason instanceof Error ? reason : new RuntimeError("CONNECT_FAILED", early);
           ready.reject(why);
           if (role === "responder") {
             this.options.log({
@@ -195,12 +198,12 @@ export class Membership {
     return peer;
   }
 
-  private linkClosed(peer: Peer, link: Link, error: Error | undefined): void {
+  private linkClosed(peer: Peer, link: Link, why: Error | string): void {
     const at = peer.links.indexOf(link);
     if (at < 0) return;
     peer.links.splice(at, 1);
-    if (!error && peer.links.length > 0) return;
-    this.left(peer, error ? error.message : "it left", error);
+    if (why instanceof Error) this.left(peer, why.message, why);
+    else if (peer.links.length === 0) this.left(peer, why, undefined);
   }
 
   private left(peer: Peer, reason: string, error: Error | undefined): void {

@@ -1,20 +1,5 @@
 import { expect, test } from "bun:test";
-import { Mailbox, type Method, Ring, type UserMessage } from "../../runtime/mailbox.ts";
-import { seededRandom } from "../../runtime/random.ts";
-
-test("a ring is first in, first out, through any growth and wrapping", () => {
-  const random = seededRandom(5);
-  const ring = new Ring<number>();
-  const model: number[] = [];
-  for (let i = 0; i < 5000; i++) {
-    if (random.next() < 0.55) {
-      ring.push(i);
-      model.push(i);
-    } else expect(ring.shift()).toBe(model.shift()!);
-    expect(ring.length).toBe(model.length);
-    expect(ring.peek()).toBe(model[0]!);
-  }
-});
+import { Mailbox, type Method, type UserMessage } from "../../runtime/mailbox.ts";
 
 const serial: Method = { name: "serial", reentrant: false };
 const reentrant: Method = { name: "reentrant", reentrant: true };

@@ -264,6 +264,15 @@ for (const { transport, listen, options } of cases) {
       expect((await failure(ref.ask.add(1))).code).toBe("NODE_LOST");
     });
 
+    test("when the other leaves in good order, its words are passed on", async () => {
+      await here.connect(address);
+      const left = Promise.withResolvers<PeerEvent>();
+      here.onPeer(left.resolve);
+      await there.close();
+      expect(await left.promise).toMatchObject({ type: "left", reason: "there is closing" });
+      expect((await left.promise) as object).not.toHaveProperty("error");
+    });
+
     test("tokens: the same is let in, another or none is refused by name on both sides", async () => {
       const guarded = node("guarded", { token: "right" });
       const guardedAddress = await guarded.listen(listen);

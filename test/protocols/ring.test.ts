@@ -1,0 +1,17 @@
+import { expect, test } from "bun:test";
+import { Ring } from "../../protocols/ring.ts";
+import { seededRandom } from "../../runtime/random.ts";
+
+test("a ring is first in, first out, through any growth and wrapping", () => {
+  const random = seededRandom(5);
+  const ring = new Ring<number>();
+  const model: number[] = [];
+  for (let i = 0; i < 5000; i++) {
+    if (random.next() < 0.55) {
+      ring.push(i);
+      model.push(i);
+    } else expect(ring.shift()).toBe(model.shift()!);
+    expect(ring.length).toBe(model.length);
+    expect(ring.peek()).toBe(model[0]!);
+  }
+});
