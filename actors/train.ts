@@ -90,8 +90,8 @@ export interface World {
   readonly devices: readonly Ref<Device>[];
   readonly files: Files;
   readonly clock: Clock;
-  /** Waited for with a checkpoint, so that what belongs to it can be stored along with it. */
-  readonly emit: (event: TrainEvent) => void | Promise<void>;
+  /** A promise it returns for a checkpoint is waited for: what belongs to it can be stored along with it. */
+  readonly emit: (event: TrainEvent) => unknown;
   /** Numbers in [0, 1), for the sample at the end. */
   readonly random: () => number;
 }

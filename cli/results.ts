@@ -39,8 +39,8 @@ export class Results {
     if (!(await this.files.exists(path))) return;
     const text = new TextDecoder().decode(await this.files.read(path));
     for (const line of text.split("\n").filter((entry) => entry !== "")) {
-      const entry: LossLine = JSON.parse(line);
-      if (entry.step <= step) this.lines.set(entry.step, entry);
+      const entry = lossLine(line);
+      if (entry && entry.step <= step) this.lines.set(entry.step, entry);
     }
   }
 
@@ -115,6 +115,16 @@ function timeline(step: StepEvent | undefined): Span[] {
       endMs: end - origin,
     })),
   );
+}
+
+/** Undefined for a line that is none: losses are for the eye, and a run goes on without some. */
+function lossLine(text: string): LossLine | undefined {
+  try {
+    const line = JSON.parse(text);
+    return Number.isSafeInteger(line?.step) ? line : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 const encoded = (text: string) => new TextEncoder().encode(text);

@@ -45,6 +45,12 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     if (drawn) err.write("\r\x1b[K");
     drawn = false;
   };
+  /** Shows a line that the next one takes the place of. */
+  const draw = (text: string) => {
+    if (!err.terminal) return;
+    err.write(`\r${text}\x1b[K`);
+    drawn = true;
+  };
   const line = (text: string) => {
     erase();
     err.write(`${text}\n`);
@@ -99,8 +105,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
       const text = ` ${step}/${steps}  loss ${loss.toFixed(3)}${held}${rest}`;
       const width = Math.min(BAR_COLUMNS, err.columns() - text.length - 4);
       const progress = width > 4 ? paint("cyan", bar(step / steps, width)) : "";
-      err.write(`\r  ${progress}${text.slice(0, Math.max(0, err.columns() - 3))}\x1b[K`);
-      drawn = true;
+      draw(`  ${progress}${text.slice(0, Math.max(0, err.columns() - 3))}`);
     } else if (step % every === 0 || step === steps) {
       line(`  step ${step}/${steps}  loss ${loss.toFixed(3)}${held}${rest}`);
     }
@@ -136,7 +141,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
   const show = (event: RunEvent) => {
     switch (event.event) {
       case "device_joined":
-        return line(`  ${event.name} joined at ${event.address}`);
+        line(`  ${event.name} joined at ${event.address}`);
+        return draw(paint("dim", "  measuring the devices"));
       case "device_left":
         return line(paint("yellow", `  ${event.name} left: ${event.reason}`));
       case "plan":
@@ -153,7 +159,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
       case "done":
         showDone(event);
         // Last, where it is read.
-        if (sample !== undefined) out.write(`${sample}\n`);
+        if (sample !== undefined) out.write(`${out.terminal ? harmless(sample) : sample}\n`);
         return;
       case "checkpoint": // Often, and always in the same place.
         return;
@@ -161,4 +167,9 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
   };
 
   return { show, said: (device, text) => line(paint("dim", `  ${device}: ${text}`)), close: erase };
+}
+
+/** A young model writes any byte; a terminal takes some of them for commands. */
+function harmless(text: string): string {
+  return text.replace(/\p{Cc}/gu, (control) => (/[\n\t]/.test(control) ? control : "\ufffd"));
 }

@@ -10,10 +10,12 @@ import type { TrainOptions } from "../actors/train.ts";
 import { DEFAULT_GPT, type GptConfig, gptGraph, gptParameters } from "../nn/models/gpt.ts";
 import { type AdamWConfig, DEFAULT_ADAMW } from "../nn/optim/adamw.ts";
 import { findSegments } from "../nn/segments.ts";
+import { elements } from "../protocols/tensor.ts";
 import type { Files } from "../runtime/platform/files.ts";
 import { UsageError } from "./command.ts";
 import { ENGINES } from "./node.ts";
 import type { Options, OptionTable } from "./options.ts";
+import { bytes, count } from "./terminal.ts";
 
 const STRATEGIES = ["auto", "single", "pipeline"] as const;
 const DEFAULTS = {
@@ -93,9 +95,15 @@ export interface TrainSettings {
 
 /**
  * @param now milliseconds since the epoch; names the folder of a run that is given none.
+ * @param memoryBytes of this machine.
  * @throws UsageError, CheckpointError, FileError in one line.
  */
-export async function trainSettings(options: Options, files: Files, now: number): Promise<TrainSettings> {
+export async function trainSettings(
+  options: Options,
+  files: Files,
+  now: number,
+  memoryBytes: number,
+): Promise<TrainSettings> {
   const join = options.all("join");
   if (join.length > 0 && options.has("devices")) {
     throw new UsageError("--devices starts devices here and --join uses running ones: give one of them");
@@ -125,6 +133,7 @@ export async function trainSettings(options: Options, files: Files, now: number)
       `${resume} has ${before.step} steps done: give --steps above ${before.step} to go on training`,
     );
   }
+  if (devices > 0) requireMemory(model, memoryBytes);
   requireSegments(model, devices + join.length);
   const run = resume === null ? undefined : runFolder(resume);
   const out = withoutSlash(options.text("out") ?? run ?? `runs/${dateAndTime(now)}`);
@@ -159,7 +168,8 @@ function modelOf(options: Options, before: Checkpoint | null): GptConfig {
     layers: size("layers", 1000),
     width: size("width", 2 ** 16),
     heads: size("heads", 2 ** 12),
-    context: size("context", 2 ** 16),
+    // The mask of attention is a constant of context² elements in every block's graph.
+    context: size("context", 2 ** 12),
     vocabulary: DEFAULT_GPT.vocabulary,
   };
   const { width, heads } = model;
@@ -169,6 +179,20 @@ function modelOf(options: Options, before: Checkpoint | null): GptConfig {
     );
   }
   return model;
+}
+
+/** Each parameter is there four times: itself, its gradient and AdamW's two moments. All are f32. */
+const BYTES_PER_PARAMETER = 16;
+
+function requireMemory(model: GptConfig, memoryBytes: number): void {
+  const parameters = gptParameters(model).reduce((sum, { shape }) => sum + elements(shape), 0);
+  const needed = parameters * BYTES_PER_PARAMETER;
+  if (needed > memoryBytes) {
+    throw new UsageError(
+      `a model of ${count(parameters)} parameters needs ${bytes(needed)} to train, this machine has ` +
+        `${bytes(memoryBytes)}: use a smaller --width or fewer --layers, or --join other machines`,
+    );
+  }
 }
 
 function requireSegments(model: GptConfig, devices: number): void {

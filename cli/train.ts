@@ -6,6 +6,7 @@
 import { prepare, train as trainRun } from "../actors/train.ts";
 import { seededRandom, systemClock } from "../runtime/index.ts";
 import { files } from "../runtime/platform/files.ts";
+import { machine } from "../runtime/platform/machine.ts";
 import {
   EXIT_CODES,
   exit,
@@ -33,7 +34,7 @@ export const train: Command = {
   ],
   run: async (args) => {
     const options = parseOptions("train", TRAIN_OPTIONS, args);
-    await run(await trainSettings(options, files, systemClock.now()));
+    await run(await trainSettings(options, files, systemClock.now(), machine().memoryBytes));
     return 0;
   },
 };

@@ -55,6 +55,8 @@ const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
   ],
   ["train --batch 2 --micro-batches 4", 2, /2 does not divide into 4 micro-batches: use a batch of 4$/],
   ["train --width 50 --heads 4", 2, /width of 50 does not divide among 4 heads: use a width of 48 or 52/],
+  ["train --layers 1000 --width 65536", 2, /51\.5 T parameters needs 825 TB to train, this machine has/],
+  ["train --context 5000", 2, /--context 5000: expected a whole number from 1 to 4096/],
   ["train --layers 1 --devices 6", 2, /6 devices are more than the model's \d segments: use at most \d/],
   ["train --devices 2 --join tcp://127.0.0.1:1", 2, /--devices starts devices here and --join uses running/],
   ["train --join tcp://127.0.0.1:1 --join tcp://127.0.0.1:1", 2, /--join tcp:\S+ was given twice/],
