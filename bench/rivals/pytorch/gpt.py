@@ -16,12 +16,14 @@ and value are one product here, which is PyTorch's faster way; their weights are
     python gpt.py --data text.txt --losses           the loss and the gradient norm of each step
     python gpt.py --data text.txt --val              the validation loss after training
     python gpt.py --data text.txt --bench            the speed of a step
+    python gpt.py --data text.txt --rounds           the same in turns with others, as bench/main.ts asks for it
 """
 
 import argparse
 import hashlib
 import json
 import math
+import sys
 import time
 
 import numpy as np
@@ -286,15 +288,23 @@ def val(config):
     return {"steps": config.steps, "loss": last, "validationLoss": training.validation_loss()}
 
 
-def bench(config):
-    warm_up = 3
-    training = Training(config)
+WARM_UP = 3
+
+
+def timed(training, steps):
+    """Seconds of each of these steps."""
     times = []
-    for step in range(warm_up + config.steps):
+    for step in steps:
         begin = time.perf_counter()
         training.step(step)
         times.append(time.perf_counter() - begin)
-    seconds = float(np.median(times[warm_up:]))
+    return times
+
+
+def bench(config):
+    training = Training(config)
+    times = timed(training, range(WARM_UP + config.steps))
+    seconds = float(np.median(times[WARM_UP:]))
     tokens = config.batch * config.context
     parameters = sum(p.numel() for p in training.model.parameters())
     return {
@@ -306,6 +316,19 @@ def bench(config):
         "threads": config.threads,
         "torch": torch.__version__,
     }
+
+
+def rounds(config):
+    """Answers each number of steps on standard input with their milliseconds, and ends when the input does."""
+    training = Training(config)
+    timed(training, range(WARM_UP))
+    done = WARM_UP
+    parameters = sum(p.numel() for p in training.model.parameters())
+    print(json.dumps({"parameters": parameters, "torch": torch.__version__}), flush=True)
+    for line in sys.stdin:
+        times = timed(training, range(done, done + int(line)))
+        done += len(times)
+        print(json.dumps([seconds * 1e3 for seconds in times]), flush=True)
 
 
 def arguments():
@@ -328,7 +351,7 @@ def arguments():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="run the model through torch.compile")
     mode = parser.add_mutually_exclusive_group(required=True)
-    for work in (losses, val, bench):
+    for work in (losses, val, bench, rounds):
         mode.add_argument(f"--{work.__name__}", dest="work", action="store_const", const=work)
     return parser
 
@@ -336,4 +359,6 @@ def arguments():
 if __name__ == "__main__":
     chosen = arguments().parse_args()
     torch.set_num_threads(chosen.threads)
-    print(json.dumps(chosen.work(chosen)))
+    result = chosen.work(chosen)
+    if result is not None:
+        print(json.dumps(result))
