@@ -186,14 +186,14 @@ test("a device that dies ends the run, which names it, its last checkpoint and t
 }, 60_000);
 
 test("a device that dies before there is a checkpoint says so", async () => {
-  const run = start("--steps", "100000", "--checkpoint-every", "100000", "--out", out());
-  const { pid } = await run.until(({ name }) => name === "device-3");
+  const run = start("--devices", "2", "--steps", "100000", "--checkpoint-every", "100000", "--out", out());
+  const { pid } = await run.until(({ name }) => name === "device-1");
   await run.until(({ event }) => event === "step");
   process.kill(pid, "SIGKILL");
   const { code, err } = await run.ended();
   expect(run.living()).toEqual([]);
   expect(code).toBe(1);
-  expect(err).toBe("troupe: device-3 is gone: its process ended with SIGKILL; there is no checkpoint yet\n");
+  expect(err).toBe("troupe: device-1 is gone: its process ended with SIGKILL; there is no checkpoint yet\n");
 }, 60_000);
 
 test.each([
@@ -202,7 +202,7 @@ test.each([
 ] as const)(
   "%s ends it and its devices",
   async (signal, exitCode) => {
-    const run = start("--steps", "100000", "--checkpoint-every", "1", "--out", out());
+    const run = start("--devices", "2", "--steps", "100000", "--checkpoint-every", "1", "--out", out());
     await run.until(({ event }) => event === "checkpoint");
     run.process.kill(signal);
     const { code, err } = await run.ended();
