@@ -1,0 +1,96 @@
+/**
+ * Every command in the README works: each line of its `sh` blocks is run here, in an empty folder, on a model that
+ * is small. What is replaced is only size (steps, layers, …) and ports.
+ */
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const ROOT = join(import.meta.dir, "..");
+const SMALL = ["--layers", "1", "--width", "16", "--heads", "2", "--context", "16", "--sample", "8"];
+
+let folder: string;
+const nodes: { readonly address: string; readonly child: Bun.Subprocess }[] = [];
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "troupe-readme-"));
+  await writeFile(join(folder, "book.txt"), "It was a dark and stormy night. ".repeat(200));
+});
+afterAll(async () => {
+  for (const { child } of nodes) child.kill();
+  await Promise.all(nodes.map(({ child }) => child.exited));
+  await rm(folder, { recursive: true, force: true });
+});
+
+const readme = await readFile(join(ROOT, "README.md"), "utf8");
+const commands = [...readme.matchAll(/```sh\n([\s\S]*?)```/g)]
+  .flatMap(([, block]) => block!.split("\n"))
+  .map((line) => line.replace(/\s+#.*$/, "").trim())
+  .filter((line) => line !== "");
+
+function start(args: readonly string[]) {
+  const command = [process.execPath, join(ROOT, "cli/bootstrap.ts"), ...args];
+  return Bun.spawn(command, { cwd: folder, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+}
+
+async function run(args: readonly string[]): Promise<void> {
+  const child = start(args);
+  const [, error, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  if (code !== 0) throw new Error(`${args.join(" ")} ended with ${code}:\n${error}`);
+}
+
+/** Other steps, and a small model unless the model comes from a checkpoint. */
+function small(args: readonly string[]): string[] {
+  const at = args.indexOf("--steps");
+  const resumed = args.includes("--resume");
+  const rest = at < 0 ? args : [...args.slice(0, at), ...args.slice(at + 2)];
+  if (args.includes("--help")) return [...args];
+  return [...rest, "--steps", resumed ? "3" : "2", ...(resumed ? ["--sample", "8"] : SMALL)];
+}
+
+test("there are commands to test", () => {
+  expect(commands).toContain("npx bun run train");
+  expect(commands).toContain("npx bun run test");
+});
+
+test.each(commands)("%s", async (line) => {
+  const [npx, bun, verb, job, ...args] = line.split(/\s+/);
+  expect([npx, bun, verb]).toEqual(["npx", "bun", "run"]);
+  const { scripts } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8"));
+  expect(Object.keys(scripts)).toContain(job!);
+  switch (job) {
+    case "train":
+      return run([job, ...small(args.map((arg) => nodeAddress(arg)))]);
+    case "node": {
+      const address = args[args.indexOf("--listen") + 1]!;
+      const child = start([
+        job,
+        ...args.map((arg) => (arg === address ? "tcp://127.0.0.1:0" : arg)),
+        "--json",
+      ]);
+      const reader = child.stdout.getReader();
+      const { value } = await reader.read();
+      reader.releaseLock();
+      nodes.push({ address: JSON.parse(new TextDecoder().decode(value)).address, child });
+      return;
+    }
+    case "bench":
+      return run([job, ...args, "--quick"]);
+    case "test": // This is it.
+      return;
+    default:
+      throw new Error(`no test for "${line}"`);
+  }
+});
+
+/** `tcp://127.0.0.1:4001` in the README is the first node started here, and so on. */
+function nodeAddress(argument: string): string {
+  const port = /^tcp:\/\/127\.0\.0\.1:400(\d)$/.exec(argument)?.[1];
+  return port === undefined ? argument : nodes[Number(port) - 1]!.address;
+}
