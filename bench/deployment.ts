@@ -37,11 +37,8 @@ export class Deployment {
 
   /** @param args options of `troupe train`. */
   static async open(args: readonly string[]): Promise<Deployment> {
-    const settings = await trainSettings(
-      parseOptions("train", TRAIN_OPTIONS, args),
-      files,
-      systemClock.now(),
-    );
+    const options = parseOptions("train", TRAIN_OPTIONS, args);
+    const settings = await trainSettings(options, files, systemClock.now(), machine().memoryBytes);
     const prepared = await prepare(settings.run, files);
     const devices = new Devices(settings, {
       joined: () => {},
@@ -63,8 +60,8 @@ export class Deployment {
       const data = await node.spawn(DataSource, [split, source]);
       const parameters = gptParameters(run.model);
       const names = parameters.map(({ name }) => name);
-      const options = { model, parameters: names, microBatches, optimizer, strategy, schedule, recompute };
-      const scheduler = await node.spawn(Scheduler, [joined.map(({ ref }) => ref), data, options]);
+      const scheduling = { model, parameters: names, microBatches, optimizer, strategy, schedule, recompute };
+      const scheduler = await node.spawn(Scheduler, [joined.map(({ ref }) => ref), data, scheduling]);
       const plan = await scheduler.ask.plan();
       const initial = parameters.map(
         ({ name, shape }) => [name, gptInitial(seed, name, shape, layers)] as const,

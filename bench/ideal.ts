@@ -4,19 +4,18 @@
  *
  * Processes on one machine disturb each other in two ways. They share caches, memory and sometimes arithmetic
  * units: that is in the measured times and belongs there. And with more of them ready than there are cores the
- * system makes them take turns, so a kernel's time includes others'; the simulation shares out cores itself, so
- * that part is taken out before, as far as the system tells how long the thread was ready and had no core.
+ * system makes them take turns, so the time of one kernel includes others'. The simulation shares out cores itself,
+ * so that part is taken out before, as far as the system tells how long the thread of the kernels was on a core.
  */
 
 import type { PipelineCost } from "../actors/scheduler/simulate.ts";
-import type { StepReport } from "../actors/stage.ts";
-import type { CoreTime } from "./processes.ts";
+import type { OperationSpan, StepReport } from "../actors/stage.ts";
 import { median } from "./statistics.ts";
 
 /**
  * Costs of the positions of a pipeline with one stage at each, from the reports of some steps.
  * @param steps by step, then by stage.
- * @param onCore by stage: the share of its kernels' time in which they were on a core; 1 when left out.
+ * @param onCore by stage, from `shareOnCore`; 1 when left out.
  */
 export function measuredCost(
   steps: readonly (readonly Pick<StepReport, "spans">[])[],
@@ -44,9 +43,11 @@ export function measuredCost(
   return { positions, cores };
 }
 
-/** The share of its time that a process's busiest thread, the one with the kernels, was on a core when it could. */
-export function shareOnCore(threads: readonly CoreTime[]): number {
-  const busiest = threads.reduce((a, b) => (b.runMs > a.runMs ? b : a), { runMs: 0, waitMs: 0 });
-  const ready = busiest.runMs + busiest.waitMs;
-  return ready === 0 ? 1 : busiest.runMs / ready;
+/**
+ * The share of its kernels' time in which a stage was on a core.
+ * @param runMs what the thread of the kernels was on a core in these steps.
+ */
+export function shareOnCore(spans: readonly OperationSpan[], runMs: number): number {
+  const kernelMs = spans.reduce((sum, span) => sum + span.kernelMs, 0);
+  return kernelMs === 0 ? 1 : Math.min(1, runMs / kernelMs);
 }

@@ -1,6 +1,6 @@
 /**
  * What Linux tells of running processes under /proc: the memory they have resident, and the time their threads have
- * been on a core and have waited for one. Elsewhere there is nothing to read, and the answer is null.
+ * been on a core. Elsewhere there is nothing to read, and the answer is null.
  */
 
 import { readdirSync, readFileSync } from "node:fs";
@@ -17,16 +17,9 @@ export function parseResident(status: string): number | null {
   return match ? Number(match[1]) * 1024 : null;
 }
 
-export interface CoreTime {
-  /** On a core. */
-  readonly runMs: number;
-  /** Ready to run, while other threads had the cores. */
-  readonly waitMs: number;
-}
-
-/** Since the threads began, by thread id; null where that cannot be known. */
-export function threadTimes(pid: number): Map<string, CoreTime> | null {
-  const times = new Map<string, CoreTime>();
+/** Milliseconds on a core since each thread began, by thread id; null where that cannot be known. */
+export function threadTimes(pid: number): Map<string, number> | null {
+  const times = new Map<string, number>();
   try {
     for (const thread of readdirSync(`/proc/${pid}/task`)) {
       const text = read(`/proc/${pid}/task/${thread}/schedstat`);
@@ -38,21 +31,14 @@ export function threadTimes(pid: number): Map<string, CoreTime> | null {
   return times.size === 0 ? null : times;
 }
 
-/** From the text of schedstat: nanoseconds on a core, nanoseconds waiting, time slices. */
-export function parseSchedstat(text: string): CoreTime {
-  const [run = 0, wait = 0] = text.trim().split(/\s+/).map(Number);
-  return { runMs: run / 1e6, waitMs: wait / 1e6 };
+/** From the text of schedstat, whose first number is nanoseconds on a core. */
+export function parseSchedstat(text: string): number {
+  return Number(text.split(" ")[0]) / 1e6;
 }
 
-/** What was spent between two readings, by thread. */
-export function spentBetween(
-  before: ReadonlyMap<string, CoreTime>,
-  after: ReadonlyMap<string, CoreTime>,
-): CoreTime[] {
-  return [...after].map(([thread, { runMs, waitMs }]) => {
-    const earlier = before.get(thread) ?? { runMs: 0, waitMs: 0 };
-    return { runMs: runMs - earlier.runMs, waitMs: waitMs - earlier.waitMs };
-  });
+/** The most that one thread was on a core between two readings: in a device, the thread with the kernels. */
+export function busiestMs(before: ReadonlyMap<string, number>, after: ReadonlyMap<string, number>): number {
+  return Math.max(0, ...[...after].map(([thread, ms]) => ms - (before.get(thread) ?? 0)));
 }
 
 function read(path: string): string | null {

@@ -16,8 +16,15 @@ const RIVAL = join(import.meta.dir, "rivals", "pytorch");
 export interface PyTorch {
   readonly python: string;
   readonly version: string;
-  /** Preloaded to unlock MKL; null where that changes nothing or cannot be had, and why. */
-  readonly unlock: { readonly library: string | null; readonly why: string };
+  readonly unlock: Unlock;
+}
+
+export interface Unlock {
+  /** Preloaded to unlock MKL; null where that changes nothing or cannot be had. */
+  readonly library: string | null;
+  readonly why: string;
+  /** Whether stock PyTorch is on the fast path as it is. */
+  readonly sameAsStock: boolean;
 }
 
 /** What was looked for and is not there, with the reason. */
@@ -43,24 +50,20 @@ export async function findPyTorch(folder: string): Promise<PyTorch | Absent> {
   }
 }
 
-async function unlock(folder: string, mkl: boolean): Promise<PyTorch["unlock"]> {
-  if (!mkl) return { library: null, why: "this PyTorch has no MKL, so nothing is locked" };
-  if (isIntel())
-    return { library: null, why: "an Intel processor: stock and unlocked are the same code path" };
-  if (process.platform !== "linux") return { library: null, why: "preloading a library works on Linux only" };
+async function unlock(folder: string, mkl: boolean): Promise<Unlock> {
+  const none = (why: string, sameAsStock: boolean): Unlock => ({ library: null, why, sameAsStock });
+  if (!mkl) return none("this PyTorch has no MKL, so nothing is locked", true);
+  if (isIntel()) return none("on an Intel processor stock and unlocked are the same code path", true);
+  if (process.platform !== "linux") return none("preloading a library works on Linux only", false);
   const library = join(folder, "unlock.so");
+  const source = join(RIVAL, "unlock-mkl", "unlock.c");
   try {
-    await run({
-      command: ["cc", "-shared", "-fPIC", "-O1", "-o", library, join(RIVAL, "unlock-mkl", "unlock.c")],
-    });
+    await run({ command: ["cc", "-shared", "-fPIC", "-O1", "-o", library, source] });
   } catch (error) {
     if (!(error instanceof ChildError)) throw error;
-    return {
-      library: null,
-      why: "there is no C compiler (cc) to build bench/rivals/pytorch/unlock-mkl with",
-    };
+    return none("there is no C compiler (cc) to build bench/rivals/pytorch/unlock-mkl with", false);
   }
-  return { library, why: "preloaded bench/rivals/pytorch/unlock-mkl" };
+  return { library, why: "preloaded bench/rivals/pytorch/unlock-mkl", sameAsStock: false };
 }
 
 function isIntel(): boolean {
