@@ -9,6 +9,7 @@
 import { type Tensor, TensorError } from "../protocols/tensor.ts";
 import type { Binding, Engine, EngineTensor, Executable } from "./engine/engine.ts";
 import type { Graph, ValueInfo } from "./onnx/graph.ts";
+import { typeText } from "./onnx/shapes.ts";
 import {
   type AdamWConfig,
   adamwGraph,
@@ -58,6 +59,7 @@ export class StageExecutor {
   private squareSumsRun!: Binding;
   private updateRun!: Binding;
   private evaluateRun: Binding | undefined;
+  private readonly squareSumsTensors = new Map<string, EngineTensor>();
   private readonly evaluateTensors = new Map<string, EngineTensor>();
 
   private constructor(engine: Engine, graphs: StageGraphs, options: ExecutorOptions) {
@@ -66,10 +68,18 @@ export class StageExecutor {
     this.options = options;
   }
 
-  /** Compiles the stage's graphs and allocates its state, all zero; `load` fills the parameters. */
+  /**
+   * Compiles the stage's graphs and allocates its state, all zero; `load` fills the parameters.
+   * @throws EngineError when the engine refuses a graph; nothing is left behind.
+   */
   static async create(engine: Engine, graphs: StageGraphs, options: ExecutorOptions): Promise<StageExecutor> {
     const executor = new StageExecutor(engine, graphs, options);
-    await executor.build();
+    try {
+      await executor.build();
+    } catch (error) {
+      executor.release();
+      throw error;
+    }
     return executor;
   }
 
@@ -84,40 +94,36 @@ export class StageExecutor {
         state[updatedName(key)] = state[key]!;
       }
     }
-    const [forward, backward, joint] = await Promise.all(
-      [graphs.forward, graphs.backward, graphs.joint].map((graph) => graph && this.compile(graph)),
-    );
+    const forward = graphs.forward && (await this.compile(graphs.forward));
+    const backward = graphs.backward && (await this.compile(graphs.backward));
+    const joint = graphs.joint && (await this.compile(graphs.joint));
     for (let i = 0; i < options.slots; i++) {
       const tensors = new Map<string, EngineTensor>();
-      const bind = (executable: Executable | null | undefined) =>
-        executable ? this.bind(executable, tensors) : null;
+      const bind = (executable: Executable | null) => executable && this.bind(executable, tensors);
       this.slots.push({ tensors, forward: bind(forward), backward: bind(backward), joint: bind(joint) });
     }
 
     const sums = await this.compile(squareSumsGraph(graphs.parameters));
-    this.squareSumsRun = this.bind(sums, this.optimizerTensors);
+    this.squareSumsRun = this.bind(sums, this.squareSumsTensors);
     const update = await this.compile(
       adamwGraph(graphs.parameters, options.totalParameters, options.optimizer),
     );
-    const total = this.allocate({ name: "square_sums", dtype: "f32", shape: [options.totalParameters] });
-    this.optimizerTensors.set("local_square_sums", this.optimizerTensors.get("square_sums")!);
-    this.optimizerTensors.set("square_sums", total);
     this.updateRun = this.bind(update, this.optimizerTensors);
   }
 
   /** Runs the forward pass of the micro-batch in `slot`; resolves with kernel milliseconds. */
   forward(slot: number): Promise<number> {
-    return this.slots[slot]!.forward!.run();
+    return this.run(slot, "forward");
   }
 
   /** Runs the backward pass: gradients are added to the accumulators, the input's gradient is in the slot. */
   backward(slot: number): Promise<number> {
-    return this.slots[slot]!.backward!.run();
+    return this.run(slot, "backward");
   }
 
   /** Forward and backward in one run (last stage only); the loss is in the slot. */
   joint(slot: number): Promise<number> {
-    return this.slots[slot]!.joint!.run();
+    return this.run(slot, "joint");
   }
 
   /**
@@ -125,8 +131,8 @@ export class StageExecutor {
    * it. The view stays valid; its content until the slot is used again.
    */
   value(slot: number, name: string): Tensor {
-    const tensor = this.slots[slot]!.tensors.get(name);
-    if (!tensor) throw new TensorError(`stage ${this.graphs.evaluate.name} has no value "${name}"`);
+    const tensor = this.slots[slot]?.tensors.get(name);
+    if (!tensor) throw new TensorError(`${this.slotText(slot)} has no value "${name}"`);
     return tensor.tensor;
   }
 
@@ -143,7 +149,7 @@ export class StageExecutor {
   /** Sum of squares of each parameter's accumulated gradient, in the order of `graphs.parameters`. */
   async squareSums(): Promise<Float32Array> {
     await this.squareSumsRun.run();
-    return this.optimizerTensors.get("local_square_sums")!.tensor.f32().slice();
+    return this.squareSumsTensors.get("square_sums")!.tensor.f32().slice();
   }
 
   /**
@@ -153,6 +159,10 @@ export class StageExecutor {
    */
   async update(step: number, squareSums: Float32Array): Promise<UpdateResult> {
     const tensors = this.optimizerTensors;
+    if (squareSums.length !== this.options.totalParameters) {
+      const expected = `one per parameter of the model, ${this.options.totalParameters}`;
+      throw new TensorError(`square sums: expected ${expected}, got ${squareSums.length}`);
+    }
     tensors.get("step")!.tensor.i64()[0] = BigInt(step);
     tensors.get("square_sums")!.tensor.f32().set(squareSums);
     await this.updateRun.run();
@@ -176,22 +186,22 @@ export class StageExecutor {
     return new Map(names.map((name) => [name, this.state[name]!.tensor]));
   }
 
-  /** Copies parameters and, where given, moments in. @throws TensorError for a missing or mismatched parameter. */
+  /**
+   * Copies parameters and, where given, moments in; names of other stages are passed over.
+   * @throws TensorError for a missing parameter or a tensor of another type; then nothing has been copied.
+   */
   load(values: ReadonlyMap<string, Tensor>): void {
-    for (const [name, own] of this.tensors()) {
-      const value = values.get(name);
-      if (!value) {
-        if (this.graphs.parameters.some((parameter) => parameter.name === name)) {
-          throw new TensorError(`parameter ${name} is missing`);
-        }
-        continue;
-      }
-      if (value.dtype !== own.dtype || value.shape.join() !== own.shape.join()) {
-        const [came, expected] = [value, own].map((t) => `${t.dtype}[${t.shape}]`);
-        throw new TensorError(`${name}: expected ${expected}, got ${came}`);
-      }
-      own.bytes.set(value.bytes);
+    const own = this.tensors();
+    for (const { name } of this.graphs.parameters) {
+      if (!values.has(name)) throw new TensorError(`parameter ${name} is missing`);
     }
+    for (const [name, tensor] of own) {
+      const value = values.get(name) ?? tensor;
+      if (typeText(value) !== typeText(tensor)) {
+        throw new TensorError(`${name}: expected ${typeText(tensor)}, got ${typeText(value)}`);
+      }
+    }
+    for (const [name, tensor] of own) tensor.bytes.set(values.get(name)?.bytes ?? tensor.bytes);
   }
 
   /** Kernel time by operator of all runs so far, when created with `profile`. */
@@ -206,6 +216,16 @@ export class StageExecutor {
   /** Gives back everything the stage holds in the engine. No run may be in flight. */
   release(): void {
     for (const held of [...this.bindings, ...this.executables, ...this.allocated]) held.release();
+  }
+
+  private async run(slot: number, kind: "forward" | "backward" | "joint"): Promise<number> {
+    const binding = this.slots[slot]?.[kind];
+    if (!binding) throw new TensorError(`${this.slotText(slot)} has no ${kind} run`);
+    return binding.run();
+  }
+
+  private slotText(slot: number): string {
+    return `slot ${slot} of ${this.slots.length} of stage ${this.graphs.evaluate.name}`;
   }
 
   private async compile(graph: Graph): Promise<Executable> {

@@ -2,14 +2,16 @@
  * Segments: the smallest pieces a model can be cut into for a pipeline, found from the graph itself.
  *
  * A cut is possible after a node when exactly one activation is still alive there; that value is all that has to
- * travel. Pieces without a matrix of their own (a lone normalisation, a reshape) join the piece after them, so
- * that every segment is worth a device. A stage is a range of segments.
+ * travel, besides data inputs, which go to whoever reads them. Pieces without a matrix of their own (a lone
+ * normalisation, a reshape) join the piece after them, so that every segment is worth a device. What training
+ * rewrites together is not cut apart, since the parts would compute other bits. A stage is a range of segments.
  */
 
 import { byteLength, elements } from "../protocols/tensor.ts";
 import { extract } from "./onnx/extract.ts";
 import { type Graph, GraphError, type Node, type ValueInfo, type ValueType } from "./onnx/graph.ts";
 import { fusedOperand, inferShapes, intAttribute } from "./onnx/shapes.ts";
+import { geluTriples } from "./passes/gelu-between-products.ts";
 
 export interface Segment {
   readonly index: number;
@@ -29,55 +31,76 @@ export interface Segment {
 /**
  * Cuts `graph` into segments.
  * @param parameters names of the inputs that are parameters; all other inputs are data.
+ * @throws GraphError for a parameter that no segment needs, or that two need.
  */
 export function findSegments(graph: Graph, parameters: ReadonlySet<string>): Segment[] {
   const types = inferShapes(graph);
-  const pieces: { nodes: Node[]; output: string | null }[] = [];
+  const outputs: (string | null)[] = [];
   let nodes: Node[] = [];
   const cuts = new Map(cutPoints(graph, parameters).map(({ node, value }) => [node, value]));
   for (const node of graph.nodes) {
     nodes.push(node);
     const value = cuts.get(node);
     if (value !== undefined && holdsMatrix(nodes, parameters, types)) {
-      pieces.push({ nodes, output: value });
+      outputs.push(value);
       nodes = [];
     }
   }
-  if (nodes.length > 0 && !holdsMatrix(nodes, parameters, types) && pieces.length > 0) {
-    nodes = [...pieces.pop()!.nodes, ...nodes];
-  }
-  pieces.push({ nodes, output: null });
+  if (!holdsMatrix(nodes, parameters, types)) outputs.pop();
+  outputs.push(null);
 
-  const assigned = new Set<string>();
-  return pieces.map((piece, index): Segment => {
-    const used = new Set(piece.nodes.flatMap((node) => node.inputs));
-    const own = graph.inputs.filter(({ name }) => parameters.has(name) && used.has(name));
+  const owner = new Map<string, number>();
+  const segments = outputs.map((output, index): Segment => {
+    const input = outputs[index - 1] ?? null;
+    const piece = between(graph, types, input, output);
+    const own = piece.inputs.filter(({ name }) => parameters.has(name));
     for (const { name } of own) {
-      if (assigned.has(name))
-        throw new GraphError(`parameter ${name} is used in two segments; it cannot be cut`);
-      assigned.add(name);
+      const other = owner.get(name);
+      if (other !== undefined) {
+        throw new GraphError(
+          `parameter ${name} is used by segments ${other} and ${index}; a model with shared parameters is not cut`,
+        );
+      }
+      owner.set(name, index);
     }
     return {
       index,
-      input: index === 0 ? null : pieces[index - 1]!.output,
-      output: piece.output,
+      input,
+      output,
       parameters: own.map(({ name }) => name),
       parameterBytes: own.reduce((sum, { dtype, shape }) => sum + byteLength(dtype, shape), 0),
       flops: piece.nodes.reduce((sum, node) => sum + flops(node, types), 0),
-      activationBytes: piece.output === null ? 0 : bytesOf(types, piece.output),
+      activationBytes: output === null ? 0 : bytesOf(types, output),
     };
   });
+  for (const name of parameters) {
+    if (!owner.has(name)) throw new GraphError(`graph ${graph.name}: no output depends on parameter ${name}`);
+  }
+  return segments;
 }
 
-/** The forward graph of segments [from, to): from one cut to the next, with only the inputs it uses. */
+/**
+ * The forward graph of segments [from, to): from one cut to the next, with only the inputs it uses.
+ * @throws GraphError when there is no such range.
+ */
 export function cutGraph(graph: Graph, segments: readonly Segment[], from: number, to: number): Graph {
-  const [first, last] = [segments[from]!, segments[to - 1]!];
-  const available: ValueInfo[] = [...graph.inputs];
-  if (first.input !== null) {
-    available.unshift({ name: first.input, ...inferShapes(graph).get(first.input)! });
+  const [first, last] = [segments[from], segments[to - 1]];
+  if (!first || !last || from >= to) {
+    throw new GraphError(`segments [${from}, ${to}) of ${graph.name}, which has ${segments.length}`);
   }
-  const outputs = last.output === null ? graph.outputs.map(({ name }) => name) : [last.output];
-  return extract(graph, available, outputs);
+  return between(graph, inferShapes(graph), first.input, last.output);
+}
+
+/** What computes one cut's value, or the graph's outputs, from another's, or the graph's inputs. */
+function between(
+  graph: Graph,
+  types: ReadonlyMap<string, ValueType>,
+  input: string | null,
+  output: string | null,
+): Graph {
+  const incoming: ValueInfo[] = input === null ? [] : [{ name: input, ...types.get(input)! }];
+  const outputs = output === null ? graph.outputs.map(({ name }) => name) : [output];
+  return extract(graph, [...incoming, ...graph.inputs], outputs);
 }
 
 /** Nodes after which exactly one activation is alive, and that activation. */
@@ -87,25 +110,25 @@ function cutPoints(graph: Graph, parameters: ReadonlySet<string>): { node: Node;
     for (const input of node.inputs) lastUse.set(input, i);
   });
   for (const { name } of graph.outputs) lastUse.set(name, graph.nodes.length);
+  const together = new Set(geluTriples(graph).flatMap(({ gelu }) => [gelu.inputs[0]!, gelu.outputs[0]!]));
 
   // What is computed from parameters and constants alone is no activation: every stage computes its own.
   const activations = new Set(
     graph.inputs.filter(({ name }) => !parameters.has(name)).map(({ name }) => name),
   );
-  const dataInputs = new Set(activations);
   const live = new Set<string>();
   const points: { node: Node; value: string }[] = [];
   graph.nodes.forEach((node, i) => {
     if (!node.inputs.some((input) => activations.has(input))) return;
     for (const output of node.outputs) {
+      if (output === "") continue;
       activations.add(output);
       live.add(output);
     }
     for (const value of live) if ((lastUse.get(value) ?? -1) <= i) live.delete(value);
     const [only] = live;
-    if (live.size === 1 && !dataInputs.has(only!) && lastUse.get(only!) !== graph.nodes.length) {
-      points.push({ node, value: only! });
-    }
+    if (live.size !== 1 || together.has(only!) || lastUse.get(only!) === graph.nodes.length) return;
+    points.push({ node, value: only! });
   });
   return points;
 }

@@ -89,7 +89,7 @@ export function trainingGraphs(
     const graph = rename(extract(source, inputs, results));
     return { ...shared, stash: [], forward: shared.evaluate, backward: graph, joint: null };
   }
-  const stash = crossing(source, joint.forward, inputs).map((name): ValueInfo => {
+  const stash = crossing(source, joint.forward).map((name): ValueInfo => {
     return { name, ...joint.builder.type(name) };
   });
   const stashed = stash.map(({ name }) => name).filter((name) => name !== output);
@@ -103,23 +103,14 @@ export function trainingGraphs(
 }
 
 /** Values computed by forward nodes and read by the others, with views traced back to what they view. */
-function crossing(source: Source, forward: readonly Node[], inputs: readonly ValueInfo[]): string[] {
+function crossing(source: Source, forward: readonly Node[]): string[] {
   const inForward = new Set(forward);
   const producer = new Map<string, Node>();
   for (const node of forward) for (const name of node.outputs) producer.set(name, node);
-  const given = new Set(inputs.map(({ name }) => name));
-  // What needs no data (reshaped parameters, constants) is redone as well.
-  const constant = new Set<string>();
-  for (const node of forward) {
-    const free = (name: string) => constant.has(name) || !producer.has(name);
-    if (node.inputs.every((name) => free(name) && !given.has(name))) {
-      for (const name of node.outputs) constant.add(name);
-    }
-  }
   const found = new Set<string>();
   const trace = (name: string): void => {
     const node = producer.get(name);
-    if (!node || constant.has(name)) return;
+    if (!node) return;
     if (VIEWS.has(node.op)) trace(node.inputs[0]!);
     else found.add(name);
   };

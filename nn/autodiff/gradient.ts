@@ -1,12 +1,13 @@
 /**
  * Reverse-mode differentiation of an ONNX graph: a forward graph in, the same graph with its backward pass
  * appended out (Griewank and Walther, "Evaluating Derivatives", 2008; one adjoint per value, accumulated in
- * reverse topological order). What runs when is not decided here: `stage.ts` cuts the joint graph.
+ * reverse topological order). What runs when is not decided here: `training.ts` cuts the joint graph.
  */
 
+import type { DType } from "../../protocols/tensor.ts";
 import { GraphBuilder } from "../onnx/builder.ts";
 import { type Graph, GraphError, type Node } from "../onnx/graph.ts";
-import { describe } from "../onnx/shapes.ts";
+import { describe, inferShapes } from "../onnx/shapes.ts";
 import type { GradientRule, Saved } from "./rule.ts";
 import { elementwiseRules } from "./rules/elementwise.ts";
 import { normalisationRules } from "./rules/normalisation.ts";
@@ -47,7 +48,9 @@ export function differentiate(
   for (const { name, dtype, shape } of graph.inputs) builder.input(name, dtype, shape);
   for (const [name, tensor] of graph.initializers) builder.constant(name, tensor);
 
-  const active = activeValues(graph, wrt);
+  builder.reserve(graph.nodes.flatMap((node) => node.outputs));
+
+  const active = activeValues(graph, Object.keys(seeds), wrt);
   const isActive = (node: Node) => node.outputs.some((output) => active.has(output));
   const saved = new Map<Node, Saved>();
   for (const node of graph.nodes) {
@@ -55,11 +58,16 @@ export function differentiate(
     if (rule?.forward) saved.set(node, rule.forward(builder, node));
     else builder.append(node);
   }
-  const forwardCount = builder.nodeCount;
+  const forwardCount = builder.nodeList.length;
 
   const adjoints = new Map<string, string>();
   for (const [output, seed] of Object.entries(seeds)) {
     const { dtype, shape } = builder.type(output);
+    if (typeof seed === "number" && shape.length > 0) {
+      throw new GraphError(
+        `output "${output}" is [${shape}]: only a scalar's gradient can be given as a number`,
+      );
+    }
     adjoints.set(output, typeof seed === "number" ? builder.scalar(seed) : builder.input(seed, dtype, shape));
   }
   for (const node of [...graph.nodes].reverse()) {
@@ -100,12 +108,21 @@ function ruleOf(node: Node): GradientRule {
   return rule;
 }
 
-/** Values that depend on `wrt` and are real numbers. */
-function activeValues(graph: Graph, wrt: readonly string[]): Set<string> {
-  const active = new Set(wrt);
+const REAL: readonly DType[] = ["f32", "f16", "bf16", "f64"];
+
+/** Values on a path from `wrt` to `outputs` that are real numbers all along: those that have a gradient. */
+function activeValues(graph: Graph, outputs: readonly string[], wrt: readonly string[]): Set<string> {
+  const types = inferShapes(graph);
+  const dependent = new Set(wrt);
   for (const node of graph.nodes) {
-    if (node.inputs.some((input) => active.has(input))) for (const output of node.outputs) active.add(output);
+    if (!node.inputs.some((input) => dependent.has(input))) continue;
+    for (const output of node.outputs) {
+      if (output !== "" && REAL.includes(types.get(output)!.dtype)) dependent.add(output);
+    }
   }
-  active.delete("");
-  return active;
+  const needed = new Set(outputs);
+  for (const node of [...graph.nodes].reverse()) {
+    if (node.outputs.some((output) => needed.has(output))) for (const input of node.inputs) needed.add(input);
+  }
+  return new Set([...dependent].filter((name) => needed.has(name)));
 }

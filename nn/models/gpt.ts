@@ -9,7 +9,7 @@
 
 import { Tensor } from "../../protocols/tensor.ts";
 import { GraphBuilder } from "../onnx/builder.ts";
-import { float, type Graph, type ValueInfo } from "../onnx/graph.ts";
+import { float, type Graph, GraphError, type ValueInfo } from "../onnx/graph.ts";
 
 export interface GptConfig {
   readonly layers: number;
@@ -58,9 +58,13 @@ export function gptParameters(config: GptConfig): ValueInfo[] {
 /**
  * The forward graph for micro-batches of `batch` sequences of `length` bytes.
  * Inputs: `ids` i64 [T, B], with head "loss" also `targets` i64 [T·B], then the parameters.
+ * @throws GraphError when the heads do not divide the width, or the sequences are longer than the context.
  */
 export function gptGraph(config: GptConfig, batch: number, length: number, head: GptHead): Graph {
   const { layers, width: d, heads, context } = config;
+  if (d % heads !== 0) throw new GraphError(`width ${d} does not divide into ${heads} heads`);
+  if (length > context)
+    throw new GraphError(`sequences of ${length} are longer than the context, ${context}`);
   const rows = length * batch;
   const b = new GraphBuilder("gpt");
   b.input("ids", "i64", [length, batch]);

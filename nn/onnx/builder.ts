@@ -31,19 +31,11 @@ export class GraphBuilder {
   private readonly initializers = new Map<string, Tensor>();
   private readonly nodes: Node[] = [];
   private readonly types = new Map<string, ValueType>();
+  private readonly reserved = new Set<string>();
   private counter = 0;
 
   constructor(name: string) {
     this.name = name;
-  }
-
-  /** Continues an existing graph: same inputs, constants, nodes; outputs are declared anew. */
-  static from(graph: Graph): GraphBuilder {
-    const builder = new GraphBuilder(graph.name);
-    for (const input of graph.inputs) builder.input(input.name, input.dtype, input.shape);
-    for (const [name, tensor] of graph.initializers) builder.constant(name, tensor);
-    for (const node of graph.nodes) builder.append(node);
-    return builder;
   }
 
   input(name: string, dtype: DType, shape: Shape): string {
@@ -116,10 +108,6 @@ export class GraphBuilder {
     return tensor && integers(tensor);
   }
 
-  has(name: string): boolean {
-    return this.types.has(name);
-  }
-
   type(name: string): ValueType {
     const type = this.types.get(name);
     if (!type) throw new GraphError(`graph ${this.name}: no value named "${name}"`);
@@ -130,16 +118,17 @@ export class GraphBuilder {
     return this.type(name).shape;
   }
 
-  /** A name that is not taken, made from a stem. */
+  /** A name that is neither taken nor reserved, made from a stem. */
   fresh(stem: string): string {
     let name: string;
     do name = `${stem}.${this.counter++}`;
-    while (this.types.has(name));
+    while (this.types.has(name) || this.reserved.has(name));
     return name;
   }
 
-  get nodeCount(): number {
-    return this.nodes.length;
+  /** Keeps `fresh` off names that nodes yet to be appended bring with them. */
+  reserve(names: Iterable<string>): void {
+    for (const name of names) this.reserved.add(name);
   }
 
   /** The nodes so far, in order. */
@@ -147,14 +136,15 @@ export class GraphBuilder {
     return [...this.nodes];
   }
 
+  /** The graph so far, with the constants it uses; what is added later does not change it. */
   build(): Graph {
     const used = new Set(this.nodes.flatMap((node) => node.inputs).concat(this.outputs));
     return {
       name: this.name,
-      inputs: this.inputs,
+      inputs: [...this.inputs],
       outputs: this.outputs.map((name) => ({ name, ...this.type(name) })),
       initializers: new Map([...this.initializers].filter(([name]) => used.has(name))),
-      nodes: this.nodes,
+      nodes: [...this.nodes],
     };
   }
 

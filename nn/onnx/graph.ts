@@ -15,8 +15,8 @@ export interface FloatAttribute {
   readonly float: number;
 }
 
-/** Marks an attribute as a float. */
-export const float = (value: number): FloatAttribute => ({ float: value });
+/** Marks an attribute as a float, rounded to the 32 bits that a file holds: every reader computes with the same. */
+export const float = (value: number): FloatAttribute => ({ float: Math.fround(value) });
 
 export interface Node {
   readonly op: string;

@@ -5,6 +5,7 @@
  */
 
 import { elements, type Shape, Tensor } from "../../protocols/tensor.ts";
+import { dtypeOf } from "./datatype.ts";
 import { type Graph, GraphError, type Node, type ValueType } from "./graph.ts";
 
 /** What a rule sees: the node, the types of its inputs, and those inputs that are constants. */
@@ -45,7 +46,7 @@ export function inferNode(
 ): readonly ValueType[] {
   const rule = RULES[node.op];
   if (!rule) throw new GraphError(`${describe(node)}: no shape rule for operator ${node.op}`);
-  return rule({
+  const outputs = rule({
     node,
     input: (index) => {
       const type = inputs[index];
@@ -55,7 +56,14 @@ export function inferNode(
     has: (index) => inputs[index] !== undefined,
     constant,
   });
+  if (node.outputs.length > outputs.length) {
+    throw new GraphError(`${describe(node)}: ${node.op} has ${outputs.length} outputs here`);
+  }
+  return outputs;
 }
+
+/** A type in words: f32[2,3]. */
+export const typeText = ({ dtype, shape }: ValueType): string => `${dtype}[${shape}]`;
 
 export function describe(node: Node): string {
   return `${node.op} (${node.inputs.join(", ")}) -> (${node.outputs.join(", ")})`;
@@ -120,10 +128,11 @@ const reduction: Rule = ({ node, input, has, constant }) => {
   return [{ dtype, shape: keep ? kept : kept.filter((_, i) => !axes.includes(i)) }];
 };
 
-/** Axes a reduction sums over: its axes input or attribute, or all of them. */
+/** Axes a reduction sums over: its axes input or attribute; without any, all, or none where the node says so. */
 export function reducedAxes(node: Node, shape: Shape, given?: readonly number[]): number[] {
-  const axes = given ?? intsAttribute(node, "axes") ?? shape.map((_, i) => i);
-  return axes.map((axis) => normalAxis(axis, shape.length));
+  const axes = given ?? intsAttribute(node, "axes") ?? [];
+  if (axes.length > 0) return axes.map((axis) => normalAxis(axis, shape.length));
+  return intAttribute(node, "noop_with_empty_axes", 0) === 1 ? [] : shape.map((_, i) => i);
 }
 
 function constantInts(node: Node, constant: Site["constant"], index: number): number[] {
@@ -132,8 +141,16 @@ function constantInts(node: Node, constant: Site["constant"], index: number): nu
   return integers(tensor);
 }
 
+function constantNumber(node: Node, constant: Site["constant"], index: number): number {
+  const tensor = constant(index);
+  return tensor?.dtype === "f32" ? tensor.f32()[0]! : constantInts(node, constant, index)[0]!;
+}
+
 /** Batched matrix product of [..., m, k] and [..., k, n]. */
 function product(node: Node, a: Shape, b: Shape): Shape {
+  if (a.length < 2 || b.length < 2) {
+    throw new GraphError(`${describe(node)}: [${a}] and [${b}] are not both matrices`);
+  }
   const [m, k] = a.slice(-2) as [number, number];
   const [k2, n] = b.slice(-2) as [number, number];
   if (k !== k2) throw new GraphError(`${describe(node)}: inner sizes of [${a}] and [${b}] differ`);
@@ -185,9 +202,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     return [{ dtype: input(1).dtype, shape: broadcast(input(0).shape, shape, describe(node)) }];
   },
   Cast: ({ node, input }) => {
-    const dtype = ({ 1: "f32", 6: "i32", 7: "i64", 9: "bool", 11: "f64" } as const)[
-      intAttribute(node, "to", 0)
-    ];
+    const dtype = dtypeOf(intAttribute(node, "to", 0));
     if (!dtype) throw new GraphError(`${describe(node)}: cannot cast to type ${node.attributes.to}`);
     return [{ dtype, shape: input(0).shape }];
   },
@@ -197,7 +212,10 @@ const RULES: Readonly<Record<string, Rule>> = {
   ReduceSumSquare: reduction,
   Reshape: ({ node, input, constant }) => {
     const { dtype, shape } = input(0);
-    const wanted = constantInts(node, constant, 1).map((dim, i) => (dim === 0 ? shape[i]! : dim));
+    const keepZero = intAttribute(node, "allowzero", 0) === 1;
+    const wanted = constantInts(node, constant, 1).map((dim, i) =>
+      dim === 0 && !keepZero ? shape[i]! : dim,
+    );
     const known = wanted.filter((dim) => dim !== -1).reduce((a, b) => a * b, 1);
     const result = wanted.map((dim) => (dim === -1 ? elements(shape) / known : dim));
     if (elements(result) !== elements(shape)) {
@@ -208,6 +226,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   Transpose: ({ node, input }) => {
     const { dtype, shape } = input(0);
     const perm = intsAttribute(node, "perm") ?? shape.map((_, i) => shape.length - 1 - i);
+    if (shape.some((_, axis) => !perm.includes(axis)) || perm.length !== shape.length) {
+      throw new GraphError(`${describe(node)}: [${perm}] is no permutation of the axes of [${shape}]`);
+    }
     return [{ dtype, shape: perm.map((axis) => shape[axis]!) }];
   },
   Unsqueeze: ({ node, input, constant }) => {
@@ -232,26 +253,43 @@ const RULES: Readonly<Record<string, Rule>> = {
   Concat: ({ node, input }) => {
     const { dtype, shape } = input(0);
     const axis = normalAxis(intAttribute(node, "axis", 0), shape.length);
-    const total = node.inputs.reduce((sum, _, i) => sum + input(i).shape[axis]!, 0);
+    const others = (part: Shape) => part.filter((_, i) => i !== axis).join();
+    const total = node.inputs.reduce((sum, _, i) => {
+      const part = input(i).shape;
+      if (part.length !== shape.length || others(part) !== others(shape)) {
+        throw new GraphError(`${describe(node)}: [${shape}] and [${part}] differ off axis ${axis}`);
+      }
+      return sum + part[axis]!;
+    }, 0);
     return [{ dtype, shape: shape.map((dim, i) => (i === axis ? total : dim)) }];
   },
   Split: ({ node, input, has, constant }) => {
     const { dtype, shape } = input(0);
     const axis = normalAxis(intAttribute(node, "axis", 0), shape.length);
+    const size = shape[axis]!;
+    // Without sizes the parts are equal, but for the last, which may be smaller.
+    const chunk = Math.ceil(size / node.outputs.length);
     const parts = has(1)
       ? constantInts(node, constant, 1)
-      : node.outputs.map(() => shape[axis]! / node.outputs.length);
+      : node.outputs.map((_, i) => Math.min(chunk, size - i * chunk));
+    if (parts.reduce((sum, part) => sum + part, 0) !== size) {
+      throw new GraphError(`${describe(node)}: parts [${parts}] do not make up axis ${axis} of [${shape}]`);
+    }
     return parts.map((part) => ({ dtype, shape: shape.map((dim, i) => (i === axis ? part : dim)) }));
   },
   Slice: ({ node, input, has, constant }) => {
     const { dtype, shape } = input(0);
     const [starts, ends] = [constantInts(node, constant, 1), constantInts(node, constant, 2)];
     const axes = has(3) ? constantInts(node, constant, 3) : starts.map((_, i) => i);
+    const steps = has(4) ? constantInts(node, constant, 4) : starts.map(() => 1);
     const result = [...shape];
     axes.forEach((raw, i) => {
       const axis = normalAxis(raw, shape.length);
-      const clamp = (at: number) => Math.min(Math.max(at < 0 ? at + shape[axis]! : at, 0), shape[axis]!);
-      result[axis] = Math.max(0, clamp(ends[i]!) - clamp(starts[i]!));
+      const [size, step] = [shape[axis]!, steps[i]!];
+      // A backward slice may end before element 0, a forward one may start after the last.
+      const [low, high] = step > 0 ? [0, size] : [-1, size - 1];
+      const clamp = (at: number) => Math.min(Math.max(at < 0 ? at + size : at, low), high);
+      result[axis] = Math.max(0, Math.ceil((clamp(ends[i]!) - clamp(starts[i]!)) / step));
     });
     return [{ dtype, shape: result }];
   },
@@ -274,7 +312,9 @@ const RULES: Readonly<Record<string, Rule>> = {
     const a = fusedOperand(input(0).shape, intAttribute(node, "transA", 0) === 1, false);
     const b = fusedOperand(input(1).shape, intAttribute(node, "transB", 0) === 1, false);
     const shape = product(node, a, b);
-    if (has(2)) broadcast(shape, input(2).shape, describe(node));
+    if (has(2) && broadcast(shape, input(2).shape, describe(node)).join() !== shape.join()) {
+      throw new GraphError(`${describe(node)}: C [${input(2).shape}] is larger than the product [${shape}]`);
+    }
     return [{ dtype: input(0).dtype, shape }];
   },
   LayerNormalization: ({ node, input }) => {
@@ -283,7 +323,27 @@ const RULES: Readonly<Record<string, Rule>> = {
     const statistics = { dtype: "f32" as const, shape: shape.map((dim, i) => (i < axis ? dim : 1)) };
     return [{ dtype, shape }, statistics, statistics];
   },
-  SoftmaxCrossEntropyLoss: ({ input }) => [{ dtype: input(0).dtype, shape: [] }],
+  SoftmaxCrossEntropyLoss: ({ node, input }) => {
+    const { dtype, shape } = input(0);
+    return [
+      { dtype, shape: node.attributes.reduction === "none" ? input(1).shape : [] },
+      { dtype, shape },
+    ];
+  },
+  Constant: ({ node }) => {
+    const { value } = node.attributes;
+    if (value instanceof Tensor) return [value];
+    throw new GraphError(`${describe(node)}: a Constant is known with the attribute value, a tensor, only`);
+  },
+  Range: ({ node, input, constant }) => {
+    const [start, limit, delta] = [0, 1, 2].map((index) => constantNumber(node, constant, index));
+    return [{ dtype: input(0).dtype, shape: [Math.max(0, Math.ceil((limit! - start!) / delta!))] }];
+  },
+  Shape: ({ node, input }) => {
+    const { shape } = input(0);
+    const end = intAttribute(node, "end", shape.length);
+    return [{ dtype: "i64", shape: [shape.slice(intAttribute(node, "start", 0), end).length] }];
+  },
   ConstantOfShape: ({ node, constant }) => {
     const value = node.attributes.value;
     const dtype = value instanceof Tensor ? value.dtype : "f32";

@@ -70,8 +70,8 @@ export function adamwGraph(parameters: readonly ValueInfo[], total: number, conf
   const correction = (beta: number) => b.op("Sub", [k(1), b.op("Pow", [k(beta), count])]);
   const root2 = b.op("Sqrt", [correction(beta2)]);
   const norm = b.op("Sqrt", [b.op("ReduceSum", [b.op("Cast", ["square_sums"], F64)], { keepdims: 0 })]);
-  const limit = b.op("Div", [k(clip), b.op("Add", [norm, k(1e-6)])]);
-  const scale = clip > 0 ? b.op("Min", [limit, k(1)]) : k(1);
+  const limit = () => b.op("Div", [k(clip), b.op("Add", [norm, k(1e-6)])]);
+  const scale = clip > 0 ? b.op("Min", [limit(), k(1)]) : k(1);
 
   // p −= rate/c1 · m / (√v/√c2 + ε), with √c2 moved out of the tensors and into the scalars.
   const stepSize = b.op("Cast", [b.op("Div", [b.op("Mul", [rate, root2]), correction(beta1)])], F32);

@@ -20,28 +20,27 @@ export interface Accumulated {
 }
 
 export function accumulate(joint: JointGraph, parameters: readonly string[]): Accumulated {
-  const backward: (Node | undefined)[] = [...joint.backward];
+  const backward = [...joint.backward];
   const accumulators: ValueInfo[] = [];
   for (const parameter of parameters) {
     const gradient = joint.gradients.get(parameter)!;
     const [acc, sum] = [accumulatorName(parameter), sumName(parameter)];
     accumulators.push({ name: acc, ...joint.builder.type(gradient) });
-    const uses = backward.filter((node) => node?.inputs.includes(gradient)).length;
-    const at = backward.findIndex((node) => node?.outputs.includes(gradient));
-    const merged = uses === 0 && at >= 0 ? addsInto(backward[at]!, backward, acc, sum) : undefined;
+    // A node that adds no longer yields the gradient itself, so nobody else may want it: two values that are only
+    // ever added to each other share one gradient.
+    const wanted =
+      backward.some((node) => node.inputs.includes(gradient)) ||
+      [...joint.gradients.values()].filter((name) => name === gradient).length > 1;
+    const at = wanted ? -1 : backward.findIndex((node) => node.outputs.includes(gradient));
+    const merged = at >= 0 ? addsInto(backward[at]!, backward, acc, sum) : undefined;
     if (merged) backward[at] = merged;
-    else backward.push(node("Add", [acc, gradient], sum));
+    else backward.push({ op: "Add", domain: "", inputs: [acc, gradient], outputs: [sum], attributes: {} });
   }
-  return { backward: backward.filter((node) => node !== undefined), accumulators };
+  return { backward, accumulators };
 }
 
 /** The node writing acc + gradient to `sum` itself, or undefined when it cannot. */
-function addsInto(
-  producer: Node,
-  nodes: readonly (Node | undefined)[],
-  acc: string,
-  sum: string,
-): Node | undefined {
+function addsInto(producer: Node, nodes: readonly Node[], acc: string, sum: string): Node | undefined {
   if (producer.op === "Gemm" && !producer.inputs[2]) {
     const attributes = { ...producer.attributes, beta: float(1) };
     return {
@@ -51,13 +50,9 @@ function addsInto(
       outputs: [sum],
     };
   }
-  const target = nodes.find((node) => node?.outputs.includes(producer.inputs[0]!));
+  const target = nodes.find((node) => node.outputs.includes(producer.inputs[0]!));
   if (producer.op === "ScatterND" && target?.op === "ConstantOfShape") {
     return { ...producer, inputs: [acc, ...producer.inputs.slice(1)], outputs: [sum] };
   }
   return undefined;
-}
-
-function node(op: string, inputs: readonly string[], output: string): Node {
-  return { op, domain: "", inputs, outputs: [output], attributes: {} };
 }

@@ -1,6 +1,7 @@
 /**
  * x + Gemm(a, b) becomes Gemm(a, b, x) with beta = 1: the product adds where it writes, and a pass over the sum is
- * saved. Applies where the product has no C, is used once, and has the sum's shape.
+ * saved. Applies where the product has no C and is used once. It is for backward nodes, whose sums are of equal
+ * shapes: nothing is broadcast.
  */
 
 import { float, type Node } from "../onnx/graph.ts";

@@ -14,15 +14,25 @@ export const normalisationRules: Readonly<Record<string, GradientRule>> = {
   /**
    * Layer normalisation over the last axis (Ba et al., 2016). Statistics come from the forward pass. With n the
    * normalised input and g the scale, dx = (dy∘g − mean(dy∘g) − n·mean(dy∘n∘g))·r, and the two means are products
-   * with g, which read their operand once and write a column.
+   * with g, which read their operand once and write a column. The statistics themselves have no gradient.
    */
   LayerNormalization: {
     forward: (b, node) => {
-      const rank = b.shape(node.inputs[0]!).length;
-      if (normalAxis(intAttribute(node, "axis", -1), rank) !== rank - 1) {
+      const shape = b.shape(node.inputs[0]!);
+      if (normalAxis(intAttribute(node, "axis", -1), shape.length) !== shape.length - 1) {
         throw new GraphError(`${describe(node)}: its gradient is known for the last axis only`);
       }
-      const [y, mean, deviation] = [node.outputs[0]!, b.fresh("ln.mean"), b.fresh("ln.inverse_deviation")];
+      const width = shape.at(-1)!;
+      for (const input of node.inputs.slice(1).filter((name) => name !== "")) {
+        if (b.shape(input).join() !== `${width}`) {
+          throw new GraphError(
+            `${describe(node)}: its gradient is known for scale and bias of [${width}] only`,
+          );
+        }
+      }
+      const y = node.outputs[0]!;
+      const mean = node.outputs[1] || b.fresh("ln.mean");
+      const deviation = node.outputs[2] || b.fresh("ln.inverse_deviation");
       b.node("LayerNormalization", node.inputs, {
         attributes: { axis: -1, epsilon: float(floatAttribute(node, "epsilon", 1e-5)) },
         outputs: [y, mean, deviation],
@@ -30,6 +40,9 @@ export const normalisationRules: Readonly<Record<string, GradientRule>> = {
       return { mean, deviation };
     },
     backward: ({ builder: b, node, gradient, wants, saved }) => {
+      if (gradient(1) || gradient(2)) {
+        throw new GraphError(`${describe(node)}: the gradient through its mean and deviation is not known`);
+      }
       const shape = b.shape(node.inputs[0]!);
       const width = shape.at(-1)!;
       const flat = (name: string, columns: number) =>

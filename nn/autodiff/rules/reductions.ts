@@ -60,8 +60,10 @@ export const reductionRules: Readonly<Record<string, GradientRule>> = {
   SoftmaxCrossEntropyLoss: {
     forward: (b, node) => {
       const [logits, classes] = [node.inputs[0]!, node.inputs[1]!];
-      if (node.attributes.reduction !== "mean" || b.shape(logits).length !== 2 || node.inputs.length > 2) {
-        throw new GraphError(`${describe(node)}: known for logits [N, C], no weights, reduction "mean"`);
+      const mean = (node.attributes.reduction ?? "mean") === "mean" && !("ignore_index" in node.attributes);
+      if (!mean || b.shape(logits).length !== 2 || node.inputs[2] || node.outputs[1]) {
+        const known = `logits [N, C], the reduction "mean", no weights, no ignore_index, one output`;
+        throw new GraphError(`${describe(node)}: its gradient is known for ${known}`);
       }
       const logProbabilities = b.op("LogSoftmax", [logits], { axis: -1 });
       const index = b.op("Reshape", [classes, b.ints([-1, 1])]);

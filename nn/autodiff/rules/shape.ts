@@ -2,7 +2,7 @@
 
 import { elements } from "../../../protocols/tensor.ts";
 import { GraphError } from "../../onnx/graph.ts";
-import { describe, intAttribute, intsAttribute } from "../../onnx/shapes.ts";
+import { describe, intAttribute, intsAttribute, normalAxis } from "../../onnx/shapes.ts";
 import { type GradientRule, unbroadcast } from "../rule.ts";
 
 /** The gradient has the input's elements in the same order, so it is reshaped back. */
@@ -36,10 +36,10 @@ export const shapeRules: Readonly<Record<string, GradientRule>> = {
   Gather: {
     backward: ({ builder: b, node, gradient }) => {
       const [table, indices] = [node.inputs[0]!, node.inputs[1]!];
-      if (intAttribute(node, "axis", 0) !== 0) {
+      const shape = b.shape(table);
+      if (normalAxis(intAttribute(node, "axis", 0), shape.length) !== 0) {
         throw new GraphError(`${describe(node)}: the gradient of Gather is known for axis 0 only`);
       }
-      const shape = b.shape(table);
       const rows = elements(b.shape(indices));
       const zeros = b.op("ConstantOfShape", [b.ints(shape)]);
       const at = b.op("Reshape", [indices, b.ints([rows, 1])]);
