@@ -8,7 +8,7 @@ import { simulate } from "../../actors/scheduler/simulate.ts";
 import { machine } from "../../runtime/platform/machine.ts";
 import { Deployment, type MeasuredStep } from "../deployment.ts";
 import { milliseconds, percent, times as timesOf, whole } from "../format.ts";
-import { measuredCost, shareOnCore } from "../ideal.ts";
+import { idealOfEach, measuredCost, shareOnCore } from "../ideal.ts";
 import { busiestMs, threadTimes } from "../processes.ts";
 import type { Section } from "../report.ts";
 import { inTurns, type RoundTimes } from "../rounds.ts";
@@ -54,13 +54,17 @@ function result(context: PartContext, runs: ReadonlyMap<string, Run>, times: Rou
   const figures = SCHEDULES.map((schedule) => {
     const run = runs.get(schedule)!;
     const stepMs = median(times.get(schedule)!);
-    const ideals = idealsOf(run, cores);
+    const own = idealOfEach(run.deployment.programs, run.steps);
+    const sharedMs = run.idealOnCores(cores);
     return {
       schedule,
       stepMs,
       tokensPerSecond: (tokens / stepMs) * 1000,
       overOneDevice: speedRatio(times.get(schedule)!, single),
-      ideals: ideals.map(({ name, ms }) => ({ name, ms, loss: 1 - ms / stepMs })),
+      criticalPathMs: own.ideal,
+      criticalPathLoss: own.loss,
+      quietIdealMs: sharedMs,
+      quietLoss: sharedMs === null ? null : 1 - sharedMs / stepMs,
       stages: run.stages(),
       rounds: times.get(schedule)!,
     };
@@ -70,10 +74,11 @@ function result(context: PartContext, runs: ReadonlyMap<string, Run>, times: Rou
     {
       title: `${DEVICES} devices on this machine, over TCP`,
       text: [
-        `${DEVICES} device processes share ${cores} cores; medians of ${rounds} rounds of ${steps} steps, taking turns. ` +
-          "The ideal is the schedule simulated with the run's own median kernel times, messages that take no time and " +
-          `${cores} cores: with kernel times scaled to what their thread was on a core, since the simulation shares ` +
-          "out the cores itself; and for comparison with kernel times as they were.",
+        `${DEVICES} device processes share ${cores} cores; medians of ${rounds} rounds of ${steps} steps, taking turns.`,
+        "Two ideals, in which messages take no time. Critical path: every kernel of each step as long as it was, " +
+          "taking turns on the cores included; the loss is the median over the steps. Quiet machine: the schedule " +
+          `simulated with mean kernel times on a core and ${cores} cores shared out; on a machine that others use ` +
+          "too, what they took counts as lost.",
       ],
       table: {
         columns: [
@@ -81,29 +86,29 @@ function result(context: PartContext, runs: ReadonlyMap<string, Run>, times: Rou
           "step",
           "tokens/s",
           "over one device",
-          "ideal",
+          "critical path",
           "loss",
-          "ideal, times as they were",
+          "quiet machine",
           "loss",
         ],
         rows: [
           [SINGLE, milliseconds(oneMs), whole((tokens / oneMs) * 1000), "–", "–", "–", "–", "–"],
-          ...figures.map(({ schedule, stepMs, tokensPerSecond, overOneDevice, ideals }) => [
-            schedule,
-            milliseconds(stepMs),
-            whole(tokensPerSecond),
-            timesOf(overOneDevice),
-            ...[ON_CORE, AS_THEY_WERE].flatMap((name) => {
-              const ideal = ideals.find((candidate) => candidate.name === name);
-              return ideal ? [milliseconds(ideal.ms), percent(ideal.loss)] : ["–", "–"];
-            }),
+          ...figures.map((figure) => [
+            figure.schedule,
+            milliseconds(figure.stepMs),
+            whole(figure.tokensPerSecond),
+            timesOf(figure.overOneDevice),
+            milliseconds(figure.criticalPathMs),
+            percent(figure.criticalPathLoss),
+            figure.quietIdealMs === null ? "–" : milliseconds(figure.quietIdealMs),
+            figure.quietLoss === null ? "–" : percent(figure.quietLoss),
           ]),
         ],
       },
     },
     {
       title: `Stages of the ${DEVICES} devices`,
-      text: ["Kernel times are medians per micro-batch; the rest are means per step."],
+      text: ["Means: forward and backward of kernels per micro-batch, the rest per step."],
       table: {
         columns: [
           "schedule, stage",
@@ -131,22 +136,6 @@ function result(context: PartContext, runs: ReadonlyMap<string, Run>, times: Rou
     },
   ];
   return { sections, figures: { pipeline: { oneDeviceMs: oneMs, cores, schedules: figures } } };
-}
-
-const ON_CORE = "kernel times on a core";
-const AS_THEY_WERE = "kernel times as they were";
-
-function idealsOf(run: Run, cores: number): { name: string; ms: number }[] {
-  const { programs } = run.deployment;
-  const steps = run.steps.map(({ reports }) => reports);
-  const makespan = (onCore?: readonly number[]) =>
-    simulate(programs, measuredCost(steps, cores, onCore)).makespanMs;
-  const shares = programs.map((_, stage) => run.onCore(stage));
-  const known = shares.filter((share) => share !== null);
-  return [
-    ...(known.length === shares.length ? [{ name: ON_CORE, ms: makespan(known) }] : []),
-    { name: AS_THEY_WERE, ms: makespan() },
-  ];
 }
 
 /** A deployment, and all that its steps told. */
@@ -180,12 +169,19 @@ class Run {
     return runMs === null ? null : shareOnCore(spans, runMs);
   }
 
+  /** The step that its kernels' time on a core would allow on so many cores; null where nobody tells of that. */
+  idealOnCores(cores: number): number | null {
+    const { programs } = this.deployment;
+    const shares = programs.map((_, stage) => this.onCore(stage));
+    const known = shares.filter((share) => share !== null);
+    if (known.length < shares.length) return null;
+    const reports = this.steps.map((step) => step.reports);
+    return simulate(programs, { ...measuredCost(reports, known), cores }).makespanMs;
+  }
+
   /** By stage, for readers. */
   stages() {
-    const { positions } = measuredCost(
-      this.steps.map(({ reports }) => reports),
-      1,
-    );
+    const { positions } = measuredCost(this.steps.map(({ reports }) => reports));
     return this.deployment.plan.stages.map(({ deviceName, from, to }, stage) => {
       const mean = (key: "kernelMs" | "copyMs" | "waitMs" | "totalMs") =>
         this.steps.reduce((sum, { reports }) => sum + reports[stage]![key], 0) / this.steps.length;

@@ -1,10 +1,11 @@
 /** The ideal step from what stages report of themselves. */
 
 import { describe, expect, test } from "bun:test";
-import { oneFOneB } from "../../actors/scheduler/schedule.ts";
+import { gpipe, oneFOneB } from "../../actors/scheduler/schedule.ts";
 import { simulate } from "../../actors/scheduler/simulate.ts";
 import type { OperationSpan } from "../../actors/stage.ts";
-import { measuredCost, shareOnCore } from "../../bench/ideal.ts";
+import { idealOfEach, measuredCost, shareOnCore } from "../../bench/ideal.ts";
+import { replay } from "../../bench/replay.ts";
 
 const MICRO_BATCHES = 4;
 
@@ -28,25 +29,62 @@ function step(forward: number, backward: number, both: number, update: number) {
 }
 
 describe("the cost that was measured", () => {
-  test("is of kernels, not of spans; medians, and both runs of the optimiser", () => {
-    const cost = measuredCost([step(10, 20, 30, 1), step(11, 21, 31, 2), step(500, 500, 500, 500)], 2);
-    expect(cost.positions).toEqual([
-      { forwardMs: 11, backwardMs: 21, stepMs: 4, activationBytes: 0 },
-      { forwardMs: 0, backwardMs: 31, stepMs: 4, activationBytes: 0 },
+  test("is of kernels, not of spans; means, and both runs of the optimiser", () => {
+    expect(measuredCost([step(10, 20, 30, 1), step(12, 24, 36, 2)]).positions).toEqual([
+      { forwardMs: 11, backwardMs: 22, stepMs: 3, activationBytes: 0 },
+      { forwardMs: 0, backwardMs: 33, stepMs: 3, activationBytes: 0 },
     ]);
   });
   test("is scaled to the time on a core", () => {
-    const { positions } = measuredCost([step(10, 20, 30, 1)], 2, [0.5, 1]);
+    const { positions } = measuredCost([step(10, 20, 30, 1)], [0.5, 1]);
     expect(positions[0]).toEqual({ forwardMs: 5, backwardMs: 10, stepMs: 1, activationBytes: 0 });
     expect(positions[1]!.backwardMs).toBe(30);
   });
-  test("gives the schedule's own step time when simulated", () => {
-    const cost = measuredCost([step(10, 20, 30, 1)], 2);
-    const programs = oneFOneB(2, MICRO_BATCHES);
-    // One forward ahead, four of the last stage, one backward behind, the optimiser.
-    expect(simulate(programs, cost).makespanMs).toBe(10 + 4 * 30 + 20 + 2);
-    // On one core nothing overlaps.
-    expect(simulate(programs, { ...cost, cores: 1 }).makespanMs).toBe(4 * (10 + 20 + 30) + 2 * 2);
+});
+
+describe("the ideal", () => {
+  const programs = oneFOneB(2, MICRO_BATCHES);
+  // One forward ahead, four of the last stage, one backward behind, the optimiser.
+  const ideal = 10 + 4 * 30 + 20 + 2;
+  test("of a step is its schedule with its kernel times", () => {
+    const found = idealOfEach(programs, [{ ms: ideal * 1.25, reports: step(10, 20, 30, 1) }]);
+    expect(found.ideal).toBe(ideal);
+    expect(found.loss).toBeCloseTo(0.2);
+  });
+  test("follows a machine that slows down for a while", () => {
+    const steps = [1, 1, 3, 5].map((slow) => ({
+      ms: ideal * slow * 1.25,
+      reports: step(10 * slow, 20 * slow, 30 * slow, slow),
+    }));
+    expect(idealOfEach(programs, steps).loss).toBeCloseTo(0.2);
+  });
+  test("is what the scheduler simulates, where kernels are all alike", () => {
+    const reports = step(10, 20, 30, 1);
+    for (const schedule of [gpipe, oneFOneB]) {
+      const own = schedule(2, MICRO_BATCHES);
+      expect(replay(own, reports)).toBe(simulate(own, measuredCost([reports])).makespanMs);
+    }
+  });
+  test("has the length of every kernel", () => {
+    const reports = step(10, 10, 30, 1);
+    const usual = replay(programs, reports);
+    const withKernel = (stage: number, op: string, ms: number) =>
+      replay(
+        programs,
+        reports.map(({ spans }, at) => ({
+          spans: spans.map((span) =>
+            at === stage && span.op === op && span.microBatch === 2 ? { ...span, kernelMs: ms } : span,
+          ),
+        })),
+      );
+    expect(withKernel(1, "forward-backward", 130)).toBe(usual + 100);
+    // The first stage waits for the second anyway: it may take some longer before anybody waits for it.
+    expect(withKernel(0, "forward", 15)).toBe(usual);
+    expect(withKernel(0, "forward", 110)).toBeGreaterThan(usual);
+  });
+  test("on one core overlaps nothing", () => {
+    const cost = { ...measuredCost([step(10, 20, 30, 1)]), cores: 1 };
+    expect(simulate(programs, cost).makespanMs).toBe(4 * (10 + 20 + 30) + 2 * 2);
   });
 });
 
