@@ -1,8 +1,8 @@
-/** Runs a graph once on an engine, and says what a graph's inputs may be filled with. */
+/** Graphs in tests: run once on an engine, filled with random values, taken to double precision; and a small MLP. */
 
 import type { Engine } from "../../nn/engine/engine.ts";
-import { float, type Graph, type Node } from "../../nn/onnx/graph.ts";
-import { inferShapes } from "../../nn/onnx/shapes.ts";
+import { GraphBuilder } from "../../nn/onnx/builder.ts";
+import type { Graph, Node } from "../../nn/onnx/graph.ts";
 import { Tensor } from "../../protocols/tensor.ts";
 import type { Chance } from "./engine/operator-cases.ts";
 
@@ -59,7 +59,7 @@ export function inDoubles(graph: Graph): Graph {
   };
 }
 
-/** What a node without consumers would have to be, for a graph in which nothing is computed in vain. */
+/** Nodes of which nothing is used. */
 export function deadNodes(graph: Graph): Node[] {
   const used = new Set([
     ...graph.nodes.flatMap(({ inputs }) => inputs),
@@ -68,9 +68,20 @@ export function deadNodes(graph: Graph): Node[] {
   return graph.nodes.filter(({ outputs }) => !outputs.some((output) => used.has(output)));
 }
 
-/** Attributes of a Gemm, as floats where the operator has floats. */
-export const scales = (alpha: number, beta: number) => ({ alpha: float(alpha), beta: float(beta) });
-
-/** Types of a graph's values as text, to compare with. */
-export const typesOf = (graph: Graph): Record<string, string> =>
-  Object.fromEntries([...inferShapes(graph)].map(([name, { dtype, shape }]) => [name, `${dtype}[${shape}]`]));
+/** Layers of Gemm and an activation; returns the graph and its parameters. */
+export function chain(
+  widths: readonly number[],
+  activation: string,
+): { graph: Graph; parameters: Set<string> } {
+  const b = new GraphBuilder("mlp");
+  let x = b.input("x", "f32", [3, widths[0]!]);
+  const parameters = new Set<string>();
+  widths.slice(1).forEach((width, i) => {
+    const [w, c] = [b.input(`w${i}`, "f32", [widths[i]!, width]), b.input(`b${i}`, "f32", [width])];
+    parameters.add(w).add(c);
+    x = b.op("Gemm", [x, w, c], {}, `product${i}`);
+    if (i < widths.length - 2) x = b.op(activation, [x], {}, `active${i}`);
+  });
+  b.output(x);
+  return { graph: b.build(), parameters };
+}

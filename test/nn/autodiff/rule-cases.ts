@@ -9,11 +9,11 @@ import type { Chance } from "../engine/operator-cases.ts";
 
 export interface RuleCase {
   readonly inputs: readonly Tensor[];
-  readonly attributes?: Readonly<Record<string, Attribute>>;
+  readonly attributes?: Readonly<Record<string, Attribute>> | undefined;
   readonly outputs?: number;
   readonly domain?: string;
   /** Indices of inputs given as initializers, as axes and shapes must be. */
-  readonly constant?: readonly number[];
+  readonly constant?: readonly number[] | undefined;
 }
 
 type Maker = (chance: Chance) => RuleCase;
@@ -45,7 +45,7 @@ const offZero: Maker = (c) => {
   };
 };
 
-const reduction: Maker = (c) => {
+const reduction = (c: Chance): RuleCase => {
   const shape = c.shape();
   const keepdims = c.int(0, 1);
   if (c.int(0, 3) === 0) {

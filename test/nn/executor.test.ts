@@ -1,0 +1,197 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { type Engine, EngineError } from "../../nn/engine/engine.ts";
+import { createReferenceEngine } from "../../nn/engine/reference/reference.ts";
+import { type ExecutorOptions, StageExecutor } from "../../nn/executor.ts";
+import { gptGraph, gptParameters } from "../../nn/models/gpt.ts";
+import { GraphBuilder } from "../../nn/onnx/builder.ts";
+import { DEFAULT_ADAMW } from "../../nn/optim/adamw.ts";
+import { profileSegments } from "../../nn/profile.ts";
+import { gradientName, type StageGraphs, trainingGraphs } from "../../nn/training.ts";
+import { Tensor, TensorError } from "../../protocols/tensor.ts";
+
+const optimizer = { ...DEFAULT_ADAMW, steps: 10 };
+const options: ExecutorOptions = { slots: 2, optimizer, totalParameters: 2 };
+const NOTHING = { tensors: 0, tensorBytes: 0, executables: 0, bindings: 0 };
+
+/** loss = Σ (x·w + b), over x f32 [2, 2]; or, without the loss, the product alone. */
+function stage(withLoss: boolean): StageGraphs {
+  const b = new GraphBuilder("line");
+  const [x, w, c] = [b.input("x", "f32", [2, 2]), b.input("w", "f32", [2, 3]), b.input("b", "f32", [3])];
+  const y = b.op("Gemm", [x, w, c], {}, "y");
+  b.output(withLoss ? b.op("ReduceSum", [y], { keepdims: 0 }, "loss") : y);
+  return trainingGraphs(b.build(), (name) => name === "w" || name === "b", {
+    input: null,
+    output: withLoss ? null : "y",
+    microBatches: 1,
+    recompute: false,
+  });
+}
+
+const weights = new Map([
+  ["w", Tensor.f32([2, 3], [1, 2, 3, 4, 5, 6])],
+  ["b", Tensor.f32([3], [0, 0, 0])],
+]);
+
+let engine: Engine;
+beforeAll(() => {
+  engine = createReferenceEngine();
+});
+afterAll(() => engine.close());
+
+/** An executor with its weights loaded, released after `use`. */
+async function using(graphs: StageGraphs, use: (executor: StageExecutor) => Promise<void>): Promise<void> {
+  const executor = await StageExecutor.create(engine, graphs, options);
+  try {
+    executor.load(weights);
+    await use(executor);
+  } finally {
+    executor.release();
+  }
+  expect(engine.usage()).toEqual(NOTHING);
+}
+
+describe("StageExecutor", () => {
+  test("adds up gradients over slots, updates and clears; then nothing is left in the engine", () =>
+    using(stage(true), async (executor) => {
+      for (const slot of [0, 1]) {
+        executor.value(slot, "x").f32().set([1, 2, 3, 4]);
+        await executor.joint(slot);
+        expect(executor.value(slot, "loss").f32()[0]).toBe(9 + 12 + 15 + 19 + 26 + 33);
+      }
+      // d loss/dw is the column sums of x, 4 and 6; d loss/db is 2; each twice.
+      expect([...(await executor.squareSums())]).toEqual([3 * (8 ** 2 + 12 ** 2), 3 * 4 ** 2]);
+      const { gradNorm, learningRate } = await executor.update(0, await executor.squareSums());
+      expect(gradNorm).toBeCloseTo(Math.sqrt(3 * (64 + 144 + 16)), 4);
+      expect(learningRate).toBeCloseTo(1e-3 / 20, 9);
+      expect(executor.tensors().get("b")!.f32()[0]).toBeCloseTo(-1e-3 / 20, 8);
+      expect([...(await executor.squareSums())]).toEqual([0, 0]);
+    }));
+
+  test("forgets the gradients of a step that failed", () =>
+    using(stage(true), async (executor) => {
+      executor.value(0, "x").f32().fill(1);
+      await executor.joint(0);
+      expect((await executor.squareSums())[0]).toBeGreaterThan(0);
+      executor.clearGradients();
+      expect([...(await executor.squareSums())]).toEqual([0, 0]);
+    }));
+
+  test("keeps slots apart between forward and backward", () =>
+    using(stage(false), async (executor) => {
+      for (const slot of [0, 1]) {
+        executor
+          .value(slot, "x")
+          .f32()
+          .fill(slot + 1);
+        await executor.forward(slot);
+      }
+      expect([...executor.value(0, "y").f32()]).toEqual([5, 7, 9, 5, 7, 9]);
+      expect([...executor.value(1, "y").f32()]).toEqual([10, 14, 18, 10, 14, 18]);
+      executor.value(0, gradientName("y")).f32().fill(1);
+      await executor.backward(0);
+      expect([...(await executor.squareSums())]).toEqual([6 * 2 ** 2, 3 * 2 ** 2]);
+    }));
+
+  test("evaluates beside training, without touching a slot", () =>
+    using(stage(true), async (executor) => {
+      executor.value(0, "x").f32().fill(7);
+      const loss = await executor.evaluate({ x: Tensor.f32([2, 2], [1, 2, 3, 4]) });
+      expect(loss.f32()[0]).toBe(114);
+      expect([...executor.value(0, "x").f32()]).toEqual([7, 7, 7, 7]);
+      expect([...(await executor.squareSums())]).toEqual([0, 0]);
+    }));
+
+  test("loads moments where they are given, and views show the state", () =>
+    using(stage(true), async (executor) => {
+      executor.load(
+        new Map([
+          ...weights,
+          ["m.w", Tensor.f32([2, 3], [9, 9, 9, 9, 9, 9])],
+          ["other", Tensor.f32([], [1])],
+        ]),
+      );
+      expect([...executor.tensors().keys()]).toEqual(["w", "m.w", "v.w", "b", "m.b", "v.b"]);
+      expect(executor.tensors().get("m.w")!.f32()[0]).toBe(9);
+      expect(executor.tensors().get("v.w")!.f32()[0]).toBe(0);
+    }));
+
+  test("refuses weights that are missing or of another type by name, and then loads none", () =>
+    using(stage(true), async (executor) => {
+      const wrong = (entries: [string, Tensor][]) => () => executor.load(new Map(entries));
+      const zeros = Tensor.zeros("f32", [2, 3]);
+      expect(wrong([["w", zeros]])).toThrow(new TensorError("parameter b is missing"));
+      expect(
+        wrong([
+          ["w", zeros],
+          ["b", Tensor.zeros("f32", [4])],
+        ]),
+      ).toThrow("b: expected f32[3], got f32[4]");
+      expect(
+        wrong([
+          ["w", zeros],
+          ["b", Tensor.zeros("i64", [3])],
+        ]),
+      ).toThrow("b: expected f32[3], got i64[3]");
+      const moment: [string, Tensor] = ["v.b", Tensor.zeros("f32", [1])];
+      expect(wrong([["w", zeros], ["b", Tensor.zeros("f32", [3])], moment])).toThrow(
+        "v.b: expected f32[3], got f32[1]",
+      );
+      expect([...executor.tensors().get("w")!.f32()]).toEqual([1, 2, 3, 4, 5, 6]);
+    }));
+
+  test("refuses what the stage does not have, by name", () =>
+    using(stage(true), async (executor) => {
+      expect(() => executor.value(0, "z")).toThrow('slot 0 of 2 of stage line has no value "z"');
+      expect(() => executor.value(2, "x")).toThrow("slot 2 of 2 of stage line");
+      expect(executor.forward(0)).rejects.toThrow("slot 0 of 2 of stage line has no forward run");
+      expect(executor.update(0, new Float32Array(3))).rejects.toThrow(
+        "one per parameter of the model, 2, got 3",
+      );
+    }));
+
+  test("that cannot be created leaves nothing in the engine", async () => {
+    const graphs = stage(true);
+    const unknown = { op: "Unknown", domain: "", inputs: ["x"], outputs: ["loss"], attributes: {} };
+    const broken = { ...graphs, joint: { ...graphs.joint!, nodes: [unknown] } };
+    const failure = await StageExecutor.create(engine, broken, options).catch((error) => error);
+    expect(failure).toBeInstanceOf(EngineError);
+    expect(engine.usage()).toEqual(NOTHING);
+  });
+
+  test("counts kernel time by operator when asked to", async () => {
+    let now = 0;
+    const timed = createReferenceEngine(() => now++);
+    const executor = await StageExecutor.create(timed, stage(true), { ...options, profile: true });
+    await executor.joint(0);
+    const times = await executor.profile();
+    expect(times.get("Gemm")).toBeGreaterThan(0);
+    executor.release();
+    await timed.close();
+  });
+});
+
+test("a profile has one entry per segment, equal for equal segments, and leaves nothing", async () => {
+  let now = 0;
+  const clock = () => now++;
+  const timed = createReferenceEngine(clock);
+  const config = { layers: 3, width: 8, heads: 2, context: 4, vocabulary: 16 };
+  const parameters = new Set(gptParameters(config).map(({ name }) => name));
+  const model = gptGraph(config, 2, 4, "loss");
+  const profiles = await profileSegments(
+    timed,
+    model,
+    parameters,
+    { optimizer, microBatches: 2, repeats: 2 },
+    clock,
+  );
+  expect(profiles).toHaveLength(9);
+  for (const { forwardMs, backwardMs, stepMs } of profiles) {
+    for (const ms of [forwardMs, backwardMs, stepMs]) expect(ms).toBeGreaterThan(0);
+  }
+  expect([profiles[6], profiles[7]]).toEqual([profiles[4]!, profiles[5]!]);
+  // Attention keeps at least its input, q, k, v and the weights of two heads over 4 × 4 positions.
+  expect(profiles[2]!.stashBytes).toBeGreaterThan(4 * (4 * 8 * 8 + 2 * 2 * 16));
+  expect(profiles[0]!.stashBytes).toBe(0);
+  expect(timed.usage()).toEqual(NOTHING);
+  await timed.close();
+});
