@@ -195,13 +195,16 @@ export class StageExecutor {
     for (const { name } of this.graphs.parameters) {
       if (!values.has(name)) throw new TensorError(`parameter ${name} is missing`);
     }
-    for (const [name, tensor] of own) {
-      const value = values.get(name) ?? tensor;
+    const given = [...own].flatMap(([name, tensor]) => {
+      const value = values.get(name);
+      return value ? [{ name, tensor, value }] : [];
+    });
+    for (const { name, tensor, value } of given) {
       if (typeText(value) !== typeText(tensor)) {
         throw new TensorError(`${name}: expected ${typeText(tensor)}, got ${typeText(value)}`);
       }
     }
-    for (const [name, tensor] of own) tensor.bytes.set(values.get(name)?.bytes ?? tensor.bytes);
+    for (const { tensor, value } of given) tensor.bytes.set(value.bytes);
   }
 
   /** Kernel time by operator of all runs so far, when created with `profile`. */
