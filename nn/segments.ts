@@ -58,7 +58,7 @@ export function findSegments(graph: Graph, parameters: ReadonlySet<string>): Seg
       const other = owner.get(name);
       if (other !== undefined) {
         throw new GraphError(
-          `parameter ${name} is used by segments ${other} and ${index}; a model with shared parameters is not cut`,
+          `parameter ${name} is used by segments ${other} and ${index}, which would each train a copy of it`,
         );
       }
       owner.set(name, index);

@@ -47,7 +47,6 @@ export function differentiate(
   const builder = new GraphBuilder(graph.name);
   for (const { name, dtype, shape } of graph.inputs) builder.input(name, dtype, shape);
   for (const [name, tensor] of graph.initializers) builder.constant(name, tensor);
-
   builder.reserve(graph.nodes.flatMap((node) => node.outputs));
 
   const active = activeValues(graph, Object.keys(seeds), wrt);
