@@ -17,6 +17,7 @@ import type { AdamWConfig } from "../nn/optim/adamw.ts";
 import { gradientName, type StageGraphs, trainingGraphs } from "../nn/training.ts";
 import { Tensor } from "../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../runtime/index.ts";
+import { collectGarbage } from "../runtime/platform/garbage.ts";
 import { Inbox, type Slip } from "./inbox.ts";
 import { type MicroBatchOperation, peakInFlight, type StageProgram } from "./scheduler/program.ts";
 
@@ -70,6 +71,9 @@ export interface StepReport {
   readonly spans: readonly OperationSpan[];
 }
 
+/** Received tensors that have been copied, after which they are cleared away. */
+const GARBAGE_BYTES = 64 * 2 ** 20;
+
 export class Stage extends Actor {
   static override readonly reentrant: readonly string[] = ["deliver", "abandon"];
 
@@ -82,6 +86,8 @@ export class Stage extends Actor {
   #next: Ref<Stage> | null = null;
   /** Sends of a slot that have not settled. */
   readonly #sending: Promise<unknown>[][] = [];
+  /** Bytes of tensors that have been copied since garbage was last collected. */
+  #garbage = 0;
 
   constructor(spec: StageSpec, engine: Engine) {
     super();
@@ -218,7 +224,8 @@ export class Stage extends Actor {
       case "forward-backward": {
         const slot = await this.#slotFor(microBatch, run);
         for (const { name } of this.#dataInputs()) await this.#receive(slip(name), slot, run);
-        run.kernelMs += await (op === "forward" ? this.#executor.forward(slot) : this.#executor.joint(slot));
+        const kernel = op === "forward" ? this.#executor.forward(slot) : this.#executor.joint(slot);
+        run.kernelMs += await this.#during(kernel);
         if (output === null) run.losses[microBatch] = this.#executor.value(slot, "loss").f32()[0]!;
         if (op === "forward-backward" && input === null) run.freeSlot(microBatch);
         return;
@@ -228,7 +235,7 @@ export class Stage extends Actor {
       case "receive-gradient":
         return this.#receive(slip(gradientName(output!)), run.slotOf(microBatch), run);
       case "backward":
-        run.kernelMs += await this.#executor.backward(run.slotOf(microBatch));
+        run.kernelMs += await this.#during(this.#executor.backward(run.slotOf(microBatch)));
         if (input === null) run.freeSlot(microBatch);
         return;
       case "send-gradient":
@@ -237,6 +244,15 @@ export class Stage extends Actor {
       default:
         throw new RangeError(`a stage cannot perform "${op}"`);
     }
+  }
+
+  /** While a kernel runs in the engine's thread, this one has time to clear away. */
+  #during(kernel: Promise<number>): Promise<number> {
+    if (this.#garbage >= GARBAGE_BYTES) {
+      this.#garbage = 0;
+      collectGarbage();
+    }
+    return kernel;
   }
 
   /** The slot a micro-batch is in, given to it when it comes, after earlier sends from there have settled. */
@@ -253,6 +269,7 @@ export class Stage extends Actor {
     const tensor = await this.#inbox.take(slip);
     const came = clock.now();
     this.#executor.value(slot, slip.value).bytes.set(tensor.bytes);
+    this.#garbage += tensor.bytes.byteLength;
     run.waitMs += came - asked;
     run.copyMs += clock.now() - came;
   }
