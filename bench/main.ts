@@ -3,8 +3,9 @@
  * it in bench/RESULTS.md. Every figure there is written by a suite.
  */
 
+import { CommandError, UsageError } from "../cli/command.ts";
 import { nearest } from "../cli/nearest.ts";
-import { describeOptions, type Options, type OptionTable, parseOptions } from "../cli/options.ts";
+import { describeOptions, type OptionTable, parseOptions } from "../cli/options.ts";
 import { EXIT_CODES, onSignal } from "../runtime/platform/process.ts";
 import { memory } from "./memory.ts";
 import { record, settingOf, toMarkdown } from "./report.ts";
@@ -34,18 +35,13 @@ async function main([name, ...args]: readonly string[]): Promise<number> {
   const suite = SUITES.find((candidate) => candidate.name === name);
   if (!suite) {
     const names = SUITES.map((candidate) => candidate.name);
-    process.stderr.write(`bench: there is no suite "${name}"; the nearest is ${nearest(name, names)}\n`);
-    return 2;
+    throw new UsageError(`there is no suite "${name}"; the nearest is ${nearest(name, names)}`);
   }
-  let options: Options;
-  try {
-    options = parseOptions(`bench ${name}`, { ...suite.options, ...COMMON }, args);
-  } catch (error) {
-    process.stderr.write(`bench: ${(error as Error).message}\n`);
-    return 2;
-  }
+  const options = parseOptions(`bench ${name}`, { ...suite.options, ...COMMON }, args);
   const note = (line: string) => process.stderr.write(`${line}\n`);
-  const command = ["npx bun run bench", name, ...args].join(" ");
+  // Where a file lies is nobody else's business.
+  const said = args.map((arg) => arg.split("/").at(-1)!);
+  const command = ["npx bun run bench", name, ...said].join(" ");
   // Before anything runs: the load is the others'.
   const before = await settingOf(command, []);
   const { report, versions } = await suite.run(options, { folder: temporaryFolder(), note });
@@ -63,9 +59,9 @@ onSignal((signal) => process.exit(EXIT_CODES[signal]));
 try {
   process.exit(await main(process.argv.slice(2)));
 } catch (error) {
-  const { code, message, stack } = error as { code?: unknown; message?: string; stack?: string };
+  const { code, message, stack } = error as Partial<CommandError>;
   process.stderr.write(
     `bench: ${typeof code === "string" && message ? message.split("\n")[0] : (stack ?? error)}\n`,
   );
-  process.exit(1);
+  process.exit(error instanceof CommandError ? error.exitCode : 1);
 }

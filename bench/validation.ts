@@ -4,7 +4,7 @@
  */
 
 import { writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { readDefaultText, readText } from "../actors/data/corpus.ts";
 import { files } from "../runtime/platform/files.ts";
 import { run as runChild } from "./child.ts";
@@ -56,13 +56,14 @@ export const validation: Suite = {
     const torch = await findPyTorch(folder);
     note("absent" in torch ? `PyTorch: skipped, ${torch.absent}` : `validation: ${steps} steps of PyTorch`);
     const theirs = "absent" in torch ? null : await validate(torch, { ...workload, data }, steps, SEED);
+    const named = basename(text.name);
     const row = (name: string, loss: number, held: number) => [name, loss.toFixed(4), held.toFixed(4)];
     return {
       report: {
         title: "Validation loss",
         sections: [
           {
-            title: `${text.name}, ${steps} steps`,
+            title: `${named}, ${steps} steps`,
             text: [
               `Nats per byte, from the same initial weights and the same batches; Troupe on ${DEVICES} devices.`,
               ...("absent" in torch ? [`PyTorch: skipped, ${torch.absent}`] : []),
@@ -76,7 +77,7 @@ export const validation: Suite = {
             },
           },
         ],
-        figures: { steps, text: text.name, troupe: ours, pytorch: theirs },
+        figures: { steps, text: named, troupe: ours, pytorch: theirs },
       },
       versions: "absent" in torch ? [] : [`PyTorch ${torch.version}`],
     };
