@@ -9,7 +9,7 @@ import { megabytes } from "./format.ts";
 import { residentBytes } from "./processes.ts";
 import { median, theilSenSlope } from "./statistics.ts";
 import type { Suite } from "./suite.ts";
-import { DEFAULT_WORKLOAD, QUICK_WORKLOAD, trainArguments } from "./workload.ts";
+import { QUICK_WORKLOAD, SPEED_WORKLOAD, trainArguments } from "./workload.ts";
 
 const DEVICES = 3;
 const STEPS = 500;
@@ -33,7 +33,7 @@ export const memory: Suite = {
   },
   run: async (options, { folder, note }) => {
     const steps = options.whole("steps", { from: 10 }) ?? STEPS;
-    const workload = options.has("full") ? DEFAULT_WORKLOAD : QUICK_WORKLOAD;
+    const workload = options.has("full") ? SPEED_WORKLOAD : QUICK_WORKLOAD;
     const schedule = options.text("schedule") ?? "1f1b";
     const args = ["--devices", `${DEVICES}`, "--schedule", schedule, "--out", join(folder, "memory")];
     const deployment = await Deployment.open([...trainArguments(workload), ...args]);
@@ -50,7 +50,7 @@ export const memory: Suite = {
       }
       const known = readings.every((samples) => samples.length > 0);
       const text = known
-        ? `${steps} steps of ${workload === DEFAULT_WORKLOAD ? "the default" : "a small"} model, ${schedule}: ` +
+        ? `${steps} steps of ${workload === SPEED_WORKLOAD ? "the 3.3 M-parameter" : "a small"} model, ${schedule}: ` +
           `resident memory, medians of the first and last tenth of the last ${100 * (1 - SETTLED)} %, and the slope over it.`
         : "Skipped: the memory of other processes is read from /proc, which this system does not have.";
       const found = known ? readings.map(judge) : [];

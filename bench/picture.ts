@@ -5,6 +5,8 @@
  *   tmux capture-pane -e -p -t record | bun bench/picture.ts '$ npx bun run train' > docs/train.svg
  */
 
+export {};
+
 const ESC = String.fromCharCode(27);
 const CODES = new RegExp(`(${ESC}\\[[\\d;]*m)`);
 const CODE = new RegExp(`^${ESC}\\[([\\d;]*)m$`);

@@ -9,6 +9,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import type { GptConfig } from "../nn/models/gpt.ts";
+import { DEFAULT_ADAMW } from "../nn/optim/adamw.ts";
 import { ChildError, LineChild, run } from "./child.ts";
 
 const RIVAL = join(import.meta.dir, "rivals", "pytorch");
@@ -86,7 +87,17 @@ export interface RivalRun {
 /** Arguments of gpt.py for a model and its batch. */
 export function gptArguments({ model, batch, microBatches, data }: RivalRun): string[] {
   const { layers, width, heads, context } = model;
-  const sizes = { layers, width, heads, context, batch, "micro-batches": microBatches, threads: 1, data };
+  const sizes = {
+    layers,
+    width,
+    heads,
+    context,
+    batch,
+    "micro-batches": microBatches,
+    threads: 1,
+    data,
+    lr: DEFAULT_ADAMW.learningRate,
+  };
   return Object.entries(sizes).flatMap(([name, value]) => [`--${name}`, `${value}`]);
 }
 

@@ -11,7 +11,7 @@ import { peak } from "./train/peak.ts";
 import { pipeline } from "./train/pipeline.ts";
 import { speed } from "./train/speed.ts";
 import { time } from "./train/time.ts";
-import { DEFAULT_WORKLOAD, QUICK_WORKLOAD } from "./workload.ts";
+import { QUICK_WORKLOAD, SPEED_WORKLOAD } from "./workload.ts";
 
 const PARTS: Readonly<Record<string, Part>> = { speed, time, pipeline, memory: peak };
 const DEFAULTS = { rounds: 9, steps: 3 };
@@ -53,7 +53,7 @@ function partContext(options: Options, { folder, note }: SuiteContext): PartCont
   const quick = options.has("quick");
   const defaults = quick ? QUICK : DEFAULTS;
   return {
-    workload: quick ? QUICK_WORKLOAD : DEFAULT_WORKLOAD,
+    workload: quick ? QUICK_WORKLOAD : SPEED_WORKLOAD,
     rounds: options.whole("rounds", { from: 1, to: 1000 }) ?? defaults.rounds,
     steps: options.whole("steps", { from: 1, to: 1000 }) ?? defaults.steps,
     compile: options.has("compile"),

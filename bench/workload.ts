@@ -11,6 +11,11 @@ export interface Workload {
   readonly microBatches: number;
 }
 
+/** The GPT of 3.3 million parameters that speed is measured on. */
+export const GPT_3M: GptConfig = { layers: 4, width: 256, heads: 4, context: 128, vocabulary: 256 };
+
+export const SPEED_WORKLOAD: Workload = { model: GPT_3M, batch: 16, microBatches: 4 };
+
 /** What `troupe train` trains when nothing else is asked for. */
 export const DEFAULT_WORKLOAD: Workload = { model: DEFAULT_GPT, batch: 16, microBatches: 4 };
 

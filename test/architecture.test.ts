@@ -20,6 +20,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   protocols: [],
   bench: ["*"],
   test: ["*"],
+  /** Pictures and pages; no code. */
+  docs: [],
   examples: ["actors/index.ts", "nn/index.ts", "runtime/index.ts", "protocols/index.ts"],
 };
 

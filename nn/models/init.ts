@@ -10,15 +10,17 @@
  * - A word becomes u = (word >>> 8) * 2^-24, which is exact, and the value is low + u * (high - low), computed
  *   in 64-bit floats and rounded once to 32.
  * - high = sqrt(3) * std rounded to 32 bits, low = -high: a uniform distribution of that standard deviation.
- * - A GPT's embeddings and matrices have std 0.02; the two matrices of a layer that write to the residual stream
- *   have 0.02 / sqrt(2 * layers) (Radford et al., GPT-2, 2019); biases are 0 and LayerNorm weights 1.
+ * - A GPT's matrices [in, out] have std 1/sqrt(in) (LeCun et al., "Efficient BackProp", 1998), the two of a layer
+ *   that write to the residual stream that divided by sqrt(2 * layers) (Radford et al., GPT-2, 2019); embeddings
+ *   have std 0.2; biases are 0 and LayerNorm weights 1. GPT-2's 0.02 for all of them suits wide models and long
+ *   runs: a narrow one learns much slower from it.
  */
 
 import { elements, type Shape, Tensor } from "../../protocols/tensor.ts";
 import { streamOf, threefry2x32 } from "./threefry.ts";
 
-/** Standard deviation of a GPT's embeddings and matrices. */
-export const GPT_STD = 0.02;
+/** Standard deviation of a GPT's embeddings. */
+const EMBEDDING_STD = 0.2;
 
 const UNIT = 2 ** -24;
 
@@ -50,12 +52,14 @@ export function uniformTensor(seed: number, name: string, shape: Shape, std: num
 
 /**
  * The initial value of a GPT's parameter, told by its name: `*.bias`, LayerNorm weights (`*ln1.weight`,
- * `*ln2.weight`, `ln_f.weight`), projections into the residual stream (`*.proj.weight`), and all others.
+ * `*ln2.weight`, `ln_f.weight`), embeddings (`*_emb`), projections into the residual stream (`*.proj.weight`), and
+ * the other matrices.
  */
 export function gptInitial(seed: number, name: string, shape: Shape, layers: number): Tensor {
   if (name.endsWith(".bias")) return Tensor.zeros("f32", shape);
   if (/(^|\.)ln(1|2|_f)\.weight$/.test(name))
     return Tensor.f32(shape, new Float32Array(elements(shape)).fill(1));
-  const std = name.endsWith(".proj.weight") ? GPT_STD / Math.sqrt(2 * layers) : GPT_STD;
-  return uniformTensor(seed, name, shape, std);
+  if (name.endsWith("_emb")) return uniformTensor(seed, name, shape, EMBEDDING_STD);
+  const std = 1 / Math.sqrt(shape[0]!);
+  return uniformTensor(seed, name, shape, name.endsWith(".proj.weight") ? std / Math.sqrt(2 * layers) : std);
 }

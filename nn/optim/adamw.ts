@@ -23,7 +23,7 @@ export interface AdamWConfig extends LearningRateConfig {
 }
 
 export const DEFAULT_ADAMW: Omit<AdamWConfig, "steps"> = {
-  learningRate: 1e-3,
+  learningRate: 4e-3,
   warmup: 20,
   floor: 0.1,
   beta1: 0.9,

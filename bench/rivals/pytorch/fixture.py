@@ -21,8 +21,8 @@ import gpt
 FIXTURES = Path(__file__).resolve().parents[3] / "test" / "fixtures"
 TEXT = FIXTURES / "text.txt"
 
-SMALL = "--layers 2 --width 64 --heads 2 --context 32 --batch 8 --val-windows 32"
-FULL = ""
+SMALL = "--layers 2 --width 64 --heads 2 --context 32 --batch 8 --val-windows 32 --lr 1e-3"
+FULL = "--lr 1e-3"
 
 OPTIONS = {
     "layers": "layers",

@@ -89,7 +89,9 @@ def initial(config, name, shape):
         return np.zeros(shape, np.float32)
     if name.endswith(("ln1.weight", "ln2.weight", "ln_f.weight")):
         return np.ones(shape, np.float32)
-    std = 0.02 / math.sqrt(2 * config.layers) if name.endswith(".proj.weight") else 0.02
+    std = 0.2 if name.endswith("_emb") else 1 / math.sqrt(shape[0])
+    if name.endswith(".proj.weight"):
+        std /= math.sqrt(2 * config.layers)
     high = float(np.float32(math.sqrt(3) * std))
     return uniform(config.seed, stream_of(name), math.prod(shape), -high, high).reshape(shape)
 
@@ -339,7 +341,7 @@ def arguments():
     parser.add_argument("--micro-batches", type=int, default=4)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--lr", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--lr", type=float, default=4e-3, help="peak learning rate")
     parser.add_argument("--min-lr", type=float, default=0.1, help="last learning rate, as a share of the peak")
     parser.add_argument("--warmup", type=int, default=20, help="steps")
     parser.add_argument("--beta1", type=float, default=0.9)

@@ -7,11 +7,12 @@ import type { Engine } from "../engine.ts";
 import { HostEngine } from "../host.ts";
 import { sharedAllocator } from "../memory.ts";
 import { connectWorker } from "../worker.ts";
+import { loadBinding } from "./load.ts";
 
 /** The runtime's version; null where the package's binding does not load. */
 export async function probeBinding(): Promise<string | null> {
   try {
-    const { env } = await import("onnxruntime-node");
+    const { env } = await loadBinding();
     return env.versions.node ?? null;
   } catch {
     return null;

@@ -10,6 +10,7 @@ import { dlopen, linkSymbols, type Pointer, read } from "bun:ffi";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { EngineError } from "../engine.ts";
+import { disableTelemetry } from "./environment.ts";
 
 /** The version of the table that is asked for; every function used is older than it. */
 const API_VERSION = 20;
@@ -90,6 +91,7 @@ export function openLibrary(): OrtLibrary | null {
   const path = libraryPath();
   if (path === null) return null;
   try {
+    disableTelemetry();
     const base = dlopen(path, { OrtGetApiBase: { args: [], returns: "ptr" } }).symbols.OrtGetApiBase();
     if (base === null) return null;
     // struct OrtApiBase { const OrtApi* GetApi(uint32_t); const char* GetVersionString(); }

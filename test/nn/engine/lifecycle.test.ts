@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { availableEngines, createEngine } from "../../../nn/engine/create.ts";
 import { type Engine, EngineError, type EngineTensor } from "../../../nn/engine/engine.ts";
@@ -41,6 +43,28 @@ describe("a worker that cannot start", () => {
     expect(failure.message).toContain("no-such-worker");
     await engine.close();
   });
+});
+
+test.each(["native", "node-binding"])("%s leaves no telemetry behind", async (name) => {
+  if (!available.some((engine) => engine.name === name)) return console.warn(`${name}: skipped, not here`);
+  const folder = await mkdtemp(join(tmpdir(), "troupe-telemetry-"));
+  const script = `
+    const { createEngine } = await import("./nn/engine/create.ts");
+    const { GraphBuilder } = await import("./nn/onnx/builder.ts");
+    const builder = new GraphBuilder("negate");
+    builder.output(builder.op("Neg", [builder.input("x", "f32", [2])], {}, "y"));
+    const engine = await createEngine({ engine: "${name}" });
+    await engine.compile(builder.build());
+    await engine.close();
+  `;
+  const { ORT_DISABLE_TELEMETRY: _, ...env } = process.env;
+  const child = Bun.spawn([process.execPath, "-e", script], {
+    cwd: join(import.meta.dir, "../../.."),
+    env: { ...env, TMPDIR: folder },
+  });
+  expect(await child.exited).toBe(0);
+  expect(await readdir(folder)).toEqual([]);
+  await rm(folder, { recursive: true });
 });
 
 describe("a process", () => {

@@ -9,9 +9,9 @@ import { deadNodes, randomValues, runGraph } from "../run.ts";
 
 const config = { layers: 2, width: 8, heads: 2, context: 6, vocabulary: 16 };
 
-test("the default has 3.3 million parameters", () => {
+test("the default has 0.9 million parameters", () => {
   const count = gptParameters(DEFAULT_GPT).reduce((sum, { shape }) => sum + elements(shape), 0);
-  expect(count).toBe(3_323_392);
+  expect(count).toBe(867_072);
 });
 
 describe("gptGraph", () => {

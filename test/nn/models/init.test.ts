@@ -49,8 +49,9 @@ describe("initial weights", () => {
     for (const name of ["h0.ln1.weight", "h3.ln2.weight", "ln_f.weight"]) {
       expect([...gptInitial(1, name, [2], 4).f32()]).toEqual([1, 1]);
     }
-    expect(gptInitial(1, "head.weight", [8, 4], 4)).toEqual(uniformTensor(1, "head.weight", [8, 4], 0.02));
+    expect(gptInitial(1, "pos_emb", [8, 4], 4)).toEqual(uniformTensor(1, "pos_emb", [8, 4], 0.2));
+    expect(gptInitial(1, "head.weight", [16, 4], 4)).toEqual(uniformTensor(1, "head.weight", [16, 4], 0.25));
     const residual = "h1.mlp.proj.weight";
-    expect(gptInitial(1, residual, [8, 4], 8)).toEqual(uniformTensor(1, residual, [8, 4], 0.005));
+    expect(gptInitial(1, residual, [16, 4], 8)).toEqual(uniformTensor(1, residual, [16, 4], 0.0625));
   });
 });
