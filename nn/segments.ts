@@ -2,9 +2,10 @@
  * Segments: the smallest pieces a model can be cut into for a pipeline, found from the graph itself.
  *
  * A cut is possible after a node when exactly one activation is still alive there; that value is all that has to
- * travel, besides data inputs, which go to whoever reads them. Pieces without a matrix of their own (a lone
- * normalisation, a reshape) join the piece after them, so that every segment is worth a device. What training
- * rewrites together is not cut apart, since the parts would compute other bits. A stage is a range of segments.
+ * travel, besides data inputs, which go to whoever reads them. Every segment multiplies by a matrix or looks
+ * something up in one, so that it is worth a device: what does neither joins the lookup before it (positions, a
+ * reshape) or else the piece after it (a lone normalisation). What training rewrites together is not cut apart,
+ * since the parts would compute other bits. A stage is a range of segments.
  */
 
 import { byteLength, elements } from "../protocols/tensor.ts";
@@ -37,16 +38,24 @@ export function findSegments(graph: Graph, parameters: ReadonlySet<string>): Seg
   const types = inferShapes(graph);
   const outputs: (string | null)[] = [];
   let nodes: Node[] = [];
+  let afterLookup = false;
   const cuts = new Map(cutPoints(graph, parameters).map(({ node, value }) => [node, value]));
   for (const node of graph.nodes) {
     nodes.push(node);
     const value = cuts.get(node);
-    if (value !== undefined && holdsMatrix(nodes, parameters, types)) {
+    if (value === undefined) continue;
+    const reads = matrixReaders(nodes, parameters, types);
+    if (reads.length > 0) {
       outputs.push(value);
-      nodes = [];
+      afterLookup = reads.every(({ op }) => op === "Gather");
+    } else if (afterLookup) {
+      outputs[outputs.length - 1] = value;
+    } else {
+      continue;
     }
+    nodes = [];
   }
-  if (!holdsMatrix(nodes, parameters, types)) outputs.pop();
+  if (matrixReaders(nodes, parameters, types).length === 0) outputs.pop();
   outputs.push(null);
 
   const owner = new Map<string, number>();
@@ -133,14 +142,16 @@ function cutPoints(graph: Graph, parameters: ReadonlySet<string>): { node: Node;
   return points;
 }
 
-function holdsMatrix(
+/** Reading a matrix through one of these is neither multiplying by it nor looking something up in it. */
+const ELEMENTWISE = new Set(["Add", "Sub", "Mul", "Div", "Reshape", "Slice", "Transpose", "Identity"]);
+
+function matrixReaders(
   nodes: readonly Node[],
   parameters: ReadonlySet<string>,
   types: ReadonlyMap<string, ValueType>,
-): boolean {
-  return nodes.some((node) =>
-    node.inputs.some((name) => parameters.has(name) && types.get(name)!.shape.length >= 2),
-  );
+): Node[] {
+  const isMatrix = (name: string) => parameters.has(name) && types.get(name)!.shape.length >= 2;
+  return nodes.filter(({ op, inputs }) => !ELEMENTWISE.has(op) && inputs.some(isMatrix));
 }
 
 function flops(node: Node, types: ReadonlyMap<string, ValueType>): number {
