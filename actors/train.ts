@@ -53,8 +53,10 @@ export interface TrainOptions {
   /** Steps between validation passes, and between checkpoints; both also come at the end. */
   readonly validateEvery: number;
   readonly checkpointEvery: number;
-  /** Bytes of text to write at the end; 0 for none. */
+  /** Bytes of text to write at the end, after the prompt; 0 for none. */
   readonly sampleBytes: number;
+  /** What the sample goes on from; at least one character. */
+  readonly prompt: string;
 }
 
 export type TrainEvent =
@@ -273,12 +275,12 @@ async function sample(
     const bytes = await generate(engine, {
       config: options.model,
       parameters,
-      prompt: Uint8Array.of(0x0a),
+      prompt: new TextEncoder().encode(options.prompt),
       count: options.sampleBytes,
       sampling: { temperature: 0.8, topK: 40 },
       random,
     });
-    return new TextDecoder().decode(bytes.subarray(1));
+    return new TextDecoder().decode(bytes);
   } finally {
     await engine.close();
   }

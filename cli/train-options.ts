@@ -22,11 +22,13 @@ const DEFAULTS = {
   devices: 3,
   batch: 16,
   microBatches: 4,
-  steps: 300,
+  steps: 1000,
   seed: 1,
-  validateEvery: 50,
-  checkpointEvery: 100,
-  sampleBytes: 400,
+  validateEvery: 100,
+  checkpointEvery: 250,
+  sampleBytes: 600,
+  /** Something to go on from that the text has a lot of. */
+  prompt: { ofDefaultText: "export ", ofOthers: "\n" },
 } as const;
 
 const [GPT, ADAMW] = [DEFAULT_GPT, DEFAULT_ADAMW];
@@ -65,6 +67,10 @@ export const TRAIN_OPTIONS: OptionTable = {
   sample: {
     value: "bytes",
     help: `length of the sample at the end, 0 for none (default: ${DEFAULTS.sampleBytes})`,
+  },
+  prompt: {
+    value: "text",
+    help: `what the sample goes on from (default: a line feed; "${DEFAULTS.prompt.ofDefaultText}" for the default text)`,
   },
   out: { value: "folder", help: "where results go (default: runs/<date and time>, or the resumed run's)" },
   resume: {
@@ -114,6 +120,7 @@ export async function trainSettings(
   const twice = join.find((address, i) => join.indexOf(address) !== i);
   if (twice !== undefined) throw new UsageError(`--join ${twice} was given twice`);
   options.choice("model", ["gpt"]);
+  if (options.text("prompt") === "") throw new UsageError("--prompt is empty: give at least one character");
   options.choice("transport", ["tcp"]);
   const wanted = options.choice("strategy", STRATEGIES);
   const asked = options.whole("devices", { from: 1, to: 64 }) ?? (wanted === "single" ? 1 : DEFAULTS.devices);
@@ -152,6 +159,9 @@ export async function trainSettings(
       validateEvery: options.whole("validate-every", { from: 1 }) ?? DEFAULTS.validateEvery,
       checkpointEvery: options.whole("checkpoint-every", { from: 1 }) ?? DEFAULTS.checkpointEvery,
       sampleBytes: options.whole("sample", { from: 0, to: 1_000_000 }) ?? DEFAULTS.sampleBytes,
+      prompt:
+        options.text("prompt") ??
+        (options.has("data") ? DEFAULTS.prompt.ofOthers : DEFAULTS.prompt.ofDefaultText),
     },
     ...{ devices, join, engine, out },
     insecure: options.has("insecure"),

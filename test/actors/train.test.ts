@@ -83,6 +83,7 @@ async function run(variant: Variant): Promise<{ events: TrainEvent[]; checkpoint
       validateEvery: 100,
       checkpointEvery: 100,
       sampleBytes: 0,
+      prompt: "\n",
     };
     const random = seededRandom(7);
     await train(options, {

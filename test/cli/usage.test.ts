@@ -66,6 +66,7 @@ const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
   ["train --data $/empty.txt", 1, /empty.txt is empty/],
   ["train --data $/binary.txt", 1, /binary.txt is not text: byte 1 is zero/],
   ["train --data $/latin1.txt", 1, /latin1.txt is not UTF-8 text/],
+  ["train --prompt=", 2, /--prompt is empty: give at least one character/],
   ["train --data $/short.txt", 1, /short.txt is too short: it has 9 bytes, a context of 64 needs at least/],
   ["train --out $/file", 1, /cannot \w+[ \w]* \S+file\S*: /],
   ["train --out $/taken", 2, /taken holds a run already: .*--resume \S+taken/],
