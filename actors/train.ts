@@ -277,7 +277,7 @@ async function sample(
       parameters,
       prompt: new TextEncoder().encode(options.prompt),
       count: options.sampleBytes,
-      sampling: { temperature: 0.8, topK: 40 },
+      sampling: { temperature: 0.7, topK: 40 },
       random,
     });
     return new TextDecoder().decode(bytes);

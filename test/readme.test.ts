@@ -10,6 +10,8 @@ import { join } from "node:path";
 
 const ROOT = join(import.meta.dir, "..");
 const SMALL = ["--layers", "1", "--width", "16", "--heads", "2", "--context", "16", "--sample", "8"];
+/** Options of a command that `SMALL` and the number of steps take the place of. */
+const SIZES = new Set(["--layers", "--width", "--heads", "--context", "--steps"]);
 
 let folder: string;
 const nodes: { readonly address: string; readonly child: Bun.Subprocess }[] = [];
@@ -47,10 +49,9 @@ async function run(args: readonly string[]): Promise<void> {
 
 /** Other steps, and a small model unless the model comes from a checkpoint. */
 function small(args: readonly string[]): string[] {
-  const at = args.indexOf("--steps");
-  const resumed = args.includes("--resume");
-  const rest = at < 0 ? args : [...args.slice(0, at), ...args.slice(at + 2)];
   if (args.includes("--help")) return [...args];
+  const resumed = args.includes("--resume");
+  const rest = args.filter((arg, i) => !SIZES.has(arg) && !SIZES.has(args[i - 1] ?? ""));
   return [...rest, "--steps", resumed ? "3" : "2", ...(resumed ? ["--sample", "8"] : SMALL)];
 }
 
@@ -60,7 +61,9 @@ test("there are commands to test", () => {
 });
 
 test.each(commands)("%s", async (line) => {
-  const [npx, bun, verb, job, ...args] = line.split(/\s+/);
+  const [npx, bun, verb, job, ...args] = (line.match(/"[^"]*"|\S+/g) ?? []).map((word) =>
+    word.replaceAll('"', ""),
+  );
   expect([npx, bun, verb]).toEqual(["npx", "bun", "run"]);
   const { scripts } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8"));
   expect(Object.keys(scripts)).toContain(job!);
