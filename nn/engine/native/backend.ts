@@ -6,25 +6,12 @@
  */
 
 import type { Pointer } from "bun:ffi";
-import type { DType } from "../../../protocols/tensor.ts";
+import { DATA_TYPE } from "../../onnx/datatype.ts";
 import type { Backend, BoundTensor } from "../backend.ts";
 import { type CompileOptions, EngineError, type OperatorTime } from "../engine.ts";
 import { OperatorTimes } from "../profile.ts";
 import { check, type OrtApi, type OrtLibrary } from "./library.ts";
 import { addressOf, cString, out, pointers } from "./pointers.ts";
-
-/** ONNXTensorElementDataType. */
-const ELEMENT_TYPE: Readonly<Record<DType, number>> = {
-  f32: 1,
-  u8: 2,
-  i8: 3,
-  i32: 6,
-  i64: 7,
-  bool: 9,
-  f16: 10,
-  f64: 11,
-  bf16: 16,
-};
 
 /** OrtLoggingLevel: errors come back as statuses, so the log says only what ends the process. */
 const LOG_FATAL = 4;
@@ -230,7 +217,8 @@ export class NativeBackend implements Backend<Uint8Array> {
     shape.forEach((dim, index) => {
       dims[index] = BigInt(dim);
     });
-    const type = ELEMENT_TYPE[dtype];
+    // ONNXTensorElementDataType has the numbers of TensorProto.DataType.
+    const type = DATA_TYPE[dtype];
     // An empty view has no address of its own.
     const data = addressOf(bytes.byteLength > 0 ? bytes : bytes.buffer);
     return out((slot) =>
