@@ -10,6 +10,12 @@ import { join } from "node:path";
 
 const ROOT = join(import.meta.dir, "..");
 const SMALL = ["--layers", "1", "--width", "16", "--heads", "2", "--context", "16", "--sample", "8"];
+/** What makes a benchmark short. */
+const QUICK: Readonly<Record<string, readonly string[]>> = {
+  train: ["--quick", "--only", "time"],
+  memory: ["--steps", "20"],
+  validation: ["--quick", "--steps", "3"],
+};
 /** Options of a command that `SMALL` and the number of steps take the place of. */
 const SIZES = new Set(["--layers", "--width", "--heads", "--context", "--steps"]);
 
@@ -84,7 +90,7 @@ test.each(commands)("%s", async (line) => {
       return;
     }
     case "bench":
-      return run([job, ...args, "--quick"]);
+      return run([job, ...args, ...QUICK[args[0]!]!]);
     case "test": // This is it.
       return;
     default:
