@@ -2,7 +2,7 @@
  * Tensors that have arrived and wait for their operation, and operations that wait for their tensors.
  *
  * A pipeline's neighbours run ahead of each other, so a message may come long before it is wanted. Each is kept
- * under the place it belongs to: (run, generation, phase, step, micro-batch, value). Nothing is delivered twice.
+ * under the place it belongs to: (generation, phase, step, micro-batch, value). Nothing is delivered twice.
  */
 
 import type { Tensor } from "../protocols/tensor.ts";
@@ -23,6 +23,11 @@ export class InboxError extends Error {
   override readonly name = "InboxError";
 }
 
+interface Arrived {
+  readonly tensor: Tensor;
+  readonly taken: () => void;
+}
+
 interface Waiting {
   readonly resolve: (tensor: Tensor) => void;
   readonly reject: (error: Error) => void;
@@ -32,41 +37,46 @@ const keyOf = ({ generation, phase, step, microBatch, value }: Slip): string =>
   `${generation}/${phase}/${step}/${microBatch}/${value}`;
 
 export class Inbox {
-  private readonly arrived = new Map<string, Tensor>();
+  private readonly arrived = new Map<string, Arrived>();
   private readonly waiting = new Map<string, Waiting>();
   private failure: Error | undefined;
 
-  /** Keeps a tensor (transferred). @throws InboxError for a second tensor in one place. */
-  put(slip: Slip, tensor: Tensor): void {
+  /**
+   * Keeps a tensor (transferred); resolves when it has been taken, or when nobody will take it any more.
+   * @throws InboxError for a second tensor in one place.
+   */
+  put(slip: Slip, tensor: Tensor): Promise<void> {
     const key = keyOf(slip);
+    if (this.failure) return Promise.resolve();
     const waiting = this.waiting.get(key);
     if (waiting) {
       this.waiting.delete(key);
       waiting.resolve(tensor);
-    } else if (this.arrived.has(key)) {
-      throw new InboxError(`a second tensor arrived for ${key}`);
-    } else {
-      this.arrived.set(key, tensor);
+      return Promise.resolve();
     }
+    if (this.arrived.has(key)) throw new InboxError(`a second tensor arrived for ${key}`);
+    return new Promise((taken) => this.arrived.set(key, { tensor, taken }));
   }
 
   /** The tensor of a place (transferred), as soon as it is there. @throws what `fail` was given. */
   take(slip: Slip): Promise<Tensor> {
     const key = keyOf(slip);
-    const tensor = this.arrived.get(key);
-    if (tensor) {
+    const arrived = this.arrived.get(key);
+    if (arrived) {
       this.arrived.delete(key);
-      return Promise.resolve(tensor);
+      arrived.taken();
+      return Promise.resolve(arrived.tensor);
     }
     if (this.failure) return Promise.reject(this.failure);
     return new Promise((resolve, reject) => this.waiting.set(key, { resolve, reject }));
   }
 
-  /** What waits now, and what will wait, is rejected: nothing more will come. */
+  /** What waits now, and what will wait, is rejected: nothing more will come. What is here is let go of. */
   fail(error: Error): void {
     this.failure ??= error;
     for (const { reject } of this.waiting.values()) reject(this.failure);
     this.waiting.clear();
+    for (const { taken } of this.arrived.values()) taken();
     this.arrived.clear();
   }
 }

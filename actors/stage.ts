@@ -7,7 +7,8 @@
  * every stage, commits the step (the commit gate, as in torchft).
  *
  * A tensor's way through here: off the link into memory of its own, once from there into the slot its kernels are
- * bound to, out of a slot to the next stage. A slot is not used again before its sends have settled.
+ * bound to, out of a slot to the next stage. A slot is not used again before its sends have settled. To a stage on
+ * the same node, which would otherwise hold the slot's own memory, a copy goes.
  */
 
 import type { Engine } from "../nn/engine/engine.ts";
@@ -130,14 +131,19 @@ export class Stage extends Actor {
     this.#executor.load(new Map(Object.entries(values)));
   }
 
-  /** Accepts a tensor for an operation to come. */
-  deliver(slip: Slip, tensor: Tensor): void {
+  /**
+   * Accepts a tensor (transferred) for an operation to come. In training that is all, for slots bound how far a
+   * stage runs ahead; nothing does in validation, where the answer comes when the tensor is taken.
+   * @throws RangeError for a tensor of another generation, InboxError for a second one in one place.
+   */
+  deliver(slip: Slip, tensor: Tensor): Promise<void> | undefined {
     if (slip.generation !== this.#spec.generation) {
       throw new RangeError(
         `generation ${this.#spec.generation} got a tensor of generation ${slip.generation}`,
       );
     }
-    this.#inbox.put(slip, tensor);
+    const taken = this.#inbox.put(slip, tensor);
+    return slip.phase === "evaluate" ? taken : undefined;
   }
 
   /** Gives up what is under way: nothing more will be delivered. */
@@ -193,16 +199,22 @@ export class Stage extends Actor {
     const names = evaluate.inputs.map(({ name }) => name).filter((name) => !this.#isParameter(name));
     for (let microBatch = 0; microBatch < count; microBatch++) {
       const inputs: Record<string, Tensor> = {};
-      for (const name of names)
-        inputs[name] = await this.#inbox.take(this.#slip("evaluate", step, microBatch, name));
-      const result = await this.#executor.evaluate(inputs);
+      for (const name of names) {
+        const tensor = await this.#inbox.take(this.#slip("evaluate", step, microBatch, name));
+        this.#garbage += tensor.bytes.byteLength;
+        inputs[name] = tensor;
+      }
+      const result = await this.#during(this.#executor.evaluate(inputs));
       if (output === null) losses.push(result.f32()[0]!);
-      else await this.#next!.ask.deliver(this.#slip("evaluate", step, microBatch, output), result);
+      else await this.#give(this.#next!, this.#slip("evaluate", step, microBatch, output), result);
     }
     return losses;
   }
 
-  /** Parameters and moments, by name; borrowed until the reply has been sent, so no step may run meanwhile. */
+  /**
+   * Parameters and moments, by name: views of the stage's memory. They are borrowed, by a link until they have been
+   * sent and by whoever asks on the same node until the next step.
+   */
   state(): Record<string, Tensor> {
     return Object.fromEntries(this.#executor.tensors());
   }
@@ -247,7 +259,7 @@ export class Stage extends Actor {
   }
 
   /** While a kernel runs in the engine's thread, this one has time to clear away. */
-  #during(kernel: Promise<number>): Promise<number> {
+  #during<T>(kernel: Promise<T>): Promise<T> {
     if (this.#garbage >= GARBAGE_BYTES) {
       this.#garbage = 0;
       collectGarbage();
@@ -268,7 +280,7 @@ export class Stage extends Actor {
     const asked = clock.now();
     const tensor = await this.#inbox.take(slip);
     const came = clock.now();
-    this.#executor.value(slot, slip.value).bytes.set(tensor.bytes);
+    this.#executor.write(slot, slip.value, tensor);
     this.#garbage += tensor.bytes.byteLength;
     run.waitMs += came - asked;
     run.copyMs += clock.now() - came;
@@ -276,9 +288,16 @@ export class Stage extends Actor {
 
   /** Sends without waiting; a failure shows where the slot is claimed next, or at the scheduler. */
   #send(to: Ref<Stage>, slip: Slip, slot: number): void {
-    const sent = to.ask.deliver(slip, this.#executor.value(slot, slip.value));
+    const sent = this.#give(to, slip, this.#executor.value(slot, slip.value));
     sent.catch((error) => this.#inbox.fail(error));
     this.#sending[slot]!.push(sent);
+  }
+
+  /** Delivers a tensor of the executor's, which is free to be written over when this has settled. */
+  #give(to: Ref<Stage>, slip: Slip, tensor: Tensor): Promise<void> {
+    const here = to.address.node === this.context.node.id;
+    const { dtype, shape, bytes } = tensor;
+    return to.ask.deliver(slip, here ? new Tensor(dtype, shape, bytes.slice()) : tensor);
   }
 
   #slip(phase: Slip["phase"], step: number, microBatch: number, value: string): Slip {

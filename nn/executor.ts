@@ -136,11 +136,22 @@ export class StageExecutor {
     return tensor.tensor;
   }
 
-  /** Runs the forward pass outside training, on its own memory; `inputs` are copied in, the result is a view. */
+  /** Copies an input of the micro-batch in `slot` to where its runs read it. @throws TensorError for another type. */
+  write(slot: number, name: string, tensor: Tensor): void {
+    copyInto(this.value(slot, name), name, tensor);
+  }
+
+  /**
+   * Runs the forward pass outside training, on its own memory; `inputs` are copied in, the result is a view that
+   * the next run writes over.
+   * @throws TensorError for an input that the stage does not have, or of another type.
+   */
   async evaluate(inputs: Readonly<Record<string, Tensor>>): Promise<Tensor> {
     this.evaluateRun ??= this.bind(await this.compile(this.graphs.evaluate), this.evaluateTensors);
     for (const [name, tensor] of Object.entries(inputs)) {
-      this.evaluateTensors.get(name)?.tensor.bytes.set(tensor.bytes);
+      const input = this.evaluateTensors.get(name);
+      if (!input) throw new TensorError(`stage ${this.graphs.evaluate.name} has no input "${name}"`);
+      copyInto(input.tensor, name, tensor);
     }
     await this.evaluateRun.run();
     return this.evaluateTensors.get(this.graphs.evaluate.outputs[0]!.name)!.tensor;
@@ -199,12 +210,8 @@ export class StageExecutor {
       const value = values.get(name);
       return value ? [{ name, tensor, value }] : [];
     });
-    for (const { name, tensor, value } of given) {
-      if (typeText(value) !== typeText(tensor)) {
-        throw new TensorError(`${name}: expected ${typeText(tensor)}, got ${typeText(value)}`);
-      }
-    }
-    for (const { tensor, value } of given) tensor.bytes.set(value.bytes);
+    for (const { name, tensor, value } of given) requireType(tensor, name, value);
+    for (const { name, tensor, value } of given) copyInto(tensor, name, value);
   }
 
   /** Kernel time by operator of all runs so far, when created with `profile`. */
@@ -260,4 +267,14 @@ export class StageExecutor {
     this.allocated.push(tensor);
     return tensor;
   }
+}
+
+function copyInto(memory: Tensor, name: string, tensor: Tensor): void {
+  requireType(memory, name, tensor);
+  memory.bytes.set(tensor.bytes);
+}
+
+function requireType(memory: Tensor, name: string, tensor: Tensor): void {
+  if (typeText(tensor) === typeText(memory)) return;
+  throw new TensorError(`${name}: expected ${typeText(memory)}, got ${typeText(tensor)}`);
 }

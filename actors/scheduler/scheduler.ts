@@ -170,7 +170,7 @@ export class Scheduler extends Actor {
     });
   }
 
-  /** Parameters and moments of the whole model, by name. */
+  /** Parameters and moments of the whole model, by name; borrowed until the next step. */
   async state(): Promise<Record<string, Tensor>> {
     return this.#guard(async () => {
       const states = await Promise.all(this.#stages.map((stage) => stage.ask.state()));
@@ -191,21 +191,24 @@ export class Scheduler extends Actor {
     return { generation: GENERATION, first: this.#stages[0]!, last: this.#stages.at(-1)! };
   }
 
-  /** Measures one device after the other, since devices of one machine would disturb each other. */
+  /**
+   * Measures one device after the other, since devices of one machine would disturb each other. Links are those
+   * between neighbours; any two devices may become neighbours when the planner is free to leave some out.
+   */
   async #measure(): Promise<{ segments: SegmentCost[]; costs: Profile }> {
-    const { model, parameters, microBatches, optimizer } = this.#options;
+    const { model, parameters, microBatches, optimizer, strategy } = this.#options;
     const request = { graph: onnx(model), parameters, microBatches, optimizer };
     const measured: SegmentProfile[][] = [];
     for (const device of this.#devices) measured.push(await device.ask.profile(request));
 
     const links: Record<string, Record<string, LinkProfile>> = {};
     for (const [i, from] of this.#devices.entries()) {
-      for (const j of [i - 1, i + 1]) {
-        const to = this.#devices[j];
-        if (!to) continue;
-        links[i] ??= {};
-        links[i][j] = await from.ask.measureLink(to);
+      const row: Record<string, LinkProfile> = {};
+      for (const [j, to] of this.#devices.entries()) {
+        const linked = strategy === "auto" ? i !== j : Math.abs(i - j) === 1;
+        if (linked) row[j] = await from.ask.measureLink(to);
       }
+      links[i] = row;
     }
     const segments = this.#segments.map(({ index, parameterBytes, activationBytes }): SegmentCost => {
       const { stashBytes } = measured[0]![index]!;

@@ -1,0 +1,91 @@
+/** Devices in one process: each on a node of its own over a memory network, or all on one node. For tests. */
+
+import { splitText } from "../../actors/data/corpus.ts";
+import { DataSource } from "../../actors/data/source.ts";
+import { Device } from "../../actors/device.ts";
+import { Scheduler, type SchedulerOptions } from "../../actors/scheduler/scheduler.ts";
+import { Stage } from "../../actors/stage.ts";
+import type { EngineOptions } from "../../nn/engine/create.ts";
+import { DEFAULT_ADAMW, gptGraph, gptInitial, gptParameters } from "../../nn/index.ts";
+import type { Tensor } from "../../protocols/tensor.ts";
+import { MemoryNetwork, memory, NodeRuntime, type Ref } from "../../runtime/index.ts";
+
+const CONFIG = { layers: 1, width: 8, heads: 2, context: 8, vocabulary: 256 };
+const SEED = 7;
+const ROWS = 2;
+const MICRO_BATCHES = 4;
+const TEXT = new TextEncoder().encode("the quick brown fox jumps over the lazy dog. ".repeat(40));
+
+/** Of `makeCluster`'s devices, by their place. */
+type DeviceClass = typeof Device;
+
+export interface ClusterOptions {
+  readonly devices: number;
+  readonly engine?: EngineOptions["engine"];
+  /** On the coordinator's own node, rather than each on another. */
+  readonly together?: boolean;
+  /** What to start in a device's place. */
+  readonly classOf?: (index: number) => DeviceClass;
+  readonly scheduling?: Partial<SchedulerOptions>;
+}
+
+export interface Cluster {
+  readonly coordinator: NodeRuntime;
+  readonly devices: readonly Ref<Device>[];
+  /** The nodes the devices are on. */
+  readonly hosts: readonly NodeRuntime[];
+  readonly scheduler: Ref<Scheduler>;
+  readonly initial: Readonly<Record<string, Tensor>>;
+  close(): Promise<void>;
+}
+
+export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
+  const { engine = "reference", together = false, classOf = () => Device } = options;
+  const network = new MemoryNetwork();
+  const create = (name: string) =>
+    new NodeRuntime({ name, transports: [memory(network)], actors: { Device, Stage }, log: () => {} });
+  const coordinator = create("coordinator");
+  const hosts: NodeRuntime[] = [];
+  const devices: Ref<Device>[] = [];
+  for (let i = 0; i < options.devices; i++) {
+    const host = together ? coordinator : create(`host-${i}`);
+    hosts.push(host);
+    const device = await host.spawn(classOf(i), [`device-${i}`, engine], { name: `device-${i}` });
+    if (together) devices.push(device);
+    else {
+      const peer = await coordinator.connect(await host.listen(`memory://host-${i}`));
+      devices.push((await coordinator.lookup<Device>(peer.id, `device-${i}`))!);
+    }
+  }
+  const split = splitText({ name: "foxes", bytes: TEXT }, CONFIG.context);
+  const { context, layers } = CONFIG;
+  const data = await coordinator.spawn(DataSource, [
+    split,
+    { seed: SEED, context, rows: ROWS, microBatches: MICRO_BATCHES },
+  ]);
+  const parameters = gptParameters(CONFIG);
+  const scheduler = await coordinator.spawn(Scheduler, [
+    devices,
+    data,
+    {
+      model: gptGraph(CONFIG, ROWS, context, "loss"),
+      parameters: parameters.map(({ name }) => name),
+      microBatches: MICRO_BATCHES,
+      optimizer: { ...DEFAULT_ADAMW, warmup: 1, steps: 10 },
+      strategy: options.devices > 1 ? "pipeline" : "single",
+      schedule: "1f1b",
+      recompute: false,
+      ...options.scheduling,
+    },
+  ]);
+  return {
+    ...{ coordinator, devices, hosts, scheduler },
+    initial: Object.fromEntries(
+      parameters.map(({ name, shape }) => [name, gptInitial(SEED, name, shape, layers)]),
+    ),
+    close: async () => {
+      await coordinator.close();
+      for (const host of hosts) await host.close();
+    },
+  };
+}

@@ -1,0 +1,72 @@
+/** An inbox brings tensors and operations together in whichever order they come, and leaves nobody waiting. */
+
+import { expect, test } from "bun:test";
+import { Inbox, InboxError, type Slip } from "../../actors/inbox.ts";
+import { Tensor } from "../../protocols/tensor.ts";
+import { failure } from "../runtime/world.ts";
+
+const slip: Slip = { generation: 1, phase: "train", step: 3, microBatch: 2, value: "x" };
+const tensor = (value: number) => Tensor.f32([1], [value]);
+const others: Partial<Slip>[] = [
+  { generation: 2 },
+  { phase: "evaluate" },
+  { step: 4 },
+  { microBatch: 0 },
+  { value: "y" },
+];
+
+test("gives a tensor to whoever takes its place, whether it comes before or after", async () => {
+  const inbox = new Inbox();
+  const [early, late] = [tensor(1), tensor(2)];
+  inbox.put(slip, early);
+  expect(await inbox.take(slip)).toBe(early);
+
+  const waiting = inbox.take(slip);
+  inbox.put(slip, late);
+  expect(await waiting).toBe(late);
+});
+
+test.each(others)("a tensor of another place, %p, is another tensor", async (other) => {
+  const inbox = new Inbox();
+  inbox.put(slip, tensor(1));
+  const different = tensor(2);
+  inbox.put({ ...slip, ...other }, different);
+  expect(await inbox.take({ ...slip, ...other })).toBe(different);
+});
+
+test("refuses a second tensor in one place", () => {
+  const inbox = new Inbox();
+  inbox.put(slip, tensor(1));
+  expect(() => inbox.put(slip, tensor(2))).toThrow(
+    new InboxError("a second tensor arrived for 1/train/3/2/x"),
+  );
+});
+
+test("tells when a tensor has been taken", async () => {
+  const inbox = new Inbox();
+  let taken = false;
+  const put = inbox.put(slip, tensor(1)).then(() => {
+    taken = true;
+  });
+  await Bun.sleep(0);
+  expect(taken).toBe(false);
+  await inbox.take(slip);
+  await put;
+
+  const waiting = inbox.take(slip);
+  await inbox.put(slip, tensor(2));
+  await waiting;
+});
+
+test("once it has failed, takers get the first error and givers are let go", async () => {
+  const inbox = new Inbox();
+  const [waiting, put] = [failure(inbox.take(slip)), inbox.put({ ...slip, step: 4 }, tensor(1))];
+  const first = new Error("the first");
+  inbox.fail(first);
+  inbox.fail(new Error("the second"));
+  expect(await waiting).toBe(first as any);
+  await put;
+  expect(await failure(inbox.take({ ...slip, step: 4 }))).toBe(first as any);
+  await inbox.put(slip, tensor(2));
+  expect(await failure(inbox.take(slip))).toBe(first as any);
+});

@@ -1,0 +1,150 @@
+/**
+ * What a run is promised whatever happens to it: the same result wherever its stages live, one error that names the
+ * device that was lost, and devices that hold nothing afterwards.
+ */
+
+import { afterEach, describe, expect, test } from "bun:test";
+import { weightsSha256 } from "../../../actors/checkpoint.ts";
+import { Device } from "../../../actors/device.ts";
+import type { SegmentProfile } from "../../../nn/profile.ts";
+import { failure } from "../../runtime/world.ts";
+import { type Cluster, type ClusterOptions, makeCluster } from "../cluster.ts";
+
+let clusters: Cluster[] = [];
+afterEach(async () => {
+  for (const cluster of clusters) await cluster.close();
+  clusters = [];
+});
+
+async function cluster(options: ClusterOptions): Promise<Cluster> {
+  const made = await makeCluster(options);
+  clusters.push(made);
+  return made;
+}
+
+async function deployed(options: ClusterOptions): Promise<Cluster> {
+  const made = await cluster(options);
+  await made.scheduler.ask.plan();
+  await made.scheduler.ask.deploy(made.initial);
+  return made;
+}
+
+const hash = (state: Readonly<Record<string, any>>) => weightsSha256(new Map(Object.entries(state)));
+
+/** Two steps and a validation in between; everything they come to. */
+async function outcome({ scheduler }: Cluster) {
+  const first = await scheduler.ask.step(0, 1);
+  const validation = await scheduler.ask.evaluate(1);
+  const second = await scheduler.ask.step(1, 1);
+  const losses = [first, second].map(({ loss, gradNorm }) => [loss, gradNorm]);
+  return { losses, validation, state: hash(await scheduler.ask.state()) };
+}
+
+describe("devices on one node", () => {
+  test.each(["1f1b", "gpipe"])("compute what one device computes: %s", async (schedule) => {
+    const alone = await outcome(await deployed({ devices: 1 }));
+    const scheduling = { schedule };
+    expect(await outcome(await deployed({ devices: 3, together: true, scheduling }))).toEqual(alone);
+    expect(await outcome(await deployed({ devices: 3, scheduling }))).toEqual(alone);
+  });
+
+  test("also when each computes in a thread of its own", async () => {
+    const alone = await outcome(await deployed({ devices: 1, engine: "native" }));
+    const together = await deployed({ devices: 3, engine: "native", together: true });
+    expect(await outcome(together)).toEqual(alone);
+  });
+});
+
+/** A device that measures itself as so many times slower than it is. */
+const slower = (factor: number) =>
+  class extends Device {
+    override async profile(...args: Parameters<Device["profile"]>): Promise<SegmentProfile[]> {
+      const measured = await super.profile(...args);
+      const times = { forwardMs: 1000 * factor, backwardMs: 2000 * factor, stepMs: factor };
+      return measured.map((segment) => ({ ...segment, ...times }));
+    }
+  };
+
+test("the planner may make neighbours of any two devices", async () => {
+  const factors = [1, 1000, 1];
+  const { scheduler } = await cluster({
+    devices: 3,
+    classOf: (i) => slower(factors[i]!),
+    scheduling: { strategy: "auto" },
+  });
+  const { stages, devices } = await scheduler.ask.plan();
+  expect(stages.map(({ device }) => device)).toEqual(["0", "2"]);
+  expect(devices[1]!.used).toBe(false);
+});
+
+describe("a device that is lost", () => {
+  async function expectLoss(work: Promise<unknown>): Promise<void> {
+    const { code, message } = await failure(work);
+    expect(code).toBe("DEVICE_LOST");
+    expect(message).toMatch(/^device-1 is gone: /);
+  }
+
+  test("while it is measured", async () => {
+    class Mortal extends Device {
+      override profile(): Promise<SegmentProfile[]> {
+        void this.context.node.kill(this.context.self);
+        return new Promise(() => {});
+      }
+    }
+    const { scheduler } = await cluster({ devices: 3, classOf: (i) => (i === 1 ? Mortal : Device) });
+    await expectLoss(scheduler.ask.plan());
+  });
+
+  test("before it is given its stage", async () => {
+    const { scheduler, hosts, initial } = await cluster({ devices: 3 });
+    await scheduler.ask.plan();
+    await hosts[1]!.kill((await hosts[1]!.lookup(hosts[1]!.id, "device-1"))!);
+    await expectLoss(scheduler.ask.deploy(initial));
+  });
+
+  test.each(["step", "evaluate", "state"] as const)(
+    "during %s, and in all that is asked afterwards",
+    async (what) => {
+      const { scheduler, hosts } = await deployed({ devices: 3 });
+      const work = {
+        step: () => scheduler.ask.step(0, 1),
+        evaluate: () => scheduler.ask.evaluate(0),
+        state: () => scheduler.ask.state(),
+      };
+      const device = (await hosts[1]!.lookup<Device>(hosts[1]!.id, "device-1"))!;
+      const failing = expectLoss(work[what]());
+      await hosts[1]!.kill(device);
+      await failing;
+      await expectLoss(scheduler.ask.usage());
+    },
+  );
+
+  test("takes its node with it, and leaves the others with nothing", async () => {
+    const { coordinator, scheduler, hosts, devices } = await deployed({ devices: 3 });
+    await scheduler.ask.step(0, 1);
+    const failing = expectLoss(scheduler.ask.step(1, 1));
+    await hosts[1]!.close();
+    await failing;
+    await coordinator.stop(scheduler);
+    for (const device of [devices[0]!, devices[2]!]) {
+      // The end of a run is told to devices as a signal.
+      while ((await device.ask.usage()).tensorBytes > 0) await Bun.sleep(1);
+    }
+  });
+});
+
+test("a stage that cannot be made is the error of the deployment, not a loss, and leaves nothing", async () => {
+  class Refusing extends Device {
+    override async host(): Promise<never> {
+      throw new Error("no room");
+    }
+  }
+  const { coordinator, scheduler, devices, initial } = await cluster({
+    devices: 2,
+    classOf: (i) => (i === 1 ? Refusing : Device),
+  });
+  await scheduler.ask.plan();
+  expect((await failure(scheduler.ask.deploy(initial))).message).toBe("no room");
+  await coordinator.stop(scheduler);
+  while ((await devices[0]!.ask.usage()).tensorBytes > 0) await Bun.sleep(1);
+});
