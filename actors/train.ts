@@ -109,15 +109,19 @@ export interface PreparedRun {
 
 /**
  * Reads and checks what a run starts from, and makes sure that its checkpoints can be written.
- * @throws FileError, CorpusError, CheckpointError, each in one line for people.
+ * @throws FileError, CorpusError, CheckpointError, each in one line for people; RangeError for a batch that does not
+ *   divide into micro-batches, GraphError for a model that cannot be.
  */
 export async function prepare(options: TrainOptions, files: Files): Promise<PreparedRun> {
-  const { model: config, data, resume } = options;
+  const { model: config, data, resume, batch, microBatches } = options;
+  if (batch % microBatches !== 0) {
+    throw new RangeError(`a batch of ${batch} does not divide into ${microBatches} micro-batches`);
+  }
   const text = await (data === null ? readDefaultText(files) : readText(files, data));
   const split = splitText(text, config.context);
   const resumed = resume === null ? null : await readCheckpoint(files, resume);
   if (resumed) requireModel(resumed, { ...config }, resume!);
-  const model = gptGraph(config, options.batch / options.microBatches, config.context, "loss");
+  const model = gptGraph(config, batch / microBatches, config.context, "loss");
   await prepareCheckpoint(files, options.checkpoint);
   return { text, split, model, resumed };
 }
@@ -174,6 +178,7 @@ export async function train(
     };
     const validate = async (step: number) => {
       validation = await scheduler.ask.evaluate(step);
+      requireFinite("validation loss", step, validation);
       emit({ event: "validation", step, loss: validation });
     };
 
@@ -196,25 +201,26 @@ export async function train(
         tokens_per_s: (tokens / ms) * 1000,
         stages: result.reports.map(({ squareSums: _, losses: __, ...rest }) => rest),
       });
-      if (!Number.isFinite(loss)) {
-        throw new DivergedError(`the loss of step ${step + 1} is ${loss}: lower the learning rate`);
-      }
+      requireFinite("loss", step + 1, loss);
+      // An update with such a gradient has left no weight worth a checkpoint.
+      requireFinite("gradient norm", step + 1, result.gradNorm);
       const done = step + 1;
       if (done < steps && done % options.validateEvery === 0) await validate(done);
       if (done < steps && done % options.checkpointEvery === 0) await save(done);
     }
 
-    await validate(Math.max(first, steps));
-    const state = await save(Math.max(first, steps));
+    const last = Math.max(first, steps);
+    await validate(last);
+    const state = await save(last);
     const usage = await scheduler.ask.usage();
     const names = await scheduler.ask.descriptions();
     if (options.sampleBytes > 0) emit({ event: "sample", text: await sample(options, state, world.random) });
     const done = {
       event: "done" as const,
-      steps,
+      steps: last,
       final_loss: loss,
       validation_loss: validation,
-      tokens_per_s: training > 0 ? ((tokens * (steps - first)) / training) * 1000 : 0,
+      tokens_per_s: training > 0 ? ((tokens * (last - first)) / training) * 1000 : 0,
       weights_sha256: saved,
       checkpoint: options.checkpoint,
       devices: usage.map(({ peakBytes, tensorBytes }, i) => ({
@@ -231,9 +237,15 @@ export async function train(
   }
 }
 
+/** Training has left the range of numbers; `message` says at which step, in one line for people. */
 export class DivergedError extends Error {
   readonly code = "DIVERGED";
   override readonly name = "DivergedError";
+}
+
+function requireFinite(what: string, step: number, value: number): void {
+  if (Number.isFinite(value)) return;
+  throw new DivergedError(`the ${what} of step ${step} is ${value}: lower the learning rate`);
 }
 
 function initialState(config: GptConfig, seed: number): Record<string, Tensor> {
@@ -247,14 +259,14 @@ function checkpointOf(
   step: number,
   state: Readonly<Record<string, Tensor>>,
 ): Checkpoint {
-  const { model, seed, batch, microBatches, steps, optimizer } = options;
+  const { model, seed, data, batch, microBatches, steps, optimizer } = options;
   const names = gptParameters(model).map(({ name }) => name);
   const pick = (keys: readonly string[]) => new Map(keys.map((key) => [key, state[key]!]));
   return {
     step,
     seed,
     model: { ...model },
-    training: { ...optimizer, batch, microBatches, steps },
+    training: { ...optimizer, batch, microBatches, steps, ...(data === null ? {} : { data }) },
     parameters: pick(names),
     moments: pick([...names.map(firstMomentName), ...names.map(secondMomentName)]),
   };

@@ -58,6 +58,7 @@ export class Devices {
   /** Starts or joins them all, in order. @throws LaunchError, RuntimeError in one line naming the device. */
   async open(): Promise<void> {
     const { devices, join } = this.settings;
+    this.expectOpen();
     const starting = Array.from({ length: devices }, (_, i) => this.start(`device-${i + 1}`));
     // All have to be known before one that failed may end this.
     for (const result of await Promise.allSettled(starting))

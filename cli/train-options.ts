@@ -140,6 +140,8 @@ export async function trainSettings(
       `${resume} has ${before.step} steps done: give --steps above ${before.step} to go on training`,
     );
   }
+  const textBefore = before?.training.data;
+  const data = options.text("data") ?? (typeof textBefore === "string" ? textBefore : null);
   if (devices > 0) requireMemory(model, memoryBytes);
   requireSegments(model, devices + join.length);
   const run = resume === null ? undefined : runFolder(resume);
@@ -149,8 +151,7 @@ export async function trainSettings(
   }
   return {
     run: {
-      data: options.text("data") ?? null,
-      ...{ model, batch, microBatches, steps, strategy, schedule },
+      ...{ data, model, batch, microBatches, steps, strategy, schedule },
       seed: options.whole("seed", { from: 0 }) ?? before?.seed ?? DEFAULTS.seed,
       recompute: options.has("recompute"),
       optimizer: optimizerOf(options, before, steps),
@@ -160,8 +161,7 @@ export async function trainSettings(
       checkpointEvery: options.whole("checkpoint-every", { from: 1 }) ?? DEFAULTS.checkpointEvery,
       sampleBytes: options.whole("sample", { from: 0, to: 1_000_000 }) ?? DEFAULTS.sampleBytes,
       prompt:
-        options.text("prompt") ??
-        (options.has("data") ? DEFAULTS.prompt.ofOthers : DEFAULTS.prompt.ofDefaultText),
+        options.text("prompt") ?? (data === null ? DEFAULTS.prompt.ofDefaultText : DEFAULTS.prompt.ofOthers),
     },
     ...{ devices, join, engine, out },
     insecure: options.has("insecure"),

@@ -140,16 +140,8 @@ test("a run that was killed after its checkpoint resumes to the weights of one t
   await killed.allGone();
   expect((await readCheckpoint(files, join(out("killed"), "checkpoint"))).step).toBe(12);
 
-  // The model, the batch, the rate and the number of steps come from the checkpoint.
-  const resumed = new Troupe([
-    "train",
-    "--json",
-    "--resume",
-    out("killed"),
-    ...TINY.slice(-2),
-    "--sample",
-    "0",
-  ]);
+  // The text, the model, the batch, the rate and the number of steps come from the checkpoint.
+  const resumed = new Troupe(["train", "--json", "--resume", out("killed"), "--sample", "0"]);
   running.push(resumed);
   const { events, err } = await resumed.ended();
   expect(err).toBe("");
