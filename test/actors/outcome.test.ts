@@ -5,13 +5,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Device, readCheckpoint, type TrainOptions, train } from "../../actors/index.ts";
-import {
-  createEngine,
-  DEFAULT_ADAMW,
-  decodeModel,
-  type Graph,
-  gptGraph,
-} from "../../nn/index.ts";
+import { createEngine, DEFAULT_ADAMW, decodeModel, type Graph, gptGraph } from "../../nn/index.ts";
 import { Tensor } from "../../protocols/tensor.ts";
 import { NodeRuntime, seededRandom, systemClock } from "../../runtime/index.ts";
 import { files } from "../../runtime/platform/files.ts";

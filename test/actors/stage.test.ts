@@ -1,13 +1,13 @@
 /** A stage: what it takes, what it gives up, and the commit gate, behind which alone its parameters change. */
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { type Slip } from "../../actors/inbox.ts";
+import type { Slip } from "../../actors/inbox.ts";
 import { oneFOneB } from "../../actors/scheduler/schedule.ts";
 import { Stage, type StageSpec } from "../../actors/stage.ts";
 import { createReferenceEngine } from "../../nn/engine/reference/reference.ts";
 import { cutGraph, DEFAULT_ADAMW, type Engine, encodeModel, findSegments } from "../../nn/index.ts";
 import { Tensor } from "../../protocols/tensor.ts";
-import { NodeRuntime, type Ref } from "../../runtime/index.ts";
+import { Actor, NodeRuntime, type Ref } from "../../runtime/index.ts";
 import { chain } from "../nn/run.ts";
 import { failure } from "../runtime/world.ts";
 
@@ -56,11 +56,123 @@ const x = Tensor.f32([3, 2], [1, 2, 3, 4, 5, 6]);
 const gradient = () => Tensor.f32([3, 3], new Float32Array(9).fill(0.5));
 const weights = async () => [...(await stage.ask.state()).w0!.f32()];
 
-/** Stands where the next stage would be. */
-class Next extends Stage {
-  static override readonly reentrant: readonly string[] = ["deliver", "connect"];
-  override onStart(): Promise<void> {
-    return Promise.resolve();
+/** Stands where the next stage would be, and keeps what it is given. */
+class Sink extends Actor {
+  readonly #given: Tensor[] = [];
+
+  deliver(_slip: Slip, tensor: Tensor): void {
+    this.#given.push(tensor);
   }
-  override onStop(): void {}
+
+  /** What the tensors hold now. */
+  kept(): number[][] {
+    return this.#given.map((tensor) => [...tensor.f32()]);
+  }
 }
+
+async function connected(): Promise<Ref<Sink>> {
+  const sink = await node.spawn(Sink, []);
+  await stage.ask.connect(null, sink as Ref<any>);
+  return sink;
+}
+
+/** Gives the stage all it waits for in a step. */
+async function feed(step: number): Promise<void> {
+  await stage.ask.deliver(slip("x", { step }), x);
+  await stage.ask.deliver(slip(`grad.${first!.output}`, { step }), gradient());
+}
+
+test("changes its parameters behind the commit gate, and there alone", async () => {
+  const sink = await connected();
+  await feed(0);
+  const { squareSums, losses, spans } = await stage.ask.train(0);
+  expect(losses).toBeNull();
+  expect(spans.map(({ op }) => op)).toEqual([
+    "forward",
+    "send-activation",
+    "receive-gradient",
+    "backward",
+    "update",
+  ]);
+  expect((await sink.ask.kept()).length).toBe(1);
+  expect(await weights()).toEqual([...WEIGHTS.w0.f32()]);
+
+  const all = new Float32Array(parameters.size);
+  all.set(squareSums.f32());
+  const { learningRate } = await stage.ask.commit(0, Tensor.f32([all.length], all));
+  expect(learningRate).toBeGreaterThan(0);
+  expect(await weights()).not.toEqual([...WEIGHTS.w0.f32()]);
+});
+
+test("a step that was not committed is repeated to the same gradients", async () => {
+  await connected();
+  await feed(0);
+  const before = [...(await stage.ask.train(0)).squareSums.f32()];
+  await feed(0);
+  expect([...(await stage.ask.train(0)).squareSums.f32()]).toEqual(before);
+});
+
+test("takes what comes early, and what comes late", async () => {
+  await connected();
+  await feed(1);
+  const early = stage.ask.train(0);
+  await feed(0);
+  await early;
+  await stage.ask.train(1);
+});
+
+test("refuses a tensor of an earlier generation, and one of another type", async () => {
+  await connected();
+  expect((await failure(stage.ask.deliver(slip("x", { generation: 1 }), x))).message).toBe(
+    "generation 2 got a tensor of generation 1",
+  );
+  await stage.ask.deliver(slip("x"), Tensor.f32([2], [1, 2]));
+  const error = await failure(stage.ask.train(0));
+  expect([error.code, error.message]).toEqual(["TENSOR", "x: expected f32[3,2], got f32[2]"]);
+});
+
+test("answers a tensor of validation when it has been taken: its giver runs no further ahead than that", async () => {
+  await connected();
+  let answered = 0;
+  const given = [0, 1].map((microBatch) =>
+    stage.ask.deliver(slip("x", { phase: "evaluate", microBatch }), x).then(() => answered++),
+  );
+  // Messages of one sender are handled in order: the tensors are there when this is answered.
+  await failure(stage.ask.deliver(slip("x", { generation: 1 }), x));
+  expect(answered).toBe(0);
+  await stage.ask.evaluate(0, 2);
+  await Promise.all(given);
+});
+
+test("hands a stage of the same node a copy, since its own memory is written over", async () => {
+  const sink = await connected();
+  const inputs = [x, Tensor.f32([3, 2], new Float32Array(6))];
+  const given = inputs.map((input, microBatch) =>
+    stage.ask.deliver(slip("x", { phase: "evaluate", microBatch }), input),
+  );
+  await stage.ask.evaluate(0, 2);
+  await Promise.all(given);
+  const [one, two] = await sink.ask.kept();
+  expect(two).toEqual([1, 1, 1, 1, 1, 1, 1, 1, 1]);
+  expect(one).not.toEqual(two);
+});
+
+test.each(["train", "evaluate"] as const)(
+  "waits no longer for a neighbour that is gone: %s",
+  async (phase) => {
+    const sink = await connected();
+    const work = phase === "train" ? stage.ask.train(0) : stage.ask.evaluate(0, 1);
+    const failing = failure(work);
+    await node.kill(sink);
+    expect((await failing).message).toMatch(/^a neighbouring stage is gone: /);
+  },
+);
+
+test("ends in the middle of a step, and leaves nothing in the engine", async () => {
+  await connected();
+  const failing = failure(stage.ask.train(0));
+  await stage.ask.abandon();
+  expect((await failing).message).toBe("the run is over");
+  await node.stop(stage);
+  expect(engine.usage()).toEqual({ tensors: 0, tensorBytes: 0, executables: 0, bindings: 0 });
+});
