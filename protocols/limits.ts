@@ -25,8 +25,8 @@ export const DEFAULT_LIMITS: Limits = {
   // Plain values belong here, bulk data in tensors; a plan of a large cluster printed as JSON is below 1 MiB.
   headerBytes: 4 * 2 ** 20,
   headerDepth: 64,
-  // A whole model's parameters travel as one message when a device heals; the largest has hundreds of tensors.
-  segments: 4096,
+  // A stage's parameters and moments travel as one message: a thousand layers on one device have 48,000 tensors.
+  segments: 2 ** 16,
   messageBytes: 4 * 2 ** 30,
   openMessages: 1024,
   // A gigabit link at 100 ms holds 12 MB in flight; the rest is room for actors that are slower than the link.

@@ -70,6 +70,38 @@ describe("StageExecutor", () => {
       expect([...(await executor.squareSums())]).toEqual([0, 0]);
     }));
 
+  test("updates every parameter of a stage that has more than one graph holds", async () => {
+    const names = Array.from({ length: 300 }, (_, i) => `b${i}`);
+    const b = new GraphBuilder("many");
+    let sum = b.input("x", "f32", [2]);
+    for (const name of names) sum = b.op("Add", [sum, b.input(name, "f32", [2])]);
+    b.output(b.op("ReduceSum", [sum], { keepdims: 0 }, "loss"));
+    const stageOptions = { input: null, output: null, microBatches: 1, recompute: false };
+    const graphs = trainingGraphs(b.build(), (name) => name !== "x", stageOptions);
+    const executor = await StageExecutor.create(engine, graphs, { ...options, totalParameters: 300 });
+    await executor.joint(0);
+    const { gradNorm } = await executor.update(0, await executor.squareSums());
+    expect(gradNorm).toBeCloseTo(Math.sqrt(600), 4);
+    // Each has the same gradient, and AdamW's first step is the learning rate.
+    const values = names.flatMap((name) => [...executor.tensors().get(name)!.f32()]);
+    const first = values[0]!;
+    expect(first).toBeCloseTo(-optimizer.learningRate / optimizer.warmup, 8);
+    expect(values).toEqual(new Array(600).fill(first));
+    executor.release();
+    expect(engine.usage()).toEqual(NOTHING);
+  });
+
+  test("takes inputs of the right type only", () =>
+    using(stage(true), async (executor) => {
+      const wrong = new TensorError("x: expected f32[2,2], got f32[4]");
+      const flat = Tensor.f32([4], [1, 2, 3, 4]);
+      expect(() => executor.write(0, "x", flat)).toThrow(wrong);
+      await expect(executor.evaluate({ x: flat })).rejects.toThrow(wrong);
+      await expect(executor.evaluate({ y: flat })).rejects.toThrow('stage line has no input "y"');
+      executor.write(0, "x", Tensor.f32([2, 2], [1, 2, 3, 4]));
+      expect([...executor.value(0, "x").f32()]).toEqual([1, 2, 3, 4]);
+    }));
+
   test("forgets the gradients of a step that failed", () =>
     using(stage(true), async (executor) => {
       executor.value(0, "x").f32().fill(1);
