@@ -15,6 +15,9 @@ export interface ServerHost {
   findLocal(name: string): Ref<any> | null;
 }
 
+/** Characters of a message that is too long to be sent whole. */
+const SHORT_MESSAGE = 1000;
+
 const GONE: DownReason = { code: "noactor", message: "there is no such actor, or no longer" };
 
 /** Handles one message of a peer. `taken` gives its credit back. */
@@ -62,7 +65,7 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
       const { id, to } = envelope;
       const tell = (reason: DownReason) => {
         peer.watched.delete(id);
-        if (!peer.isLost) peer.send({ type: "down", id, reason: sendable(reason) }, "");
+        if (!peer.isLost) sendDown(peer, id, reason);
       };
       const cell = host.cell(to);
       if (cell) peer.watched.set(id, cell.watch(tell));
@@ -119,12 +122,19 @@ function refuse(peer: Peer, id: number, error: Error): void {
     peer.send({ type: "fail", id, error }, "");
   } catch {
     // Too long for a header; its name and the beginning of its message are not.
-    const short = new Error(`${error.name}: ${error.message.slice(0, 1000)}`);
+    const short = new Error(`${error.name}: ${error.message.slice(0, SHORT_MESSAGE)}`);
     peer.send({ type: "fail", id, error: short }, "");
   }
 }
 
-/** The fields of a reason and nothing an actor may have added to it. */
-function sendable({ code, message, error, node }: DownReason): DownReason {
-  return { code, message, ...(error ? { error } : {}), ...(node === undefined ? {} : { node }) };
+/** The fields of a reason and nothing an actor may have added to it; an error that is too long is left out. */
+function sendDown(peer: Peer, id: number, { code, message, error, node }: DownReason): void {
+  const where = node === undefined ? {} : { node };
+  try {
+    const reason: DownReason = { code, message, ...(error ? { error } : {}), ...where };
+    peer.send({ type: "down", id, reason }, "");
+  } catch {
+    const reason: DownReason = { code, message: message.slice(0, SHORT_MESSAGE), ...where };
+    peer.send({ type: "down", id, reason }, "");
+  }
 }

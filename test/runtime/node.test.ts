@@ -40,6 +40,9 @@ class Worker extends Actor {
   async callBack(ref: Ref<Worker>, value: number) {
     return ref.ask.add(value);
   }
+  shout(): void {
+    throw new Error("x".repeat(5 * 2 ** 20));
+  }
   async slow() {
     await this.gate.promise;
   }
@@ -245,6 +248,18 @@ for (const { transport, listen, options } of cases) {
       watch(stopped);
       await Promise.all(settled);
       expect(downs).toEqual(["normal: -", "error: worker is broken", "noactor: -"]);
+    });
+
+    test("an actor whose last words are too long for the wire ends all the same, and that is told", async () => {
+      await here.connect(address);
+      const ref = await here.spawnOn<Worker>(there.id, "Worker", []);
+      const down = Promise.withResolvers<Down>();
+      here.monitor(ref, down.resolve);
+      ref.tell.shout();
+      const { code, message } = (await down.promise).reason;
+      expect(code).toBe("error");
+      expect(message).toMatch(/^it crashed while handling shout: Error: x+$/);
+      await here.stop(ref);
     });
 
     test("when one leaves, asks are rejected and monitors fire, naming it", async () => {
