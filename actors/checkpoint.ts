@@ -11,6 +11,7 @@
  * old or the new checkpoint is whole; reading finds it even between the two renames.
  */
 
+import { firstMomentName, secondMomentName } from "../nn/optim/adamw.ts";
 import { decodeSafetensors, encodeSafetensors } from "../nn/weights/safetensors.ts";
 import type { Tensor } from "../protocols/tensor.ts";
 import type { Files } from "../runtime/platform/files.ts";
@@ -182,7 +183,7 @@ function requireMoments(
   source: string,
 ): void {
   for (const [parameter, { shape }] of parameters) {
-    for (const name of [`m.${parameter}`, `v.${parameter}`]) {
+    for (const name of [firstMomentName(parameter), secondMomentName(parameter)]) {
       const moment = moments.get(name);
       if (moment !== undefined && `${moment.shape}` === `${shape}`) continue;
       const came = moment === undefined ? "is missing" : `is [${moment.shape}]`;

@@ -10,7 +10,7 @@
 
 import type { Graph } from "../../nn/onnx/graph.ts";
 import { encodeModel } from "../../nn/onnx/proto.ts";
-import type { AdamWConfig } from "../../nn/optim/adamw.ts";
+import { type AdamWConfig, firstMomentName, secondMomentName } from "../../nn/optim/adamw.ts";
 import type { SegmentProfile } from "../../nn/profile.ts";
 import { cutGraph, findSegments, type Segment } from "../../nn/segments.ts";
 import { Tensor } from "../../protocols/tensor.ts";
@@ -107,7 +107,7 @@ export class Scheduler extends Actor {
             program: programs[i]!,
             microBatches,
             graph: onnx(cutGraph(model, this.#segments, from, to)),
-            parameters: this.#segments.slice(from, to).flatMap((segment) => segment.parameters),
+            parameters: this.#parametersOf(from, to),
             input: this.#segments[from]!.input,
             output: this.#segments[to - 1]!.output,
             recompute,
@@ -120,9 +120,8 @@ export class Scheduler extends Actor {
       await Promise.all(
         this.#stages.map(async (stage, i) => {
           const { from, to } = plan.stages[i]!;
-          const names = this.#segments.slice(from, to).flatMap((segment) => segment.parameters);
-          const own = names
-            .flatMap((name) => [name, `m.${name}`, `v.${name}`])
+          const own = this.#parametersOf(from, to)
+            .flatMap((name) => [name, firstMomentName(name), secondMomentName(name)])
             .filter((name) => values[name]);
           await stage.ask.load(Object.fromEntries(own.map((name) => [name, values[name]!])));
           await stage.ask.connect(this.#stages[i - 1] ?? null, this.#stages[i + 1] ?? null);
@@ -185,6 +184,10 @@ export class Scheduler extends Actor {
 
   descriptions(): readonly DeviceDescription[] {
     return this.#descriptions;
+  }
+
+  #parametersOf(from: number, to: number): readonly string[] {
+    return this.#segments.slice(from, to).flatMap((segment) => segment.parameters);
   }
 
   get #destination(): Destination {
