@@ -4,13 +4,14 @@
  * therefore reads the same bytes, and no log of the order is kept. As in nanoGPT, windows start anywhere,
  * uniformly and with replacement; how a batch is cut into micro-batches does not change which windows it has.
  *
- * Validation windows are the same in every run: evenly spaced, not overlapping, each inside one held-out block.
+ * Validation windows are evenly spaced, not overlapping, each inside one held-out block; they are the same in every
+ * run whose micro-batches have as many rows.
  */
 
 import { streamOf, threefry2x32 } from "../../nn/models/threefry.ts";
 import type { Split } from "./corpus.ts";
 
-/** Windows that a validation loss is the mean of, unless the held-out text has fewer. */
+/** Windows that a validation loss is the mean of, if there are so many and full micro-batches can be made of them. */
 export const VALIDATION_WINDOWS = 128;
 
 const STREAM = streamOf("data order");

@@ -10,7 +10,7 @@ import type { Slip } from "../inbox.ts";
 import type { Stage } from "../stage.ts";
 import { fillBatch } from "./batch.ts";
 import type { Split } from "./corpus.ts";
-import { microBatchStarts, validationStarts } from "./order.ts";
+import { microBatchStarts, VALIDATION_WINDOWS, validationStarts } from "./order.ts";
 
 export interface DataOptions {
   readonly seed: number;
@@ -38,14 +38,7 @@ export class DataSource extends Actor {
     super();
     this.#split = split;
     this.#options = options;
-    const starts = validationStarts(split, options.context);
-    const full = Math.floor(starts.length / options.rows);
-    // A text too short for one full micro-batch of different windows repeats them.
-    const rows = Array.from({ length: options.rows }, (_, i) => starts[i % starts.length]!);
-    this.#validation =
-      full === 0
-        ? [rows]
-        : Array.from({ length: full }, (_, i) => starts.slice(i * options.rows, (i + 1) * options.rows));
+    this.#validation = validationMicroBatches(split, options);
   }
 
   /** Micro-batches of a validation pass. */
@@ -91,4 +84,19 @@ export class DataSource extends Actor {
       to.last.ask.deliver({ ...slip, value: "targets" }, targets),
     ]);
   }
+}
+
+/**
+ * Starts of the validation windows, `rows` to each micro-batch, from all over the text: as many full micro-batches
+ * as the windows make. A text that has not enough for one repeats them.
+ */
+export function validationMicroBatches(
+  split: Split,
+  { context, rows }: Pick<DataOptions, "context" | "rows">,
+): number[][] {
+  const most = validationStarts(split, context, Math.max(VALIDATION_WINDOWS, rows));
+  const full = Math.floor(most.length / rows);
+  if (full === 0) return [Array.from({ length: rows }, (_, i) => most[i % most.length]!)];
+  const starts = validationStarts(split, context, full * rows);
+  return Array.from({ length: full }, (_, i) => starts.slice(i * rows, (i + 1) * rows));
 }
