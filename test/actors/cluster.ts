@@ -21,7 +21,8 @@ type DeviceClass = typeof Device;
 
 export interface ClusterOptions {
   readonly devices: number;
-  readonly engine?: EngineOptions["engine"];
+  /** Of all devices, or of each. */
+  readonly engine?: EngineOptions["engine"] | readonly EngineOptions["engine"][];
   /** On the coordinator's own node, rather than each on another. */
   readonly together?: boolean;
   /** What to start in a device's place. */
@@ -50,7 +51,11 @@ export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
   for (let i = 0; i < options.devices; i++) {
     const host = together ? coordinator : create(`host-${i}`);
     hosts.push(host);
-    const device = await host.spawn(classOf(i), [`device-${i}`, engine], { name: `device-${i}` });
+    const device = await host.spawn(
+      classOf(i),
+      [`device-${i}`, typeof engine === "object" ? engine[i] : engine],
+      { name: `device-${i}` },
+    );
     if (together) devices.push(device);
     else {
       const peer = await coordinator.connect(await host.listen(`memory://host-${i}`));

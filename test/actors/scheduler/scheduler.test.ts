@@ -55,6 +55,28 @@ describe("devices on one node", () => {
   });
 });
 
+test("devices with different engines train one model together", async () => {
+  const alone = await outcome(await deployed({ devices: 1 }));
+  const mixed = await outcome(await deployed({ devices: 3, engine: ["native", "web", "reference"] }));
+  for (const [step, [loss, gradNorm]] of mixed.losses.entries()) {
+    expect(Math.abs(loss! / alone.losses[step]![0]! - 1)).toBeLessThan(1e-5);
+    expect(Math.abs(gradNorm! / alone.losses[step]![1]! - 1)).toBeLessThan(1e-4);
+  }
+  expect(Math.abs(mixed.validation / alone.validation - 1)).toBeLessThan(1e-5);
+});
+
+test("a device's tensors take the same memory after every step", async () => {
+  const { scheduler } = await deployed({ devices: 2 });
+  const bytes: number[][] = [];
+  for (let step = 0; step < 5; step++) {
+    await scheduler.ask.step(step, 4);
+    await scheduler.ask.evaluate(step);
+    bytes.push((await scheduler.ask.usage()).map(({ tensorBytes }) => tensorBytes));
+  }
+  expect(bytes[0]![0]).toBeGreaterThan(0);
+  expect(bytes).toEqual(new Array(5).fill(bytes[0]));
+});
+
 /** A device that measures itself as so many times slower than it is. */
 const slower = (factor: number) =>
   class extends Device {
