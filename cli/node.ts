@@ -22,6 +22,7 @@ import { type OptionTable, parseOptions } from "./options.ts";
 export const TOKEN_VARIABLE = "TROUPE_TOKEN";
 /** What device actors are registered as. */
 export const DEVICE_NAME = "device";
+const MOST_NAME = 64;
 export const ENGINES = ["auto", "native", "node-binding", "web", "reference"] as const;
 
 const OPTIONS: OptionTable = {
@@ -58,6 +59,11 @@ async function run(args: readonly string[]): Promise<number> {
     );
   }
   const name = options.text("name") ?? machine().host;
+  if (name.length > MOST_NAME || /\p{Cc}/u.test(name)) {
+    throw new UsageError(
+      `--name is what people read: at most ${MOST_NAME} characters, none of them control characters`,
+    );
+  }
   const engine = options.choice("engine", ENGINES) ?? "auto";
   const token = options.text("token") ?? environment(TOKEN_VARIABLE);
   const attached = options.has("attached");
@@ -94,7 +100,8 @@ async function run(args: readonly string[]): Promise<number> {
   }
 }
 
-function isRemote(address: string): boolean {
+/** Whether an address is beyond this machine. */
+export function isRemote(address: string): boolean {
   const host = /^tcp:\/\/(\[[^\]]*\]|[^:/]+):\d+$/.exec(address)?.[1];
   return host !== undefined && !/^(localhost|127(\.\d+){3}|\[::1\])$/.test(host);
 }

@@ -102,6 +102,9 @@ export function parseOptions(command: string, table: OptionTable, args: readonly
     if (spec.value !== undefined && missing) {
       throw new UsageError(`--${name} needs a value: --${name} <${spec.value}>`);
     }
+    if (spec.value !== undefined && token.value === "") {
+      throw new UsageError(`--${name} is empty: --${name} <${spec.value}> is expected`);
+    }
     const earlier = values.get(name);
     if (earlier && spec.value !== undefined && !spec.repeated) {
       throw new UsageError(`--${name} was given twice, as ${earlier[0]} and as ${token.value}`);

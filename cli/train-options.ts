@@ -13,7 +13,7 @@ import { findSegments } from "../nn/segments.ts";
 import { elements } from "../protocols/tensor.ts";
 import type { Files } from "../runtime/platform/files.ts";
 import { UsageError } from "./command.ts";
-import { ENGINES } from "./node.ts";
+import { ENGINES, isRemote } from "./node.ts";
 import type { Options, OptionTable } from "./options.ts";
 import { bytes, count } from "./terminal.ts";
 
@@ -117,10 +117,13 @@ export async function trainSettings(
   if (join.length > 0 && options.has("engine")) {
     throw new UsageError("--engine is for devices started here; give it to each troupe node instead");
   }
+  const open = options.has("insecure") ? undefined : join.find(isRemote);
+  if (open !== undefined) {
+    throw new UsageError(`${open} is on another machine and TCP is not encrypted: allow it with --insecure`);
+  }
   const twice = join.find((address, i) => join.indexOf(address) !== i);
   if (twice !== undefined) throw new UsageError(`--join ${twice} was given twice`);
   options.choice("model", ["gpt"]);
-  if (options.text("prompt") === "") throw new UsageError("--prompt is empty: give at least one character");
   options.choice("transport", ["tcp"]);
   const wanted = options.choice("strategy", STRATEGIES);
   const asked = options.whole("devices", { from: 1, to: 64 }) ?? (wanted === "single" ? 1 : DEFAULTS.devices);
@@ -143,6 +146,7 @@ export async function trainSettings(
   const textBefore = before?.training.data;
   const data = options.text("data") ?? (typeof textBefore === "string" ? textBefore : null);
   if (devices > 0) requireMemory(model, memoryBytes);
+  requireActivations(model, batch / microBatches, memoryBytes);
   requireSegments(model, devices + join.length);
   const run = resume === null ? undefined : runFolder(resume);
   const out = withoutSlash(options.text("out") ?? run ?? `runs/${dateAndTime(now)}`);
@@ -201,6 +205,21 @@ function requireMemory(model: GptConfig, memoryBytes: number): void {
     throw new UsageError(
       `a model of ${count(parameters)} parameters needs ${bytes(needed)} to train, this machine has ` +
         `${bytes(memoryBytes)}: use a smaller --width or fewer --layers, or --join other machines`,
+    );
+  }
+}
+
+/** Values of the residual width that a layer keeps of a token for its backward pass, some of them four times as wide. */
+const WIDTHS_KEPT = 20;
+
+/** Refuses what cannot be: one micro-batch through one layer has to fit on a device at the least. */
+function requireActivations(model: GptConfig, rows: number, memoryBytes: number): void {
+  const { width, heads, context } = model;
+  const needed = 4 * rows * context * (WIDTHS_KEPT * width + 2 * heads * context);
+  if (needed > memoryBytes / 4) {
+    throw new UsageError(
+      `a micro-batch of ${rows} windows of ${context} bytes takes ${bytes(needed)} in every layer, too much for ` +
+        `${bytes(memoryBytes)} of memory: use a smaller --batch or --context, or more --micro-batches`,
     );
   }
 }

@@ -4,8 +4,11 @@
  */
 
 import { prepare, train as trainRun } from "../actors/train.ts";
+import { DEFAULT_GPT, gptParameters } from "../nn/models/gpt.ts";
+import { elements } from "../protocols/tensor.ts";
 import { seededRandom, systemClock } from "../runtime/index.ts";
 import { files } from "../runtime/platform/files.ts";
+import { lock } from "../runtime/platform/lock.ts";
 import { machine } from "../runtime/platform/machine.ts";
 import {
   EXIT_CODES,
@@ -21,15 +24,18 @@ import type { RunEvent } from "./events.ts";
 import { jsonReport } from "./json-report.ts";
 import { parseOptions } from "./options.ts";
 import { Results } from "./results.ts";
+import { count } from "./terminal.ts";
 import { textReport } from "./text-report.ts";
 import { TRAIN_OPTIONS, type TrainSettings, trainSettings } from "./train-options.ts";
+
+const PARAMETERS = gptParameters(DEFAULT_GPT).reduce((sum, { shape }) => sum + elements(shape), 0);
 
 export const train: Command = {
   name: "train",
   summary: "train a model across device processes",
   options: TRAIN_OPTIONS,
   notes: [
-    "Without options: a 3.3 M-parameter GPT on installed TypeScript declarations, over three processes.",
+    `Without options: a GPT of ${count(PARAMETERS)} parameters on installed TypeScript declarations, over three processes.`,
     "Ctrl-C ends a run; --resume goes on from its last checkpoint.",
   ],
   run: async (args) => {
@@ -62,7 +68,10 @@ async function run(settings: TrainSettings): Promise<void> {
   });
 
   const existed = await files.exists(out);
+  let release = async () => {};
   const work = async () => {
+    await files.makeFolder(out);
+    release = await lock(`${out}/.lock`);
     const prepared = await prepare(options, files);
     if (trace !== null) await requireWritable(trace);
     if (prepared.resumed) await results.takeOver(prepared.resumed.step);
@@ -86,6 +95,7 @@ async function run(settings: TrainSettings): Promise<void> {
     report.close();
     await devices.close();
     await results.settle().catch(() => {}); // What failed first has been told.
+    await release();
     if (!existed && (await files.isFolder(out)) && (await files.list(out)).length === 0)
       await files.remove(out);
   }
@@ -121,6 +131,7 @@ function goOn(checkpoint: string | null, { run, join, out }: TrainSettings): str
 
 /** @throws FileError now rather than at the end of the run. */
 async function requireWritable(path: string): Promise<void> {
+  if (await files.isFile(path)) return; // It will be replaced at the end.
   await files.write(path, []);
   await files.remove(path);
 }

@@ -16,6 +16,8 @@ export interface Files {
   exists(path: string): Promise<boolean>;
   /** Whether a folder is there. */
   isFolder(path: string): Promise<boolean>;
+  /** Whether a regular file is there: not a folder, a device or a pipe. */
+  isFile(path: string): Promise<boolean>;
   /** Makes a folder and its parents; a folder that is there already is fine. */
   makeFolder(path: string): Promise<void>;
   /**
@@ -33,7 +35,15 @@ export interface Files {
   readonly platform: string;
 }
 
-export type FileReason = "missing" | "denied" | "folder" | "not-a-folder" | "full" | "other";
+export type FileReason =
+  | "missing"
+  | "denied"
+  | "folder"
+  | "not-a-folder"
+  | "not-a-file"
+  | "full"
+  | "busy"
+  | "other";
 
 /** A file operation that failed; `message` is one line for people. */
 export class FileError extends Error {
@@ -58,10 +68,16 @@ const REASONS: Readonly<Record<string, readonly [FileReason, string]>> = {
   ENOTDIR: ["not-a-folder", "part of its path is a file, not a folder"],
   EEXIST: ["not-a-folder", "a file of that name is in the way"],
   ENOSPC: ["full", "the disk is full"],
+  ENAMETOOLONG: ["other", "the name is too long"],
+  ENOMEM: ["other", "there is not enough memory"],
 };
 
 export const files: Files = {
-  read: (path) => attempt("read", path, () => readFile(path)),
+  read: (path) =>
+    attempt("read", path, async () => {
+      await requireFile("read", path);
+      return readFile(path);
+    }),
   list: (folder) => attempt("list", folder, () => readdir(folder)),
   exists: (path) =>
     stat(path).then(
@@ -73,14 +89,32 @@ export const files: Files = {
       (entry) => entry.isDirectory(),
       () => false,
     ),
+  isFile: (path) =>
+    stat(path).then(
+      (entry) => entry.isFile(),
+      () => false,
+    ),
   makeFolder: (path) =>
     attempt("make the folder", path, () => mkdir(path, { recursive: true })).then(() => {}),
-  write: (path, chunks) => attempt("write", path, () => writeAtomically(path, chunks)),
+  write: (path, chunks) =>
+    attempt("write", path, async () => {
+      await requireFile("write", path).catch((error) => {
+        if (error.code !== "ENOENT") throw error;
+      });
+      await writeAtomically(path, chunks);
+    }),
   rename: (from, to) => attempt("rename", from, () => rename(from, to).then(() => syncFolder(dirname(to)))),
   remove: (path) => attempt("remove", path, () => rm(path, { recursive: true, force: true })),
   packageFolder,
   platform: `${process.platform}-${process.arch}`,
 };
+
+/** Devices and pipes never end, or are not to be replaced; folders are told of by whoever opens them. */
+async function requireFile(verb: string, path: string): Promise<void> {
+  const entry = await stat(path);
+  if (entry.isFile() || entry.isDirectory()) return;
+  throw new FileError("not-a-file", path, `cannot ${verb} ${path}: it is not a regular file`);
+}
 
 async function writeAtomically(path: string, chunks: readonly Uint8Array[]): Promise<void> {
   const temporary = `${path}.tmp-${process.pid}`;
@@ -125,6 +159,7 @@ async function attempt<T>(verb: string, path: string, work: () => Promise<T>): P
   try {
     return await work();
   } catch (error) {
+    if (error instanceof FileError) throw error;
     const code = (error as { code?: string }).code ?? "";
     const [reason, words] = REASONS[code] ?? (["other", code || String(error)] as const);
     throw new FileError(reason, path, `cannot ${verb} ${path}: ${words}`);
