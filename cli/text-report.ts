@@ -77,7 +77,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         reason,
       ];
     });
-    const columns = ["device", "segments", "parameters", "micro-batch", "memory", "reason"].map(
+    const columns = ["device", "segments", "parameters", "micro-batch", "tensors", "reason"].map(
       (title, i) => ({
         title,
         align: i === 0 || i === 5 ? ("left" as const) : ("right" as const),
