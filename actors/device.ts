@@ -134,6 +134,8 @@ export class Device extends Actor {
         this.#hosted.delete(stage);
         // It may be waiting for a tensor that will never come; or it has failed, and there is nothing to end.
         await stage.ask.abandon().catch(() => {});
+        // A kernel cannot be broken off, and its memory must outlive it.
+        await stage.ask.idle().catch(() => {});
         await this.context.node.stop(stage);
       }),
     );

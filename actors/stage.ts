@@ -151,6 +151,9 @@ export class Stage extends Actor {
     this.#inbox.fail(new Error("the run is over"));
   }
 
+  /** Answered when nothing is under way any more: one message is handled at a time, and this one does nothing. */
+  idle(): void {}
+
   /** Runs the program of one step, up to the commit gate. */
   async train(step: number): Promise<StepReport> {
     const { clock } = this.context;

@@ -47,7 +47,7 @@ export async function settingOf(command: string, versions: readonly string[]): P
   const runtime = engines.slice(0, 1).map(({ name, version }) => `ONNX Runtime ${version} (${name})`);
   return {
     date: new Date().toISOString().slice(0, 10),
-    machine: `${processors.length} × ${processors[0]?.model.trim()}, ${memory}, ${process.platform} ${release()}, load ${load} before`,
+    machine: `${processors.length} × ${processors[0]?.model.trim()}, ${memory}, ${process.platform} ${release().split("-")[0]}, load ${load} before`,
     versions: [`Bun ${Bun.version}`, ...runtime, ...versions].join(", "),
     command,
   };

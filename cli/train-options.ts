@@ -75,7 +75,7 @@ export const TRAIN_OPTIONS: OptionTable = {
   out: { value: "folder", help: "where results go (default: runs/<date and time>, or the resumed run's)" },
   resume: {
     value: "folder",
-    help: "a run or a checkpoint to go on from; its settings hold unless given anew",
+    help: "a run or a checkpoint to go on from; its text, model and optimiser hold unless given anew",
   },
   transport: { value: "name", help: "how devices are connected: tcp" },
   engine: { value: "name", help: `what computes: ${ENGINES.join(", ")} (default: auto)` },
