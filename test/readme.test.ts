@@ -53,12 +53,14 @@ async function run(args: readonly string[]): Promise<void> {
   if (code !== 0) throw new Error(`${args.join(" ")} ended with ${code}:\n${error}`);
 }
 
-/** Other steps, and a small model unless the model comes from a checkpoint. */
+/** A step for every 500, of which a run has 1000 by default; a small model unless it comes from a checkpoint. */
 function small(args: readonly string[]): string[] {
   if (args.includes("--help")) return [...args];
+  const given = args.includes("--steps") ? Number(args[args.indexOf("--steps") + 1]) : 1000;
+  const steps = `${Math.ceil(given / 500)}`;
   const resumed = args.includes("--resume");
   const rest = args.filter((arg, i) => !SIZES.has(arg) && !SIZES.has(args[i - 1] ?? ""));
-  return [...rest, "--steps", resumed ? "3" : "2", ...(resumed ? ["--sample", "8"] : SMALL)];
+  return [...rest, "--steps", steps, ...(resumed ? ["--sample", "8"] : SMALL)];
 }
 
 test("there are commands to test", () => {
