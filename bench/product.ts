@@ -14,13 +14,13 @@ export interface Product {
   readonly transA: boolean;
 }
 
-/** The product whose speed counts as the peak, and the products that a step of the model consists of. */
+/** A large square product, and the products that a step of the model consists of; the fastest counts as the peak. */
 export function productsOf({ model, batch, microBatches }: Workload): readonly [Product, ...Product[]] {
   const rows = (batch / microBatches) * model.context;
   const { width: d } = model;
   const side = Math.min(1024, 4 * d);
   return [
-    { name: "peak", m: side, k: side, n: side, transA: false },
+    { name: "square", m: side, k: side, n: side, transA: false },
     { name: "query, key, value, projection", m: rows, k: d, n: d, transA: false },
     { name: "feed-forward, first", m: rows, k: d, n: 4 * d, transA: false },
     { name: "feed-forward, second", m: rows, k: 4 * d, n: d, transA: false },
