@@ -154,7 +154,7 @@ const available = new Set((await availableEngines()).map(({ name }) => name));
 
 describe.each(["reference", "native"] as const)("cut anywhere, on the %s engine", (name) => {
   if (!available.has(name)) {
-    test.skip("does not work on this machine", () => {});
+    test.skip("the native engine does not work on this machine", () => {});
     return;
   }
   let engine: Engine;
