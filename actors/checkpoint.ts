@@ -79,7 +79,8 @@ export async function prepareCheckpoint(files: Files, folder: string): Promise<v
 }
 
 /**
- * Writes a checkpoint in the place of the one that may be there. Tensors and `onnx` are borrowed until it is done.
+ * Writes a checkpoint in the place of the one that may be there; resolves with the weights' SHA-256, as
+ * `weightsSha256` gives it. Tensors and `onnx` are borrowed until it is done.
  * @throws FileError, CheckpointError as `prepareCheckpoint`; then the old checkpoint is as it was.
  */
 export async function writeCheckpoint(
@@ -87,7 +88,7 @@ export async function writeCheckpoint(
   folder: string,
   checkpoint: Checkpoint,
   onnx: Uint8Array,
-): Promise<void> {
+): Promise<string> {
   await prepareCheckpoint(files, folder);
   const { place, partial, previous } = places(folder);
   const { parameters, moments, ...rest } = checkpoint;
@@ -102,13 +103,15 @@ export async function writeCheckpoint(
     digests[name] = sha256(chunks);
     await files.write(`${partial}/${name}`, chunks);
   }
-  const state = stateJson({ ...rest, files: digests, weightsSha256: weightsSha256(parameters) });
+  const weights = weightsSha256(parameters);
+  const state = stateJson({ ...rest, files: digests, weightsSha256: weights });
   await files.write(`${partial}/${STATE}`, [new TextEncoder().encode(state)]);
 
   await files.remove(previous);
   if (await files.exists(place)) await files.rename(place, previous);
   await files.rename(partial, place);
   await files.remove(previous);
+  return weights;
 }
 
 /**

@@ -21,7 +21,6 @@ import {
   prepareCheckpoint,
   readCheckpoint,
   requireModel,
-  weightsSha256,
   writeCheckpoint,
 } from "./checkpoint.ts";
 import { type Corpus, readDefaultText, readText, type Split, splitText } from "./data/corpus.ts";
@@ -109,18 +108,23 @@ export interface PreparedRun {
 
 /**
  * Reads and checks what a run starts from, and makes sure that its checkpoints can be written.
+ * @param read the checkpoint that `options.resume` names, where the caller has read it already.
  * @throws FileError, CorpusError, CheckpointError, each in one line for people; RangeError for a batch that does not
  *   divide into micro-batches, GraphError for a model that cannot be.
  */
-export async function prepare(options: TrainOptions, files: Files): Promise<PreparedRun> {
-  const { model: config, data, resume, batch, microBatches } = options;
+export async function prepare(
+  options: TrainOptions,
+  files: Files,
+  read: Checkpoint | null = null,
+): Promise<PreparedRun> {
+  const { model: config, data, batch, microBatches } = options;
   if (batch % microBatches !== 0) {
     throw new RangeError(`a batch of ${batch} does not divide into ${microBatches} micro-batches`);
   }
   const text = await (data === null ? readDefaultText(files) : readText(files, data));
   const split = splitText(text, config.context);
-  const resumed = resume === null ? null : await readCheckpoint(files, resume);
-  if (resumed) requireModel(resumed, { ...config }, resume!);
+  const resumed = read ?? (options.resume === null ? null : await readCheckpoint(files, options.resume));
+  if (resumed) requireModel(resumed, { ...config }, options.resume!);
   const model = gptGraph(config, batch / microBatches, config.context, "loss");
   await prepareCheckpoint(files, options.checkpoint);
   return { text, split, model, resumed };
@@ -166,14 +170,13 @@ export async function train(
     const save = async (step: number) => {
       const state = await scheduler.ask.state();
       const checkpoint = checkpointOf(options, step, state);
-      await writeCheckpoint(
+      saved = await writeCheckpoint(
         files,
         options.checkpoint,
         checkpoint,
         inferenceModel(config, checkpoint.parameters),
       );
       await emit({ event: "checkpoint", step, path: options.checkpoint });
-      saved = weightsSha256(checkpoint.parameters);
       return state;
     };
     const validate = async (step: number) => {

@@ -87,6 +87,8 @@ export const TRAIN_OPTIONS: OptionTable = {
 
 export interface TrainSettings {
   readonly run: TrainOptions;
+  /** The checkpoint the run goes on from. */
+  readonly resumed: Checkpoint | null;
   /** Devices to start here; none when others are joined. */
   readonly devices: number;
   readonly join: readonly string[];
@@ -167,6 +169,7 @@ export async function trainSettings(
       prompt:
         options.text("prompt") ?? (data === null ? DEFAULTS.prompt.ofDefaultText : DEFAULTS.prompt.ofOthers),
     },
+    resumed: before,
     ...{ devices, join, engine, out },
     insecure: options.has("insecure"),
     token: options.text("token"),

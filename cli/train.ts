@@ -72,7 +72,7 @@ async function run(settings: TrainSettings): Promise<void> {
   const work = async () => {
     await files.makeFolder(out);
     release = await lock(`${out}/.lock`);
-    const prepared = await prepare(options, files);
+    const prepared = await prepare(options, files, settings.resumed);
     if (trace !== null) await requireWritable(trace);
     if (prepared.resumed) await results.takeOver(prepared.resumed.step);
     await devices.open();
