@@ -7,22 +7,23 @@
 import type { Allocate } from "../protocols/chunk.ts";
 import { DEFAULT_LIMITS, type Limits } from "../protocols/limits.ts";
 import type { ActorAddress } from "../protocols/messages.ts";
-import type { Actor, ActorClass, ActorContext, SupervisedChild, SuperviseOptions } from "./actor.ts";
+import type { Actor, ActorClass, SuperviseOptions } from "./actor.ts";
 import { Cell, type CellHost, SHUTDOWN_MS } from "./cell.ts";
 import { type Clock, systemClock } from "./clock.ts";
+import { type ContextHost, createContext } from "./context.ts";
 import { DeadLetters } from "./deadletters.ts";
 import { DEFAULT_HEARTBEAT, type Heartbeat } from "./detector.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { asError, RuntimeError } from "./errors.ts";
 import { consoleLog, type Log } from "./log.ts";
 import { Membership, type PeerEvent } from "./membership.ts";
-import { type MethodTable, methodsOf, unknownMethods } from "./methods.ts";
+import { methodsOf } from "./methods.ts";
 import type { Down, Monitor } from "./monitor.ts";
 import type { Peer, PeerInfo, Request } from "./peer.ts";
 import { type Random, systemRandom } from "./random.ts";
-import { ActorRef, type Ref } from "./ref.ts";
+import { ActorRef, type Ref, targetOf } from "./ref.ts";
+import { References } from "./references.ts";
 import { Registry } from "./registry.ts";
-import { GoneTarget, type RemoteHost, RemoteTarget } from "./remote.ts";
 import { serve } from "./serve.ts";
 import type { Transport } from "./transports/transport.ts";
 
@@ -68,8 +69,7 @@ export class NodeRuntime {
   private readonly names = new Registry<Cell>();
   private readonly membership: Membership;
   private readonly cellHost: CellHost;
-  private readonly remoteHost: RemoteHost;
-  private readonly foreignTables = new Map<string, MethodTable>();
+  private readonly references: References;
   private nextActor = 1;
   private closing: Promise<void> | undefined;
 
@@ -94,16 +94,27 @@ export class NodeRuntime {
       heartbeat: options.heartbeat ?? DEFAULT_HEARTBEAT,
       allocate: options.allocate ?? ((bytes) => new Uint8Array(bytes)),
       codecHooks: {
-        encodeRef: (value) => (value instanceof ActorRef ? this.pack(value.address) : undefined),
-        decodeRef: (data) => this.refTo(data),
+        encodeRef: (value) => this.references.encode(value),
+        decodeRef: (data) => this.references.decode(data),
       },
       log: this.log,
       onMessage: (peer, envelope, taken) => serve(this.server, peer, envelope, taken),
     });
-    this.remoteHost = {
-      clock: this.clock,
-      deadLetters: this.deadLetters,
-      reach: (address, callback) => this.membership.reach(address, callback),
+    this.references = new References({
+      ...{ id: this.id, incarnation: this.incarnation, deadLetters: this.deadLetters },
+      remote: {
+        clock: this.clock,
+        deadLetters: this.deadLetters,
+        reach: (address, callback) => this.membership.reach(address, callback),
+      },
+      classes: options.actors ?? {},
+      askTimeoutMs: options.askTimeoutMs,
+      cell: (id) => this.cells.get(id),
+      addressesOf: (node) => this.membership.addressesOf(node),
+    });
+    const contextHost: ContextHost = {
+      node: this,
+      createCell: (parent, actor, args, settings) => this.createCell(parent, actor, args, settings),
     };
     this.cellHost = {
       clock: this.clock,
@@ -111,7 +122,7 @@ export class NodeRuntime {
       deadLetters: this.deadLetters,
       log: this.log,
       createRef: (cell) => this.createRef(cell),
-      createContext: (cell) => this.createContext(cell),
+      createContext: (cell) => createContext(contextHost, cell),
       release: (cell) => {
         this.cells.delete(cell.options.id);
         if (cell.options.name !== undefined) this.names.release(cell.options.name, cell);
@@ -269,31 +280,6 @@ export class NodeRuntime {
     return new ActorRef(address, cell, table, this.options.askTimeoutMs);
   }
 
-  private createContext(cell: Cell): ActorContext {
-    return {
-      self: cell.ref,
-      node: this,
-      clock: this.clock,
-      random: this.random,
-      spawn: (actor, args, options = {}) => this.spawnUnder(cell, actor as ActorClass, args, options),
-      stop: () => void cell.end(false),
-      monitor: (ref) => {
-        const cancelWatch = targetOf(ref).watch((reason) => {
-          cell.cleanups.delete(cancel);
-          cell.signal((actor) => actor.onDown({ ref, reason }));
-        });
-        const cancel = () => {
-          cell.cleanups.delete(cancel);
-          cancelWatch();
-        };
-        cell.cleanups.add(cancel);
-        return { ref, cancel };
-      },
-      demonitor: (monitor) => monitor.cancel(),
-      supervise: (actor, args, options) => supervised(this.createCell(cell, actor, args, options)),
-    };
-  }
-
   private async request(
     node: string,
     request:
@@ -305,53 +291,6 @@ export class NodeRuntime {
       peer.request(request, "", { resolve, reject });
     });
   }
-
-  private pack(address: ActorAddress): unknown[] {
-    return [address.node, address.incarnation, address.actor, address.className, address.addresses];
-  }
-
-  /** The ref an address stands for: the actor itself if it lives here. */
-  private refTo(data: unknown): Ref<any> {
-    const [node, incarnation, actor, className, addresses] = Array.isArray(data) ? data : [];
-    if (typeof node !== "string" || typeof className !== "string" || !Array.isArray(addresses)) {
-      throw new TypeError("a ref in a message is malformed");
-    }
-    const known = this.membership.addressesOf(node) ?? addresses;
-    const address: ActorAddress = { node, incarnation, actor, className, addresses: known };
-    const label = `${className}#${actor} on ${node}`;
-    if (node === this.id) {
-      const cell = incarnation === this.incarnation ? this.cells.get(actor) : undefined;
-      if (cell) return cell.ref;
-      const gone = new GoneTarget(this, label, "it has ended");
-      return new ActorRef(address, gone, this.tableFor(className), this.options.askTimeoutMs);
-    }
-    const target = new RemoteTarget(this.remoteHost, address);
-    return new ActorRef(address, target, this.tableFor(className), this.options.askTimeoutMs);
-  }
-
-  private tableFor(className: string): MethodTable {
-    const known = Object.values(this.options.actors ?? {}).find((actor) => actor.name === className);
-    if (known) return methodsOf(known);
-    let table = this.foreignTables.get(className);
-    if (!table) {
-      table = unknownMethods(className);
-      this.foreignTables.set(className, table);
-    }
-    return table;
-  }
-}
-
-function targetOf(ref: Ref<any>): ActorRef["target"] {
-  return (ref as ActorRef).target;
-}
-
-function supervised(cell: Cell): SupervisedChild {
-  return {
-    ref: cell.ref,
-    start: () => cell.start(),
-    stop: (shutdownMs) => cell.stopQuietly(shutdownMs),
-    retire: () => cell.retire(),
-  };
 }
 
 function hex(bytes: Uint8Array): string {

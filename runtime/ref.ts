@@ -92,3 +92,8 @@ export class ActorRef implements Ref<any> {
     return `${this.address.className}#${this.address.actor} on ${this.address.node}`;
   }
 }
+
+/** What a ref sends to. */
+export function targetOf(ref: Ref<any>): RefTarget {
+  return (ref as ActorRef).target;
+}

@@ -35,6 +35,10 @@ const DOORS: readonly { readonly packages: RegExp; readonly only: RegExp }[] = [
   { packages: /^onnxruntime-\w+(\/|$)/, only: /^nn\/engine\// },
   { packages: /^protobufjs(\/|$)/, only: /^nn\/onnx\/(proto|schema)\.ts$/ },
   { packages: /^hono(\/|$)/, only: /^runtime\/gateway(\/|\.ts$)/ },
+  { packages: /^@noble\/hashes(\/|$)/, only: /^protocols\/mac\.ts$/ },
+  { packages: /^selfsigned$/, only: /^runtime\/security\/certificate\.ts$/ },
+  { packages: /^(@roamhq\/wrtc|node-datachannel)(\/|$)/, only: /^runtime\/transports\/webrtc\// },
+  { packages: /^bonjour-service$/, only: /^runtime\/discovery\/mdns\.ts$/ },
 ];
 
 /** Where `Bun`, `Deno` and built-in modules may be used. */

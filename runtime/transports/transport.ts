@@ -12,8 +12,10 @@ export interface Pipe {
    * accepted has been copied or handed to the operating system: the caller may reuse its memory at once.
    * After a short write the pipe calls `onDrain` once, when it accepts bytes again. Never throws; a closed pipe
    * accepts nothing.
+   * @param owned the caller gives the memory away: the bytes are all of their ArrayBuffer and nothing else refers
+   *   to it. A pipe within one process may pass it on instead of copying; others ignore this.
    */
-  write(bytes: Uint8Array): number;
+  write(bytes: Uint8Array, owned?: boolean): number;
   /** Who is told. Set once, synchronously, by whoever opened or accepted the pipe. */
   handlers: PipeHandlers;
   /** The most bytes that are worth offering in one frame (16 KiB on WebRTC, larger elsewhere). */
@@ -25,8 +27,12 @@ export interface Pipe {
 }
 
 export interface PipeHandlers {
-  /** Received bytes. Borrowed for the duration of the call: the transport may reuse the memory afterwards. */
-  onData(bytes: Uint8Array): void;
+  /**
+   * Received bytes. Borrowed for the duration of the call: the transport may reuse the memory afterwards, unless it
+   * gives them away.
+   * @param owned the bytes are the receiver's to keep.
+   */
+  onData(bytes: Uint8Array, owned?: boolean): void;
   /** The pipe accepts bytes again after a short write. */
   onDrain(): void;
   /** The pipe is gone; nothing more is delivered. `error` says why unless it was a clean close. */

@@ -1,0 +1,57 @@
+/** What a cell's actor can do beside computing: its context, made once per life. */
+
+import type { Actor, ActorClass, ActorContext, SupervisedChild, SuperviseOptions } from "./actor.ts";
+import type { Cell } from "./cell.ts";
+import type { NodeRuntime, SpawnOptions } from "./node.ts";
+import { type Ref, targetOf } from "./ref.ts";
+
+/** What a context needs of its node. */
+export interface ContextHost {
+  readonly node: NodeRuntime;
+  /** @throws RuntimeError NAME_TAKEN, NODE_CLOSED. */
+  createCell(
+    parent: Cell,
+    actor: ActorClass,
+    args: readonly unknown[],
+    options: SpawnOptions & Partial<SuperviseOptions>,
+  ): Cell;
+}
+
+export function createContext(host: ContextHost, cell: Cell): ActorContext {
+  const { node } = host;
+  return {
+    self: cell.ref,
+    node,
+    clock: node.clock,
+    random: node.random,
+    spawn: async (actor, args, options = {}): Promise<Ref<any>> => {
+      const child = host.createCell(cell, actor as ActorClass, args, options);
+      await child.start();
+      return child.ref;
+    },
+    stop: () => void cell.end(false),
+    monitor: (ref) => {
+      const cancelWatch = targetOf(ref).watch((reason) => {
+        cell.cleanups.delete(cancel);
+        cell.signal((actor: Actor) => actor.onDown({ ref, reason }));
+      });
+      const cancel = () => {
+        cell.cleanups.delete(cancel);
+        cancelWatch();
+      };
+      cell.cleanups.add(cancel);
+      return { ref, cancel };
+    },
+    demonitor: (monitor) => monitor.cancel(),
+    supervise: (actor, args, options) => supervised(host.createCell(cell, actor, args, options)),
+  };
+}
+
+function supervised(cell: Cell): SupervisedChild {
+  return {
+    ref: cell.ref,
+    start: () => cell.start(),
+    stop: (shutdownMs) => cell.stopQuietly(shutdownMs),
+    retire: () => cell.retire(),
+  };
+}
