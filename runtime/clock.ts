@@ -3,6 +3,9 @@
  * whole cluster can live on a virtual one, where an hour passes when the test says so.
  */
 
+import { Ring } from "../protocols/ring.ts";
+import { Heap, type HeapItem } from "./heap.ts";
+
 /** A timer's handle, for `clearTimer`. */
 export type Timer = unknown;
 
@@ -32,17 +35,25 @@ export const systemClock: Clock = {
   sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
 };
 
-interface VirtualTimer {
+interface VirtualTimer extends HeapItem {
   readonly at: number;
   readonly order: number;
   readonly callback: () => void;
 }
 
-/** A clock that moves only when told. Timers fire in order of time, then of their setting. */
+/**
+ * A clock that moves only when told. Timers fire in order of time, then of their setting. Between two timers
+ * everything runs to its end that does not wait for time: first all microtasks, then what was deferred, one by
+ * one. The only real thing it waits for is a turn of the event loop (1.5 µs), which is how microtasks are known to
+ * be exhausted; what happens in which order depends on nothing real.
+ */
 export class VirtualClock implements Clock {
   private time: number;
   private order = 0;
-  private readonly timers = new Set<VirtualTimer>();
+  private readonly timers = new Heap<VirtualTimer>((a, b) =>
+    a.at === b.at ? a.order < b.order : a.at < b.at,
+  );
+  private readonly deferred = new Ring<() => void>();
 
   constructor(start = 0) {
     this.time = start;
@@ -53,48 +64,76 @@ export class VirtualClock implements Clock {
   }
 
   setTimer(callback: () => void, ms: number): Timer {
-    const timer: VirtualTimer = { at: this.time + Math.max(0, ms), order: this.order++, callback };
-    this.timers.add(timer);
+    const timer: VirtualTimer = {
+      ...{ at: this.time + Math.max(0, ms), order: this.order++, callback },
+      place: -1,
+    };
+    this.timers.push(timer);
     return timer;
   }
 
   clearTimer(timer: Timer): void {
-    this.timers.delete(timer as VirtualTimer);
+    if (timer) this.timers.remove(timer as VirtualTimer);
   }
 
+  /** Calls back once microtasks are exhausted, at the same virtual time; also when nobody moves the clock. */
   defer(callback: () => void): void {
-    queueMicrotask(callback);
+    this.deferred.push(callback);
+    immediately(this.runDeferred);
   }
 
   sleep(ms: number): Promise<void> {
     return new Promise((resolve) => this.setTimer(resolve, ms));
   }
 
-  /** Moves time on by `ms`; before, between and after timers everything that is ready runs to its end. */
+  /** Moves time on by `ms`. Rejected with what a timer throws. */
   async advance(ms: number): Promise<void> {
     const end = this.time + ms;
-    for (;;) {
-      await this.settle();
-      const next = this.earliest();
-      if (!next || next.at > end) break;
-      this.timers.delete(next);
+    await this.turns(() => {
+      const next = this.timers.first;
+      if (!next || next.at > end) return false;
+      this.timers.remove(next);
       this.time = next.at;
       next.callback();
-    }
-    this.time = end;
+      return true;
+    });
+    this.time = Math.max(this.time, end);
   }
 
   /** Lets everything run that does not wait for time. */
   settle(): Promise<void> {
-    return new Promise((resolve) => immediately(resolve));
+    return this.turns(() => false);
   }
 
-  private earliest(): VirtualTimer | undefined {
-    let first: VirtualTimer | undefined;
-    for (const timer of this.timers) {
-      if (!first || timer.at < first.at || (timer.at === first.at && timer.order < first.order))
-        first = timer;
-    }
-    return first;
+  /** How many timers are set. */
+  get pending(): number {
+    return this.timers.size;
   }
+
+  /** When the next timer fires, in milliseconds; undefined when none is set. */
+  get next(): number | undefined {
+    return this.timers.first?.at;
+  }
+
+  /** Calls `step` whenever nothing else is ready, until it returns false. */
+  private turns(step: () => boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const turn = () => {
+        try {
+          if (this.runDeferred() || step()) immediately(turn);
+          else resolve();
+        } catch (error) {
+          reject(error);
+        }
+      };
+      immediately(turn);
+    });
+  }
+
+  /** Runs one deferred callback; false when there is none. */
+  private readonly runDeferred = (): boolean => {
+    const callback = this.deferred.shift();
+    callback?.();
+    return callback !== undefined;
+  };
 }

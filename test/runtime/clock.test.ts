@@ -19,6 +19,55 @@ test("virtual timers fire in order of time, then of their setting, and only when
   expect(clock.now()).toBe(1020);
 });
 
+test("whatever does not wait for time runs before the next timer: microtasks of any depth, then what was deferred", async () => {
+  const clock = new VirtualClock();
+  const ran: string[] = [];
+  const deep = async () => {
+    for (let i = 0; i < 1000; i++) await null;
+    ran.push("microtasks");
+  };
+  clock.setTimer(() => {
+    clock.defer(() => {
+      ran.push("deferred");
+      void deep().then(() => clock.defer(() => ran.push("deferred again")));
+    });
+    void deep();
+  }, 5);
+  clock.setTimer(() => ran.push("next timer"), 5);
+  await clock.advance(5);
+  expect(ran).toEqual(["microtasks", "deferred", "microtasks", "deferred again", "next timer"]);
+});
+
+test("what is deferred runs also when nobody moves the clock", async () => {
+  const clock = new VirtualClock();
+  await new Promise<void>((resolve) => clock.defer(resolve));
+});
+
+test("cleared timers are gone, and it is known how many are set and when the next fires", async () => {
+  const clock = new VirtualClock(100);
+  const timers = [3, 1, 2].map((ms) => clock.setTimer(() => undefined, ms));
+  expect([clock.pending, clock.next]).toEqual([3, 101]);
+  clock.clearTimer(timers[1]);
+  clock.clearTimer(timers[1]);
+  clock.clearTimer(undefined);
+  expect([clock.pending, clock.next]).toEqual([2, 102]);
+  await clock.advance(3);
+  expect([clock.pending, clock.next]).toEqual([0, undefined]);
+  clock.clearTimer(timers[0]);
+});
+
+test("an error in a timer is the error of whoever moved the clock, and it moves on afterwards", async () => {
+  const clock = new VirtualClock();
+  const fired: number[] = [];
+  clock.setTimer(() => {
+    throw new Error("in the timer");
+  }, 1);
+  clock.setTimer(() => fired.push(clock.now()), 2);
+  await expect(clock.advance(5)).rejects.toThrow("in the timer");
+  await clock.advance(5);
+  expect(fired).toEqual([2]);
+});
+
 test("a seeded source repeats, differs by seed, and is spread evenly", () => {
   const draw = (seed: number) => {
     const random = seededRandom(seed);
