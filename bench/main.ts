@@ -9,11 +9,12 @@ import { describeOptions, type OptionTable, parseOptions } from "../cli/options.
 import { EXIT_CODES, onSignal } from "../runtime/platform/process.ts";
 import { memory } from "./memory.ts";
 import { record, settingOf, toMarkdown } from "./report.ts";
+import { runtime } from "./runtime.ts";
 import { type Suite, temporaryFolder } from "./suite.ts";
 import { train } from "./train.ts";
 import { validation } from "./validation.ts";
 
-const SUITES: readonly Suite[] = [train, memory, validation];
+const SUITES: readonly Suite[] = [train, memory, validation, runtime];
 
 const COMMON: OptionTable = {
   json: { help: "one JSON object on standard output" },

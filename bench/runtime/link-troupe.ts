@@ -1,0 +1,75 @@
+/**
+ * Troupe between two processes: `bun link-troupe.ts <address to listen on>`. The far end is a child of this process
+ * and ends with it.
+ */
+
+import { Tensor } from "../../protocols/index.ts";
+import { NodeRuntime } from "../../runtime/index.ts";
+import { LineChild } from "../child.ts";
+import { contend, each } from "./contender.ts";
+import { Sink, transports } from "./link-actors.ts";
+import { LARGE_BYTES, PAYLOAD_BYTES, ROUND_TRIPS, SMALL_BURST, TENSOR_BYTES, TENSORS } from "./sizes.ts";
+
+const far = await LineChild.start({
+  command: [process.execPath, `${import.meta.dir}/link-actors.ts`, process.argv[2] ?? "tcp://127.0.0.1:0"],
+});
+const node = new NodeRuntime({ name: "near", actors: { Sink }, transports: transports() });
+const peer = await node.connect(far.greeting);
+const sink = await node.spawnOn<Sink>(peer.id, "Sink", []);
+const other = await node.spawnOn<Sink>(peer.id, "Sink", []);
+
+const payload = new Uint8Array(PAYLOAD_BYTES).fill(7);
+const filled = (bytes: number) => new Tensor("u8", [bytes], new Uint8Array(bytes).fill(3));
+const tensor = filled(TENSOR_BYTES);
+let large: Tensor | undefined;
+
+await contend({
+  ask: async () => {
+    const times: number[] = [];
+    for (let i = 0; i < ROUND_TRIPS; i++) {
+      const begun = Bun.nanoseconds();
+      if ((await sink.ask.echo(payload)).byteLength !== PAYLOAD_BYTES) throw new Error("a wrong answer");
+      times.push(Bun.nanoseconds() - begun);
+    }
+    return times;
+  },
+  small: async () => {
+    const before = await sink.ask.count();
+    const nanoseconds = await each(SMALL_BURST, async () => {
+      for (let i = 0; i < SMALL_BURST; i++) sink.tell.add(1);
+      if ((await sink.ask.count()) !== before + SMALL_BURST) throw new Error("messages are missing");
+    });
+    return [nanoseconds];
+  },
+  tensor: async () => {
+    const times: number[] = [];
+    for (let i = 0; i < TENSORS; i++) {
+      times.push(
+        await each(TENSOR_BYTES, async () => {
+          if ((await sink.ask.take(tensor)) !== 3) throw new Error("a wrong tensor");
+        }),
+      );
+    }
+    return times;
+  },
+  /** How long a message without tensors to another actor, and its answer, take while a tensor is on its way. */
+  control: async () => {
+    large ??= filled(LARGE_BYTES);
+    const times: number[] = [];
+    const sent = sink.ask.take(large);
+    let under = true;
+    void sent.then(() => {
+      under = false;
+    });
+    do {
+      const begun = Bun.nanoseconds();
+      await other.ask.count();
+      times.push(Bun.nanoseconds() - begun);
+      await Bun.sleep(3);
+    } while (under);
+    await sent;
+    return times;
+  },
+});
+await node.close();
+await far.close();
