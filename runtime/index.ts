@@ -14,6 +14,8 @@ export type { PeerInfo } from "./peer.ts";
 export { type Random, seededRandom, systemRandom } from "./random.ts";
 export type { Ask, AskOptions, Ref, Tell } from "./ref.ts";
 export { type ChildStatus, Supervisor } from "./supervisor.ts";
+export { type Faults, faulty } from "./transports/faulty.ts";
 export { MemoryNetwork, memory } from "./transports/memory.ts";
+export { type Shape, shaped } from "./transports/shaped.ts";
 export { type TcpOptions, tcp } from "./transports/tcp.ts";
 export type { Listener, Pipe, PipeHandlers, Transport } from "./transports/transport.ts";

@@ -1,8 +1,10 @@
 /**
- * Pipes within one process, for tests and simulated worlds: what is written is copied, kept up to a capacity, and
- * delivered in a microtask. Two nodes can connect when they were given the same network.
+ * Pipes within one process, for tests and simulated worlds: what is written is copied, or passed on when the writer
+ * gives it away, kept up to a capacity, and delivered in a microtask; the receiver may keep what it gets. Two nodes
+ * can connect when they were given the same network.
  */
 
+import { Ring } from "../../protocols/ring.ts";
 import { RuntimeError } from "../errors.ts";
 import type { Listener, Pipe, PipeHandlers, Transport } from "./transport.ts";
 
@@ -22,7 +24,7 @@ class MemoryPipe implements Pipe {
   readonly chunkBytes = CHUNK_BYTES;
   readonly peer: string;
   other!: MemoryPipe;
-  private readonly queue: Uint8Array[] = [];
+  private readonly queue = new Ring<Uint8Array>();
   private queuedBytes = 0;
   private delivering = false;
   private short = false;
@@ -33,11 +35,13 @@ class MemoryPipe implements Pipe {
     this.peer = peer;
   }
 
-  write(bytes: Uint8Array): number {
+  write(bytes: Uint8Array, owned = false): number {
     if (!this.open) return 0;
     const accepted = Math.min(bytes.byteLength, CAPACITY_BYTES - this.queuedBytes);
     if (accepted > 0) {
-      this.queue.push(bytes.slice(0, accepted));
+      // Of a short write the writer keeps the rest, and with it the memory.
+      const given = owned && accepted === bytes.byteLength;
+      this.queue.push(given ? bytes : bytes.slice(0, accepted));
       this.queuedBytes += accepted;
       this.schedule();
     }
@@ -65,7 +69,7 @@ class MemoryPipe implements Pipe {
     const bytes = this.queue.shift();
     if (bytes) {
       this.queuedBytes -= bytes.byteLength;
-      if (this.other.open) this.other.handlers.onData(bytes);
+      if (this.other.open) this.other.handlers.onData(bytes, true);
       if (this.short && this.open) {
         this.short = false;
         queueMicrotask(() => this.open && this.handlers.onDrain());
