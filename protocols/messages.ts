@@ -11,11 +11,13 @@ export interface ActorAddress {
   readonly node: string;
   /** The incarnation of that node in which the actor lives. */
   readonly incarnation: number;
-  /** Number of the actor, never used twice in an incarnation. */
+  /** 53 random bits: who was not given an address cannot guess one. Never used twice in an incarnation. */
   readonly actor: number;
   readonly className: string;
   /** Where the node can be connected to. */
   readonly addresses: readonly string[];
+  /** All that a narrowed ref exposes; its node refuses the rest. */
+  readonly methods?: readonly string[] | undefined;
 }
 
 /** Why an actor is gone. */

@@ -15,6 +15,10 @@ export type RuntimeErrorCode =
   /** The actor's mailbox, or what waits for a link, is at its limit. */
   | "MAILBOX_FULL"
   | "UNKNOWN_METHOD"
+  /** What only a full ref allows (stopping, killing, linking) was tried with a narrowed one. */
+  | "NARROWED"
+  /** An operation that is possible only on the node where the actor lives. */
+  | "NOT_LOCAL"
   /** A class that the node was not given to host for others. */
   | "UNKNOWN_CLASS"
   | "NAME_TAKEN"

@@ -53,10 +53,16 @@ export function methodsOf(actor: ActorClass): MethodTable {
         if (!methods.has(name)) methods.set(name, { name, reentrant: reentrant.has(name) });
       }
     }
-    table = { className: actor.name, methods, ...facades() };
-    for (const name of methods.keys()) define(table, name);
+    table = tableOf(actor.name, methods);
     tables.set(actor, table);
   }
+  return table;
+}
+
+/** A table of these methods and no others. */
+export function tableOf(className: string, methods: ReadonlyMap<string, Method>): MethodTable {
+  const table = { className, methods, ...facades() };
+  for (const name of methods.keys()) define(table, name);
   return table;
 }
 

@@ -6,7 +6,6 @@
 
 import type { Allocate } from "../protocols/chunk.ts";
 import { DEFAULT_LIMITS, type Limits } from "../protocols/limits.ts";
-import type { ActorAddress } from "../protocols/messages.ts";
 import type { Actor, ActorClass, SuperviseOptions } from "./actor.ts";
 import { Cell, type CellHost, SHUTDOWN_MS } from "./cell.ts";
 import { type Clock, systemClock } from "./clock.ts";
@@ -21,7 +20,7 @@ import { methodsOf } from "./methods.ts";
 import type { Down, Monitor } from "./monitor.ts";
 import type { Peer, PeerInfo, Request } from "./peer.ts";
 import { type Random, systemRandom } from "./random.ts";
-import { ActorRef, type Ref, targetOf } from "./ref.ts";
+import { type Ref, targetOf } from "./ref.ts";
 import { References } from "./references.ts";
 import { Registry } from "./registry.ts";
 import { serve } from "./serve.ts";
@@ -101,7 +100,7 @@ export class NodeRuntime {
       onMessage: (peer, envelope, taken) => serve(this.server, peer, envelope, taken),
     });
     this.references = new References({
-      ...{ id: this.id, incarnation: this.incarnation, deadLetters: this.deadLetters },
+      ...{ id: this.id, incarnation: this.incarnation, random: this.random, deadLetters: this.deadLetters },
       remote: {
         clock: this.clock,
         deadLetters: this.deadLetters,
@@ -109,7 +108,7 @@ export class NodeRuntime {
       },
       classes: options.actors ?? {},
       askTimeoutMs: options.askTimeoutMs,
-      cell: (id) => this.cells.get(id),
+      addresses: this.membership.addresses,
       addressesOf: (node) => this.membership.addressesOf(node),
     });
     const contextHost: ContextHost = {
@@ -121,10 +120,11 @@ export class NodeRuntime {
       dispatcher: new Dispatcher(this.clock),
       deadLetters: this.deadLetters,
       log: this.log,
-      createRef: (cell) => this.createRef(cell),
+      createRef: (cell) => this.references.create(cell, cell.options.table),
       createContext: (cell) => createContext(contextHost, cell),
       release: (cell) => {
         this.cells.delete(cell.options.id);
+        this.references.release(cell.ref);
         if (cell.options.name !== undefined) this.names.release(cell.options.name, cell);
       },
     };
@@ -223,7 +223,7 @@ export class NodeRuntime {
 
   private readonly server = {
     deadLetters: this.deadLetters,
-    cell: (id: number) => this.cells.get(id),
+    served: (actor: number) => this.references.served(actor),
     findLocal: (name: string): Ref<any> | null => this.names.find(name)?.ref ?? null,
     spawnRegistered: async (className: string, args: readonly unknown[], name: string | undefined) => {
       const actor = this.options.actors?.[className];
@@ -269,15 +269,6 @@ export class NodeRuntime {
     if (name !== undefined) this.names.register(name, cell);
     this.cells.set(id, cell);
     return cell;
-  }
-
-  private createRef(cell: Cell): ActorRef {
-    const { id, table } = cell.options;
-    const address: ActorAddress = {
-      ...{ node: this.id, incarnation: this.incarnation, actor: id, className: table.className },
-      addresses: this.membership.addresses,
-    };
-    return new ActorRef(address, cell, table, this.options.askTimeoutMs);
   }
 
   private async request(

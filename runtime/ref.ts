@@ -16,7 +16,8 @@ import type { ActorAddress, DownReason } from "../protocols/messages.ts";
 import type { Actor } from "./actor.ts";
 import type { MethodTable, Target } from "./methods.ts";
 
-type MessageName<A> = {
+/** The names of an actor's messages. */
+export type MessageName<A> = {
   [K in keyof A]: K extends keyof Actor ? never : A[K] extends (...args: any[]) => any ? K : never;
 }[keyof A];
 type IsAny<A> = 0 extends 1 & A ? true : false;
@@ -49,25 +50,52 @@ export interface Ref<A> {
 
 /** What a ref sends to; beside messages, the operations the runtime needs. */
 export interface RefTarget extends Target {
+  /** The actor, for people. */
+  readonly label: string;
   /** Calls back once when the actor is gone; returns a function that cancels. */
   watch(callback: (reason: DownReason) => void): () => void;
   /** Resolves when the actor has ended. */
   end(kill: boolean): Promise<void>;
 }
 
+/** Gives refs of a node's own actors what they need of it. */
+export interface Exporter {
+  /** Called when the address is first asked for; most actors are never heard of elsewhere. */
+  export(ref: ActorRef): ActorAddress;
+  narrow(ref: ActorRef, methods: readonly string[]): ActorRef;
+}
+
 export class ActorRef implements Ref<any> {
-  readonly address: ActorAddress;
   readonly target: RefTarget;
-  private readonly table: MethodTable;
+  readonly table: MethodTable;
+  /** Of the node the actor lives on; undefined for an actor that lives elsewhere or no more. */
+  readonly exporter: Exporter | undefined;
+  private known: ActorAddress | undefined;
   private readonly timeoutMs: number | undefined;
   private tellFacade: Tell<any> | undefined;
   private askFacade: Ask<any> | undefined;
 
-  constructor(address: ActorAddress, target: RefTarget, table: MethodTable, timeoutMs: number | undefined) {
-    this.address = address;
+  constructor(
+    place: ActorAddress | Exporter,
+    target: RefTarget,
+    table: MethodTable,
+    timeoutMs: number | undefined,
+  ) {
+    if ("export" in place) this.exporter = place;
+    else this.known = place;
     this.target = target;
     this.table = table;
     this.timeoutMs = timeoutMs;
+  }
+
+  get address(): ActorAddress {
+    this.known ??= this.exporter!.export(this);
+    return this.known;
+  }
+
+  /** Its address, if anybody has asked for it. */
+  get exported(): ActorAddress | undefined {
+    return this.known;
   }
 
   get tell(): Tell<any> {
@@ -89,7 +117,7 @@ export class ActorRef implements Ref<any> {
   }
 
   toString(): string {
-    return `${this.address.className}#${this.address.actor} on ${this.address.node}`;
+    return this.target.label;
   }
 }
 

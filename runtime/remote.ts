@@ -22,10 +22,13 @@ export interface RemoteHost {
 export class RemoteTarget implements RefTarget {
   private readonly host: RemoteHost;
   private readonly address: ActorAddress;
+  /** Messages to one actor keep their order, those to different ones do not wait for each other. */
+  private readonly stream: string;
 
   constructor(host: RemoteHost, address: ActorAddress) {
     this.host = host;
     this.address = address;
+    this.stream = String(address.actor);
   }
 
   tell(method: string, args: unknown[]): void {
@@ -85,19 +88,15 @@ export class RemoteTarget implements RefTarget {
     });
   }
 
-  private get label(): string {
+  get label(): string {
     return `${this.address.className}#${this.address.actor} on ${this.address.node}`;
-  }
-
-  private get stream(): string {
-    return String(this.address.actor);
   }
 }
 
 /** What a ref to an actor of an earlier incarnation of this node leads to. */
 export class GoneTarget implements RefTarget {
   private readonly host: { readonly deadLetters: DeadLetters };
-  private readonly label: string;
+  readonly label: string;
   private readonly reason: DownReason;
 
   constructor(host: { readonly deadLetters: DeadLetters }, label: string, message: string) {

@@ -1,16 +1,17 @@
 /** What a node does for its peers: one function per message that asks for something. */
 
 import type { DownReason, Envelope } from "../protocols/messages.ts";
-import type { Cell } from "./cell.ts";
 import type { DeadLetters } from "./deadletters.ts";
 import { asError, downError } from "./errors.ts";
+import type { Served } from "./narrow.ts";
 import type { Peer } from "./peer.ts";
 import type { Ref } from "./ref.ts";
 
 /** What the server needs of its node. */
 export interface ServerHost {
   readonly deadLetters: DeadLetters;
-  cell(id: number): Cell | undefined;
+  /** What was exported under this number. */
+  served(actor: number): Served | undefined;
   spawnRegistered(className: string, args: readonly unknown[], name: string | undefined): Promise<Ref<any>>;
   findLocal(name: string): Ref<any> | null;
 }
@@ -25,9 +26,9 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
   switch (envelope.type) {
     case "tell": {
       const { to, method } = envelope;
-      const cell = host.cell(to);
-      if (cell) {
-        deliver(host, cell, envelope, taken);
+      const actor = host.served(to);
+      if (actor) {
+        deliver(host, actor, envelope, taken);
         return;
       }
       taken();
@@ -41,9 +42,9 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
         resolve: (value: unknown) => answer(peer, id, value, stream),
         reject: (error: Error) => refuse(peer, id, error),
       };
-      const cell = host.cell(to);
-      if (cell) {
-        cell.post(method, args, reply, taken);
+      const actor = host.served(to);
+      if (actor) {
+        actor.post(method, args, reply, taken);
         return;
       }
       taken();
@@ -59,7 +60,7 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
       answer(peer, envelope.id, host.findLocal(envelope.name), "");
       return;
     case "stop":
-      settle(peer, envelope.id, host.cell(envelope.to)?.end(envelope.kill) ?? Promise.resolve());
+      settle(peer, envelope.id, host.served(envelope.to)?.end(envelope.kill) ?? Promise.resolve());
       return;
     case "monitor": {
       const { id, to } = envelope;
@@ -67,8 +68,8 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
         peer.watched.delete(id);
         if (!peer.isLost) sendDown(peer, id, reason);
       };
-      const cell = host.cell(to);
-      if (cell) peer.watched.set(id, cell.watch(tell));
+      const actor = host.served(to);
+      if (actor) peer.watched.set(id, actor.watch(tell));
       else tell(GONE);
       return;
     }
@@ -88,14 +89,14 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
 
 function deliver(
   host: ServerHost,
-  cell: Cell,
+  actor: Served,
   tell: Extract<Envelope, { type: "tell" }>,
   taken: () => void,
 ): void {
   try {
-    cell.post(tell.method, tell.args, null, taken);
+    actor.post(tell.method, tell.args, null, taken);
   } catch (error) {
-    host.deadLetters.post({ to: cell.label, method: tell.method, reason: asError(error).message });
+    host.deadLetters.post({ to: actor.label, method: tell.method, reason: asError(error).message });
   }
 }
 
