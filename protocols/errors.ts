@@ -18,8 +18,18 @@ export type ProtocolErrorCode =
   | "MALFORMED_HEADER"
   /** The bytes ended in the middle of a frame or message. */
   | "TRUNCATED"
-  /** The proof of the join token is wrong or missing. */
+  /** One end of the handshake has a join token and the other has none. */
+  | "NO_TOKEN"
+  /** The proof of the join token is wrong: the peer has another one. */
   | "WRONG_TOKEN"
+  /** The handshake, or a part of it, was said before: somebody has recorded it. */
+  | "REPLAYED"
+  /** The other end shows none, or another certificate than the one that was expected of it. */
+  | "WRONG_CERTIFICATE"
+  /** The two ends see different certificates: somebody in between ends the encryption and relays the rest. */
+  | "CHANNEL_MISMATCH"
+  /** One end speaks TLS and the other plain text. */
+  | "TLS_MISMATCH"
   /** More credit was given back than was ever spent. */
   | "BAD_CREDIT"
   /** A value that has no form on the wire (a function, a class instance, a typed array that is not a tensor). */

@@ -1,23 +1,32 @@
 /**
- * The handshake: who is there, in which version of the protocol, and does it know the join token? Four frames,
- * symmetric in what they prove:
+ * The handshake: who is there, in which version of the protocol, does it know the join token, and is it the other
+ * end of this very connection? Four frames, symmetric in what they prove:
  *
  *     initiator                                  responder
- *     hello    identity, nonce          →
- *                                       ←        welcome  identity, nonce
- *     proof    HMAC(token, transcript)  →
- *                                       ←        ready    HMAC(token, transcript)
+ *     hello    identity, nonce, channel →
+ *                                       ←        welcome  identity, nonce, channel
+ *     proof    MAC(token, transcript)   →
+ *                                       ←        ready    MAC(token, transcript)
  *
- * The transcript holds both nonces, identities and the prover's role, so a proof is of no use in another
- * handshake or to the other side. The initiator proves first: a stranger learns nothing to guess the token from.
- * The proof is HMAC-SHA-256 (RFC 2104) through Web Crypto. It says who may join; it does not encrypt.
+ * The transcript is the prover's role and the bytes of hello and welcome, so it holds both nonces, identities and
+ * views of the channel: a proof is of no use in another handshake, on another connection or to the other side. The
+ * initiator proves first; a stranger learns nothing to guess the token from.
  *
- * A state machine without sockets and timers: it is given bodies of handshake frames and gives bodies to send.
+ * The channel is what encrypts below, named by the certificates of both ends (RFC 5929, tls-server-end-point, for
+ * both ends). Who ends the encryption on the way and relays the handshake shows each end another certificate than
+ * the other end has; it is found out, and cannot hide it without the token. Plain text is a channel without
+ * certificates, so neither end can be talked down to it. On plain text the handshake says who may join, and that
+ * is all: what is said afterwards can be read and altered.
+ *
+ * A state machine without sockets, timers and promises: it is given bodies of handshake frames and gives bodies to
+ * send.
  */
 
 import { decodePlain, encodePlain as encode } from "./codec.ts";
 import { ProtocolError } from "./errors.ts";
 import { PROTOCOL_VERSION, versionMismatch } from "./frame.ts";
+import { equalBytes, mac } from "./mac.ts";
+import type { Replays } from "./replays.ts";
 
 /** Who a node says it is. */
 export interface Identity {
@@ -29,8 +38,17 @@ export interface Identity {
   readonly incarnation: number;
   /** Where it can be connected to; empty if nowhere. */
   readonly addresses: readonly string[];
-  /** What it can do, as plain data. */
+  /**
+   * What it can do, as plain data. `coordinator: true` is more than a claim where the token names the coordinator's
+   * certificate: a peer that says so and shows another is refused.
+   */
   readonly capabilities: Readonly<Record<string, unknown>>;
+}
+
+/** An encrypted connection as one end sees it: SHA-256 of the certificates, in lower-case hexadecimal. */
+export interface Channel {
+  readonly local: string;
+  readonly remote: string;
 }
 
 export interface HandshakeOptions {
@@ -40,6 +58,12 @@ export interface HandshakeOptions {
   readonly token?: string | undefined;
   /** Random, from a secure source, never used before; 32 bytes. */
   readonly nonce: Uint8Array;
+  /** What the connection is encrypted by; asked for when the first frame is made or has come. */
+  readonly channel?: () => Channel | undefined;
+  /** Fingerprint of the certificate that whoever says it is the coordinator has to show. */
+  readonly coordinator?: string | undefined;
+  /** A responder's memory of handshakes; one for all of its links. */
+  readonly replays?: Replays | undefined;
 }
 
 /** What to do after a frame: send a body, and on the last step, the peer that is now known. */
@@ -50,14 +74,21 @@ export interface HandshakeStep {
   readonly done: boolean;
 }
 
+type Role = HandshakeOptions["role"];
+
 const NONCE_BYTES = 32;
+/** A program that reads only its own kind of proof does not take this one for another. */
+const PURPOSE = "troupe handshake";
 const NO_PROOF = new Uint8Array(0);
+const NO_BODY = new Uint8Array(0);
+const UTF8 = new TextEncoder();
 
 export class Handshake {
   private readonly options: HandshakeOptions;
   private state: "hello" | "welcome" | "proof" | "ready" | "done";
   private peer: Identity | undefined;
-  private transcript: readonly unknown[] = [];
+  private helloBody = NO_BODY;
+  private welcomeBody = NO_BODY;
 
   constructor(options: HandshakeOptions) {
     this.options = options;
@@ -66,14 +97,16 @@ export class Handshake {
 
   /** The initiator's first frame. */
   hello(): Uint8Array {
-    return encode(["hello", PROTOCOL_VERSION, pack(this.options.self), this.options.nonce]);
+    this.helloBody = this.introduction("hello");
+    return this.helloBody;
   }
 
   /**
-   * Takes the body of the next handshake frame.
-   * @throws ProtocolError VERSION_MISMATCH, WRONG_TOKEN, MALFORMED_HEADER or UNEXPECTED_FRAME.
+   * Takes the body (borrowed) of the next handshake frame.
+   * @throws ProtocolError VERSION_MISMATCH, NO_TOKEN, WRONG_TOKEN, REPLAYED, WRONG_CERTIFICATE, CHANNEL_MISMATCH,
+   * MALFORMED_HEADER or UNEXPECTED_FRAME.
    */
-  async receive(body: Uint8Array): Promise<HandshakeStep> {
+  receive(body: Uint8Array): HandshakeStep {
     const [type, ...fields] = parse(body);
     if (type !== this.state) {
       throw new ProtocolError(
@@ -81,76 +114,93 @@ export class Handshake {
         `expected the handshake's ${this.state}, got ${String(type)}`,
       );
     }
-    const { self, nonce, role } = this.options;
-    if (type === "hello" || type === "welcome") {
-      if (fields[0] !== PROTOCOL_VERSION) throw versionMismatch(Number(fields[0]));
-      const peer = unpack(fields[1]);
-      const theirNonce = fields[2];
-      if (!(theirNonce instanceof Uint8Array) || theirNonce.byteLength !== NONCE_BYTES) {
-        throw new ProtocolError("MALFORMED_HEADER", `a handshake's nonce has ${NONCE_BYTES} bytes`);
+    if (type === "hello") {
+      this.helloBody = body.slice();
+      if (this.options.replays?.has(this.helloBody)) {
+        throw new ProtocolError("REPLAYED", "the handshake is a copy of an earlier one");
       }
-      this.peer = peer;
-      const mine = [pack(self), nonce];
-      const theirs = [pack(peer), theirNonce.slice()];
-      this.transcript = role === "initiator" ? [...mine, ...theirs] : [...theirs, ...mine];
-      if (type === "hello") {
-        this.state = "proof";
-        return { send: encode(["welcome", PROTOCOL_VERSION, pack(self), nonce]), peer, done: false };
-      }
+      const peer = this.meet(fields);
+      this.welcomeBody = this.introduction("welcome");
+      this.state = "proof";
+      return { send: this.welcomeBody, peer, done: false };
+    }
+    if (type === "welcome") {
+      this.welcomeBody = body.slice();
+      const peer = this.meet(fields);
       this.state = "ready";
-      return { send: encode(["proof", await this.prove("initiator")]), peer, done: false };
+      return { send: encode(["proof", this.prove("initiator")]), peer, done: false };
     }
     const peer = this.peer!;
-    const proof = fields[0] instanceof Uint8Array ? fields[0].slice() : NO_PROOF;
-    await this.check(role === "initiator" ? "responder" : "initiator", proof);
+    this.check(type === "proof" ? "initiator" : "responder", fields[0]);
     this.state = "done";
     if (type === "ready") return { peer, done: true };
-    return { send: encode(["ready", await this.prove("responder")]), peer, done: true };
+    if (this.options.token !== undefined) this.options.replays?.add(this.helloBody);
+    return { send: encode(["ready", this.prove("responder")]), peer, done: true };
   }
 
-  private async prove(role: string): Promise<Uint8Array> {
+  private introduction(type: "hello" | "welcome"): Uint8Array {
+    const { self, nonce, channel } = this.options;
+    const { id, name, incarnation, addresses, capabilities } = self;
+    const seen = channel?.();
+    const identity = [id, name, incarnation, addresses, capabilities];
+    return encode([type, PROTOCOL_VERSION, identity, nonce, seen ? [seen.local, seen.remote] : null]);
+  }
+
+  /** Learns who the peer says it is. */
+  private meet([version, who, nonce, channel]: readonly unknown[]): Identity {
+    if (version !== PROTOCOL_VERSION) throw versionMismatch(Number(version));
+    if (!(nonce instanceof Uint8Array) || nonce.byteLength !== NONCE_BYTES) {
+      throw new ProtocolError("MALFORMED_HEADER", `a handshake's nonce has ${NONCE_BYTES} bytes`);
+    }
+    const peer = unpack(who);
+    this.peer = peer;
+    this.checkChannel(peer, channel);
+    return peer;
+  }
+
+  private checkChannel(peer: Identity, theirs: unknown): void {
+    const { self, coordinator } = this.options;
+    const mine = this.options.channel?.();
+    const [local, remote] = Array.isArray(theirs) ? theirs : [];
+    if (local !== mine?.remote || remote !== mine?.local) {
+      throw new ProtocolError(
+        "CHANNEL_MISMATCH",
+        `${peer.name} sees other certificates on this connection than ${self.name}: something between them ends the encryption`,
+      );
+    }
+    const claims = peer.capabilities.coordinator === true;
+    if (claims && coordinator !== undefined && mine?.remote !== coordinator) {
+      throw new ProtocolError(
+        "WRONG_CERTIFICATE",
+        `${peer.name} says it is the coordinator, but its certificate is not the one in ${self.name}'s join token`,
+      );
+    }
+  }
+
+  private prove(role: Role): Uint8Array {
     const { token } = this.options;
     if (token === undefined) return NO_PROOF;
-    return new Uint8Array(await crypto.subtle.sign("HMAC", await hmacKey(token), this.message(role)));
+    const who = UTF8.encode(`${PURPOSE} ${PROTOCOL_VERSION} ${role}`);
+    return mac(UTF8.encode(token), who, this.helloBody, this.welcomeBody);
   }
 
-  private async check(role: string, proof: Uint8Array): Promise<void> {
+  private check(role: Role, proof: unknown): void {
     const { token, self } = this.options;
-    const peer = this.peer?.name ?? "the peer";
+    const peer = this.peer!.name;
+    const given = proof instanceof Uint8Array ? proof : NO_PROOF;
     if (token === undefined) {
-      if (proof.byteLength === 0) return;
+      if (given.byteLength === 0) return;
       throw new ProtocolError(
-        "WRONG_TOKEN",
+        "NO_TOKEN",
         `${peer} asks for a join token, ${self.name} was started without one`,
       );
     }
-    if (proof.byteLength === 0) {
-      throw new ProtocolError("WRONG_TOKEN", `${self.name} asks for a join token, ${peer} gave none`);
+    if (given.byteLength === 0) {
+      throw new ProtocolError("NO_TOKEN", `${self.name} asks for a join token, ${peer} gave none`);
     }
-    const right = await crypto.subtle.verify(
-      "HMAC",
-      await hmacKey(token),
-      proof as BufferSource,
-      this.message(role),
-    );
-    if (!right) throw new ProtocolError("WRONG_TOKEN", `${peer} has another join token than ${self.name}`);
+    if (equalBytes(given, this.prove(role))) return;
+    throw new ProtocolError("WRONG_TOKEN", `${peer} has another join token than ${self.name}`);
   }
-
-  private message(role: string): BufferSource {
-    return encode(["troupe", PROTOCOL_VERSION, role, ...this.transcript]) as BufferSource;
-  }
-}
-
-function hmacKey(token: string): Promise<CryptoKey> {
-  const algorithm = { name: "HMAC", hash: "SHA-256" };
-  return crypto.subtle.importKey("raw", new TextEncoder().encode(token), algorithm, false, [
-    "sign",
-    "verify",
-  ]);
-}
-
-function pack(identity: Identity): unknown[] {
-  return [identity.id, identity.name, identity.incarnation, identity.addresses, identity.capabilities];
 }
 
 function unpack(data: unknown): Identity {

@@ -21,6 +21,7 @@ import {
 } from "../protocols/handshake.ts";
 import { HANDSHAKE_BYTES, type Limits } from "../protocols/limits.ts";
 import { type Envelope, fromWire, isCharged, toWire } from "../protocols/messages.ts";
+import type { Replays } from "../protocols/replays.ts";
 import type { Clock, Timer } from "./clock.ts";
 import { Detector, type Heartbeat } from "./detector.ts";
 import { asError, LinkClosedByPeer, RuntimeError } from "./errors.ts";
@@ -31,6 +32,10 @@ export interface LinkOptions {
   readonly role: "initiator" | "responder";
   readonly self: Identity;
   readonly token: string | undefined;
+  /** Fingerprint of the coordinator's certificate, where the token names it. */
+  readonly coordinator?: string | undefined;
+  /** A responder's memory of handshakes; one for all of a node's links. */
+  readonly replays?: Replays | undefined;
   readonly nonce: Uint8Array;
   readonly clock: Clock;
   readonly limits: Limits;
@@ -71,7 +76,7 @@ export class Link implements PipeHandlers, FrameSink {
     this.pipe = pipe;
     this.options = options;
     this.handlers = handlers;
-    this.handshake = new Handshake(options);
+    this.handshake = new Handshake({ ...options, channel: () => pipe.channel });
     this.reader = new FrameReader(this, HANDSHAKE_BYTES + limits.frameBytes);
     this.sendWindow = new SendWindow(limits.windowBytes);
     this.receiveWindow = new ReceiveWindow(limits.windowBytes);
@@ -195,11 +200,7 @@ export class Link implements PipeHandlers, FrameSink {
         this.closedByPeer(body);
         break;
       case FrameKind.handshake:
-        this.reader.pause();
-        this.handshake.receive(body.slice()).then(
-          (step) => this.guarded(() => this.advance(step)),
-          (error) => this.guarded(() => this.fail(asError(error))),
-        );
+        this.advance(this.handshake.receive(body));
     }
   }
 
@@ -213,7 +214,6 @@ export class Link implements PipeHandlers, FrameSink {
   }
 
   private advance(step: HandshakeStep): void {
-    if (this.state !== "handshake") return;
     if (step.send) this.writer.control(FrameKind.handshake, step.send);
     if (step.done && step.peer) {
       const { clock, heartbeat } = this.options;
@@ -222,7 +222,6 @@ export class Link implements PipeHandlers, FrameSink {
       this.timer = clock.setTimer(this.beat, heartbeat.intervalMs);
       this.handlers.onReady(step.peer);
     }
-    this.reader.resume();
   }
 
   private deliver(message: InMessage | undefined): void {

@@ -5,6 +5,8 @@
  * passes one contract suite (`test/contract/transport.contract.ts`).
  */
 
+import type { Channel } from "../../protocols/handshake.ts";
+
 /** One end of an open connection. */
 export interface Pipe {
   /**
@@ -24,6 +26,11 @@ export interface Pipe {
   readonly peer: string;
   /** Closes both directions; idempotent. `onClose` of both ends fires once. */
   close(error?: Error): void;
+  /**
+   * Only of an encrypted pipe, and there before its first byte comes: which certificates the ends see. The handshake
+   * binds itself to them, so that nobody in between can end the encryption and pass it on.
+   */
+  readonly channel?: Channel | undefined;
 }
 
 export interface PipeHandlers {

@@ -1,7 +1,15 @@
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { decodePlain, encodePlain } from "../../protocols/codec.ts";
 import type { ProtocolError } from "../../protocols/errors.ts";
-import { Handshake, type HandshakeStep, type Identity } from "../../protocols/handshake.ts";
+import { PROTOCOL_VERSION } from "../../protocols/frame.ts";
+import {
+  type Channel,
+  Handshake,
+  type HandshakeOptions,
+  type HandshakeStep,
+  type Identity,
+} from "../../protocols/handshake.ts";
+import { Replays } from "../../protocols/replays.ts";
 
 const identity = (name: string): Identity => ({
   id: `${name}-1`,
@@ -11,81 +19,178 @@ const identity = (name: string): Identity => ({
   capabilities: { cores: 2, engine: "native" },
 });
 
-function pair(tokens: { initiator?: string; responder?: string } = {}) {
-  const make = (role: "initiator" | "responder") =>
-    new Handshake({
-      role,
-      self: identity(role),
-      token: tokens[role],
-      nonce: crypto.getRandomValues(new Uint8Array(32)),
-    });
-  return { initiator: make("initiator"), responder: make("responder") };
+const CERTIFICATES = { near: "aa".repeat(32), far: "bb".repeat(32), other: "cc".repeat(32) };
+const SEEN: Channel = { local: CERTIFICATES.near, remote: CERTIFICATES.far };
+const flipped = ({ local, remote }: Channel): Channel => ({ local: remote, remote: local });
+
+interface Settings extends Partial<Omit<HandshakeOptions, "role" | "channel">> {
+  readonly channel?: Channel;
 }
 
-async function run({ initiator, responder }: ReturnType<typeof pair>) {
-  const welcome = await responder.receive(initiator.hello());
-  const proof = await initiator.receive(welcome.send!);
-  const ready = await responder.receive(proof.send!);
-  const last = await initiator.receive(ready.send!);
+function pair({ initiator, responder }: { initiator?: Settings; responder?: Settings } = {}) {
+  const make = (role: "initiator" | "responder", { channel, ...settings }: Settings = {}) =>
+    new Handshake({
+      ...{ role, self: identity(role), nonce: crypto.getRandomValues(new Uint8Array(32)) },
+      channel: () => channel,
+      ...settings,
+    });
+  return { initiator: make("initiator", initiator), responder: make("responder", responder) };
+}
+
+const withTokens = (initiator?: string, responder?: string) =>
+  pair({ initiator: { token: initiator }, responder: { token: responder } });
+
+function run({ initiator, responder }: ReturnType<typeof pair>) {
+  const welcome = responder.receive(initiator.hello());
+  const proof = initiator.receive(welcome.send!);
+  const ready = responder.receive(proof.send!);
+  const last = initiator.receive(ready.send!);
   return { ready, last };
 }
 
-async function code(work: Promise<unknown>): Promise<string> {
-  return work.then(
-    () => "accepted",
-    (error: ProtocolError) => error.code,
-  );
+function code(work: () => unknown): string {
+  try {
+    work();
+    return "accepted";
+  } catch (error) {
+    return (error as ProtocolError).code;
+  }
 }
 
-for (const tokens of [{}, { initiator: "secret", responder: "secret" }]) {
-  test(`both learn who the other is ${tokens.initiator ? "with the same token" : "without tokens"}`, async () => {
-    const { ready, last } = await run(pair(tokens));
-    expect(ready).toMatchObject({ done: true, peer: identity("initiator") } as Partial<HandshakeStep>);
-    expect(last).toEqual({ done: true, peer: identity("responder") });
+for (const token of [undefined, "secret"]) {
+  for (const channel of [undefined, SEEN]) {
+    const how = `${token ? "with the same token" : "without tokens"}, ${channel ? "encrypted" : "in plain text"}`;
+    test(`both learn who the other is ${how}`, () => {
+      const initiator = { token, ...(channel ? { channel } : {}) };
+      const responder = { token, ...(channel ? { channel: flipped(channel) } : {}) };
+      const { ready, last } = run(pair({ initiator, responder }));
+      expect(ready).toMatchObject({ done: true, peer: identity("initiator") } as Partial<HandshakeStep>);
+      expect(last).toEqual({ done: true, peer: identity("responder") });
+    });
+  }
+}
+
+test("another token, none, and one too many are refused by name", () => {
+  expect(code(() => run(withTokens("a", "b")))).toBe("WRONG_TOKEN");
+  expect(code(() => run(withTokens(undefined, "b")))).toBe("NO_TOKEN");
+  expect(code(() => run(withTokens("a", undefined)))).toBe("NO_TOKEN");
+});
+
+test("a responder that lets everybody in is not believed by an initiator with a token", () => {
+  const { initiator, responder } = withTokens("a", "a");
+  initiator.receive(responder.receive(initiator.hello()).send!);
+  expect(code(() => initiator.receive(encodePlain(["ready", new Uint8Array(0)])))).toBe("NO_TOKEN");
+});
+
+test("a proof is of no use in another handshake, nor to the other side", () => {
+  const [first, second] = [withTokens("s", "s"), withTokens("s", "s")];
+  const proof = first.initiator.receive(first.responder.receive(first.initiator.hello()).send!);
+  second.responder.receive(second.initiator.hello());
+  expect(code(() => second.responder.receive(proof.send!))).toBe("WRONG_TOKEN");
+  const [, own] = decodePlain(proof.send!, 8) as [string, Uint8Array];
+  expect(code(() => first.initiator.receive(encodePlain(["ready", own])))).toBe("WRONG_TOKEN");
+});
+
+describe("a recorded handshake", () => {
+  const recorded = (replays: Replays, token: string | undefined) => {
+    const { initiator, responder } = pair({ initiator: { token }, responder: { token, replays } });
+    const hello = initiator.hello().slice();
+    const proof = initiator.receive(responder.receive(hello).send!).send!.slice();
+    responder.receive(proof);
+    return { hello, proof };
+  };
+
+  test("is refused by name", () => {
+    const replays = new Replays();
+    const { hello } = recorded(replays, "s");
+    const { responder } = pair({ responder: { token: "s", replays } });
+    expect(code(() => responder.receive(hello))).toBe("REPLAYED");
   });
-}
 
-test("another token, none, and one too many are refused by name", async () => {
-  expect(await code(run(pair({ initiator: "a", responder: "b" })))).toBe("WRONG_TOKEN");
-  expect(await code(run(pair({ responder: "b" })))).toBe("WRONG_TOKEN");
-  expect(await code(run(pair({ initiator: "a" })))).toBe("WRONG_TOKEN");
+  test("proves nothing to a responder that does not remember it", () => {
+    const { hello, proof } = recorded(new Replays(), "s");
+    const { responder } = pair({ responder: { token: "s", replays: new Replays() } });
+    responder.receive(hello);
+    expect(code(() => responder.receive(proof))).toBe("WRONG_TOKEN");
+  });
+
+  test("is forgotten in the end: the memory is bounded", () => {
+    const replays = new Replays();
+    const { hello } = recorded(replays, "s");
+    for (let i = 0; i < 1023; i++) replays.add(Uint8Array.of(i & 255, i >> 8));
+    expect(replays.has(hello)).toBe(true);
+    replays.add(Uint8Array.of(1, 2, 3));
+    expect(replays.has(hello)).toBe(false);
+  });
 });
 
-test("a responder that lets everybody in is not believed by an initiator with a token", async () => {
-  const { initiator, responder } = pair({ initiator: "a", responder: "a" });
-  const welcome = await responder.receive(initiator.hello());
-  await initiator.receive(welcome.send!);
-  expect(await code(initiator.receive(encodePlain(["ready", new Uint8Array(0)])))).toBe("WRONG_TOKEN");
+describe("who sits in between and ends the encryption", () => {
+  const token = "s";
+  const near = { local: CERTIFICATES.near, remote: CERTIFICATES.other };
+  const far = { local: CERTIFICATES.far, remote: CERTIFICATES.other };
+  const between = () => pair({ initiator: { token, channel: near }, responder: { token, channel: far } });
+
+  test("is found out when it relays", () => {
+    expect(code(() => run(between()))).toBe("CHANNEL_MISMATCH");
+  });
+
+  test("is found out when it has each side say what the other sees", () => {
+    const { initiator, responder } = between();
+    const lie = (body: Uint8Array, { local, remote }: Channel) => {
+      const fields = decodePlain(body, 8) as unknown[];
+      return encodePlain([...fields.slice(0, -1), [remote, local]]);
+    };
+    const welcome = responder.receive(lie(initiator.hello(), far));
+    const proof = initiator.receive(lie(welcome.send!, near));
+    expect(code(() => responder.receive(proof.send!))).toBe("WRONG_TOKEN");
+  });
+
+  test("cannot talk one side down to plain text", () => {
+    const settings = { initiator: { token, channel: near }, responder: { token } };
+    expect(code(() => run(pair(settings)))).toBe("CHANNEL_MISMATCH");
+  });
 });
 
-test("a proof is of no use in another handshake, nor to the other side", async () => {
-  const tokens = { initiator: "s", responder: "s" };
-  const [first, second] = [pair(tokens), pair(tokens)];
-  const welcome = await first.responder.receive(first.initiator.hello());
-  const proof = await first.initiator.receive(welcome.send!);
-  await second.responder.receive(second.initiator.hello());
-  expect(await code(second.responder.receive(proof.send!))).toBe("WRONG_TOKEN");
-  const [, mac] = decodePlain(proof.send!, 8) as [string, Uint8Array];
-  expect(await code(first.initiator.receive(encodePlain(["ready", mac])))).toBe("WRONG_TOKEN");
+describe("who says it is the coordinator", () => {
+  const claim = { self: { ...identity("chief"), capabilities: { coordinator: true } } };
+  const meet = (coordinator: string | undefined, channel: Channel | undefined) =>
+    code(() =>
+      run(
+        pair({
+          initiator: { ...claim, ...(channel ? { channel } : {}) },
+          responder: { coordinator, ...(channel ? { channel: flipped(channel) } : {}) },
+        }),
+      ),
+    );
+
+  test("has to show the certificate the token names", () => {
+    expect(meet(CERTIFICATES.near, SEEN)).toBe("accepted");
+    expect(meet(CERTIFICATES.other, SEEN)).toBe("WRONG_CERTIFICATE");
+    expect(meet(CERTIFICATES.near, undefined)).toBe("WRONG_CERTIFICATE");
+  });
+
+  test("is believed where the token names none", () => {
+    expect(meet(undefined, SEEN)).toBe("accepted");
+  });
 });
 
-test("another version is refused with a message that names both", async () => {
+test("another version is refused with a message that names both", () => {
   const { initiator, responder } = pair();
   const hello = decodePlain(initiator.hello(), 8) as unknown[];
   hello[1] = 42;
-  const refused = responder.receive(encodePlain(hello));
-  expect(await code(refused)).toBe("VERSION_MISMATCH");
-  expect(refused).rejects.toThrow(/version 1 .* version 42/);
+  const refused = () => responder.receive(encodePlain(hello));
+  expect(code(refused)).toBe("VERSION_MISMATCH");
+  expect(refused).toThrow(new RegExp(`version ${PROTOCOL_VERSION} .* version 42`));
 });
 
-test("steps out of order and malformed identities are refused", async () => {
-  expect(await code(pair().responder.receive(encodePlain(["proof", new Uint8Array(32)])))).toBe(
+test("steps out of order and malformed identities are refused", () => {
+  expect(code(() => pair().responder.receive(encodePlain(["proof", new Uint8Array(32)])))).toBe(
     "UNEXPECTED_FRAME",
   );
   const nonce = new Uint8Array(32);
-  expect(await code(pair().responder.receive(encodePlain(["hello", 1, ["id"], nonce])))).toBe(
+  expect(code(() => pair().responder.receive(encodePlain(["hello", PROTOCOL_VERSION, ["id"], nonce])))).toBe(
     "MALFORMED_HEADER",
   );
-  const short = ["hello", 1, ["i", "n", 1, [], {}], new Uint8Array(3)];
-  expect(await code(pair().responder.receive(encodePlain(short)))).toBe("MALFORMED_HEADER");
+  const short = ["hello", PROTOCOL_VERSION, ["i", "n", 1, [], {}], new Uint8Array(3)];
+  expect(code(() => pair().responder.receive(encodePlain(short)))).toBe("MALFORMED_HEADER");
 });
