@@ -12,6 +12,7 @@
  */
 
 import type { Clock } from "./clock.ts";
+import { RuntimeError } from "./errors.ts";
 import type { Down, DownReason, Monitor } from "./monitor.ts";
 import type { NodeRuntime, SpawnOptions } from "./node.ts";
 import type { Random } from "./random.ts";
@@ -61,11 +62,25 @@ export interface SupervisedChild {
   retire(): void;
 }
 
+/** The cell an instance lives in, set before `onStart`. */
+export const OWNER = Symbol("owner");
+
 export abstract class Actor {
   /** Names of methods that may run while others are waiting. */
   static readonly reentrant: readonly string[] = [];
-  /** Given by the runtime before `onStart`. */
-  readonly context!: ActorContext;
+  [OWNER]: { readonly context: ActorContext } | undefined;
+
+  /** What the actor can do beside computing. @throws RuntimeError NO_CONTEXT in the constructor. */
+  get context(): ActorContext {
+    const owner = this[OWNER];
+    if (!owner) {
+      throw new RuntimeError(
+        "NO_CONTEXT",
+        `${this.constructor.name} has a context from onStart on, not before`,
+      );
+    }
+    return owner.context;
+  }
 
   /** Before the first message. An error here is the spawn's error. */
   onStart(): void | Promise<void> {}

@@ -1,113 +1,41 @@
 /**
- * A running actor: the cell holds the mailbox and the present instance, takes messages, and sees the instance
- * through its life. The cell outlives its instance when a supervisor starts it again, and with it the ref, the
- * name and whatever waits in the mailbox; the message that caused a crash is gone.
- *
- *     down → starting → running → stopping → down (supervised) or dead
+ * A running actor: the cell holds the mailbox and the present instance and takes messages to it, one at a time.
+ * The cell outlives its instance when a supervisor starts it again, and with it the ref, the name and whatever
+ * waits in the mailbox; the message that caused a crash is gone. How a life begins and ends is told in life.ts.
  */
 
-import type { DownReason } from "../protocols/messages.ts";
-import type { Actor, ActorClass, ActorContext } from "./actor.ts";
-import type { Clock } from "./clock.ts";
-import type { DeadLetters } from "./deadletters.ts";
-import type { Dispatcher, Runnable } from "./dispatcher.ts";
-import { ActorFailure, asError, downError, RuntimeError } from "./errors.ts";
+import { Ring } from "../protocols/ring.ts";
+import type { Actor } from "./actor.ts";
+import { callWith, type LocalTarget } from "./calls.ts";
+import type { Runnable } from "./dispatcher.ts";
+import { ActorFailure, asError, RuntimeError } from "./errors.ts";
 import { Invocations, type InvocationsOwner, isThenable } from "./invocations.ts";
-import type { Log } from "./log.ts";
-import { Mailbox, type Reply, type UserMessage } from "./mailbox.ts";
-import type { MethodTable } from "./methods.ts";
-import { Watchers } from "./monitor.ts";
+import { type CellHost, type CellOptions, Life } from "./life.ts";
+import { type Call, type Carried, Mailbox, type Receiver, type Reply } from "./mailbox.ts";
 import type { ActorRef, RefTarget } from "./ref.ts";
 import { within } from "./timeout.ts";
 
-/** What a cell needs of its node. */
-export interface CellHost {
-  readonly clock: Clock;
-  readonly dispatcher: Dispatcher;
-  readonly deadLetters: DeadLetters;
-  readonly log: Log;
-  createRef(cell: Cell): ActorRef;
-  createContext(cell: Cell): ActorContext;
-  /** The cell is dead. */
-  release(cell: Cell): void;
-}
+export { type CellHost, type CellOptions, SHUTDOWN_MS } from "./life.ts";
 
-export interface CellOptions {
-  readonly id: number;
-  readonly actor: ActorClass;
-  readonly args: readonly unknown[];
-  readonly table: MethodTable;
-  readonly name: string | undefined;
-  readonly parent: Cell | undefined;
-  /** Told when a life of the cell has ended other than by its own `stop`; the cell then waits to be restarted. */
-  readonly onExit?: ((reason: DownReason) => void) | undefined;
-}
+type Signal = (actor: Actor) => unknown;
 
-/** How long an actor may take to stop before it is killed, unless somebody says otherwise. */
-export const SHUTDOWN_MS = 5000;
-
-export class Cell implements RefTarget, Runnable, InvocationsOwner {
-  readonly options: CellOptions;
+export class Cell extends Life implements RefTarget, LocalTarget, Runnable, Receiver, InvocationsOwner {
   readonly ref: ActorRef;
-  readonly children = new Set<Cell>();
-  /** Functions that undo what the present life has set up elsewhere: its monitors. */
-  readonly cleanups = new Set<() => void>();
-  private readonly host: CellHost;
-  private readonly mailbox = new Mailbox<(actor: Actor) => unknown>();
-  private readonly watchers = new Watchers();
-  private state: "down" | "starting" | "running" | "stopping" | "dead" = "down";
-  private instance: Actor | undefined;
-  /** Counts lives; results of an earlier one are ignored. */
-  private life = 0;
-  /** Of the present life. */
-  private invocations!: Invocations;
+  private readonly mailbox = new Mailbox();
+  /** In the dispatcher's hands. */
   private scheduled = false;
-  private quiet = false;
-  private ending = Promise.withResolvers<void>();
-  private forced = Promise.withResolvers<void>();
-  private finalReason: DownReason = { code: "noactor", message: "it was never started" };
+  private signals: Ring<Signal> | undefined;
+  /** What is in progress in this life. */
+  private invocations: Invocations | undefined;
 
   constructor(host: CellHost, options: CellOptions) {
-    this.host = host;
-    this.options = options;
+    super(host, options);
     this.ref = host.createRef(this);
     options.parent?.children.add(this);
   }
 
-  /** For people: its name if it has one, class and number. */
-  get label(): string {
-    const { name, table, id } = this.options;
-    return name ? `${name} (${table.className}#${id})` : `${table.className}#${id}`;
-  }
-
-  /** Begins a life. @throws RuntimeError SPAWN_FAILED with the real error as its cause; the cell is down then. */
-  async start(): Promise<void> {
-    this.state = "starting";
-    this.life++;
-    this.invocations = new Invocations(this);
-    this.quiet = false;
-    this.mailbox.kill = false;
-    this.mailbox.stop = false;
-    this.ending = Promise.withResolvers();
-    this.forced = Promise.withResolvers();
-    let failure: Error | undefined;
-    try {
-      const instance = new this.options.actor(...this.options.args);
-      Object.defineProperty(instance, "context", { value: this.host.createContext(this) });
-      this.instance = instance;
-      await Promise.race([instance.onStart(), this.forced.promise]);
-      if (this.mailbox.kill) failure = new Error("it was killed while it started");
-    } catch (thrown) {
-      failure = asError(thrown);
-    }
-    if (failure) {
-      const message = `${this.label} failed to start: ${failure.message}`;
-      this.quiet = true;
-      await this.finish({ code: "error", message, error: failure });
-      throw new RuntimeError("SPAWN_FAILED", message, { cause: failure });
-    }
-    this.state = "running";
-    this.wake();
+  get inbox(): LocalTarget {
+    return this;
   }
 
   tell(method: string, args: unknown[]): void {
@@ -116,139 +44,158 @@ export class Cell implements RefTarget, Runnable, InvocationsOwner {
 
   ask(method: string, args: unknown[], timeoutMs: number | undefined): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      const what = () => `${this.label} did not answer ${method}`;
-      this.post(method, args, within(timeoutMs, this.host.clock, what, { resolve, reject }), null);
+      this.post(method, args, this.limited(method, timeoutMs, { resolve, reject }), null);
+    });
+  }
+
+  request(call: Call, a: unknown, b: unknown, timeoutMs: number | undefined): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      this.send(call, this.limited(call.name, timeoutMs, { resolve, reject }), a, b);
     });
   }
 
   /**
-   * Delivers a message. An undeliverable ask is rejected; an undeliverable tell is a dead letter.
+   * Delivers a message by its method's name. An undeliverable ask is rejected; an undeliverable tell is a dead letter.
+   * @param taken called when the message leaves the mailbox, handled or not: its credit goes back.
    * @throws RuntimeError MAILBOX_FULL for a tell.
    */
-  post(methodName: string, args: unknown[], reply: Reply | null, taken: (() => void) | null): void {
-    const method = this.options.table.methods.get(methodName);
-    if (!method || this.state === "dead") {
-      const error = method ? downError(this.label, this.finalReason) : this.unknownMethod(methodName);
+  post(name: string, args: unknown[], reply: Reply | null, taken: (() => void) | null): void {
+    const method = this.options.table.methods.get(name);
+    if (!method) {
       taken?.();
-      if (reply) reply.reject(error);
-      else this.deadLetter(methodName, error.message);
+      this.refuse(name, reply, this.unknownMethod(name));
+    } else if (taken) {
+      const carried: Carried = { args, taken };
+      this.send(method.carried, reply, carried, undefined);
+    } else {
+      const [call, a, b] = callWith(method, args);
+      this.send(call, reply, a, b);
+    }
+  }
+
+  /** As `post`, for one who knows how the method is called. */
+  send(call: Call, reply: Reply | null, a: unknown, b: unknown): void {
+    if (this.closed) {
+      this.discard(call, reply, a, this.downError());
       return;
     }
     try {
-      this.mailbox.push({ method, args, reply, taken, order: 0 });
+      this.mailbox.push(call, reply, a, b);
     } catch (error) {
-      taken?.();
-      if (!reply) throw error;
+      if (call.carried) (a as Carried).taken();
+      if (reply === null) throw error;
       reply.reject(asError(error));
       return;
     }
-    this.wake();
+    if (!this.scheduled) this.wake();
   }
 
   /** Runs `handler` on the instance ahead of user messages; an error it throws crashes the actor. */
-  signal(handler: (actor: Actor) => unknown): void {
-    if (this.state === "dead") return;
-    this.mailbox.signals.push(handler);
+  signal(handler: Signal): void {
+    if (!this.alive) return;
+    this.signals ??= new Ring();
+    this.signals.push(handler);
+    this.urgent = true;
     this.wake();
   }
 
-  watch(callback: (reason: DownReason) => void): () => void {
-    if (this.state !== "dead") return this.watchers.add(callback);
-    let cancelled = false;
-    queueMicrotask(() => {
-      if (!cancelled) callback({ code: "noactor", message: this.finalReason.message });
-    });
-    return () => {
-      cancelled = true;
-    };
-  }
-
-  end(kill: boolean): Promise<void> {
-    return kill ? this.kill() : this.stop(SHUTDOWN_MS);
-  }
-
-  /** Ends this life once the methods in progress have settled; by force after `shutdownMs`. */
-  stop(shutdownMs: number): Promise<void> {
-    if (this.state === "dead" || this.state === "down") return Promise.resolve();
-    if (!this.mailbox.stop) {
-      this.mailbox.stop = true;
-      this.forceAfter(shutdownMs);
-      this.wake();
-    }
-    return this.ending.promise;
-  }
-
-  /** As `stop`, and the supervisor is not told, because it is the one who asks. */
-  stopQuietly(shutdownMs: number): Promise<void> {
-    this.quiet = true;
-    return this.stop(shutdownMs);
-  }
-
-  /** Ends this life at once, without `onStop`. */
-  kill(): Promise<void> {
-    if (this.state === "dead" || this.state === "down") return Promise.resolve();
-    this.mailbox.kill = true;
-    this.forced.resolve();
-    if (this.state === "running") void this.terminate({ code: "killed", message: "it was killed" });
-    return this.ending.promise;
-  }
-
-  /** No further life: what waits is refused, its name is free. The cell is down or dead already. */
-  retire(): void {
-    if (this.state === "dead") return;
-    this.state = "dead";
-    const error = downError(this.label, this.finalReason);
-    for (let message = this.mailbox.take(false); message; message = this.mailbox.take(false)) {
-      message.taken?.();
-      if (message.reply) message.reply.reject(error);
-      else this.deadLetter(message.method.name, error.message);
-    }
-    this.options.parent?.children.delete(this);
-    this.host.release(this);
-  }
-
-  /** Handles what waits; called by the dispatcher. */
+  /** Handles what waits, up to a slice of it; called by the dispatcher. */
   run(): void {
     this.scheduled = false;
+    const { dispatcher } = this.host;
+    const { mailbox } = this;
+    const allotted = dispatcher.allot();
+    let left = allotted;
     while (this.state === "running") {
-      if (this.mailbox.stop && this.invocations.idle) {
-        void this.terminate({ code: "normal", message: "it stopped" });
-        return;
+      if (this.urgent && !this.attend()) break;
+      if (left === 0) {
+        if (mailbox.waiting > 0) this.wake();
+        break;
       }
-      const signal = this.mailbox.signals.shift();
-      if (signal) {
-        this.runSignal(signal);
-        continue;
+      if (!mailbox.deliver(this, this.invocations !== undefined && this.invocations.busy)) {
+        mailbox.rest(allotted - left);
+        break;
       }
-      if (this.mailbox.stop || this.mailbox.waiting === 0) return;
-      if (!this.host.dispatcher.spend()) {
-        this.wake();
-        return;
-      }
-      const message = this.mailbox.take(this.invocations.busy);
-      if (!message) return;
-      if (message.taken) message.taken();
-      this.invocations.start(this.instance!, message);
+      left--;
     }
+    dispatcher.spend(allotted - left);
+  }
+
+  receive(call: Call, reply: Reply | null, a: unknown, b: unknown): void {
+    const { life } = this;
+    let result: unknown;
+    try {
+      result = call.invoke(this.instance, a, b);
+    } catch (thrown) {
+      const error = asError(thrown);
+      if (reply !== null) reply.reject(error);
+      this.onThrown(call, reply, error);
+      return;
+    }
+    if (isThenable(result)) this.await(result, call, reply, life);
+    else if (reply !== null) reply.resolve(result);
   }
 
   onSettled(): void {
     if (!this.scheduled) this.run();
   }
 
-  onThrown(message: UserMessage, error: Error): void {
-    if (message.reply && !(error instanceof ActorFailure)) return;
-    this.crash(error, `while handling ${message.method.name}`);
+  onThrown(call: Call, reply: Reply | null, error: Error): void {
+    if (reply === null || error instanceof ActorFailure) this.crash(error, `while handling ${call.name}`);
   }
 
-  private wake(): void {
+  protected override get idle(): boolean {
+    return this.invocations === undefined || this.invocations.idle;
+  }
+
+  protected override get cell(): Cell {
+    return this;
+  }
+
+  protected override wake(): void {
     if (this.scheduled || this.state !== "running") return;
     this.scheduled = true;
     this.host.dispatcher.schedule(this);
   }
 
-  private runSignal(handler: (actor: Actor) => unknown): void {
-    const life = this.life;
+  protected override abandon(error: Error): void {
+    this.invocations?.end(error);
+  }
+
+  protected override forget(): void {
+    this.signals = undefined;
+    this.invocations = undefined;
+  }
+
+  protected override refuseAll(error: Error): void {
+    const refused: Receiver = { receive: (call, reply, a) => this.discard(call, reply, a, error) };
+    while (this.mailbox.deliver(refused, false));
+  }
+
+  /** Sees to an end and to signals; false if no message may be handled now. */
+  private attend(): boolean {
+    if (this.ending === "stop" && this.idle) {
+      this.terminate(STOPPED);
+      return false;
+    }
+    for (let signal = this.signals?.shift(); signal; signal = this.signals?.shift()) {
+      this.runSignal(signal);
+      if (this.state !== "running") return false;
+    }
+    if (this.ending === undefined) {
+      this.urgent = false;
+      return true;
+    }
+    if (this.idle && (this.ending === "stop" || this.mailbox.waiting === 0)) {
+      this.terminate(STOPPED);
+      return false;
+    }
+    this.limit();
+    return this.ending === "drain";
+  }
+
+  private runSignal(handler: Signal): void {
+    const { life } = this;
     const failed = (error: unknown) => {
       if (life === this.life) this.crash(asError(error), "in a signal");
     };
@@ -260,54 +207,41 @@ export class Cell implements RefTarget, Runnable, InvocationsOwner {
     }
   }
 
-  private crash(error: Error, where: string): void {
-    if (this.state !== "running") return;
-    const message = `it crashed ${where}: ${error.name}: ${error.message}`;
-    this.host.log({ level: "error", message: `${this.label} crashed ${where}`, error });
-    this.forceAfter(SHUTDOWN_MS);
-    void this.terminate({ code: "error", message, error });
-  }
-
-  private forceAfter(ms: number): void {
-    const life = this.life;
-    const timer = this.host.clock.setTimer(() => {
-      if (life === this.life) void this.kill();
-    }, ms);
-    void this.ending.promise.then(() => this.host.clock.clearTimer(timer));
-  }
-
-  /** Everything in progress is answered at once; `onStop` and the children's end are awaited; then it is told. */
-  private async terminate(reason: DownReason): Promise<void> {
-    this.state = "stopping";
-    this.invocations.end(downError(this.label, reason));
-    if (reason.code !== "killed") {
-      try {
-        await Promise.race([this.instance!.onStop(reason), this.forced.promise]);
-      } catch (thrown) {
-        this.host.log({ level: "error", message: `${this.label} failed in onStop`, error: asError(thrown) });
-      }
+  /** A method of this life has returned a promise. If it has ended its own life before, nobody waits for it. */
+  private await(result: PromiseLike<unknown>, call: Call, reply: Reply | null, life: number): void {
+    if (life === this.life && this.state === "running") {
+      this.invocations ??= new Invocations(this);
+      this.invocations.add(call, reply, result);
+      return;
     }
-    await this.finish(reason);
+    reply?.reject(this.downError());
+    result.then(undefined, () => {});
   }
 
-  private async finish(reason: DownReason): Promise<void> {
-    this.state = "stopping";
-    for (const child of [...this.children].reverse()) {
-      await (this.mailbox.kill ? child.kill() : child.stopQuietly(SHUTDOWN_MS));
-      child.retire();
-    }
-    this.life++;
-    this.instance = undefined;
-    for (const cleanup of this.cleanups) cleanup();
-    this.cleanups.clear();
-    while (this.mailbox.signals.shift());
-    this.finalReason = reason;
-    this.state = "down";
-    const { onExit } = this.options;
-    if (!onExit) this.retire();
-    this.watchers.fire(reason);
-    this.ending.resolve();
-    if (!this.quiet) onExit?.(reason);
+  /** A reply with a time limit, which says what kept the actor from answering. */
+  private limited(method: string, timeoutMs: number | undefined, reply: Reply): Reply {
+    if (timeoutMs === undefined) return reply;
+    const what = () => `${this.label} did not answer ${method}`;
+    return within(timeoutMs, this.host.clock, what, reply, undefined, () => this.occupation);
+  }
+
+  private get occupation(): string {
+    const inProgress = this.invocations?.names.join(", ");
+    const { waiting } = this.mailbox;
+    return [
+      ...(inProgress ? [`it is still handling ${inProgress}`] : []),
+      ...(waiting > 0 ? [`${waiting} ${waiting === 1 ? "message waits" : "messages wait"}`] : []),
+    ].join(" and ");
+  }
+
+  private discard(call: Call, reply: Reply | null, a: unknown, error: Error): void {
+    if (call.carried) (a as Carried).taken();
+    this.refuse(call.name, reply, error);
+  }
+
+  private refuse(method: string, reply: Reply | null, error: Error): void {
+    if (reply) reply.reject(error);
+    else this.host.deadLetters.post({ to: this.label, method, reason: error.message });
   }
 
   private unknownMethod(name: string): RuntimeError {
@@ -317,8 +251,6 @@ export class Cell implements RefTarget, Runnable, InvocationsOwner {
       `${this.label} has no method ${name}; its methods are ${known}`,
     );
   }
-
-  private deadLetter(method: string, reason: string): void {
-    this.host.deadLetters.post({ to: this.label, method, reason });
-  }
 }
+
+const STOPPED = { code: "normal", message: "it stopped" } as const;

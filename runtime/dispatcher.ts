@@ -1,13 +1,18 @@
 /**
  * When actors run. An actor with something to do runs in a microtask, which is as soon as its sender is done.
- * Microtasks starve timers and sockets, so all actors of a node share a budget of messages per turn of the event
- * loop; when it is used up, the rest waits until input and output has had its turn.
+ * Actors take turns in the order they became ready, each for a slice of messages at a time, so that one that is
+ * never done delays the others and does not stop them. Microtasks starve timers and sockets, so all actors of a
+ * node share a budget of messages per turn of the event loop; when it is used up, the rest waits until input and
+ * output has had its turn.
  */
 
+import { Ring } from "../protocols/ring.ts";
 import type { Clock } from "./clock.ts";
 
 /** Messages per turn of the event loop: at a microsecond each, sockets wait a few milliseconds at most. */
 const BUDGET = 4096;
+/** Messages one actor handles while others wait for their turn. */
+const SLICE = 256;
 
 export interface Runnable {
   run(): void;
@@ -15,8 +20,10 @@ export interface Runnable {
 
 export class Dispatcher {
   private readonly clock: Clock;
-  private ready: Runnable[] = [];
+  private readonly ready = new Ring<Runnable>();
   private left = BUDGET;
+  /** The budget will be filled up. */
+  private deferred = false;
   private scheduled = false;
 
   constructor(clock: Clock) {
@@ -26,27 +33,38 @@ export class Dispatcher {
   /** Runs `runnable` soon. The caller sees to it that it is not scheduled twice. */
   schedule(runnable: Runnable): void {
     this.ready.push(runnable);
-    if (this.scheduled) return;
-    this.scheduled = true;
-    if (this.left > 0) queueMicrotask(this.drain);
+    if (!this.scheduled && this.left > 0) this.plan();
   }
 
-  /** Takes one message from the budget; false when it is used up and the caller has to schedule itself. */
-  spend(): boolean {
-    if (this.left === 0) return false;
-    if (this.left-- === BUDGET) this.clock.defer(this.refill);
-    return true;
+  /** How many messages a runnable may handle now; with none, it has to schedule itself. */
+  allot(): number {
+    if (!this.deferred) {
+      this.deferred = true;
+      this.clock.defer(this.refill);
+    }
+    return Math.min(this.left, SLICE);
+  }
+
+  /** A runnable has run, and handled so many messages. Running counts, so that endless starts and stops yield too. */
+  spend(handled: number): void {
+    this.left = Math.max(0, this.left - Math.max(1, handled));
+  }
+
+  private plan(): void {
+    this.scheduled = true;
+    queueMicrotask(this.drain);
   }
 
   private readonly drain = (): void => {
     this.scheduled = false;
-    const ready = this.ready;
-    this.ready = [];
-    for (const runnable of ready) runnable.run();
+    // Whoever becomes ready meanwhile waits for the next microtask: what was answered now is heard of first.
+    for (let waiting = this.ready.length; waiting > 0 && this.left > 0; waiting--) this.ready.shift()!.run();
+    if (this.ready.length > 0 && this.left > 0 && !this.scheduled) this.plan();
   };
 
   private readonly refill = (): void => {
+    this.deferred = false;
     this.left = BUDGET;
-    if (this.scheduled) this.drain();
+    if (!this.scheduled && this.ready.length > 0) this.drain();
   };
 }

@@ -24,13 +24,23 @@ export type RuntimeErrorCode =
   | "NAME_TAKEN"
   /** The actor's constructor or `onStart` failed; `cause` is why. */
   | "SPAWN_FAILED"
-  /** A supervisor's children failed more often than it allows. */
+  /** An actor this one is linked to has ended abnormally; `cause` is the first real error, if there was one. */
+  | "LINKED_EXIT"
+  /** A supervisor's children failed more often than it allows; `cause` is the first real error. */
   | "TOO_MANY_RESTARTS"
   /** Nobody answers at an address. */
   | "CONNECT_FAILED"
   /** An address cannot be listened on: taken, malformed, or not allowed. */
   | "LISTEN_FAILED"
   | "NODE_CLOSED"
+  /** An actor used its context before it was started. */
+  | "NO_CONTEXT"
+  /** The node was started anew since; this is what is left of an earlier start of it. */
+  | "STALE_INCARNATION"
+  /** There is a link to that node already; nothing is wrong. */
+  | "LINK_DUPLICATE"
+  /** The node does not start that actor for this asker, or not with these arguments; `cause` is why. */
+  | "SPAWN_REFUSED"
   | "LINK_SILENT"
   /** Thrown by an actor to say that it cannot go on. */
   | "ACTOR_FAILURE";
@@ -82,6 +92,20 @@ export function downError(who: string, reason: DownReason): RuntimeError {
     node: reason.node,
     cause: reason.error,
   });
+}
+
+/** Errors that only pass on another's, which is their cause. */
+const PASSED_ON = new Set(["SPAWN_FAILED", "LINKED_EXIT", "TOO_MANY_RESTARTS", "ACTOR_DOWN"]);
+
+/** The error at the beginning of what was passed on from actor to actor; `error` itself if it is that. */
+export function firstError(error: Error): Error;
+export function firstError(error: Error | undefined): Error | undefined;
+export function firstError(error: Error | undefined): Error | undefined {
+  let first = error;
+  while (first?.cause instanceof Error && PASSED_ON.has(String((first as { code?: unknown }).code))) {
+    first = first.cause;
+  }
+  return first;
 }
 
 /** Whatever was thrown, as an Error. */

@@ -1,24 +1,30 @@
 /**
- * The methods of one life of an actor that are in progress: at most one serial one, any number of reentrant ones.
- * It calls them, answers their asks, and forgets them when the life ends, so that a late result of an earlier
- * life reaches nobody.
+ * The methods of one life of an actor that returned a promise which has not settled: at most one serial one, any
+ * number of reentrant ones. They are answered when it settles, and forgotten when the life ends, so that a late
+ * result of an earlier life reaches nobody. An actor whose methods return at once never has any.
  */
 
-import type { Actor } from "./actor.ts";
 import { asError } from "./errors.ts";
-import type { UserMessage } from "./mailbox.ts";
+import type { Call, Reply } from "./mailbox.ts";
 
 export interface InvocationsOwner {
   /** A method that was waiting has settled, and has been answered. */
   onSettled(): void;
-  /** A method has thrown. An ask has been answered with the error. */
-  onThrown(message: UserMessage, error: Error): void;
+  /** A method has thrown. An ask, which is one with a reply, has been answered with the error. */
+  onThrown(call: Call, reply: Reply | null, error: Error): void;
+}
+
+interface Invocation {
+  readonly call: Call;
+  readonly reply: Reply | null;
 }
 
 export class Invocations {
   private readonly owner: InvocationsOwner;
-  private serial: UserMessage | null = null;
-  private readonly concurrent = new Set<UserMessage>();
+  /** The serial method in progress. */
+  private serial: Call | null = null;
+  private serialReply: Reply | null = null;
+  private concurrent: Set<Invocation> | undefined;
 
   constructor(owner: InvocationsOwner) {
     this.owner = owner;
@@ -30,82 +36,76 @@ export class Invocations {
   }
 
   get idle(): boolean {
-    return this.serial === null && this.concurrent.size === 0;
+    return this.serial === null && !this.concurrent?.size;
   }
 
-  /** Calls the message's method. Its result, if it is there at once, answers at once. */
-  start(instance: Actor, message: UserMessage): void {
-    let result: unknown;
-    try {
-      result = call(instance, message.method.name, message.args);
-    } catch (error) {
-      this.thrown(message, error);
+  /** Names of the methods in progress. */
+  get names(): string[] {
+    const names = [...(this.concurrent ?? [])].map(({ call }) => call.name);
+    return this.serial ? [this.serial.name, ...names] : names;
+  }
+
+  /** A method has been called and has returned a promise. */
+  add(call: Call, reply: Reply | null, result: PromiseLike<unknown>): void {
+    if (!call.reentrant) {
+      this.serial = call;
+      this.serialReply = reply;
+      result.then(this.serialSettled, this.serialRejected);
       return;
     }
-    if (!isThenable(result)) {
-      if (message.reply) message.reply.resolve(result);
-    } else if (message.method.reentrant) {
-      this.concurrent.add(message);
-      result.then(
-        (value) => this.concurrent.delete(message) && this.settled(message, value),
-        (error) => this.concurrent.delete(message) && this.rejected(message, error),
-      );
-    } else {
-      this.serial = message;
-      result.then(this.serialSettled, this.serialRejected);
-    }
+    this.concurrent ??= new Set();
+    const { concurrent } = this;
+    const invocation: Invocation = { call, reply };
+    concurrent.add(invocation);
+    result.then(
+      (value) => {
+        if (concurrent.delete(invocation)) this.settled(reply, value);
+      },
+      (error) => {
+        if (concurrent.delete(invocation)) this.rejected(call, reply, error);
+      },
+    );
   }
 
   /** The life is over: whoever waits is answered with the error, and no result counts any more. */
   end(error: Error): void {
-    this.serial?.reply?.reject(error);
-    for (const message of this.concurrent) message.reply?.reject(error);
-    this.serial = null;
-    this.concurrent.clear();
+    const { serialReply, concurrent } = this;
+    this.serial = this.serialReply = null;
+    this.concurrent = undefined;
+    serialReply?.reject(error);
+    if (!concurrent) return;
+    const waiting = [...concurrent];
+    concurrent.clear();
+    for (const { reply } of waiting) reply?.reject(error);
   }
 
   // One pair of functions for all serial methods, since only one is in progress: a message costs no closure.
 
   private readonly serialSettled = (value: unknown): void => {
-    const message = this.serial;
-    this.serial = null;
-    if (message) this.settled(message, value);
+    if (this.serial === null) return;
+    const reply = this.serialReply;
+    this.serial = this.serialReply = null;
+    this.settled(reply, value);
   };
 
   private readonly serialRejected = (error: unknown): void => {
-    const message = this.serial;
-    this.serial = null;
-    if (message) this.rejected(message, error);
+    const call = this.serial;
+    if (call === null) return;
+    const reply = this.serialReply;
+    this.serial = this.serialReply = null;
+    this.rejected(call, reply, error);
   };
 
-  private settled(message: UserMessage, value: unknown): void {
-    if (message.reply) message.reply.resolve(value);
+  private settled(reply: Reply | null, value: unknown): void {
+    if (reply !== null) reply.resolve(value);
     this.owner.onSettled();
   }
 
-  private rejected(message: UserMessage, error: unknown): void {
-    this.thrown(message, error);
-    this.owner.onSettled();
-  }
-
-  private thrown(message: UserMessage, thrown: unknown): void {
+  private rejected(call: Call, reply: Reply | null, thrown: unknown): void {
     const error = asError(thrown);
-    message.reply?.reject(error);
-    this.owner.onThrown(message, error);
-  }
-}
-
-/** Spelled out for the usual numbers of arguments, because spreading an array costs more than a short call. */
-function call(instance: any, name: string, args: unknown[]): unknown {
-  switch (args.length) {
-    case 0:
-      return instance[name]();
-    case 1:
-      return instance[name](args[0]);
-    case 2:
-      return instance[name](args[0], args[1]);
-    default:
-      return instance[name](...args);
+    reply?.reject(error);
+    this.owner.onThrown(call, reply, error);
+    this.owner.onSettled();
   }
 }
 

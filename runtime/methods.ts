@@ -1,12 +1,14 @@
 /**
- * The messages of a class, found once per class: a table of its public methods, and the two objects behind
- * `ref.tell` and `ref.ask` as classes with one generated method per message, so that a call costs a call and no
- * lookup by a proxy. A class known only by name (it lives on another node) has its methods generated at their
- * first use instead.
+ * The messages of a class, found once per class: a table of its public methods, and the objects behind `ref.tell`
+ * and `ref.ask` as classes with one method per message, so that a call costs a call and no lookup by a proxy. A
+ * class known only by name (it lives on another node) has its methods made at their first use instead.
+ *
+ * The classes `Tell` and `Ask` work on any target, by the method's name; those in `local` on cells of this node,
+ * with less on the way (calls.ts).
  */
 
 import { Actor, type ActorClass } from "./actor.ts";
-import type { Method } from "./mailbox.ts";
+import { type LocalFacades, localFacades, type Method, methodNamed } from "./calls.ts";
 
 /** Where a call goes: an actor of this node, or one behind a link. */
 export interface Target {
@@ -21,9 +23,17 @@ export interface FacadeClass {
 export interface MethodTable {
   readonly className: string;
   /** Empty for a class that is known only by name. */
-  readonly methods: ReadonlyMap<string, Method>;
+  readonly methods: ReadonlyMap<string, { readonly name: string }>;
   readonly Tell: FacadeClass;
   readonly Ask: FacadeClass;
+  /** For targets that are cells; without it they too are called by name. */
+  readonly local?: LocalFacades;
+}
+
+/** The table of a class whose code is here. */
+export interface ClassTable extends MethodTable {
+  readonly methods: ReadonlyMap<string, Method>;
+  readonly local: LocalFacades;
 }
 
 const TARGET = Symbol("target");
@@ -34,10 +44,10 @@ interface Facade {
   [TIMEOUT]: number | undefined;
 }
 
-const tables = new WeakMap<ActorClass, MethodTable>();
+const tables = new WeakMap<ActorClass, ClassTable>();
 
-/** The table of a class; generated at the first call. */
-export function methodsOf(actor: ActorClass): MethodTable {
+/** The table of a class; made at the first call. */
+export function methodsOf(actor: ActorClass): ClassTable {
   let table = tables.get(actor);
   if (!table) {
     const reentrant = new Set(actor.reentrant ?? []);
@@ -50,17 +60,18 @@ export function methodsOf(actor: ActorClass): MethodTable {
       for (const name of Object.getOwnPropertyNames(p)) {
         const value = Object.getOwnPropertyDescriptor(p, name)?.value;
         if (typeof value !== "function" || name in Actor.prototype) continue;
-        if (!methods.has(name)) methods.set(name, { name, reentrant: reentrant.has(name) });
+        if (!methods.has(name)) methods.set(name, methodNamed(name, reentrant.has(name)));
       }
     }
-    table = tableOf(actor.name, methods);
+    const { Tell, Ask } = tableOf(actor.name, methods);
+    table = { className: actor.name, methods, Tell, Ask, local: localFacades(methods.values()) };
     tables.set(actor, table);
   }
   return table;
 }
 
-/** A table of these methods and no others. */
-export function tableOf(className: string, methods: ReadonlyMap<string, Method>): MethodTable {
+/** A table of these methods and no others, called by name. */
+export function tableOf(className: string, methods: MethodTable["methods"]): MethodTable {
   const table = { className, methods, ...facades() };
   for (const name of methods.keys()) define(table, name);
   return table;

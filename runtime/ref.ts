@@ -14,6 +14,7 @@
 
 import type { ActorAddress, DownReason } from "../protocols/messages.ts";
 import type { Actor } from "./actor.ts";
+import type { LocalTarget } from "./calls.ts";
 import type { MethodTable, Target } from "./methods.ts";
 
 /** The names of an actor's messages. */
@@ -54,8 +55,10 @@ export interface RefTarget extends Target {
   readonly label: string;
   /** Calls back once when the actor is gone; returns a function that cancels. */
   watch(callback: (reason: DownReason) => void): () => void;
-  /** Resolves when the actor has ended. */
-  end(kill: boolean): Promise<void>;
+  /** Resolves when the actor has ended. `drain`: it first handles what has arrived, and takes in nothing more. */
+  end(kill: boolean, drain?: boolean): Promise<void>;
+  /** Where calls can go directly: the actor is of this node and nothing stands before it. */
+  readonly inbox?: LocalTarget;
 }
 
 /** Gives refs of a node's own actors what they need of it. */
@@ -99,17 +102,23 @@ export class ActorRef implements Ref<any> {
   }
 
   get tell(): Tell<any> {
-    this.tellFacade ??= new this.table.Tell(this.target, undefined) as Tell<any>;
+    this.tellFacade ??= this.facade("Tell", undefined);
     return this.tellFacade;
   }
 
   get ask(): Ask<any> {
-    this.askFacade ??= new this.table.Ask(this.target, this.timeoutMs) as Ask<any>;
+    this.askFacade ??= this.facade("Ask", this.timeoutMs);
     return this.askFacade;
   }
 
   with(options: AskOptions): { readonly ask: Ask<any> } {
-    return { ask: new this.table.Ask(this.target, options.timeoutMs) as Ask<any> };
+    return { ask: this.facade("Ask", options.timeoutMs) };
+  }
+
+  private facade(kind: "Tell" | "Ask", timeoutMs: number | undefined): any {
+    const { local } = this.table;
+    const { inbox } = this.target;
+    return local && inbox ? new local[kind](inbox, timeoutMs) : new this.table[kind](this.target, timeoutMs);
   }
 
   get key(): string {

@@ -7,6 +7,7 @@ import type { Reply } from "./mailbox.ts";
 /**
  * `reply` with a limit on how long it may take; without one, `reply` itself.
  * @param onTimeout called before the rejection, so that what was lent for the ask can be taken back.
+ * @param why what is known then of why there is no answer, or nothing; an actor that waits for itself shows here.
  */
 export function within(
   timeoutMs: number | undefined,
@@ -14,11 +15,14 @@ export function within(
   what: () => string,
   reply: Reply,
   onTimeout?: () => void,
+  why?: () => string,
 ): Reply {
   if (timeoutMs === undefined) return reply;
   const timer = clock.setTimer(() => {
     onTimeout?.();
-    reply.reject(new RuntimeError("ASK_TIMEOUT", `${what()} within ${timeoutMs} ms`));
+    const reason = why?.();
+    const message = `${what()} within ${timeoutMs} ms${reason ? `: ${reason}` : ""}`;
+    reply.reject(new RuntimeError("ASK_TIMEOUT", message));
   }, timeoutMs);
   return {
     resolve: (value) => {
