@@ -19,3 +19,4 @@ export { MemoryNetwork, memory } from "./transports/memory.ts";
 export { type Shape, shaped } from "./transports/shaped.ts";
 export { type TcpOptions, tcp } from "./transports/tcp.ts";
 export type { Listener, Pipe, PipeHandlers, Transport } from "./transports/transport.ts";
+export { type WebSocketOptions, ws, wss } from "./transports/websocket/websocket.ts";

@@ -1,0 +1,45 @@
+/** WebSocket addresses: `ws://host:port/path` and `wss://host:port/path`, and where plain ones are allowed. */
+
+import { RuntimeError } from "../../errors.ts";
+
+export interface WebSocketAddress {
+  readonly scheme: "ws" | "wss";
+  /** Without the brackets of an IPv6 address. */
+  readonly hostname: string;
+  readonly port: number;
+  readonly path: string;
+}
+
+/** @throws RuntimeError naming the address and what is expected, or that plain text has to be asked for. */
+export function parseAddress(
+  address: string,
+  code: "LISTEN_FAILED" | "CONNECT_FAILED",
+  plaintext: "loopback" | "everywhere" = "loopback",
+): WebSocketAddress {
+  const match = /^(wss?):\/\/(?:\[([0-9a-fA-F:.]+)\]|([^:/[\]?#]+)):(\d{1,5})(\/[\w.~/-]*)?$/.exec(address);
+  const port = Number(match?.[4]);
+  if (!match || port > 65535) {
+    throw new RuntimeError(
+      code,
+      `"${address}" is not a WebSocket address; expected ws://host:port/path or wss://host:port/path, such as ws://127.0.0.1:8080/troupe`,
+    );
+  }
+  const [, scheme, ipv6, name, , path = "/"] = match;
+  const hostname = (ipv6 ?? name)!;
+  if (scheme === "ws" && !isLoopback(hostname) && plaintext !== "everywhere") {
+    throw new RuntimeError(
+      code,
+      `${address} is beyond this machine, and a plain WebSocket is only for loopback unless asked for; use wss://`,
+    );
+  }
+  return { scheme: scheme as "ws" | "wss", hostname, port, path };
+}
+
+export function formatAddress({ scheme, hostname, port, path }: WebSocketAddress): string {
+  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
+  return `${scheme}://${host}:${port}${path}`;
+}
+
+export function isLoopback(hostname: string): boolean {
+  return hostname === "localhost" || hostname === "::1" || /^127\./.test(hostname);
+}
