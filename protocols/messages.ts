@@ -49,6 +49,10 @@ export type Envelope =
   | { type: "monitor"; id: number; to: number }
   | { type: "demonitor"; id: number }
   | { type: "down"; id: number; reason: DownReason }
+  /** As `monitor`, and `from`, a ref of the sender's node, is to be watched in return. */
+  | { type: "link"; id: number; to: number; from: unknown }
+  /** Watch `from` no longer. */
+  | { type: "unlink"; to: number; from: unknown }
   /** Stop an actor; the reply comes when it has stopped. `kill` ends it without asking. */
   | { type: "stop"; id: number; to: number; kill: boolean };
 
@@ -123,6 +127,21 @@ const SCHEMA: readonly (readonly [Envelope["type"], readonly (readonly [string, 
       ["id", "number"],
       ["to", "number"],
       ["kill", "boolean"],
+    ],
+  ],
+  [
+    "link",
+    [
+      ["id", "number"],
+      ["to", "number"],
+      ["from", "any"],
+    ],
+  ],
+  [
+    "unlink",
+    [
+      ["to", "number"],
+      ["from", "any"],
     ],
   ],
 ];

@@ -5,14 +5,14 @@
  * What happens when a method throws follows from who is told. In answer to an ask the error is the asker's and
  * the actor lives on, as a server answers one bad request and serves the next; an `ActorFailure` is the asker's
  * and ends the actor too. In a tell or in `onDown` nobody else would hear of it, so the actor crashes and its
- * supervisor decides. Methods declared in `static reentrant` may run while others wait; signals (`onDown`) are
- * delivered even while a method is waiting.
+ * supervisor decides. Methods declared in `static reentrant` may run while others wait; signals (`onDown`,
+ * `onExit`) are delivered even while a method is waiting.
  *
  * Methods that TypeScript calls `private` are public to the language: use `#names` for what no message may reach.
  */
 
 import type { Clock } from "./clock.ts";
-import { RuntimeError } from "./errors.ts";
+import { firstError, RuntimeError } from "./errors.ts";
 import type { Down, DownReason, Monitor } from "./monitor.ts";
 import type { NodeRuntime, SpawnOptions } from "./node.ts";
 import type { Random } from "./random.ts";
@@ -40,6 +40,19 @@ export interface ActorContext {
   /** `onDown` will be called once, when `ref`'s actor is gone. */
   monitor(ref: Ref<any>): Monitor;
   demonitor(monitor: Monitor): void;
+  /**
+   * Links this actor and another: when one ends abnormally, `onExit` of the other is called, which crashes it too
+   * unless the class says otherwise. At once if the other is gone already. See links.ts.
+   * @throws RuntimeError NARROWED.
+   */
+  link(ref: Ref<any>): void;
+  unlink(ref: Ref<any>): void;
+  /** Starts a child, as `spawn`, and links to it. */
+  spawnLinked<A extends Actor, Args extends readonly any[]>(
+    actor: ActorClass<A, Args>,
+    args: Args,
+    options?: SpawnOptions,
+  ): Promise<Ref<A>>;
   /** Ends this actor once the methods in progress have settled. */
   stop(): void;
   /** Starts a child whose end is reported to `onExit` and which can be started again; supervisors are made of it. */
@@ -88,4 +101,13 @@ export abstract class Actor {
   onStop(_reason: DownReason): void | Promise<void> {}
   /** A monitored actor is gone. */
   onDown(_down: Down): void | Promise<void> {}
+  /**
+   * A linked actor is gone. By default an abnormal end is this actor's too: it crashes with LINKED_EXIT. Override
+   * it to trap exits.
+   */
+  onExit({ ref, reason }: Down): void | Promise<void> {
+    if (reason.code === "normal") return;
+    const cause = firstError(reason.error);
+    throw new RuntimeError("LINKED_EXIT", `the linked ${ref} is gone: ${reason.message}`, { cause });
+  }
 }

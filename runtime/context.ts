@@ -2,8 +2,9 @@
 
 import type { Actor, ActorClass, ActorContext, SupervisedChild, SuperviseOptions } from "./actor.ts";
 import type { Cell } from "./cell.ts";
+import { linksOf } from "./links.ts";
 import type { NodeRuntime, SpawnOptions } from "./node.ts";
-import { type Ref, targetOf } from "./ref.ts";
+import { type ActorRef, type Ref, targetOf } from "./ref.ts";
 
 /** What a context needs of its node. */
 export interface ContextHost {
@@ -19,16 +20,18 @@ export interface ContextHost {
 
 export function createContext(host: ContextHost, cell: Cell): ActorContext {
   const { node } = host;
+  const spawnChild = async (actor: ActorClass, args: readonly unknown[], options: SpawnOptions) => {
+    const child = host.createCell(cell, actor, args, options);
+    await child.start();
+    return child;
+  };
   return {
     self: cell.ref,
     node,
     clock: node.clock,
     random: node.random,
-    spawn: async (actor, args, options = {}): Promise<Ref<any>> => {
-      const child = host.createCell(cell, actor as ActorClass, args, options);
-      await child.start();
-      return child.ref;
-    },
+    spawn: async (actor, args, options = {}): Promise<Ref<any>> =>
+      (await spawnChild(actor as ActorClass, args, options)).ref,
     stop: () => void cell.end(false),
     monitor: (ref) => {
       const cancelWatch = targetOf(ref).watch((reason) => {
@@ -43,6 +46,13 @@ export function createContext(host: ContextHost, cell: Cell): ActorContext {
       return { ref, cancel };
     },
     demonitor: (monitor) => monitor.cancel(),
+    link: (ref) => linksOf(cell).link(ref as ActorRef),
+    unlink: (ref) => linksOf(cell).unlink(ref as ActorRef),
+    spawnLinked: async (actor, args, options = {}): Promise<Ref<any>> => {
+      const child = await spawnChild(actor as ActorClass, args, options);
+      linksOf(cell).link(child.ref);
+      return child.ref;
+    },
     supervise: (actor, args, options) => supervised(host.createCell(cell, actor, args, options)),
   };
 }

@@ -16,9 +16,10 @@ import type { DeadLetters } from "./deadletters.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { asError, downError, RuntimeError } from "./errors.ts";
 import { isThenable } from "./invocations.ts";
+import { linksOf } from "./links.ts";
 import type { Log } from "./log.ts";
 import type { ClassTable } from "./methods.ts";
-import { Watchers } from "./monitor.ts";
+import { soonGone, Watchers } from "./monitor.ts";
 import type { ActorRef } from "./ref.ts";
 
 /** What a cell needs of its node. */
@@ -159,14 +160,17 @@ export abstract class Life {
       this.watchers ??= new Watchers();
       return this.watchers.add(callback);
     }
-    let cancelled = false;
-    const { message } = this.finalReason ?? NEVER_STARTED;
-    queueMicrotask(() => {
-      if (!cancelled) callback({ code: "noactor", message });
-    });
-    return () => {
-      cancelled = true;
-    };
+    return this.watchNobody(callback);
+  }
+
+  link(from: ActorRef, callback: (reason: DownReason) => void): () => void {
+    if (!this.alive) return this.watchNobody(callback);
+    linksOf(this.cell).accept(from);
+    return this.watch(callback);
+  }
+
+  unlink(from: ActorRef): void {
+    linksOf(this.cell).release(from);
   }
 
   end(kill: boolean, drain = false): Promise<void> {
@@ -253,6 +257,10 @@ export abstract class Life {
     if (this.timer !== undefined) return;
     const ms = this.shutdownMs === Number.POSITIVE_INFINITY ? SHUTDOWN_MS : this.shutdownMs;
     this.timer = this.host.clock.setTimer(() => void this.kill(), ms);
+  }
+
+  private watchNobody(callback: (reason: DownReason) => void): () => void {
+    return soonGone(callback, this.finalReason ?? NEVER_STARTED);
   }
 
   private get isKilled(): boolean {

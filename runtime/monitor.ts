@@ -24,6 +24,17 @@ export interface Monitor {
 
 type Watcher = (reason: DownReason) => void;
 
+/** Tells, soon and once, that the actor was gone already, and how it ended; returns a function that cancels. */
+export function soonGone(callback: Watcher, { message, error }: DownReason): () => void {
+  let cancelled = false;
+  queueMicrotask(() => {
+    if (!cancelled) callback({ code: "noactor", message, ...(error ? { error } : {}) });
+  });
+  return () => {
+    cancelled = true;
+  };
+}
+
 /** Who watches one actor. */
 export class Watchers {
   private readonly watchers = new Set<Watcher>();

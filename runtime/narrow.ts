@@ -78,6 +78,12 @@ export class Facet implements Served {
     return this.whole.watch(callback);
   }
 
+  link(): never {
+    throw new RuntimeError("NARROWED", `${this.label} does not allow to link to it`);
+  }
+
+  unlink(): void {}
+
   end(): Promise<void> {
     return Promise.reject(new RuntimeError("NARROWED", `${this.label} does not allow to end it`));
   }

@@ -13,6 +13,7 @@ import type { DownReason, Envelope } from "../protocols/messages.ts";
 import { RuntimeError } from "./errors.ts";
 import type { Link } from "./link.ts";
 import type { Reply } from "./mailbox.ts";
+import type { ActorRef } from "./ref.ts";
 
 /** Another node, for whoever asks. */
 export interface PeerInfo extends Identity {
@@ -68,8 +69,11 @@ export class Peer {
     };
   }
 
-  /** Calls back once when the actor is gone; returns a function that cancels. */
-  monitor(actor: number, callback: (reason: DownReason) => void): () => void {
+  /**
+   * Calls back once when the actor is gone; returns a function that cancels.
+   * @param linked an actor of this node that is linked to in return.
+   */
+  monitor(actor: number, callback: (reason: DownReason) => void, linked: ActorRef | null): () => void {
     if (this.lost) {
       const reason = nodeLost(this.lost, this.info.id);
       queueMicrotask(() => callback(reason));
@@ -77,7 +81,10 @@ export class Peer {
     }
     const id = this.nextId++;
     this.monitors.set(id, callback);
-    this.send({ type: "monitor", id, to: actor }, "");
+    this.send(
+      linked ? { type: "link", id, to: actor, from: linked } : { type: "monitor", id, to: actor },
+      "",
+    );
     return () => {
       if (this.monitors.delete(id) && !this.lost) this.send({ type: "demonitor", id }, "");
     };

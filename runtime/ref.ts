@@ -55,6 +55,10 @@ export interface RefTarget extends Target {
   readonly label: string;
   /** Calls back once when the actor is gone; returns a function that cancels. */
   watch(callback: (reason: DownReason) => void): () => void;
+  /** As `watch`, and `from` is linked to in return. @throws RuntimeError NARROWED. */
+  link(from: ActorRef, callback: (reason: DownReason) => void): () => void;
+  /** Takes away what `link` asked for in return. */
+  unlink(from: ActorRef): void;
   /** Resolves when the actor has ended. `drain`: it first handles what has arrived, and takes in nothing more. */
   end(kill: boolean, drain?: boolean): Promise<void>;
   /** Where calls can go directly: the actor is of this node and nothing stands before it. */

@@ -6,9 +6,10 @@
 import type { ActorAddress, DownReason } from "../protocols/messages.ts";
 import type { Clock } from "./clock.ts";
 import type { DeadLetters } from "./deadletters.ts";
-import { asError, downError } from "./errors.ts";
+import { asError, downError, RuntimeError } from "./errors.ts";
+import { soonGone } from "./monitor.ts";
 import { nodeLost, type Peer } from "./peer.ts";
-import type { RefTarget } from "./ref.ts";
+import type { ActorRef, RefTarget } from "./ref.ts";
 import { within } from "./timeout.ts";
 
 /** What remote targets need of their node. */
@@ -64,6 +65,24 @@ export class RemoteTarget implements RefTarget {
   }
 
   watch(callback: (reason: DownReason) => void): () => void {
+    return this.monitor(callback, null);
+  }
+
+  link(from: ActorRef, callback: (reason: DownReason) => void): () => void {
+    if (this.address.methods) {
+      throw new RuntimeError("NARROWED", `${this.label} is narrowed, which does not allow to link to it`);
+    }
+    return this.monitor(callback, from);
+  }
+
+  unlink(from: ActorRef): void {
+    this.host.reach(this.address, (peer) => {
+      if (!(peer instanceof Error)) peer.send({ type: "unlink", to: this.address.actor, from }, "");
+    });
+  }
+
+  /** @param linked who is linked to in return. */
+  private monitor(callback: (reason: DownReason) => void, linked: ActorRef | null): () => void {
     let cancelled = false;
     let cancel = () => {
       cancelled = true;
@@ -73,7 +92,7 @@ export class RemoteTarget implements RefTarget {
       if (peer instanceof Error) {
         const reason = nodeLost(peer, this.address.node);
         queueMicrotask(() => !cancelled && callback(reason));
-      } else cancel = peer.monitor(this.address.actor, callback);
+      } else cancel = peer.monitor(this.address.actor, callback, linked);
     });
     return () => cancel();
   }
@@ -114,12 +133,14 @@ export class GoneTarget implements RefTarget {
   }
 
   watch(callback: (reason: DownReason) => void): () => void {
-    let cancelled = false;
-    queueMicrotask(() => !cancelled && callback(this.reason));
-    return () => {
-      cancelled = true;
-    };
+    return soonGone(callback, this.reason);
   }
+
+  link(_from: ActorRef, callback: (reason: DownReason) => void): () => void {
+    return this.watch(callback);
+  }
+
+  unlink(): void {}
 
   end(): Promise<void> {
     return Promise.resolve();

@@ -1,11 +1,12 @@
 /** What a node does for its peers: one function per message that asks for something. */
 
+import { ProtocolError } from "../protocols/errors.ts";
 import type { DownReason, Envelope } from "../protocols/messages.ts";
 import type { DeadLetters } from "./deadletters.ts";
 import { asError, downError } from "./errors.ts";
 import type { Served } from "./narrow.ts";
 import type { Peer } from "./peer.ts";
-import type { Ref } from "./ref.ts";
+import { ActorRef, type Ref } from "./ref.ts";
 
 /** What the server needs of its node. */
 export interface ServerHost {
@@ -62,17 +63,22 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
     case "stop":
       settle(peer, envelope.id, host.served(envelope.to)?.end(envelope.kill) ?? Promise.resolve());
       return;
-    case "monitor": {
+    case "monitor":
+    case "link": {
       const { id, to } = envelope;
       const tell = (reason: DownReason) => {
         peer.watched.delete(id);
         if (!peer.isLost) sendDown(peer, id, reason);
       };
       const actor = host.served(to);
-      if (actor) peer.watched.set(id, actor.watch(tell));
-      else tell(GONE);
+      if (!actor) tell(GONE);
+      else if (envelope.type === "monitor") peer.watched.set(id, actor.watch(tell));
+      else peer.watched.set(id, actor.link(sendersOwn(peer, envelope.from), tell));
       return;
     }
+    case "unlink":
+      host.served(envelope.to)?.unlink(sendersOwn(peer, envelope.from));
+      return;
     case "demonitor":
       peer.watched.get(envelope.id)?.();
       peer.watched.delete(envelope.id);
@@ -85,6 +91,12 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
       peer.answered(envelope);
       return;
   }
+}
+
+/** @throws ProtocolError MALFORMED_HEADER: nobody links somebody else's actors. */
+function sendersOwn(peer: Peer, from: unknown): ActorRef {
+  if (from instanceof ActorRef && from.address.node === peer.info.id) return from;
+  throw new ProtocolError("MALFORMED_HEADER", `a link of ${peer.info.name} is not with an actor of its own`);
 }
 
 function deliver(

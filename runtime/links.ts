@@ -1,0 +1,85 @@
+/**
+ * Links, as in Erlang/OTP: two actors that must not outlive each other's failure. When one ends abnormally (it
+ * crashed, was killed, its node is lost, or it was gone before the link was made) the other's `onExit` is called;
+ * unless it is overridden it crashes that actor too, with an error that names the linked actor and carries the
+ * first real error as its cause. A class that overrides `onExit` traps exits and decides for itself; it is also
+ * told of normal ends, which otherwise mean nothing to a link.
+ *
+ * A link joins two lives. It is made of two halves, one monitor on either side, which are placed and taken away
+ * together; an end takes away its own half before the other side hears of it, so nothing fires twice. Linking
+ * twice is linking once. Across nodes one message asks the other side for its half, and the loss of the connection
+ * is the end of either for the other.
+ */
+
+import type { DownReason } from "../protocols/messages.ts";
+import type { Actor } from "./actor.ts";
+import type { ActorRef } from "./ref.ts";
+
+/** What links need of their actor's cell. */
+export interface LinksOwner {
+  readonly ref: ActorRef;
+  /** Undo what the present life has set up elsewhere. */
+  readonly cleanups: Set<() => void>;
+  signal(handler: (actor: Actor) => unknown): void;
+}
+
+const all = new WeakMap<LinksOwner, Links>();
+
+/** The links of a cell; made when they are first needed, for most actors have none. */
+export function linksOf(owner: LinksOwner): Links {
+  let links = all.get(owner);
+  if (!links) {
+    links = new Links(owner);
+    all.set(owner, links);
+  }
+  return links;
+}
+
+/** One actor's halves of its links. */
+export class Links {
+  private readonly owner: LinksOwner;
+  private readonly halves = new Map<string, () => void>();
+
+  constructor(owner: LinksOwner) {
+    this.owner = owner;
+  }
+
+  /** Makes a link: this half here, and the other one there. @throws RuntimeError NARROWED. */
+  link(other: ActorRef): void {
+    this.place(other, (callback) => other.target.link(this.owner.ref, callback));
+  }
+
+  /** The other side has made a link; this is the half it asks for. */
+  accept(other: ActorRef): void {
+    this.place(other, (callback) => other.target.watch(callback));
+  }
+
+  /** Takes both halves away. What this side has not been told of yet it will not be told of any more. */
+  unlink(other: ActorRef): void {
+    this.release(other);
+    other.target.unlink(this.owner.ref);
+  }
+
+  /** Takes this half away. */
+  release(other: ActorRef): void {
+    this.halves.get(other.key)?.();
+    this.halves.delete(other.key);
+  }
+
+  private place(other: ActorRef, watch: (callback: (reason: DownReason) => void) => () => void): void {
+    const { key } = other;
+    if (this.halves.has(key) || key === this.owner.ref.key) return;
+    const cancel = watch((reason) => {
+      this.halves.delete(key);
+      this.owner.signal((actor) => actor.onExit({ ref: other, reason }));
+    });
+    this.halves.set(key, cancel);
+    this.owner.cleanups.add(this.clear);
+  }
+
+  /** The life is over. */
+  private readonly clear = (): void => {
+    for (const cancel of this.halves.values()) cancel();
+    this.halves.clear();
+  };
+}
