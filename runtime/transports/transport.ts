@@ -31,6 +31,11 @@ export interface Pipe {
    * binds itself to them, so that nobody in between can end the encryption and pass it on.
    */
   readonly channel?: Channel | undefined;
+  /**
+   * True where the platform itself tells of the other end's death and a living end may be silent for as long as it
+   * computes (threads of one process): silence is then no sign of death, and the link waits for the close.
+   */
+  readonly reportsDeath?: boolean;
 }
 
 export interface PipeHandlers {
