@@ -6,8 +6,6 @@
  * never truncated, and its space is reserved before it is mapped.
  */
 
-import { closeSync, fstatSync, openSync } from "node:fs";
-
 export interface Mapping {
   /** The whole file; what is written is seen by all who have it mapped. Its first byte is on a page's border. */
   readonly bytes: Uint8Array;
@@ -49,16 +47,20 @@ const bunFiles: MappedFiles = {
 /** The part of Deno's interface that is used here. */
 interface DenoFfi {
   readonly build: { readonly os: string };
+  statSync(path: string): { readonly size: number };
   dlopen(path: string, symbols: object): { readonly symbols: LibC };
   readonly UnsafePointerView: { getArrayBuffer(pointer: object, byteLength: number): ArrayBuffer };
   readonly UnsafePointer: { value(pointer: object): bigint };
 }
 interface LibC {
+  open(path: Uint8Array, flags: number): number;
+  close(file: number): number;
   mmap(at: bigint, bytes: bigint, access: number, flags: number, file: number, from: bigint): object | null;
   munmap(pointer: object, bytes: bigint): number;
 }
 declare const Deno: DenoFfi;
 
+const OPEN_READ_WRITE = 2;
 const READ_AND_WRITE = 3;
 const SHARED = 1;
 const C_LIBRARY: Readonly<Record<string, string>> = { linux: "libc.so.6", darwin: "libSystem.dylib" };
@@ -69,6 +71,8 @@ function probeDeno(): MappedFiles | { readonly unavailable: string } {
   if (!library) return { unavailable: `Deno has no mmap on ${Deno.build.os}` };
   try {
     const { symbols } = Deno.dlopen(library, {
+      open: { parameters: ["buffer", "i32"], result: "i32" },
+      close: { parameters: ["i32"], result: "i32" },
       mmap: { parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
       munmap: { parameters: ["pointer", "usize"], result: "i32" },
     });
@@ -81,10 +85,11 @@ function probeDeno(): MappedFiles | { readonly unavailable: string } {
 function denoFiles(libc: LibC): MappedFiles {
   return {
     map(path, byteLength) {
-      const file = openSync(path, "r+");
+      const { size } = Deno.statSync(path);
+      if (size !== byteLength) throw wrongLength(path, byteLength, size);
+      const file = libc.open(new TextEncoder().encode(`${path}\0`), OPEN_READ_WRITE);
+      if (file < 0) throw new Error(`the system refused to open ${path}`);
       try {
-        const { size } = fstatSync(file);
-        if (size !== byteLength) throw wrongLength(path, byteLength, size);
         const pointer = libc.mmap(0n, BigInt(byteLength), READ_AND_WRITE, SHARED, file, 0n);
         // MAP_FAILED is the highest address.
         if (!pointer || BigInt.asIntN(64, Deno.UnsafePointer.value(pointer)) === -1n) {
@@ -101,7 +106,7 @@ function denoFiles(libc: LibC): MappedFiles {
           },
         };
       } finally {
-        closeSync(file);
+        libc.close(file);
       }
     },
   };

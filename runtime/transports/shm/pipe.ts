@@ -2,7 +2,8 @@
  * A pipe over two rings of one mapping and the doorbell beside it. Bytes are copied twice, into the ring by the
  * writer and out of it by whoever reads them in `onData`, both while they are in the processor's cache.
  *
- * The bell is rung only for an end that has said it waits. When the socket closes, what the other end had
+ * The bell is rung only for an end that has said it waits, and nobody looks at the ring over and over before it
+ * waits: on machines whose cores are shared that took the time from the other end, and made both slower. When the socket closes, what the other end had
  * published is still delivered, then the pipe is closed: with a process that was killed nothing else ends.
  */
 
@@ -14,13 +15,13 @@ import type { Doorbell } from "./doorbell.ts";
 import { RingReader, RingWriter, ringBytes, ringOver } from "./ring.ts";
 
 /**
- * Bytes of one ring. Measured on a processor with 2 MiB of second-level cache: two copies through a ring of 128 to
- * 512 KiB run at 0.8 of a single copy of memory, from 1 MiB on at 0.7, for the ring has left that cache; and the
- * half of a ring that is read while the writer wakes up must last for longer (50 µs) than a doorbell takes.
+ * Bytes of one ring. While the writer wakes up and fills one half the reader has the other to read, and each half
+ * costs a switch between processes: 1 MiB was 1.2 times as fast as 256 KiB. From 2 MiB on the ring no longer fits
+ * the second-level cache of the processor it was measured on, and copying through it is slower again.
  */
-export const RING_CAPACITY = 512 * 1024;
+export const RING_CAPACITY = 1024 * 1024;
 /** Bytes published at a time: the other end can begin before a large write is done. */
-const PIECE_BYTES = 64 * 1024;
+const PIECE_BYTES = 128 * 1024;
 /** Bytes delivered before other events have their turn: about a millisecond. */
 const TURN_BYTES = 4 * 1024 * 1024;
 const CHUNK_BYTES = 256 * 1024;
