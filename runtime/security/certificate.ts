@@ -8,7 +8,6 @@
  */
 
 import { sha256 } from "../../protocols/mac.ts";
-import type { Clock } from "../clock.ts";
 
 /** A certificate with its private key. */
 export interface Certificate {
@@ -20,21 +19,21 @@ export interface Certificate {
   readonly fingerprint: string;
 }
 
-/** Some TLS libraries look at dates before they ask anybody, and clocks of small devices are wrong. */
-const BEFORE_MS = 10 * 365 * 86_400_000;
-const AFTER_MS = 50 * 365 * 86_400_000;
+/** From the epoch for ever (RFC 5280, 4.1.2.5): some TLS libraries look at dates, and clocks of devices are wrong. */
+const NOT_BEFORE = new Date(0);
+const NOT_AFTER = new Date("9999-12-31T23:59:59Z");
 /** The name in it; some TLS libraries want one. */
 const NAME = "troupe";
 
-/** Makes a new one, in some 40 ms. @param clock for its dates. */
-export async function createCertificate(clock: Clock): Promise<Certificate> {
+/** Makes a new one, in some 40 ms. */
+export async function createCertificate(): Promise<Certificate> {
   const { generate } = await import("selfsigned");
   const made = await generate([{ name: "commonName", value: NAME }], {
     keyType: "ec",
     curve: "P-256",
     algorithm: "sha256",
-    notBeforeDate: new Date(clock.now() - BEFORE_MS),
-    notAfterDate: new Date(clock.now() + AFTER_MS),
+    notBeforeDate: NOT_BEFORE,
+    notAfterDate: NOT_AFTER,
   });
   return { certificate: made.cert, key: made.private, fingerprint: fingerprintOf(made.cert) };
 }

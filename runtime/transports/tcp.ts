@@ -1,137 +1,87 @@
 /**
- * TCP, through Bun's sockets, which take what the kernel takes and say how much that was; nothing is buffered on
- * the way. This is plain text: without encryption it is for one machine, unless somebody says otherwise by name.
+ * TCP: with a certificate every connection is TLS 1.3, in both directions and on loopback too, and each end shows the
+ * other its certificate; without one it is plain text, for one machine, unless somebody says otherwise by name.
+ *
+ * TLS alone keeps listeners out who only listen. Who they are is proved by the handshake of the link above, which is
+ * bound to both certificates (`Pipe.channel`): that keeps out who sits in between. An address may name the
+ * certificate that is expected there (`tcp://host:port#fingerprint`); then nothing is said to anyone else.
  */
 
+import { ProtocolError } from "../../protocols/errors.ts";
 import { type Clock, systemClock } from "../clock.ts";
 import { RuntimeError } from "../errors.ts";
-import type { Listener, Pipe, PipeHandlers, Transport } from "./transport.ts";
+import type { Certificate } from "../security/certificate.ts";
+import { formatAddress, isLoopback, parseAddress, type TcpAddress } from "./tcp/address.ts";
+import type { Sockets } from "./tcp/sockets.ts";
+import type { Listener, Pipe, Transport } from "./transport.ts";
 
-/** A chunk takes about 0.1 ms on loopback; larger ones are no faster. */
-const CHUNK_BYTES = 256 * 1024;
 const PATIENCE_MS = 10_000;
 
 export interface TcpOptions {
-  /** `everywhere` allows unencrypted connections beyond this machine. Default: loopback only. */
+  /** This node's; with one, everything is encrypted. */
+  readonly certificate?: Certificate | undefined;
+  /** Without a certificate: `everywhere` allows plain text beyond this machine. Default: loopback only. */
   readonly plaintext?: "loopback" | "everywhere";
   readonly clock?: Clock;
-}
-
-class TcpPipe implements Pipe {
-  handlers!: PipeHandlers;
-  readonly chunkBytes = CHUNK_BYTES;
-  readonly peer: string;
-  private readonly socket: Bun.Socket<{ pipe?: TcpPipe }>;
-  private closed = false;
-  private short = false;
-
-  constructor(socket: Bun.Socket<{ pipe?: TcpPipe }>, peer: string) {
-    this.socket = socket;
-    this.peer = peer;
-  }
-
-  write(bytes: Uint8Array): number {
-    if (this.closed) return 0;
-    const accepted = Math.max(0, this.socket.write(bytes));
-    if (accepted < bytes.byteLength) this.short = true;
-    return accepted;
-  }
-
-  drained(): void {
-    if (!this.short || this.closed) return;
-    this.short = false;
-    this.handlers.onDrain();
-  }
-
-  close(error?: Error): void {
-    if (this.closed) return;
-    this.closed = true;
-    this.socket.end();
-    queueMicrotask(() => this.handlers.onClose(error));
-  }
-
-  /** The socket is gone. */
-  ended(error?: Error): void {
-    if (this.closed) return;
-    this.closed = true;
-    this.handlers.onClose(error);
-  }
+  /** Whose sockets. Default: Bun's under Bun, those of node:net elsewhere. */
+  readonly sockets?: "bun" | "node";
 }
 
 /** Addresses are `tcp://host:port`; port 0 asks for a free one. IPv6 addresses stand in brackets. */
 export function tcp(options: TcpOptions = {}): Transport {
-  const clock = options.clock ?? systemClock;
-  const socketHandlers = {
-    data: (socket: Bun.Socket<{ pipe?: TcpPipe }>, bytes: Uint8Array) =>
-      socket.data.pipe?.handlers.onData(bytes),
-    drain: (socket: Bun.Socket<{ pipe?: TcpPipe }>) => socket.data.pipe?.drained(),
-    close: (socket: Bun.Socket<{ pipe?: TcpPipe }>) => socket.data.pipe?.ended(),
-    error: (socket: Bun.Socket<{ pipe?: TcpPipe }>, error: Error) => socket.data.pipe?.ended(error),
+  const { certificate, plaintext = "loopback", clock = systemClock } = options;
+  const platform = options.sockets ?? (typeof Bun === "undefined" ? "node" : "bun");
+
+  const permitted = (address: string, code: "LISTEN_FAILED" | "CONNECT_FAILED"): TcpAddress => {
+    const parsed = parseAddress(address, code);
+    if (!certificate && plaintext !== "everywhere" && !isLoopback(parsed.hostname)) {
+      throw new RuntimeError(
+        code,
+        `${address} is beyond this machine, and plain TCP is only for loopback unless asked for`,
+      );
+    }
+    return parsed;
   };
+
   return {
     scheme: "tcp",
     async listen(address, accept): Promise<Listener> {
-      const { hostname, port } = parse(address, "LISTEN_FAILED", options);
-      let listener: Bun.TCPSocketListener<{ pipe?: TcpPipe }>;
+      const { hostname, port } = permitted(address, "LISTEN_FAILED");
+      const sockets = await adapter(platform);
       try {
-        listener = Bun.listen<{ pipe?: TcpPipe }>({
-          hostname,
-          port,
-          socket: {
-            ...socketHandlers,
-            open(socket) {
-              const pipe = new TcpPipe(socket, `tcp://${bracket(socket.remoteAddress)}:${socket.remotePort}`);
-              socket.data = { pipe };
-              pipe.handlers = accept(pipe);
-            },
-          },
-        });
+        const listener = await sockets.listen({ hostname, port, certificate }, accept);
+        return { address: formatAddress(hostname, listener.port), close: () => listener.close() };
       } catch (error) {
         const { code, message } = error as { code?: string; message: string };
         const why =
           code === "EADDRINUSE" ? "the port is in use; choose another, or 0 for a free one" : message;
         throw new RuntimeError("LISTEN_FAILED", `cannot listen on ${address}: ${why}`, { cause: error });
       }
-      return {
-        address: `tcp://${bracket(hostname)}:${listener.port}`,
-        async close() {
-          listener.stop();
-        },
-      };
     },
     async connect(address, handlers): Promise<Pipe> {
-      const { hostname, port } = parse(address, "CONNECT_FAILED", options);
-      const connected = Promise.withResolvers<Pipe>();
-      const failed = (why: string, cause?: unknown) =>
-        connected.reject(
-          new RuntimeError("CONNECT_FAILED", `cannot connect to ${address}: ${why}`, { cause }),
+      const { hostname, port, fingerprint } = permitted(address, "CONNECT_FAILED");
+      const peer = formatAddress(hostname, port);
+      if (fingerprint !== undefined && !certificate) {
+        throw new ProtocolError(
+          "TLS_MISMATCH",
+          `${peer} is to show a certificate, and this node speaks plain text: give it a certificate`,
         );
-      let late = false;
+      }
+      const failed = (why: string, cause?: unknown) =>
+        new RuntimeError("CONNECT_FAILED", `cannot connect to ${peer}: ${why}`, { cause });
+      const patience = new AbortController();
+      const late = Promise.withResolvers<Pipe>();
       const timer = clock.setTimer(() => {
-        late = true;
-        failed(`no answer within ${PATIENCE_MS} ms`);
+        late.reject(failed(`no answer within ${PATIENCE_MS} ms`));
+        patience.abort();
       }, PATIENCE_MS);
-      Bun.connect<{ pipe?: TcpPipe }>({
-        hostname,
-        port,
-        data: {},
-        socket: {
-          ...socketHandlers,
-          open(socket) {
-            if (late) {
-              socket.end();
-              return;
-            }
-            const pipe = new TcpPipe(socket, address);
-            socket.data = { pipe };
-            pipe.handlers = handlers(pipe);
-            connected.resolve(pipe);
-          },
-          connectError: (_socket, error) => failed(error.message, error),
-        },
-      }).catch((error) => failed(error.message, error));
       try {
-        return await connected.promise;
+        const sockets = await adapter(platform);
+        const target = { hostname, port, certificate, peer, fingerprint };
+        return await Promise.race([sockets.connect(target, handlers, patience.signal), late.promise]);
+      } catch (error) {
+        if (error instanceof ProtocolError || error instanceof RuntimeError) throw error;
+        throw failed((error as Error).message, error);
       } finally {
         clock.clearTimer(timer);
       }
@@ -139,26 +89,7 @@ export function tcp(options: TcpOptions = {}): Transport {
   };
 }
 
-function parse(address: string, code: "LISTEN_FAILED" | "CONNECT_FAILED", options: TcpOptions) {
-  const match = /^tcp:\/\/(?:\[([0-9a-fA-F:.]+)\]|([^:/[\]]+)):(\d{1,5})$/.exec(address);
-  const port = Number(match?.[3]);
-  if (!match || port > 65535) {
-    throw new RuntimeError(
-      code,
-      `"${address}" is not a TCP address; expected tcp://host:port, such as tcp://127.0.0.1:4001`,
-    );
-  }
-  const hostname = (match[1] ?? match[2])!;
-  const loopback = hostname === "localhost" || hostname === "::1" || /^127\./.test(hostname);
-  if (!loopback && options.plaintext !== "everywhere") {
-    throw new RuntimeError(
-      code,
-      `${address} is beyond this machine, and plain TCP is only for loopback unless asked for`,
-    );
-  }
-  return { hostname, port };
-}
-
-function bracket(hostname: string): string {
-  return hostname.includes(":") ? `[${hostname}]` : hostname;
+async function adapter(platform: "bun" | "node"): Promise<Sockets> {
+  if (platform === "bun") return (await import("./tcp/bun.ts")).bunSockets;
+  return (await import("./tcp/node.ts")).nodeSockets;
 }

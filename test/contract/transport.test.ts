@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { systemClock } from "../../runtime/clock.ts";
 import { seededRandom } from "../../runtime/random.ts";
+import { createCertificate } from "../../runtime/security/certificate.ts";
 import { faulty } from "../../runtime/transports/faulty.ts";
 import { MemoryNetwork, memory } from "../../runtime/transports/memory.ts";
 import { shaped } from "../../runtime/transports/shaped.ts";
@@ -15,13 +16,19 @@ transportContract({
   deadAddress: "memory://nobody",
 });
 
-transportContract({
-  name: "TCP",
-  make: () => tcp(),
-  anyAddress: "tcp://127.0.0.1:0",
-  deadAddress: "tcp://127.0.0.1:1",
-  malformed: "tcp://127.0.0.1",
-});
+const certificate = await createCertificate();
+const sockets = process.versions.bun ? (["bun", "node"] as const) : (["node"] as const);
+for (const platform of sockets) {
+  for (const encrypted of [false, true]) {
+    transportContract({
+      name: `TCP ${encrypted ? "with TLS " : ""}(${platform} sockets)`,
+      make: () => tcp({ sockets: platform, ...(encrypted ? { certificate } : {}) }),
+      anyAddress: "tcp://127.0.0.1:0",
+      deadAddress: "tcp://127.0.0.1:1",
+      malformed: "tcp://127.0.0.1",
+    });
+  }
+}
 
 /** Decorators keep the contract of what they wrap: without faults, and with a line too fast to wait for. */
 const decorated: readonly Omit<TransportCase, "name">[] = [
