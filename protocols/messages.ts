@@ -41,8 +41,8 @@ export type Envelope =
   | { type: "ask"; id: number; to: number; method: string; args: unknown[] }
   | { type: "reply"; id: number; value: unknown }
   | { type: "fail"; id: number; error: Error }
-  /** Start an actor of a registered class; the reply is its ref. */
-  | { type: "spawn"; id: number; className: string; args: unknown[]; name: string | null }
+  /** Start an actor of a registered class; the reply is its ref. `owner`: what it must not outlive. */
+  | { type: "spawn"; id: number; className: string; args: unknown[]; name: string | null; owner: unknown }
   /** Find an actor by its registered name; the reply is its ref, or null. */
   | { type: "lookup"; id: number; name: string }
   /** Tell when this actor is gone, once. */
@@ -54,7 +54,15 @@ export type Envelope =
   /** Watch `from` no longer. */
   | { type: "unlink"; to: number; from: unknown }
   /** Stop an actor; the reply comes when it has stopped. `kill` ends it without asking. */
-  | { type: "stop"; id: number; to: number; kill: boolean };
+  | { type: "stop"; id: number; to: number; kill: boolean }
+  /** The first message on a link, from the node with the greater id: may this link be used? */
+  | { type: "offer"; number: number; oldest: number; generation: number }
+  /** The answer to an offer: it may, as this generation. */
+  | { type: "adopt"; generation: number }
+  /** Which nodes are you connected to? `follow`: and tell me of those that join later. */
+  | { type: "discover"; id: number; follow: boolean }
+  /** A node has joined; told to those who follow. */
+  | { type: "introduce"; node: unknown };
 
 type FieldType = "number" | "string" | "string?" | "boolean" | "array" | "error" | "any" | "reason";
 
@@ -97,6 +105,7 @@ const SCHEMA: readonly (readonly [Envelope["type"], readonly (readonly [string, 
       ["className", "string"],
       ["args", "array"],
       ["name", "string?"],
+      ["owner", "any"],
     ],
   ],
   [
@@ -129,6 +138,23 @@ const SCHEMA: readonly (readonly [Envelope["type"], readonly (readonly [string, 
       ["kill", "boolean"],
     ],
   ],
+  [
+    "offer",
+    [
+      ["number", "number"],
+      ["oldest", "number"],
+      ["generation", "number"],
+    ],
+  ],
+  ["adopt", [["generation", "number"]]],
+  [
+    "discover",
+    [
+      ["id", "number"],
+      ["follow", "boolean"],
+    ],
+  ],
+  ["introduce", [["node", "any"]]],
   [
     "link",
     [

@@ -1,6 +1,9 @@
 /**
- * Which nodes this one has links to: it listens, connects (also on demand, for a ref that came in a message),
- * keeps the peers, and says who joined and who left and why.
+ * Which nodes this one has links to: it listens, connects, keeps the peers, and says who joined and who left and
+ * why. A node is identified by its id and its incarnation, which grows each time it starts: a newer one replaces
+ * an older one, an older one is refused for as long as the newer is remembered, and the same one may come back
+ * after a loss, as a new generation of the link. Generations are never spliced: when a link ends, everything that
+ * waited on it is answered with the loss, and nothing of it reaches the next.
  */
 
 import type { Allocate } from "../protocols/chunk.ts";
@@ -8,13 +11,19 @@ import { Codec, type CodecHooks } from "../protocols/codec.ts";
 import type { Identity } from "../protocols/handshake.ts";
 import type { Limits } from "../protocols/limits.ts";
 import type { ActorAddress, Envelope } from "../protocols/messages.ts";
+import { Replays } from "../protocols/replays.ts";
+import { Arrival, type ArrivalHost } from "./arrival.ts";
 import type { Clock } from "./clock.ts";
 import type { Heartbeat } from "./detector.ts";
+import { Dialer, transportFor } from "./dialer.ts";
 import { asError, RuntimeError } from "./errors.ts";
 import { Link } from "./link.ts";
 import type { Log } from "./log.ts";
 import { Peer, type PeerInfo } from "./peer.ts";
 import type { Random } from "./random.ts";
+import { Refusals } from "./refusals.ts";
+import { machineOf, routeOf, seenFrom } from "./routes.ts";
+import { type Tombstone, Tombstones } from "./tombstones.ts";
 import type { Listener, Pipe, Transport } from "./transports/transport.ts";
 
 export type PeerEvent =
@@ -36,20 +45,43 @@ export interface MembershipOptions {
   onMessage(peer: Peer, envelope: Envelope, taken: () => void): void;
 }
 
+/** How long the two ends may take to agree on a link after the handshake. */
+const ADOPTION_TIMEOUT_MS = 10_000;
+/** Accepted links that have not proved who they are; beyond it the one that has taken longest is dropped. */
+const MOST_STRANGERS = 256;
+const DUPLICATE = "LINK_DUPLICATE";
+
 export class Membership {
   readonly addresses: string[] = [];
   private readonly options: MembershipOptions;
   private readonly peers = new Map<string, Peer>();
+  private readonly tombstones = new Tombstones();
   private readonly listeners: Listener[] = [];
   private readonly subscribers = new Set<(event: PeerEvent) => void>();
-  /** Links that are not ready yet. */
-  private readonly arriving = new Set<Link>();
-  /** Who waits for a node that is being connected to on demand, by node id. */
-  private readonly waiting = new Map<string, ((peer: Peer | Error) => void)[]>();
+  /** Links that are no peer's yet, the oldest first. */
+  private readonly arrivals = new Set<Arrival>();
+  private readonly dialer: Dialer;
+  private readonly refusals: Refusals;
+  private readonly replays = new Replays();
+  private offers = 0;
   private closed = false;
 
   constructor(options: MembershipOptions) {
     this.options = options;
+    this.refusals = new Refusals(options.clock, options.log);
+    const isClosed = () => this.closed;
+    this.dialer = new Dialer({
+      name: options.identity.name,
+      machine: machineOf(options.identity.capabilities),
+      transports: options.transports,
+      get isClosed() {
+        return isClosed();
+      },
+      find: (id) => this.peers.get(id),
+      tombstone: (id) => this.tombstones.find(id, this.now),
+      connected: () => this.peers.values(),
+      open: (pipe, scheme, nearer) => this.open(pipe, "initiator", scheme, nearer),
+    });
   }
 
   subscribe(subscriber: (event: PeerEvent) => void): () => void {
@@ -61,33 +93,42 @@ export class Membership {
     return [...this.peers.values()].map((peer) => peer.info);
   }
 
+  /** Nodes that have left, the first to leave first. */
+  departed(): Tombstone[] {
+    return this.tombstones.list(this.now);
+  }
+
   /** @throws RuntimeError LISTEN_FAILED naming the address. */
   async listen(address: string): Promise<string> {
     this.expectOpen();
-    const transport = this.transport(address, "LISTEN_FAILED");
-    const listener = await transport.listen(address, (pipe) => this.open(pipe, "responder").link);
+    const transport = transportFor(address, this.options.transports, "LISTEN_FAILED");
+    const listener = await transport.listen(
+      address,
+      (pipe) => this.open(pipe, "responder", transport.scheme, false).link,
+    );
     this.listeners.push(listener);
     this.addresses.push(listener.address);
     return listener.address;
   }
 
-  /** Connects, or finds the link that is there. @throws RuntimeError CONNECT_FAILED, or the handshake's error. */
-  async connect(address: string): Promise<Peer> {
-    this.expectOpen();
-    const transport = this.transport(address, "CONNECT_FAILED");
-    for (const peer of this.peers.values()) if (peer.info.addresses.includes(address)) return peer;
-    const before = new Set(this.peers.values());
-    let ready: Promise<Peer> | undefined;
-    await transport.connect(address, (pipe) => {
-      const opened = this.open(pipe, "initiator");
-      ready = opened.ready;
-      ready.catch(() => undefined); // also rejected when the transport's own connect is
-      return opened.link;
-    });
-    const peer = await ready!;
-    // The node was connected under another address: one link is enough, and the older one has the traffic.
-    if (before.has(peer) && peer.links.length > 1) peer.links.pop()!.close("there is a link already");
-    return peer;
+  /** As `Dialer.connect`. */
+  connect(address: string): Promise<Peer> {
+    return this.dialer.connect(address);
+  }
+
+  /** As `Dialer.connectAny`. */
+  connectAny(addresses: readonly string[]): Promise<Peer> {
+    return this.dialer.connectAny(addresses);
+  }
+
+  /** As `Dialer.reach`. */
+  reach(address: ActorAddress, callback: (peer: Peer | Error) => void): void {
+    this.dialer.reach(address, callback);
+  }
+
+  /** The peer with this id, if it is connected. */
+  find(id: string): Peer | undefined {
+    return this.peers.get(id);
   }
 
   /** The peer with this id. @throws RuntimeError NODE_LOST when it is not connected. */
@@ -95,7 +136,9 @@ export class Membership {
     const peer = this.peers.get(id);
     if (!peer) {
       const known = this.list().map((p) => p.id);
-      const message = `node ${id} is not connected to ${this.options.identity.name}; connected are ${known.join(", ") || "none"}`;
+      const grave = this.tombstones.find(id, this.now);
+      const since = grave ? ` (it left: ${grave.reason})` : "";
+      const message = `node ${id} is not connected to ${this.options.identity.name}${since}; connected are ${known.join(", ") || "none"}`;
       throw new RuntimeError("NODE_LOST", message, { node: id });
     }
     return peer;
@@ -106,116 +149,180 @@ export class Membership {
     return this.peers.get(id)?.info.addresses;
   }
 
-  /** Finds or connects the node where an actor lives; calls back at once when it is connected. */
-  reach(address: ActorAddress, callback: (peer: Peer | Error) => void): void {
-    const peer = this.peers.get(address.node);
-    if (peer) {
-      callback(sameIncarnation(peer, address));
-      return;
-    }
-    const waiting = this.waiting.get(address.node);
-    if (waiting) {
-      waiting.push((found) => callback(found instanceof Error ? found : sameIncarnation(found, address)));
-      return;
-    }
-    this.waiting.set(address.node, []);
-    this.reach(address, callback);
-    this.dial(address).then(
-      () => this.reached(address.node, this.peers.get(address.node)),
-      (error) => this.reached(address.node, asError(error)),
-    );
-  }
-
   /** Ends everything; peers are told that this node leaves. */
   async close(reason: string): Promise<void> {
     this.closed = true;
     await Promise.all(this.listeners.map((listener) => listener.close()));
-    for (const link of [...this.arriving]) link.close(reason);
+    for (const { link } of [...this.arrivals]) link.close(reason);
     for (const peer of [...this.peers.values()]) this.left(peer, reason, undefined);
+    this.dialer.close(
+      new RuntimeError("NODE_CLOSED", `node ${this.options.identity.name} closed before it was connected`),
+    );
+    this.refusals.close();
   }
 
-  private open(pipe: Pipe, role: "initiator" | "responder"): { link: Link; ready: Promise<Peer> } {
+  private get now(): number {
+    return this.options.clock.now();
+  }
+
+  private open(pipe: Pipe, role: "initiator" | "responder", scheme: string, nearer: boolean): Arrival {
     const { identity, token, clock, random, limits, heartbeat, allocate, codecHooks } = this.options;
-    const ready = Promise.withResolvers<Peer>();
-    if (role === "responder") ready.promise.catch(() => undefined); // it is logged; nobody else waits
-    let peer: Peer | undefined;
+    if (role === "responder") this.makeRoom();
+    const arrival = new Arrival(this.arrivalHost, role, scheme, nearer);
     const self = { ...identity, addresses: [...this.addresses] };
     const codec = new Codec(codecHooks, limits);
     const nonce = random.bytes(32);
-    const link: Link = new Link(
+    arrival.link = new Link(
       pipe,
-      { role, self, token, nonce, clock, limits, heartbeat, codec, allocate },
-      {
-        onReady: (theirs) => {
-          this.arriving.delete(link);
-          if (this.closed) {
-            link.close("the node is closing");
-            return;
-          }
-          peer = this.joined(theirs, link);
-          if (peer) ready.resolve(peer);
-          else link.fail(new RuntimeError("CONNECT_FAILED", `${pipe.peer} is this node itself`));
-        },
-        onMessage: (envelope, taken) => this.options.onMessage(peer!, envelope, taken),
-        onClosed: (reason) => {
-          this.arriving.delete(link);
-          if (peer) {
-            this.linkClosed(peer, link, reason);
-            return;
-          }
-          const early = `${pipe.peer} closed the link during the handshake: ${reason}`;
-          const why = reason instanceof Error ? reason : new RuntimeError("CONNECT_FAILED", early);
-          ready.reject(why);
-          if (role === "responder") {
-            this.options.log({
-              level: "warn",
-              message: `refused a connection from ${pipe.peer}`,
-              error: why,
-            });
-          }
-        },
-      },
+      { role, self, token, replays: this.replays, nonce, clock, limits, heartbeat, codec, allocate },
+      arrival,
     );
-    this.arriving.add(link);
-    return { link, ready: ready.promise };
+    this.arrivals.add(arrival);
+    // The node was closed while the transport was connecting.
+    if (this.closed) queueMicrotask(() => arrival.link.close("the node is closing"));
+    return arrival;
   }
 
-  /** A link is ready; undefined if it leads back here. */
-  private joined(identity: Identity, link: Link): Peer | undefined {
-    if (identity.id === this.options.identity.id) return undefined;
-    const known = this.peers.get(identity.id);
-    if (known && known.info.incarnation === identity.incarnation) {
-      known.links.push(link);
-      return known;
-    }
-    if (known)
-      this.left(known, "it was started anew", new RuntimeError("NODE_LOST", "replaced by a new incarnation"));
-    const addresses = identity.addresses.map((address) => reachable(address, link.pipe.peer));
-    const peer = new Peer({ ...identity, addresses, address: link.pipe.peer }, link);
-    this.peers.set(identity.id, peer);
-    this.reached(identity.id, peer);
-    this.announce({ type: "joined", peer: peer.info });
+  private readonly arrivalHost: ArrivalHost = {
+    ready: (arrival) => {
+      const { id, name, incarnation } = arrival.identity!;
+      const { pipe } = arrival.link;
+      if (id === this.options.identity.id) {
+        throw new RuntimeError("CONNECT_FAILED", `${pipe.peer} is this node itself`);
+      }
+      this.expectCurrent(arrival.identity!);
+      const known = this.peers.get(id);
+      if (known && known.info.incarnation < incarnation) this.replace(known, "it was started anew");
+      arrival.timer = this.options.clock.setTimer(() => {
+        const late = `${name} (${id}) did not agree on this link in ${ADOPTION_TIMEOUT_MS} ms`;
+        arrival.link.fail(new RuntimeError("LINK_SILENT", late, { node: id }));
+      }, ADOPTION_TIMEOUT_MS);
+      if (arrival.nearer) this.dialer.settleRoute(arrival);
+      else arrival.proceed();
+    },
+    id: () => this.options.identity.id,
+    nextOffer: () => ++this.offers,
+    oldestOffer: (arrival) => {
+      const { id } = arrival.identity!;
+      const numbers = [...this.siblings(arrival)].map((other) => other.number).filter((n) => n > 0);
+      return Math.min(arrival.number, this.peers.get(id)?.number ?? Infinity, ...numbers);
+    },
+    lastGeneration: (id) =>
+      this.peers.get(id)?.info.generation ?? this.tombstones.find(id, this.now)?.generation ?? 0,
+    heldInstead: (arrival, oldest) => {
+      const known = this.peers.get(arrival.identity!.id);
+      if (known && known.number >= oldest) return known;
+      if (known) this.replace(known, "the other end has lost the link");
+      return undefined;
+    },
+    adopted: (arrival, generation) => this.joined(arrival, generation),
+    refuseDuplicate: (arrival, kept) => {
+      arrival.outcome.resolve(kept);
+      const { name, id, generation } = kept.info;
+      const message = `${name} (${id}) is connected already, by generation ${generation} of the link`;
+      arrival.link.fail(new RuntimeError(DUPLICATE, message, { node: id }));
+    },
+    onMessage: (peer, envelope, taken) => this.options.onMessage(peer, envelope, taken),
+    onClosed: (arrival, why) => this.linkClosed(arrival, why),
+  };
+
+  /** Other links to the same node that are not adopted yet. */
+  private *siblings(arrival: Arrival): Iterable<Arrival> {
+    for (const other of this.arrivals)
+      if (other !== arrival && other.identity?.id === arrival.identity?.id) yield other;
+  }
+
+  private makeRoom(): void {
+    const strangers = [...this.arrivals].filter((a) => a.role === "responder" && !a.identity);
+    if (strangers.length < MOST_STRANGERS) return;
+    const text = `at most ${MOST_STRANGERS} connections may wait for their handshake; this one waited longest`;
+    strangers[0]!.link.fail(new RuntimeError("CONNECT_FAILED", text));
+  }
+
+  /** @throws RuntimeError STALE_INCARNATION if a newer one is or was here. */
+  private expectCurrent({ id, name, incarnation }: Identity): void {
+    const latest =
+      this.peers.get(id)?.info.incarnation ?? this.tombstones.find(id, this.now)?.incarnation ?? incarnation;
+    if (incarnation >= latest) return;
+    const message = `node ${name} (${id}) was started anew since: incarnation ${latest} has been seen, this is ${incarnation}`;
+    throw new RuntimeError("STALE_INCARNATION", message, { node: id });
+  }
+
+  private joined(arrival: Arrival, generation: number): Peer {
+    const identity = arrival.identity!;
+    this.expectCurrent(identity);
+    const { id } = identity;
+    const known = this.peers.get(id);
+    if (known) this.replace(known, `generation ${generation} of the link has taken its place`);
+    this.options.clock.clearTimer(arrival.timer);
+    this.arrivals.delete(arrival);
+    const { link, scheme, number } = arrival;
+    const seenAt = link.pipe.peer;
+    const route = routeOf(scheme);
+    const addresses = identity.addresses.map((a) => (route === "direct" ? seenFrom(a, seenAt) : a));
+    const info = { ...identity, addresses, address: seenAt, transport: scheme, route, generation };
+    const peer = new Peer(info, link, number);
+    arrival.peer = peer;
+    this.peers.set(id, peer);
+    this.dialer.joined(peer);
+    this.announce({ type: "joined", peer: info });
     return peer;
   }
 
-  private linkClosed(peer: Peer, link: Link, why: Error | string): void {
-    const at = peer.links.indexOf(link);
-    if (at < 0) return;
-    peer.links.splice(at, 1);
-    if (why instanceof Error) this.left(peer, why.message, why);
-    else if (peer.links.length === 0) this.left(peer, why, undefined);
+  private linkClosed(arrival: Arrival, why: Error | string): void {
+    this.options.clock.clearTimer(arrival.timer);
+    this.arrivals.delete(arrival);
+    const { peer, outcome, link, role } = arrival;
+    if (peer) {
+      this.left(peer, why instanceof Error ? why.message : why, why instanceof Error ? why : undefined);
+      return;
+    }
+    const early = `${link.pipe.peer} closed the link during the handshake: ${why}`;
+    const error = why instanceof Error ? why : new RuntimeError("CONNECT_FAILED", early);
+    if ((error as { code?: unknown }).code === DUPLICATE) {
+      this.settleDuplicate(arrival, error);
+      return;
+    }
+    outcome.reject(error);
+    if (role === "responder" && error === why) this.refusals.refused(link.pipe.peer, error);
+  }
+
+  /** The other end keeps another link, which may be on its way here. */
+  private settleDuplicate(arrival: Arrival, error: Error): void {
+    const { outcome, identity } = arrival;
+    const kept = this.peers.get(identity?.id ?? "");
+    if (kept) {
+      outcome.resolve(kept);
+      return;
+    }
+    const sibling = [...this.siblings(arrival)].find(({ number }) => number > 0);
+    if (sibling) outcome.resolve(sibling.outcome.promise);
+    else
+      outcome.reject(
+        new RuntimeError("CONNECT_FAILED", `${error.message}; it is lost here`, { cause: error }),
+      );
+  }
+
+  private replace(peer: Peer, why: string): void {
+    this.left(peer, why, new RuntimeError("NODE_LOST", why, { node: peer.info.id }));
   }
 
   private left(peer: Peer, reason: string, error: Error | undefined): void {
-    if (this.peers.get(peer.info.id) !== peer) return;
-    this.peers.delete(peer.info.id);
+    const { id, name, incarnation, generation, addresses, capabilities } = peer.info;
+    if (this.peers.get(id) !== peer) return;
+    this.peers.delete(id);
+    this.tombstones.add({
+      ...{ id, name, incarnation, generation, reason, addresses, at: this.now },
+      machine: machineOf(capabilities),
+      how: error ? "lost" : "goodbye",
+    });
     peer.lose(reason, error);
-    if (error) this.options.log({ level: "info", message: `lost node ${peer.info.name}`, error });
+    if (error) this.options.log({ level: "info", message: `lost node ${name} (${id})`, error });
     this.announce({ type: "left", peer: peer.info, reason, ...(error ? { error } : {}) });
   }
 
   private announce(event: PeerEvent): void {
-    for (const subscriber of this.subscribers) {
+    for (const subscriber of [...this.subscribers]) {
       try {
         subscriber(event);
       } catch (error) {
@@ -224,50 +331,7 @@ export class Membership {
     }
   }
 
-  private async dial({ node, addresses }: ActorAddress): Promise<void> {
-    let last: Error | undefined;
-    for (const address of addresses) {
-      try {
-        const peer = await this.connect(address);
-        if (peer.info.id === node) return;
-        last = new RuntimeError("CONNECT_FAILED", `${address} is node ${peer.info.id} now`);
-      } catch (error) {
-        last = asError(error);
-      }
-    }
-    const why = last ? last.message : "it is not connected and has no address";
-    throw new RuntimeError("NODE_LOST", `node ${node} cannot be reached: ${why}`, { node, cause: last });
-  }
-
-  /** Everyone who waits is served before anyone else can send, so that order is kept. */
-  private reached(node: string, found: Peer | Error | undefined): void {
-    const waiting = this.waiting.get(node);
-    this.waiting.delete(node);
-    const outcome = found ?? new RuntimeError("NODE_LOST", `node ${node} is lost again`, { node });
-    for (const callback of waiting ?? []) callback(outcome);
-  }
-
-  private transport(address: string, code: "LISTEN_FAILED" | "CONNECT_FAILED"): Transport {
-    const scheme = address.split("://")[0];
-    const found = this.options.transports.find((transport) => transport.scheme === scheme);
-    if (found) return found;
-    const schemes = this.options.transports.map((t) => `${t.scheme}://`).join(", ") || "none";
-    throw new RuntimeError(code, `no transport for the address "${address}"; this node speaks ${schemes}`);
-  }
-
   private expectOpen(): void {
     if (this.closed) throw new RuntimeError("NODE_CLOSED", `node ${this.options.identity.name} is closed`);
   }
-}
-
-/** An address that means "any of my interfaces" to who listens there, as the one it has been seen at. */
-function reachable(address: string, seenAt: string): string {
-  const [, scheme, port] = /^(\w+:\/\/)(?:0\.0\.0\.0|\[::\])(:\d+)$/.exec(address) ?? [];
-  const host = /^\w+:\/\/(\[[^\]]+\]|[^:]+):\d+$/.exec(seenAt)?.[1];
-  return scheme && host ? `${scheme}${host}${port}` : address;
-}
-
-function sameIncarnation(peer: Peer, { node, incarnation }: ActorAddress): Peer | Error {
-  if (peer.info.incarnation === incarnation) return peer;
-  return new RuntimeError("ACTOR_DOWN", `node ${node} was started anew since; the actor is gone`, { node });
 }

@@ -12,18 +12,23 @@ import { type Clock, systemClock } from "./clock.ts";
 import { type ContextHost, createContext } from "./context.ts";
 import { DeadLetters } from "./deadletters.ts";
 import { DEFAULT_HEARTBEAT, type Heartbeat } from "./detector.ts";
+import { type Introduction, Introductions } from "./discovery/introductions.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { asError, RuntimeError } from "./errors.ts";
+import { type HostedClasses, type HostedSpawn, Hosting, type Owner } from "./hosting.ts";
+import { Joiner, type Joining, type JoinOptions } from "./join.ts";
 import { consoleLog, type Log } from "./log.ts";
 import { Membership, type PeerEvent } from "./membership.ts";
 import { methodsOf } from "./methods.ts";
-import type { Down, Monitor } from "./monitor.ts";
+import type { Down, DownReason, Monitor } from "./monitor.ts";
 import type { Peer, PeerInfo, Request } from "./peer.ts";
 import { type Random, systemRandom } from "./random.ts";
 import { type Ref, targetOf } from "./ref.ts";
 import { References } from "./references.ts";
 import { Registry } from "./registry.ts";
+import { MACHINE_CAPABILITY } from "./routes.ts";
 import { serve } from "./serve.ts";
+import type { Tombstone } from "./tombstones.ts";
 import type { Transport } from "./transports/transport.ts";
 
 export interface NodeOptions {
@@ -31,8 +36,8 @@ export interface NodeOptions {
   readonly name: string;
   /** The same each time this device starts. By default the name and eight random hexadecimal digits. */
   readonly id?: string;
-  /** Classes that other nodes may start here, by the name they use. */
-  readonly actors?: Readonly<Record<string, ActorClass>>;
+  /** Classes that other nodes may start here, by the name they use; see hosting.ts. */
+  readonly actors?: HostedClasses;
   readonly transports?: readonly Transport[];
   readonly clock?: Clock;
   readonly random?: Random;
@@ -42,6 +47,8 @@ export interface NodeOptions {
   readonly allocate?: Allocate;
   readonly limits?: Partial<Limits>;
   readonly heartbeat?: Heartbeat;
+  /** The same for all nodes of this machine, so that they find the nearest way to each other; see routes.ts. */
+  readonly machine?: string;
   /** What peers may know of this device, as plain data. */
   readonly capabilities?: Readonly<Record<string, unknown>>;
   /** For asks that name no timeout of their own; by default they wait for as long as the actor lives. */
@@ -54,6 +61,11 @@ export interface SpawnOptions {
   readonly name?: string;
 }
 
+export interface RemoteSpawnOptions extends SpawnOptions {
+  /** What the actor must not outlive: an actor, or "node", this node. By default it lives on; see hosting.ts. */
+  readonly owner?: Owner;
+}
+
 export class NodeRuntime {
   readonly id: string;
   readonly name: string;
@@ -63,17 +75,18 @@ export class NodeRuntime {
   readonly random: Random;
   readonly deadLetters = new DeadLetters();
   readonly log: Log;
-  private readonly options: NodeOptions;
   private readonly cells = new Map<number, Cell>();
   private readonly names = new Registry<Cell>();
   private readonly membership: Membership;
   private readonly cellHost: CellHost;
   private readonly references: References;
+  private readonly hosting: Hosting;
+  private readonly introductions: Introductions;
+  private readonly joinings = new Set<Joiner>();
   private nextActor = 1;
   private closing: Promise<void> | undefined;
 
   constructor(options: NodeOptions) {
-    this.options = options;
     this.clock = options.clock ?? systemClock;
     this.random = options.random ?? systemRandom;
     this.log = options.log ?? consoleLog;
@@ -83,7 +96,10 @@ export class NodeRuntime {
     this.membership = new Membership({
       identity: {
         ...{ id: this.id, name: this.name, incarnation: this.incarnation },
-        capabilities: options.capabilities ?? {},
+        capabilities: {
+          ...options.capabilities,
+          ...(options.machine === undefined ? {} : { [MACHINE_CAPABILITY]: options.machine }),
+        },
       },
       transports: options.transports ?? [],
       token: options.token,
@@ -99,6 +115,15 @@ export class NodeRuntime {
       log: this.log,
       onMessage: (peer, envelope, taken) => serve(this.server, peer, envelope, taken),
     });
+    this.introductions = new Introductions(this.membership);
+    this.membership.subscribe((event) => this.introductions.onPeer(event));
+    this.hosting = new Hosting(
+      {
+        ...{ name: this.name, log: this.log },
+        spawn: (actor, args, name) => this.spawn(actor, args as any[], name === undefined ? {} : { name }),
+      },
+      options.actors ?? {},
+    );
     this.references = new References({
       ...{ id: this.id, incarnation: this.incarnation, random: this.random, deadLetters: this.deadLetters },
       remote: {
@@ -106,7 +131,7 @@ export class NodeRuntime {
         deadLetters: this.deadLetters,
         reach: (address, callback) => this.membership.reach(address, callback),
       },
-      classes: options.actors ?? {},
+      classes: this.hosting.classes,
       askTimeoutMs: options.askTimeoutMs,
       addresses: this.membership.addresses,
       addressesOf: (node) => this.membership.addressesOf(node),
@@ -136,22 +161,26 @@ export class NodeRuntime {
     args: Args,
     options: SpawnOptions = {},
   ): Promise<Ref<A>> {
-    return this.spawnUnder(undefined, actor as ActorClass, args, options);
+    const cell = this.createCell(undefined, actor as ActorClass, args, options);
+    const starting = cell.launch();
+    if (starting) await starting;
+    return cell.ref as unknown as Ref<A>;
   }
 
   /**
-   * Starts an actor of a class registered under this name on another node (or this one).
-   * @throws RuntimeError UNKNOWN_CLASS, SPAWN_FAILED, NAME_TAKEN, NODE_LOST.
+   * Starts an actor of a class registered under this name on another node (or this one). With NODE_LOST nobody
+   * knows whether it was started; one with an owner ends with it all the same.
+   * @throws RuntimeError UNKNOWN_CLASS, SPAWN_REFUSED, SPAWN_FAILED (with their causes), NAME_TAKEN, NODE_LOST.
    */
   async spawnOn<A>(
     node: string,
     className: string,
     args: readonly unknown[],
-    options: SpawnOptions = {},
+    { name, owner }: RemoteSpawnOptions = {},
   ): Promise<Ref<A>> {
-    if (node === this.id) return this.server.spawnRegistered(className, args, options.name);
-    const name = options.name ?? null;
-    return (await this.request(node, { type: "spawn", className, args: [...args], name })) as Ref<A>;
+    if (node === this.id) return this.hosting.spawn({ className, args, name, owner });
+    const request = { className, args: [...args], name: name ?? null, owner: owner ?? null };
+    return (await this.request(node, { type: "spawn", ...request })) as Ref<A>;
   }
 
   /** The actor registered under a name on a node, or null. @throws RuntimeError NODE_LOST. */
@@ -192,9 +221,42 @@ export class NodeRuntime {
     return (await this.membership.connect(address)).info;
   }
 
+  /**
+   * Connects to the first of these addresses that answers, and again after every loss, until it is stopped or the
+   * node closes; see join.ts.
+   */
+  join(addresses: string | readonly string[], options: JoinOptions = {}): Joining {
+    if (this.closing) throw new RuntimeError("NODE_CLOSED", `node ${this.name} is closed`);
+    const { id, clock, random, log, membership } = this;
+    const joiner = new Joiner(
+      {
+        ...{ id, clock, random, log },
+        connectAny: (list) => membership.connectAny(list),
+        isConnected: (node) => membership.find(node) !== undefined,
+        subscribe: (subscriber) => membership.subscribe(subscriber),
+        follow: (peer, met) => this.introductions.discover(peer, met),
+        stopped: () => this.joinings.delete(joiner),
+      },
+      typeof addresses === "string" ? [addresses] : addresses,
+      options,
+    );
+    this.joinings.add(joiner);
+    return joiner;
+  }
+
+  /** The nodes another one is connected to, without this one. @throws RuntimeError NODE_LOST. */
+  discover(via: string): Promise<readonly Introduction[]> {
+    return this.introductions.discover(via);
+  }
+
   /** The nodes this one is connected to. */
   peers(): PeerInfo[] {
     return this.membership.list();
+  }
+
+  /** The nodes that were and are no more, the first to leave first; some are forgotten. */
+  departed(): readonly Tombstone[] {
+    return this.membership.departed();
   }
 
   /** Told of nodes that join and leave, from now on. Returns a function that ends it. */
@@ -213,6 +275,7 @@ export class NodeRuntime {
    */
   close(shutdownMs: number = SHUTDOWN_MS): Promise<void> {
     this.closing ??= (async () => {
+      for (const joiner of [...this.joinings]) joiner.stop();
       const deadline = this.clock.now() + shutdownMs;
       const roots = [...this.cells.values()].filter((cell) => !cell.options.parent).reverse();
       for (const cell of roots) await cell.stop(Math.max(0, deadline - this.clock.now()));
@@ -225,26 +288,10 @@ export class NodeRuntime {
     deadLetters: this.deadLetters,
     served: (actor: number) => this.references.served(actor),
     findLocal: (name: string): Ref<any> | null => this.names.find(name)?.ref ?? null,
-    spawnRegistered: async (className: string, args: readonly unknown[], name: string | undefined) => {
-      const actor = this.options.actors?.[className];
-      if (!actor) {
-        const known = Object.keys(this.options.actors ?? {}).join(", ") || "none";
-        throw new RuntimeError("UNKNOWN_CLASS", `${this.name} hosts no ${className}; it hosts ${known}`);
-      }
-      return this.spawnUnder(undefined, actor, args, name === undefined ? {} : { name });
-    },
+    spawn: (wanted: HostedSpawn, asker: Peer) => this.hosting.spawn(wanted, asker),
+    introduce: (asker: Peer, follow: boolean) => this.introductions.answer(asker, follow),
+    introduced: (by: Peer, node: unknown) => this.introductions.introduced(by, node),
   };
-
-  private async spawnUnder(
-    parent: Cell | undefined,
-    actor: ActorClass,
-    args: readonly unknown[],
-    options: SpawnOptions,
-  ): Promise<Ref<any>> {
-    const cell = this.createCell(parent, actor, args, options);
-    await cell.start();
-    return cell.ref;
-  }
 
   private createCell(
     parent: Cell | undefined,
@@ -254,18 +301,15 @@ export class NodeRuntime {
   ): Cell {
     if (this.closing) throw new RuntimeError("NODE_CLOSED", `node ${this.name} is closed`);
     const { name } = options;
+    if (parent && !parent.alive) {
+      throw new RuntimeError("ACTOR_DOWN", `${parent.label} is gone and can have no children`);
+    }
     const id = this.nextActor++;
-    let signalParent: Cell["options"]["onExit"];
-    const { onExit } = options;
-    if (onExit && parent) signalParent = (reason) => parent.signal(() => onExit(reason));
     if (name !== undefined && this.names.find(name)) {
       throw new RuntimeError("NAME_TAKEN", `the name "${name}" belongs to another actor on ${this.name}`);
     }
-    const cell = new Cell(this.cellHost, {
-      ...{ id, actor, args, name, parent },
-      table: methodsOf(actor),
-      onExit: signalParent,
-    });
+    const onExit = parent && options.onExit ? exitSignal(parent, options.onExit) : undefined;
+    const cell = new Cell(this.cellHost, { id, actor, args, name, parent, table: methodsOf(actor), onExit });
     if (name !== undefined) this.names.register(name, cell);
     this.cells.set(id, cell);
     return cell;
@@ -282,6 +326,11 @@ export class NodeRuntime {
       peer.request(request, "", { resolve, reject });
     });
   }
+}
+
+/** Apart, because a closure keeps alive whatever is around it. */
+function exitSignal(parent: Cell, onExit: SuperviseOptions["onExit"]): (reason: DownReason) => void {
+  return (reason) => parent.signal(() => onExit(reason));
 }
 
 function hex(bytes: Uint8Array): string {

@@ -1,10 +1,9 @@
 /**
- * A peer: another node, as long as there is a link to it. It holds what this node waits for from the other
- * (answers, ends of monitored actors) and what the other monitors here. It is lost with its first link: every
- * ask is rejected and every monitor fires at once, with an error that names the node and says why.
- *
- * Two nodes that connect to each other at the same moment end up with two links. Each then sends through its
- * first and receives through both, so the order of messages in one direction is that of one pipe.
+ * A peer: another node, for as long as one link to it lives, which is one generation. It holds what this node
+ * waits for from the other (answers, ends of monitored actors) and what the other monitors here. It is lost with
+ * its link: every ask is rejected and every monitor fires at once, with an error that names the node and says
+ * why. A later link to the same node is another peer: nothing of the one reaches the other, while refs, which
+ * name the node and its incarnation, work over both.
  */
 
 import type { OutMessage } from "../protocols/chunk.ts";
@@ -19,38 +18,46 @@ import type { ActorRef } from "./ref.ts";
 export interface PeerInfo extends Identity {
   /** Where its end of the connection is. */
   readonly address: string;
+  /** The scheme of the link: `tcp`, `shm`, `ws`, … */
+  readonly transport: string;
+  /** Whether its bytes pass through a third node. */
+  readonly route: "direct" | "relayed";
+  /** Counts the links there have been to this node. */
+  readonly generation: number;
 }
 
 interface Pending {
   readonly reply: Reply;
   /** What is being sent; undefined for messages without tensors that go at once. */
   readonly message: OutMessage | undefined;
-  readonly link: Link;
 }
 
-export type Request = Extract<Envelope, { type: "ask" | "spawn" | "lookup" | "stop" }>;
+export type Request = Extract<Envelope, { type: "ask" | "spawn" | "lookup" | "stop" | "discover" }>;
 type WithoutId<T> = T extends { id: number } ? Omit<T, "id"> : never;
 
 export class Peer {
   readonly info: PeerInfo;
-  /** In the order they became ready. */
-  readonly links: Link[] = [];
+  readonly link: Link;
+  /** Of the offer by which the two ends agreed on the link. */
+  readonly number: number;
   /** Monitors the peer has placed here, by the peer's number: each cancels. */
   readonly watched = new Map<number, () => void>();
   private readonly pending = new Map<number, Pending>();
   private readonly monitors = new Map<number, (reason: DownReason) => void>();
+  private readonly lossWatchers = new Set<() => void>();
   private nextId = 1;
   private lost: RuntimeError | undefined;
 
-  constructor(info: PeerInfo, link: Link) {
+  constructor(info: PeerInfo, link: Link, number: number) {
     this.info = info;
-    this.links.push(link);
+    this.link = link;
+    this.number = number;
   }
 
   /** Sends without waiting for an answer. @throws ProtocolError, RuntimeError NODE_LOST. */
   send(envelope: Envelope, stream: string): OutMessage | undefined {
     if (this.lost) throw this.lost;
-    return this.links[0]!.send(envelope, stream);
+    return this.link.send(envelope, stream);
   }
 
   /** Sends and calls one of `reply` once; returns a function that gives up, taking the arguments' memory back. */
@@ -58,14 +65,14 @@ export class Peer {
     const id = this.nextId++;
     try {
       const message = this.send({ ...request, id } as Request, stream);
-      this.pending.set(id, { reply, message, link: this.links[0]! });
+      this.pending.set(id, { reply, message });
     } catch (error) {
       reply.reject(error as Error);
     }
     return () => {
       const pending = this.pending.get(id);
       this.pending.delete(id);
-      if (pending?.message) pending.link.cancel(pending.message);
+      if (pending?.message) this.link.cancel(pending.message);
     };
   }
 
@@ -96,7 +103,7 @@ export class Peer {
     if (!pending) return;
     this.pending.delete(envelope.id);
     // The other end may answer before it has read everything that was sent.
-    if (pending.message) pending.link.cancel(pending.message);
+    if (pending.message) this.link.cancel(pending.message);
     if (envelope.type === "reply") pending.reply.resolve(envelope.value);
     else pending.reply.reject(envelope.error);
   }
@@ -114,7 +121,7 @@ export class Peer {
     const { id, name } = this.info;
     const error = new RuntimeError("NODE_LOST", `node ${name} (${id}) is lost: ${why}`, { node: id, cause });
     this.lost = error;
-    for (const link of [...this.links]) link.close(why);
+    this.link.close(why);
     for (const cancel of this.watched.values()) cancel();
     this.watched.clear();
     const pending = [...this.pending.values()];
@@ -123,7 +130,15 @@ export class Peer {
     const monitors = [...this.monitors.values()];
     this.monitors.clear();
     for (const callback of monitors) callback(nodeLost(error, id));
+    for (const callback of [...this.lossWatchers]) callback();
+    this.lossWatchers.clear();
     return error;
+  }
+
+  /** Calls back once when the peer is lost; returns a function that cancels. */
+  onLost(callback: () => void): () => void {
+    this.lossWatchers.add(callback);
+    return () => void this.lossWatchers.delete(callback);
   }
 
   get isLost(): boolean {

@@ -3,7 +3,9 @@
 import { ProtocolError } from "../protocols/errors.ts";
 import type { DownReason, Envelope } from "../protocols/messages.ts";
 import type { DeadLetters } from "./deadletters.ts";
+import type { Introduction } from "./discovery/introductions.ts";
 import { asError, downError } from "./errors.ts";
+import type { HostedSpawn, Owner } from "./hosting.ts";
 import type { Served } from "./narrow.ts";
 import type { Peer } from "./peer.ts";
 import { ActorRef, type Ref } from "./ref.ts";
@@ -13,8 +15,12 @@ export interface ServerHost {
   readonly deadLetters: DeadLetters;
   /** What was exported under this number. */
   served(actor: number): Served | undefined;
-  spawnRegistered(className: string, args: readonly unknown[], name: string | undefined): Promise<Ref<any>>;
+  spawn(wanted: HostedSpawn, asker: Peer): Promise<Ref<any>>;
   findLocal(name: string): Ref<any> | null;
+  /** Who is connected here, without the asker. */
+  introduce(asker: Peer, follow: boolean): readonly Introduction[];
+  /** A peer tells of another node. */
+  introduced(by: Peer, node: unknown): void;
 }
 
 /** Characters of a message that is too long to be sent whole. */
@@ -53,8 +59,9 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
       return;
     }
     case "spawn": {
-      const { id, className, args, name } = envelope;
-      settle(peer, id, host.spawnRegistered(className, args, name ?? undefined));
+      const { id, className, args, name, owner } = envelope;
+      const wanted = { className, args, name: name ?? undefined, owner: (owner ?? undefined) as Owner };
+      settle(peer, id, host.spawn(wanted, peer));
       return;
     }
     case "lookup":
@@ -86,6 +93,15 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
     case "down":
       peer.down(envelope.id, envelope.reason);
       return;
+    case "discover":
+      answer(peer, envelope.id, host.introduce(peer, envelope.follow), "");
+      return;
+    case "introduce":
+      host.introduced(peer, envelope.node);
+      return;
+    case "offer":
+    case "adopt":
+      throw new ProtocolError("UNEXPECTED_FRAME", `a message "${envelope.type}" on a link that is in use`);
     case "reply":
     case "fail":
       peer.answered(envelope);

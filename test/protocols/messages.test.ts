@@ -7,12 +7,16 @@ const envelopes: Envelope[] = [
   { type: "reply", id: 2, value: { a: 1 } },
   { type: "reply", id: 2, value: undefined },
   { type: "fail", id: 2, error: new Error("e") },
-  { type: "spawn", id: 3, className: "C", args: [], name: null },
+  { type: "spawn", id: 3, className: "C", args: [], name: null, owner: null },
   { type: "lookup", id: 4, name: "n" },
   { type: "monitor", id: 5, to: 1 },
   { type: "demonitor", id: 5 },
   { type: "down", id: 5, reason: { code: "normal", message: "it stopped" } },
   { type: "stop", id: 6, to: 1, kill: false },
+  { type: "offer", number: 7, oldest: 6, generation: 0 },
+  { type: "adopt", generation: 1 },
+  { type: "discover", id: 8, follow: true },
+  { type: "introduce", node: { id: "n" } },
 ];
 
 test("every message survives its form on the wire", () => {

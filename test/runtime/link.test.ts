@@ -73,6 +73,10 @@ class Intruder {
     const proof = await handshake.receive(Uint8Array.from(this.received.splice(0)).slice(16));
     this.send(encodeFrame(FrameKind.handshake, proof.send!));
     await world.clock.settle();
+    // The smaller id decides on links, and the server has offered this one.
+    const adoption = codec.encode(toWire({ type: "adopt", generation: 1 })).header;
+    this.send(encodeFrame(FrameKind.message, adoption));
+    await world.clock.settle();
     this.received.length = 0;
     return this;
   }

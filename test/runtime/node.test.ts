@@ -107,6 +107,7 @@ for (const { transport, listen, options } of cases) {
       expect(peer).toMatchObject({ id: there.id, name: "there", addresses: [address] });
       expect(await here.connect(address)).toEqual(peer);
       expect(here.peers()).toHaveLength(1);
+      expect(await here.lookup(there.id, "nobody")).toBeNull();
       expect(there.peers().map((p) => p.id)).toEqual([here.id]);
     });
 
