@@ -106,6 +106,7 @@ export class Cell extends Life implements RefTarget, LocalTarget, Runnable, Rece
     const { mailbox } = this;
     const allotted = dispatcher.allot();
     let left = allotted;
+    mailbox.review();
     while (this.state === "running") {
       if (this.urgent && !this.attend()) break;
       if (left === 0) {
@@ -113,11 +114,11 @@ export class Cell extends Life implements RefTarget, LocalTarget, Runnable, Rece
         break;
       }
       if (!mailbox.deliver(this, this.invocations !== undefined && this.invocations.busy)) {
-        mailbox.rest(allotted - left);
         break;
       }
       left--;
     }
+    mailbox.review();
     dispatcher.spend(allotted - left);
   }
 
@@ -167,7 +168,9 @@ export class Cell extends Life implements RefTarget, LocalTarget, Runnable, Rece
     this.invocations = undefined;
   }
 
-  protected override refuseAll(error: Error): void {
+  protected override refuseAll(): void {
+    if (this.mailbox.waiting === 0) return;
+    const error = this.downError();
     const refused: Receiver = { receive: (call, reply, a) => this.discard(call, reply, a, error) };
     while (this.mailbox.deliver(refused, false));
   }

@@ -22,7 +22,8 @@ export function createContext(host: ContextHost, cell: Cell): ActorContext {
   const { node } = host;
   const spawnChild = async (actor: ActorClass, args: readonly unknown[], options: SpawnOptions) => {
     const child = host.createCell(cell, actor, args, options);
-    await child.start();
+    const starting = child.launch();
+    if (starting) await starting;
     return child;
   };
   return {

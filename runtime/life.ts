@@ -91,8 +91,8 @@ export abstract class Life {
   protected abstract abandon(error: Error): void;
   /** This life is over: its signals are forgotten. */
   protected abstract forget(): void;
-  /** There will be no further life: what waits is refused with the error. */
-  protected abstract refuseAll(error: Error): void;
+  /** There will be no further life: what waits is refused. */
+  protected abstract refuseAll(): void;
 
   /** For people: its name if it has one, class and number. */
   get label(): string {
@@ -220,7 +220,7 @@ export abstract class Life {
     if (this.state === "dead") return;
     this.state = "dead";
     this.closed = true;
-    this.refuseAll(this.downError());
+    this.refuseAll();
     this.options.parent?.children.delete(this.cell);
     this.host.release(this.cell);
   }

@@ -59,7 +59,7 @@ const STRIDE = 4;
 const SMALLEST = 8;
 /** A ring of more messages than this is given back when it has not been needed for a while. */
 const KEPT = 256;
-/** How many times in a row little must have waited before a ring counts as too large. */
+/** How many times in a row little must have waited until a ring is given back. */
 const PATIENCE = 64;
 
 const NONE: unknown[] = [];
@@ -75,6 +75,9 @@ export class Mailbox {
   private room = 0;
   private reentrant: Ring<Reentrant> | undefined;
   private reentrants = 0;
+  /** The most that waited since it was last empty, as far as was seen. */
+  private peak = 0;
+  /** How many times in a row the ring was too large. */
   private quiet = 0;
   private readonly capacity: number;
 
@@ -134,14 +137,21 @@ export class Mailbox {
     return ((this.tail - this.head) | 0) + this.reentrants;
   }
 
-  /** The mailbox is empty, after `handled` messages in one go: a ring that has long been too large is given back. */
-  rest(handled: number): void {
+  /**
+   * Called now and then while messages are handed over: a ring that has long been too large for what waits is given
+   * back when it is empty.
+   */
+  review(): void {
     if (this.size <= KEPT) return;
-    if (handled * 8 > this.size) this.quiet = 0;
-    else if (++this.quiet >= PATIENCE && this.waiting === 0) {
+    const { waiting } = this;
+    if (waiting > this.peak) this.peak = waiting;
+    if (waiting > 0) return;
+    if (this.peak * 8 > this.size) this.quiet = 0;
+    else if (++this.quiet >= PATIENCE) {
       this.slots = NONE;
       this.size = this.room = this.quiet = 0;
     }
+    this.peak = 0;
   }
 
   private makeRoom(call: Call): void {

@@ -87,7 +87,7 @@ test("it behaves as a plain list would, through any growth, wrapping and shrinki
       expect(box.deliver(receiver, busy)).toBe(place >= 0);
       if (place >= 0) expect(got.pop()).toBe(model.splice(place, 1)[0]!.n);
     }
-    if (model.length === 0) for (let rest = 0; rest < 64; rest++) box.rest(0);
+    if (model.length === 0) for (let rest = 0; rest < 64; rest++) box.review();
     expect(box.waiting).toBe(model.length);
   }
 });
