@@ -87,8 +87,8 @@ export class Handshake {
   private readonly options: HandshakeOptions;
   private state: "hello" | "welcome" | "proof" | "ready" | "done";
   private peer: Identity | undefined;
-  private helloBody = NO_BODY;
-  private welcomeBody = NO_BODY;
+  private helloBody: Uint8Array = NO_BODY;
+  private welcomeBody: Uint8Array = NO_BODY;
 
   constructor(options: HandshakeOptions) {
     this.options = options;

@@ -57,6 +57,10 @@ export class DelayedPipe implements Pipe {
     return this.inner.peer;
   }
 
+  get channel(): Pipe["channel"] {
+    return this.inner.channel;
+  }
+
   /** For the wrapped pipe. */
   readonly received: PipeHandlers = {
     onData: (bytes, owned) => {
