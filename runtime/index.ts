@@ -13,6 +13,8 @@ export { type NodeOptions, NodeRuntime, type SpawnOptions } from "./node.ts";
 export type { PeerInfo } from "./peer.ts";
 export { type Random, seededRandom, systemRandom } from "./random.ts";
 export type { Ask, AskOptions, Ref, Tell } from "./ref.ts";
+export { type Certificate, createCertificate, shortFingerprint } from "./security/certificate.ts";
+export { createToken, type JoinToken, parseToken, pinned, TokenError } from "./security/token.ts";
 export { type ChildStatus, Supervisor } from "./supervisor.ts";
 export { type Faults, faulty } from "./transports/faulty.ts";
 export { MemoryNetwork, memory } from "./transports/memory.ts";
