@@ -4,8 +4,7 @@
  * carrier. Bytes below `messageBytes` wait for the end of the turn, so that a frame's header and body, written one
  * after the other, leave as one message.
  *
- * Such a carrier accepts everything and sends it later: the bound on memory is kept here, at `CAPACITY_BYTES` a
- * pipe. Neither of them has an event for "room again" that every platform delivers (a WebSocket has none,
+ * Such a carrier accepts everything and sends it later: the bound on memory is kept here. Neither of them has an event for "room again" that every platform delivers (a WebSocket has none,
  * @roamhq/wrtc never fires `bufferedamountlow`), so a pipe that refused bytes looks again every millisecond, and
  * also when it is told.
  */
@@ -26,15 +25,20 @@ export interface MessagePipeOptions {
   readonly chunkBytes: number;
   /** The most bytes of one message. */
   readonly messageBytes: number;
+  /** Bytes the carrier may buffer; one message more at most. */
+  readonly capacityBytes: number;
+  /** How often to look for room again; undefined if `look` is always called when there is some. */
+  readonly pollMs: number | undefined;
   /** Closes the carrier once what it buffers is sent; it calls `ended` when it is closed, or never. */
   shut(): void;
   /** Closes the carrier at once. */
   abort(): void;
 }
 
-/** Bytes the carrier may buffer: what a fast link sends while a timer of a busy machine is late (10 ms at 100 MB/s). */
-const CAPACITY_BYTES = 1024 * 1024;
-const POLL_MS = 1;
+/** What a fast link sends while a timer of a busy machine is late (10 ms at 100 MB/s). */
+export const CAPACITY_BYTES = 1024 * 1024;
+/** The shortest timer that platforms keep to. */
+export const POLL_MS = 1;
 /** How long a closing carrier may take to send what it buffers. */
 const LINGER_MS = 2_000;
 
@@ -47,7 +51,9 @@ export class MessagePipe implements Pipe {
   private readonly gathered: Uint8Array<ArrayBuffer>;
   private gatheredBytes = 0;
   private scheduled = false;
-  private poll: Timer | undefined;
+  /** A write was short, and room is looked for. */
+  private short = false;
+  private poll: Timer;
   private linger: Timer | undefined;
   private state: "open" | "closing" | "closed" = "open";
 
@@ -59,35 +65,40 @@ export class MessagePipe implements Pipe {
   }
 
   write(bytes: Uint8Array): number {
-    if (this.state !== "open") return 0;
-    const { messageBytes } = this.options;
+    const { messageBytes, capacityBytes, carrier } = this.options;
     let at = 0;
-    while (at < bytes.byteLength) {
-      if (this.options.carrier.bufferedAmount + this.gatheredBytes >= CAPACITY_BYTES) {
+    while (at < bytes.byteLength && this.state === "open") {
+      if (carrier.bufferedAmount + this.gatheredBytes >= capacityBytes) {
         this.flush();
-        this.poll ??= this.options.clock.setTimer(this.look, POLL_MS);
+        if (!this.short) this.wait();
+        this.short = true;
         break;
       }
       const piece = bytes.subarray(at, at + messageBytes - this.gatheredBytes);
       at += piece.byteLength;
       if (piece.byteLength === messageBytes) this.send(piece);
       else this.gather(piece);
-      if (this.state !== "open") return at;
     }
     return at;
   }
 
   /** The carrier may have room again. */
   readonly look = (): void => {
-    this.options.clock.clearTimer(this.poll);
-    if (this.poll === undefined || this.state !== "open") return;
-    if (this.options.carrier.bufferedAmount > CAPACITY_BYTES / 2) {
-      this.poll = this.options.clock.setTimer(this.look, POLL_MS);
+    if (!this.short || this.state !== "open") return;
+    const { carrier, capacityBytes, clock } = this.options;
+    clock.clearTimer(this.poll);
+    if (carrier.bufferedAmount > capacityBytes / 2) {
+      this.wait();
       return;
     }
-    this.poll = undefined;
+    this.short = false;
     this.handlers.onDrain();
   };
+
+  private wait(): void {
+    const { clock, pollMs } = this.options;
+    if (pollMs !== undefined) this.poll = clock.setTimer(this.look, pollMs);
+  }
 
   /** The carrier received a message, whose memory it gives away. */
   received(bytes: Uint8Array): void {
@@ -114,7 +125,6 @@ export class MessagePipe implements Pipe {
   private closed(state: "closing" | "closed"): void {
     this.state = state;
     this.options.clock.clearTimer(this.poll);
-    this.poll = undefined;
   }
 
   private gather(piece: Uint8Array): void {

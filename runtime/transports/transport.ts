@@ -6,6 +6,7 @@
  */
 
 import type { Channel } from "../../protocols/handshake.ts";
+import type { Carrier } from "./carrier.ts";
 
 /** One end of an open connection. */
 export interface Pipe {
@@ -65,4 +66,6 @@ export interface Transport {
   listen(address: string, accept: (pipe: Pipe) => PipeHandlers): Promise<Listener>;
   /** @throws when nobody answers within the transport's own patience, naming the address. */
   connect(address: string, handlers: (pipe: Pipe) => PipeHandlers): Promise<Pipe>;
+  /** Called once, before all else, by the node that uses it: for transports whose pipes need links that are there. */
+  attach?(carrier: Carrier): void;
 }

@@ -1,7 +1,7 @@
 /** A pipe over the W3C's WebSocket: the client's end everywhere, and the server's under Deno. */
 
 import type { Clock } from "../../clock.ts";
-import { MessagePipe } from "../message_pipe.ts";
+import { CAPACITY_BYTES, MessagePipe, POLL_MS } from "../message_pipe.ts";
 import { CHUNK_BYTES, closeError, complaint, MESSAGE_BYTES } from "./server.ts";
 
 /** Bun and Node.js can close a socket without waiting for the other end; browsers and Deno cannot. */
@@ -11,6 +11,7 @@ type Socket = WebSocket & { terminate?(): void };
 export function socketPipe(socket: WebSocket, clock: Clock, peer: string): MessagePipe {
   const pipe = new MessagePipe({
     ...{ carrier: socket, clock, peer, chunkBytes: CHUNK_BYTES, messageBytes: MESSAGE_BYTES },
+    ...{ capacityBytes: CAPACITY_BYTES, pollMs: POLL_MS },
     shut: () => socket.close(1000),
     abort: () => ((socket as Socket).terminate ? (socket as Socket).terminate!() : socket.close()),
   });
