@@ -53,8 +53,8 @@ export type Envelope =
   | { type: "link"; id: number; to: number; from: unknown }
   /** Watch `from` no longer. */
   | { type: "unlink"; to: number; from: unknown }
-  /** Stop an actor; the reply comes when it has stopped. `kill` ends it without asking. */
-  | { type: "stop"; id: number; to: number; kill: boolean }
+  /** Stop an actor; the reply comes when it has stopped. `kill`: without asking it; `drain`: after what it was sent. */
+  | { type: "stop"; id: number; to: number; kill: boolean; drain: boolean }
   /** The first message on a link, from the node with the greater id: may this link be used? */
   | { type: "offer"; number: number; oldest: number; generation: number }
   /** The answer to an offer: it may, as this generation. */
@@ -136,6 +136,7 @@ const SCHEMA: readonly (readonly [Envelope["type"], readonly (readonly [string, 
       ["id", "number"],
       ["to", "number"],
       ["kill", "boolean"],
+      ["drain", "boolean"],
     ],
   ],
   [

@@ -16,7 +16,7 @@ import { firstError, RuntimeError } from "./errors.ts";
 import type { Down, DownReason, Monitor } from "./monitor.ts";
 import type { NodeRuntime, SpawnOptions } from "./node.ts";
 import type { Random } from "./random.ts";
-import type { Ref } from "./ref.ts";
+import type { Ref, StopOptions } from "./ref.ts";
 
 export type ActorClass<A extends Actor = Actor, Args extends readonly any[] = any[]> = (new (
   ...args: Args
@@ -53,8 +53,8 @@ export interface ActorContext {
     args: Args,
     options?: SpawnOptions,
   ): Promise<Ref<A>>;
-  /** Ends this actor once the methods in progress have settled. */
-  stop(): void;
+  /** Ends this actor once the methods in progress have settled; with `drain`, after what has arrived. */
+  stop(options?: StopOptions): void;
   /** Starts a child whose end is reported to `onExit` and which can be started again; supervisors are made of it. */
   supervise(actor: ActorClass, args: readonly unknown[], options: SuperviseOptions): SupervisedChild;
 }

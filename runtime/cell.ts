@@ -113,7 +113,7 @@ export class Cell extends Life implements RefTarget, LocalTarget, Runnable, Rece
         if (mailbox.waiting > 0) this.wake();
         break;
       }
-      if (!mailbox.deliver(this, this.invocations !== undefined && this.invocations.busy)) {
+      if (!mailbox.deliver(this, this.invocations?.busy === true)) {
         break;
       }
       left--;

@@ -33,7 +33,7 @@ export function createContext(host: ContextHost, cell: Cell): ActorContext {
     random: node.random,
     spawn: async (actor, args, options = {}): Promise<Ref<any>> =>
       (await spawnChild(actor as ActorClass, args, options)).ref,
-    stop: () => void cell.end(false),
+    stop: ({ drain } = {}) => void cell.end(false, drain),
     monitor: (ref) => {
       const cancelWatch = targetOf(ref).watch((reason) => {
         cell.cleanups.delete(cancel);

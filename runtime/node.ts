@@ -23,7 +23,7 @@ import { methodsOf } from "./methods.ts";
 import type { Down, DownReason, Monitor } from "./monitor.ts";
 import type { Peer, PeerInfo, Request } from "./peer.ts";
 import { type Random, systemRandom } from "./random.ts";
-import { type Ref, targetOf } from "./ref.ts";
+import { type Ref, type StopOptions, targetOf } from "./ref.ts";
 import { References } from "./references.ts";
 import { Registry } from "./registry.ts";
 import { MACHINE_CAPABILITY } from "./routes.ts";
@@ -201,9 +201,12 @@ export class NodeRuntime {
     return { ref, cancel };
   }
 
-  /** Ends an actor once its methods in progress have settled; resolves when it has ended. */
-  stop(ref: Ref<any>): Promise<void> {
-    return targetOf(ref).end(false);
+  /**
+   * Ends an actor once its methods in progress have settled, or, with `drain`, once it has handled all it was sent;
+   * resolves when it has ended. By force after five seconds.
+   */
+  stop(ref: Ref<any>, { drain = false }: StopOptions = {}): Promise<void> {
+    return targetOf(ref).end(false, drain);
   }
 
   /** Ends an actor at once, without its `onStop`. */

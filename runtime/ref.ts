@@ -49,6 +49,14 @@ export interface Ref<A> {
   readonly key: string;
 }
 
+export interface StopOptions {
+  /**
+   * First handle everything that has arrived. What arrives later is refused: a tell is a dead letter, an ask is
+   * rejected with ACTOR_DOWN. Without it, what has arrived and is not in progress is refused too.
+   */
+  readonly drain?: boolean;
+}
+
 /** What a ref sends to; beside messages, the operations the runtime needs. */
 export interface RefTarget extends Target {
   /** The actor, for people. */

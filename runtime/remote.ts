@@ -97,12 +97,12 @@ export class RemoteTarget implements RefTarget {
     return () => cancel();
   }
 
-  end(kill: boolean): Promise<void> {
+  end(kill: boolean, drain = false): Promise<void> {
     return new Promise((resolve, reject) => {
       this.host.reach(this.address, (peer) => {
         if (peer instanceof Error) return reject(peer);
         const reply = { resolve: () => resolve(), reject };
-        peer.request({ type: "stop", to: this.address.actor, kill }, "", reply);
+        peer.request({ type: "stop", to: this.address.actor, kill, drain }, "", reply);
       });
     });
   }

@@ -68,7 +68,11 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
       answer(peer, envelope.id, host.findLocal(envelope.name), "");
       return;
     case "stop":
-      settle(peer, envelope.id, host.served(envelope.to)?.end(envelope.kill) ?? Promise.resolve());
+      settle(
+        peer,
+        envelope.id,
+        host.served(envelope.to)?.end(envelope.kill, envelope.drain) ?? Promise.resolve(),
+      );
       return;
     case "monitor":
     case "link": {

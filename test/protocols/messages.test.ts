@@ -12,7 +12,7 @@ const envelopes: Envelope[] = [
   { type: "monitor", id: 5, to: 1 },
   { type: "demonitor", id: 5 },
   { type: "down", id: 5, reason: { code: "normal", message: "it stopped" } },
-  { type: "stop", id: 6, to: 1, kill: false },
+  { type: "stop", id: 6, to: 1, kill: false, drain: true },
   { type: "offer", number: 7, oldest: 6, generation: 0 },
   { type: "adopt", generation: 1 },
   { type: "discover", id: 8, follow: true },
