@@ -65,7 +65,7 @@ export class VirtualClock implements Clock {
 
   setTimer(callback: () => void, ms: number): Timer {
     const timer: VirtualTimer = {
-      ...{ at: this.time + Math.max(0, ms), order: this.order++, callback },
+      ...{ at: this.time + (ms > 0 ? ms : 0), order: this.order++, callback },
       place: -1,
     };
     this.timers.push(timer);
