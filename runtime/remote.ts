@@ -37,7 +37,11 @@ export class RemoteTarget implements RefTarget {
     this.host.reach(this.address, (peer) => {
       const undeliverable = (error: Error) =>
         this.host.deadLetters.post({ to: this.label, method, reason: error.message });
-      if (peer instanceof Error) return undeliverable(peer);
+      if (peer instanceof Error) {
+        // As for a full mailbox: the sender is told before anything is sent.
+        if ((peer as RuntimeError).code === "MAILBOX_FULL") thrown = peer;
+        return undeliverable(peer);
+      }
       try {
         peer.send({ type: "tell", to: this.address.actor, method, args }, this.stream);
       } catch (error) {
