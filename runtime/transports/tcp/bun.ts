@@ -89,8 +89,8 @@ async function connect(
       pipe.opened(seen);
       resolve(pipe);
     } catch (refused) {
-      socket.terminate();
       reject(refused);
+      socket.terminate(); // tells of its end at once
     }
   };
   const gone = { code: "ECONNRESET", message: "closed" };

@@ -78,8 +78,9 @@ export abstract class SocketPipe implements Pipe {
         `${this.peer} speaks TLS and this node plain text: give both the same join token`,
       );
       this.put(encodeFrame(FrameKind.close, encodeClose(error.code, error.message)));
+      this.state = "closed";
       this.end();
-      this.ended(error);
+      this.handlers.onClose(error);
       return;
     }
     this.greeted = true;
@@ -89,8 +90,9 @@ export abstract class SocketPipe implements Pipe {
   /** Something is wrong with the connection: it ends here. */
   failed(error: Error): void {
     if (this.state === "closed") return;
+    this.state = "closed"; // before the socket, which may tell of its end at once, and not why
     this.drop();
-    this.ended(error);
+    this.handlers.onClose(error);
   }
 
   /** The socket is gone. */
