@@ -163,8 +163,8 @@ class Connecting implements DoorbellHandlers {
       this.made.mapping.release();
       this.made = undefined;
     }
+    this.opened.reject(error); // first: closing may say at once that the socket is closed
     this.bell.close();
-    this.opened.reject(error);
   }
 
   private greeted(said: string): void {
