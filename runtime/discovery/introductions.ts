@@ -39,12 +39,13 @@ export class Introductions {
   }
 
   /** The nodes a peer is connected to, without this one. @throws RuntimeError NODE_LOST. */
-  discover(via: string, follow?: (node: Introduction) => void): Promise<readonly Introduction[]> {
+  async discover(via: string, follow?: (node: Introduction) => void): Promise<readonly Introduction[]> {
     const peer = this.host.peer(via);
     if (follow) this.followed.set(peer, follow);
     const answer = Promise.withResolvers<unknown>();
     peer.request({ type: "discover", follow: follow !== undefined }, "", answer);
-    return answer.promise.then((list) => (Array.isArray(list) ? list.map(introduction) : []));
+    const list = await answer.promise;
+    return Array.isArray(list) ? list.map(introduction) : [];
   }
 
   /** The answer to a peer that asks. */
