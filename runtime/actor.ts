@@ -20,7 +20,7 @@ import type { Ref, StopOptions } from "./ref.ts";
 
 export type ActorClass<A extends Actor = Actor, Args extends readonly any[] = any[]> = (new (
   ...args: Args
-) => A) & { readonly reentrant?: readonly string[] };
+) => A) & { readonly reentrant?: readonly string[]; readonly shutdownMs?: number };
 
 /** What an actor can do beside computing. Available from `onStart` on, not in the constructor. */
 export interface ActorContext {
@@ -67,9 +67,13 @@ export interface SuperviseOptions extends SpawnOptions {
 /** A child in its supervisor's hands. Its ref, name and queued messages outlive its restarts. */
 export interface SupervisedChild {
   readonly ref: Ref<any>;
+  /** It has been started and has not ended since. */
+  readonly alive: boolean;
+  /** It will not start again. */
+  readonly retired: boolean;
   /** Runs it, for the first time or again. @throws RuntimeError SPAWN_FAILED. */
   start(): Promise<void>;
-  /** Ends this life of it, by force after `shutdownMs`; messages go on waiting. */
+  /** Ends this life of it, by force after `shutdownMs` (0: at once); messages go on waiting. */
   stop(shutdownMs: number): Promise<void>;
   /** Ends it for good: its name is free, what waits for it is refused. */
   retire(): void;
@@ -81,6 +85,8 @@ export const OWNER = Symbol("owner");
 export abstract class Actor {
   /** Names of methods that may run while others are waiting. */
   static readonly reentrant: readonly string[] = [];
+  /** Milliseconds it may take to stop before it is killed, unless whoever stops it says otherwise. */
+  static readonly shutdownMs: number = 5000;
   [OWNER]: { readonly context: ActorContext } | undefined;
 
   /** What the actor can do beside computing. @throws RuntimeError NO_CONTEXT in the constructor. */

@@ -4,6 +4,7 @@
  * waits in the mailbox; the message that caused a crash is gone. How a life begins and ends is told in life.ts.
  */
 
+import type { DownReason } from "../protocols/messages.ts";
 import { Ring } from "../protocols/ring.ts";
 import type { Actor } from "./actor.ts";
 import { callWith, type LocalTarget } from "./calls.ts";
@@ -11,6 +12,7 @@ import type { Runnable } from "./dispatcher.ts";
 import { ActorFailure, asError, RuntimeError } from "./errors.ts";
 import { Invocations, type InvocationsOwner, isThenable } from "./invocations.ts";
 import { type CellHost, type CellOptions, Life } from "./life.ts";
+import { linksOf } from "./links.ts";
 import { type Call, type Carried, Mailbox, type Receiver, type Reply } from "./mailbox.ts";
 import type { ActorRef, RefTarget } from "./ref.ts";
 import { within } from "./timeout.ts";
@@ -88,6 +90,16 @@ export class Cell extends Life implements RefTarget, LocalTarget, Runnable, Rece
       return;
     }
     if (!this.scheduled) this.wake();
+  }
+
+  link(from: ActorRef, callback: (reason: DownReason) => void): () => void {
+    if (!this.alive) return this.watchNobody(callback);
+    linksOf(this).accept(from);
+    return this.watch(callback);
+  }
+
+  unlink(from: ActorRef): void {
+    linksOf(this).release(from);
   }
 
   /** Runs `handler` on the instance ahead of user messages; an error it throws crashes the actor. */

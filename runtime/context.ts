@@ -2,6 +2,7 @@
 
 import type { Actor, ActorClass, ActorContext, SupervisedChild, SuperviseOptions } from "./actor.ts";
 import type { Cell } from "./cell.ts";
+import { RuntimeError } from "./errors.ts";
 import { linksOf } from "./links.ts";
 import type { NodeRuntime, SpawnOptions } from "./node.ts";
 import { type ActorRef, type Ref, targetOf } from "./ref.ts";
@@ -20,8 +21,16 @@ export interface ContextHost {
 
 export function createContext(host: ContextHost, cell: Cell): ActorContext {
   const { node } = host;
+  const createCell = (
+    actor: ActorClass,
+    args: readonly unknown[],
+    options: SpawnOptions & Partial<SuperviseOptions>,
+  ) => {
+    if (cell.alive) return host.createCell(cell, actor, args, options);
+    throw new RuntimeError("ACTOR_DOWN", `${cell.label} has ended and starts no ${actor.name} any more`);
+  };
   const spawnChild = async (actor: ActorClass, args: readonly unknown[], options: SpawnOptions) => {
-    const child = host.createCell(cell, actor, args, options);
+    const child = createCell(actor, args, options);
     const starting = child.launch();
     if (starting) await starting;
     return child;
@@ -54,13 +63,19 @@ export function createContext(host: ContextHost, cell: Cell): ActorContext {
       linksOf(cell).link(child.ref);
       return child.ref;
     },
-    supervise: (actor, args, options) => supervised(host.createCell(cell, actor, args, options)),
+    supervise: (actor, args, options) => supervised(createCell(actor, args, options)),
   };
 }
 
 function supervised(cell: Cell): SupervisedChild {
   return {
     ref: cell.ref,
+    get alive() {
+      return cell.alive;
+    },
+    get retired() {
+      return cell.retired;
+    },
     start: () => cell.start(),
     stop: (shutdownMs) => cell.stopQuietly(shutdownMs),
     retire: () => cell.retire(),

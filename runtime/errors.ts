@@ -26,6 +26,9 @@ export type RuntimeErrorCode =
   | "SPAWN_FAILED"
   /** An actor this one is linked to has ended abnormally; `cause` is the first real error, if there was one. */
   | "LINKED_EXIT"
+  | "UNKNOWN_CHILD"
+  /** A supervisor's child has to have ended for what was asked. */
+  | "CHILD_RUNNING"
   /** A supervisor's children failed more often than it allows; `cause` is the first real error. */
   | "TOO_MANY_RESTARTS"
   /** Nobody answers at an address. */

@@ -14,9 +14,8 @@ import type { Cell } from "./cell.ts";
 import type { Clock, Timer } from "./clock.ts";
 import type { DeadLetters } from "./deadletters.ts";
 import type { Dispatcher } from "./dispatcher.ts";
-import { asError, downError, RuntimeError } from "./errors.ts";
+import { asError, downError, firstError, RuntimeError } from "./errors.ts";
 import { isThenable } from "./invocations.ts";
-import { linksOf } from "./links.ts";
 import type { Log } from "./log.ts";
 import type { ClassTable } from "./methods.ts";
 import { soonGone, Watchers } from "./monitor.ts";
@@ -45,7 +44,7 @@ export interface CellOptions {
   readonly onExit?: ((reason: DownReason) => void) | undefined;
 }
 
-/** How long an actor may take to stop before it is killed, unless somebody says otherwise. */
+/** How long an actor may take to stop before it is killed, unless its class or somebody else says otherwise. */
 export const SHUTDOWN_MS = 5000;
 
 export abstract class Life {
@@ -73,7 +72,7 @@ export abstract class Life {
   /** Resolved when this life is killed, for those who wait for `onStart` or `onStop`. */
   private killed: PromiseWithResolvers<void> | undefined;
   /** The least of the shutdown times that were asked for. */
-  private shutdownMs = Number.POSITIVE_INFINITY;
+  private shutdownMs: number | undefined;
   private timer: Timer | undefined;
 
   constructor(host: CellHost, options: CellOptions) {
@@ -121,6 +120,11 @@ export abstract class Life {
     return this.state !== "down" && this.state !== "dead";
   }
 
+  /** There will be no further life. */
+  get retired(): boolean {
+    return this.state === "dead";
+  }
+
   /** What an ask of this actor is refused with. */
   protected downError(): RuntimeError {
     const draining = this.closed && this.alive && this.state !== "stopping";
@@ -135,11 +139,14 @@ export abstract class Life {
 
   /** As `start`, but undefined if the actor runs already, because there was nothing to wait for. */
   launch(): Promise<void> | undefined {
+    if (this.state === "dead") {
+      return Promise.reject(new RuntimeError("SPAWN_FAILED", `${this.label} has ended for good`));
+    }
     this.state = "starting";
     this.life++;
     this.quiet = false;
     this.ending = undefined;
-    this.shutdownMs = Number.POSITIVE_INFINITY;
+    this.shutdownMs = undefined;
     let started: unknown;
     try {
       const instance = construct(this.options.actor, this.options.args);
@@ -163,19 +170,9 @@ export abstract class Life {
     return this.watchNobody(callback);
   }
 
-  link(from: ActorRef, callback: (reason: DownReason) => void): () => void {
-    if (!this.alive) return this.watchNobody(callback);
-    linksOf(this.cell).accept(from);
-    return this.watch(callback);
-  }
-
-  unlink(from: ActorRef): void {
-    linksOf(this.cell).release(from);
-  }
-
   end(kill: boolean, drain = false): Promise<void> {
     if (kill) return this.kill();
-    return drain ? this.drain(SHUTDOWN_MS) : this.stop(SHUTDOWN_MS);
+    return drain ? this.drain(this.classShutdownMs) : this.stop(this.classShutdownMs);
   }
 
   /** Ends this life once the methods in progress have settled; by force after `shutdownMs`. */
@@ -188,7 +185,7 @@ export abstract class Life {
   /** As `stop`, and the supervisor is not told, because it is the one who asks. */
   stopQuietly(shutdownMs: number): Promise<void> {
     this.quiet = true;
-    return this.stop(shutdownMs);
+    return shutdownMs > 0 ? this.stop(shutdownMs) : this.kill();
   }
 
   /**
@@ -255,12 +252,18 @@ export abstract class Life {
   /** Kills this life if it is not over within its shutdown time. */
   protected limit(): void {
     if (this.timer !== undefined) return;
-    const ms = this.shutdownMs === Number.POSITIVE_INFINITY ? SHUTDOWN_MS : this.shutdownMs;
+    const ms = this.shutdownMs ?? this.classShutdownMs;
+    if (ms === Number.POSITIVE_INFINITY) return;
     this.timer = this.host.clock.setTimer(() => void this.kill(), ms);
   }
 
-  private watchNobody(callback: (reason: DownReason) => void): () => void {
+  /** Calls back soon, for this actor is gone. */
+  protected watchNobody(callback: (reason: DownReason) => void): () => void {
     return soonGone(callback, this.finalReason ?? NEVER_STARTED);
+  }
+
+  private get classShutdownMs(): number {
+    return this.options.actor.shutdownMs ?? SHUTDOWN_MS;
   }
 
   private get isKilled(): boolean {
@@ -269,7 +272,7 @@ export abstract class Life {
 
   private endWithin(shutdownMs: number): Promise<void> {
     const { promise } = this.untilOver();
-    if (shutdownMs < this.shutdownMs) {
+    if (this.shutdownMs === undefined || shutdownMs < this.shutdownMs) {
       this.shutdownMs = shutdownMs;
       if (this.timer !== undefined) this.clearTimer();
       // A running actor that stops at once needs no timer; that is seen when it is woken.
@@ -319,7 +322,7 @@ export abstract class Life {
     const { promise } = this.untilOver();
     this.finish(this.finalReason);
     await promise;
-    throw new RuntimeError("SPAWN_FAILED", message, { cause: failure });
+    throw new RuntimeError("SPAWN_FAILED", message, { cause: firstError(failure) });
   }
 
   private async stopLater(stopped: PromiseLike<unknown>, reason: DownReason): Promise<void> {
@@ -345,7 +348,7 @@ export abstract class Life {
     if (!this.isKilled) this.limit();
     // Looked up each time: what was in progress may start more of them.
     for (let child = last(children); child; child = last(children)) {
-      await (this.isKilled ? child.kill() : child.stopQuietly(SHUTDOWN_MS));
+      await (this.isKilled ? child.kill() : child.stopQuietly(child.classShutdownMs));
       child.retire();
     }
   }

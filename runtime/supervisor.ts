@@ -1,39 +1,60 @@
 /**
  * A supervisor: an actor that starts its children in order, starts them again when they fail, as its strategy
  * says, and gives up (crashes, so that its own supervisor decides) when they fail too often. It stops its
- * children in reverse order when it stops. It knows nothing of what its children do.
+ * children in reverse order when it stops, and takes them with it when it is killed. It knows nothing of what its
+ * children do.
  *
  * Semantics are those of Erlang/OTP's `supervisor`; see child_spec.ts for the words. A child's ref, name and
- * queued messages survive its restarts; a child that is not to be started again is forgotten, and what waits for it
- * is refused. A restart that fails counts as another failure and is tried again.
+ * queued messages survive its restarts. A child that is not started again loses its ref, and what waits for it is
+ * refused; unless it is temporary its place is kept, and `restartChild` (or a restart of its group) starts it there
+ * with a new ref. A restart that fails counts as another failure, of the child that did not start, and is tried
+ * again. Everything happens one after the other: an end during a restart is looked at when that is done.
  */
 
 import { Actor, type SupervisedChild } from "./actor.ts";
-import type { ChildSpec, SupervisorSpec } from "./child_spec.ts";
-import { ActorFailure, RuntimeError } from "./errors.ts";
+import { CHILD_INTENSITY, type ChildSpec, type SupervisorSpec, TREE_CAP } from "./child_spec.ts";
+import { asError, firstError, RuntimeError } from "./errors.ts";
+import { RestartWindow } from "./intensity.ts";
 import type { DownReason } from "./monitor.ts";
 import type { Ref } from "./ref.ts";
 
 interface Child {
   readonly spec: ChildSpec;
-  readonly handle: SupervisedChild;
-  running: boolean;
+  readonly window: RestartWindow;
+  /** undefined when it has ended and is not started again by itself. */
+  handle: SupervisedChild | undefined;
+  restarts: number;
 }
 
 export interface ChildStatus {
   readonly id: string;
-  readonly ref: Ref<any>;
+  /** null when it has ended and is not started again by itself. */
+  readonly ref: Ref<any> | null;
   readonly running: boolean;
+  /** How often it has been started again. */
+  readonly restarts: number;
 }
+
+/** OTP's `count_children`. */
+export interface ChildCounts {
+  readonly specs: number;
+  readonly active: number;
+  readonly supervisors: number;
+  readonly workers: number;
+}
+
+/** The caps a nested supervisor is under, by its ref. */
+const capsAbove = new WeakMap<Ref<any>, readonly RestartWindow[]>();
 
 export class Supervisor extends Actor {
   /** Status must be had while a restart is waiting. */
-  static override readonly reentrant = ["children", "child"];
+  static override readonly reentrant: readonly string[] = ["children", "child", "countChildren"];
+  /** Its children have their own shutdown times. */
+  static override readonly shutdownMs: number = Number.POSITIVE_INFINITY;
   readonly #spec: SupervisorSpec;
-  #children: Child[] = [];
-  /** Times of the restarts within the last period. */
-  #restarts: number[] = [];
-  /** Exits are handled one after the other, although signals may overlap. */
+  /** In the order of their start. */
+  readonly #children = new Map<string, Child>();
+  #caps: readonly RestartWindow[] = [];
   #work: Promise<void> = Promise.resolve();
   #stopping = false;
 
@@ -43,11 +64,9 @@ export class Supervisor extends Actor {
   }
 
   override async onStart(): Promise<void> {
-    const ids = new Set<string>();
-    for (const spec of this.#spec.children) {
-      if (ids.has(spec.id)) throw new RuntimeError("NAME_TAKEN", `two children have the id "${spec.id}"`);
-      ids.add(spec.id);
-    }
+    const above = capsAbove.get(this.context.self);
+    const own = this.#spec.cap ?? (above ? undefined : TREE_CAP);
+    this.#caps = [...(above ?? []), ...(own ? [new RestartWindow(own)] : [])];
     try {
       for (const spec of this.#spec.children) await this.#add(spec);
     } catch (error) {
@@ -58,129 +77,217 @@ export class Supervisor extends Actor {
 
   override async onStop(): Promise<void> {
     this.#stopping = true;
+    // Also ends what a restart in progress is waiting for.
+    await this.#stopAll();
     await this.#work;
     await this.#stopAll();
   }
 
   /** The children in the order of their start. */
   async children(): Promise<ChildStatus[]> {
-    return this.#children.map(({ spec, handle, running }) => ({ id: spec.id, ref: handle.ref, running }));
+    return [...this.#children.values()].map(({ spec, handle, restarts }) => ({
+      id: spec.id,
+      ref: handle?.ref ?? null,
+      running: handle?.alive ?? false,
+      restarts,
+    }));
   }
 
-  /** The ref of a child. @throws RuntimeError ACTOR_DOWN when there is none of this id. */
+  async countChildren(): Promise<ChildCounts> {
+    const all = [...this.#children.values()];
+    const supervisors = all.filter(({ spec }) => isSupervisor(spec)).length;
+    const active = all.filter(({ handle }) => handle?.alive).length;
+    return { specs: all.length, active, supervisors, workers: all.length - supervisors };
+  }
+
+  /** The ref of a child. @throws RuntimeError UNKNOWN_CHILD; ACTOR_DOWN when it has ended and keeps only its place. */
   async child(id: string): Promise<Ref<any>> {
-    return this.#find(id).handle.ref;
+    const { handle } = this.#find(id);
+    if (!handle)
+      throw new RuntimeError("ACTOR_DOWN", `the child "${id}" has ended; restartChild starts it again`);
+    return handle.ref;
   }
 
-  /** Starts one more child, after the others. */
-  async startChild(spec: ChildSpec): Promise<Ref<any>> {
-    if (this.#children.some((c) => c.spec.id === spec.id)) {
-      throw new RuntimeError("NAME_TAKEN", `a child has the id "${spec.id}" already`);
-    }
+  /**
+   * Starts one more child, after the others.
+   * @throws RuntimeError NAME_TAKEN, SPAWN_FAILED; the child is then forgotten.
+   */
+  startChild(spec: ChildSpec): Promise<Ref<any>> {
     return this.#serially(() => this.#add(spec));
   }
 
-  /** Stops a child for good. */
-  async stopChild(id: string): Promise<void> {
-    await this.#serially(async () => {
+  /** Stops a child; its place is kept for `restartChild`, unless it is temporary. OTP's `terminate_child`. */
+  stopChild(id: string): Promise<void> {
+    return this.#serially(async () => {
       const found = this.#find(id);
-      await this.#stop(found);
-      this.#drop(found);
+      await this.#halt(found);
+      this.#retire(found);
+    });
+  }
+
+  /**
+   * Starts a child that has ended or was stopped, with a new ref. OTP's `restart_child`.
+   * @throws RuntimeError UNKNOWN_CHILD, CHILD_RUNNING, SPAWN_FAILED; its place is then kept.
+   */
+  restartChild(id: string): Promise<Ref<any>> {
+    return this.#serially(async () => {
+      const found = this.#find(id);
+      this.#expectEnded(found);
+      try {
+        return await this.#run(found);
+      } catch (error) {
+        this.#retire(found);
+        throw error;
+      }
+    });
+  }
+
+  /** Forgets a child that has ended or was stopped. @throws RuntimeError UNKNOWN_CHILD, CHILD_RUNNING. */
+  deleteChild(id: string): Promise<void> {
+    return this.#serially(async () => {
+      this.#expectEnded(this.#find(id));
+      this.#children.delete(id);
     });
   }
 
   async #add(spec: ChildSpec): Promise<Ref<any>> {
-    const handle = this.context.supervise(spec.actor, spec.args, {
-      ...(spec.name === undefined ? {} : { name: spec.name }),
-      onExit: (reason) => {
-        added.running = false;
-        return this.#serially(() => this.#exited(added, reason));
-      },
-    });
-    const added: Child = { spec, handle, running: false };
+    if (this.#children.has(spec.id)) {
+      throw new RuntimeError("NAME_TAKEN", `two children have the id "${spec.id}"`);
+    }
+    if (spec.significant && spec.restart === "permanent") {
+      throw new RuntimeError("SPAWN_FAILED", `the child "${spec.id}" is permanent and cannot be significant`);
+    }
+    const { intensity = CHILD_INTENSITY.intensity, periodMs = CHILD_INTENSITY.periodMs } = this.#spec;
+    const window = new RestartWindow(spec.intensity ?? { intensity, periodMs });
+    const added: Child = { spec, window, handle: undefined, restarts: 0 };
+    this.#children.set(spec.id, added);
     try {
-      await handle.start();
+      return await this.#run(added);
     } catch (error) {
-      handle.retire();
+      this.#retire(added);
+      this.#children.delete(spec.id);
       throw error;
     }
-    added.running = true;
-    this.#children.push(added);
-    return handle.ref;
   }
 
-  async #exited(failed: Child, reason: DownReason): Promise<void> {
+  async #exited(ended: Child, reason: DownReason): Promise<void> {
     // Another child's restart may have dealt with this one in the meantime.
-    if (this.#stopping || failed.running || !this.#children.includes(failed)) return;
-    const { restart } = failed.spec;
-    if (restart === "temporary" || (restart === "transient" && reason.code === "normal")) {
-      this.#drop(failed);
+    if (this.#stopping || ended.handle?.alive !== false) return;
+    const { restart, significant } = ended.spec;
+    if (restart === "permanent" || (restart === "transient" && reason.code !== "normal")) {
+      await this.#restart(ended, reason);
       return;
     }
+    this.#retire(ended);
+    const { autoShutdown } = this.#spec;
+    const left = [...this.#children.values()].some(({ spec, handle }) => spec.significant && handle);
+    if (
+      significant &&
+      (autoShutdown === "any_significant" || (autoShutdown === "all_significant" && !left))
+    ) {
+      this.context.stop();
+    }
+  }
+
+  async #restart(failed: Child, reason: DownReason): Promise<void> {
     for (;;) {
-      this.#count(failed, reason);
-      this.context.node.log({ level: "warn", message: `restarting ${failed.spec.id}: ${reason.message}` });
+      this.#charge(failed, reason);
       const group = this.#affected(failed);
-      for (const other of [...group].reverse()) await this.#stop(other);
+      for (const each of group.toReversed()) await this.#halt(each);
       try {
         for (const each of group) {
           if (this.#stopping) return;
-          if (each !== failed && each.spec.restart === "temporary") this.#drop(each);
-          else await this.#start(each);
+          if (each !== failed && each.spec.restart === "temporary") {
+            this.#retire(each);
+            continue;
+          }
+          failed = each;
+          each.restarts++;
+          await this.#run(each);
         }
         return;
-      } catch (error) {
-        reason = { code: "error", message: (error as Error).message, error: error as Error };
+      } catch (thrown) {
+        // Retired by somebody else: this supervisor has been killed.
+        if (this.#stopping || failed.handle?.retired) return;
+        const error = asError(thrown);
+        reason = { code: "error", message: error.message, error };
       }
     }
   }
 
   #affected(failed: Child): Child[] {
+    const all = [...this.#children.values()];
     if (this.#spec.strategy === "one_for_one") return [failed];
-    if (this.#spec.strategy === "one_for_all") return [...this.#children];
-    return this.#children.slice(this.#children.indexOf(failed));
+    return this.#spec.strategy === "one_for_all" ? all : all.slice(all.indexOf(failed));
   }
 
-  /** @throws ActorFailure when there were too many restarts. */
-  #count(failed: Child, reason: DownReason): void {
+  /** Counts a restart. @throws RuntimeError TOO_MANY_RESTARTS when it is one too many. */
+  #charge({ spec, window }: Child, reason: DownReason): void {
     const now = this.context.clock.now();
-    const { intensity, periodMs } = this.#spec;
-    this.#restarts = this.#restarts.filter((at) => at > now - periodMs);
-    this.#restarts.push(now);
-    if (this.#restarts.length <= intensity) return;
-    throw new ActorFailure(
-      `gave up on ${failed.spec.id} after ${intensity} restarts within ${periodMs} ms: ${reason.message}`,
-      { cause: reason.error },
-    );
+    const budgets = [window, ...this.#caps];
+    const count = window.count(now);
+    for (const budget of budgets) {
+      if ((budget === window ? count : budget.count(now)) <= budget.intensity) continue;
+      const whose = budget === window ? "" : " of its tree";
+      throw new RuntimeError(
+        "TOO_MANY_RESTARTS",
+        `gave up on ${spec.id} after ${budget.intensity} restarts${whose} within ${budget.periodMs} ms: ${reason.message}`,
+        { cause: firstError(reason.error) },
+      );
+    }
+    const allowed = `restart ${count} of at most ${window.intensity} within ${window.periodMs} ms`;
+    const message = `${this.context.self} restarts ${spec.id} (${allowed}): ${reason.message}`;
+    this.context.node.log({ level: "warn", message, ...(reason.error ? { error: reason.error } : {}) });
   }
 
-  async #start(one: Child): Promise<void> {
+  /** Begins a life of a child; the first one in its place makes its ref. */
+  async #run(one: Child): Promise<Ref<any>> {
+    one.handle ??= this.#supervise(one);
     await one.handle.start();
-    one.running = true;
+    return one.handle.ref;
   }
 
-  async #stop(one: Child): Promise<void> {
-    one.running = false;
-    await one.handle.stop(one.spec.shutdownMs);
+  #supervise(one: Child): SupervisedChild {
+    const { actor, args, name } = one.spec;
+    const handle = this.context.supervise(actor, args, {
+      ...(name === undefined ? {} : { name }),
+      onExit: (reason) =>
+        this.#serially(async () => {
+          if (one.handle === handle) await this.#exited(one, reason);
+        }),
+    });
+    if (isSupervisor(one.spec)) capsAbove.set(handle.ref, this.#caps);
+    return handle;
   }
 
-  #drop(one: Child): void {
-    one.handle.retire();
-    this.#children = this.#children.filter((c) => c !== one);
+  async #halt(one: Child): Promise<void> {
+    await one.handle?.stop(one.spec.shutdownMs);
+  }
+
+  /** It will not be started again by itself. */
+  #retire(one: Child): void {
+    one.handle?.retire();
+    one.handle = undefined;
+    if (one.spec.restart === "temporary") this.#children.delete(one.spec.id);
   }
 
   async #stopAll(): Promise<void> {
-    for (const each of [...this.#children].reverse()) {
-      await this.#stop(each);
-      each.handle.retire();
+    for (const each of [...this.#children.values()].reverse()) {
+      await this.#halt(each);
+      this.#retire(each);
     }
-    this.#children = [];
   }
 
   #find(id: string): Child {
-    const found = this.#children.find((c) => c.spec.id === id);
-    if (!found) throw new RuntimeError("ACTOR_DOWN", `the supervisor has no child "${id}"`);
-    return found;
+    const found = this.#children.get(id);
+    if (found) return found;
+    const known = [...this.#children.keys()].join(", ") || "none";
+    throw new RuntimeError("UNKNOWN_CHILD", `the supervisor has no child "${id}"; its children are ${known}`);
+  }
+
+  #expectEnded({ spec, handle }: Child): void {
+    if (handle)
+      throw new RuntimeError("CHILD_RUNNING", `the child "${spec.id}" is running or being restarted`);
   }
 
   #serially<T>(work: () => Promise<T>): Promise<T> {
@@ -191,4 +298,8 @@ export class Supervisor extends Actor {
     );
     return done;
   }
+}
+
+function isSupervisor({ actor }: ChildSpec): boolean {
+  return actor === (Supervisor as unknown) || actor.prototype instanceof Supervisor;
 }
