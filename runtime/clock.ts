@@ -86,18 +86,23 @@ export class VirtualClock implements Clock {
     return new Promise((resolve) => this.setTimer(resolve, ms));
   }
 
-  /** Moves time on by `ms`. Rejected with what a timer throws. */
-  async advance(ms: number): Promise<void> {
+  /**
+   * Moves time on by `ms`, or only as far as it takes until `enough`, which is asked whenever everything that is
+   * ready has run. Rejected with what a timer throws.
+   */
+  async advance(ms: number, enough: () => boolean = () => false): Promise<void> {
     const end = this.time + ms;
+    let stopped = false;
     await this.turns(() => {
+      stopped = enough();
       const next = this.timers.first;
-      if (!next || next.at > end) return false;
+      if (stopped || !next || next.at > end) return false;
       this.timers.remove(next);
       this.time = next.at;
       next.callback();
       return true;
     });
-    this.time = Math.max(this.time, end);
+    if (!stopped) this.time = Math.max(this.time, end);
   }
 
   /** Lets everything run that does not wait for time. */

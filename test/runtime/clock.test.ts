@@ -43,6 +43,16 @@ test("what is deferred runs also when nobody moves the clock", async () => {
   await new Promise<void>((resolve) => clock.defer(resolve));
 });
 
+test("time moves only until something has happened, if that is asked for", async () => {
+  const clock = new VirtualClock();
+  const fired: number[] = [];
+  for (const at of [1, 2, 3]) clock.setTimer(() => fired.push(at), at);
+  await clock.advance(10, () => fired.includes(2));
+  expect([fired, clock.now()]).toEqual([[1, 2], 2]);
+  await clock.advance(10, () => fired.includes(7));
+  expect([fired, clock.now()]).toEqual([[1, 2, 3], 12]);
+});
+
 test("cleared timers are gone, and it is known how many are set and when the next fires", async () => {
   const clock = new VirtualClock(100);
   const timers = [3, 1, 2].map((ms) => clock.setTimer(() => undefined, ms));
