@@ -9,6 +9,7 @@
  * also when it is told.
  */
 
+import type { Channel } from "../../protocols/handshake.ts";
 import type { Clock, Timer } from "../clock.ts";
 import type { Pipe, PipeHandlers } from "./transport.ts";
 
@@ -22,6 +23,8 @@ export interface MessagePipeOptions {
   readonly carrier: MessageCarrier;
   readonly clock: Clock;
   readonly peer: string;
+  /** The certificates of an encrypted carrier, where they can be seen. */
+  readonly channel?: Channel | undefined;
   readonly chunkBytes: number;
   /** The most bytes of one message. */
   readonly messageBytes: number;
@@ -40,12 +43,13 @@ export const CAPACITY_BYTES = 1024 * 1024;
 /** The shortest timer that platforms keep to. */
 export const POLL_MS = 1;
 /** How long a closing carrier may take to send what it buffers. */
-const LINGER_MS = 2_000;
+const LINGER_MS = 5_000;
 
 export class MessagePipe implements Pipe {
   handlers!: PipeHandlers;
   readonly chunkBytes: number;
   readonly peer: string;
+  readonly channel: Channel | undefined;
   private readonly options: MessagePipeOptions;
   /** Bytes of the next message that wait for the end of the turn. */
   private readonly gathered: Uint8Array<ArrayBuffer>;
@@ -61,6 +65,7 @@ export class MessagePipe implements Pipe {
     this.options = options;
     this.chunkBytes = options.chunkBytes;
     this.peer = options.peer;
+    this.channel = options.channel;
     this.gathered = new Uint8Array(options.messageBytes);
   }
 
