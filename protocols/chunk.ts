@@ -1,18 +1,19 @@
 /**
- * Chunking: how many messages share one pipe. A message with segments is cut into chunks; the streams that have
- * something to send take turns, one frame each, so a large tensor delays another stream by one chunk and no more.
- * Within a stream, which is keyed by (sender, receiver), messages go out one after the other: first in, first
- * out. Control frames go before all of them.
+ * Chunking, the sending half: how many messages share one pipe. A message with segments is cut into chunks; the
+ * streams that have something to send take turns, one frame each, so a large tensor delays another stream by one
+ * chunk and no more. A stream is all messages to one actor: they go out one after the other, first in, first out.
+ * Control frames go before all of them.
  *
- * A chunk never crosses the border of a segment, so its body has one place to go. The receiver learns all segment
- * lengths from the message's head and allocates each segment before its first byte comes.
+ * A chunk never crosses the border of a segment, so its body has one place to go. Where the pipe asks for whole
+ * segments (its chunks are boundless) a segment is one chunk, and if its message gives the memory away and nothing
+ * else lies in it, so may the pipe. The receiving half is `assemble.ts`.
  */
 
 import type { Encoded } from "./codec.ts";
-import { MESSAGE_OVERHEAD_BYTES, type SendWindow } from "./credit.ts";
+import type { Account, SendWindow } from "./credit.ts";
 import { ProtocolError } from "./errors.ts";
-import { type FrameHeader, FrameKind } from "./frame.ts";
-import type { Limits } from "./limits.ts";
+import { FrameKind } from "./frame.ts";
+import { Pace } from "./pace.ts";
 import { Ring } from "./ring.ts";
 
 export interface OutFrame {
@@ -20,23 +21,22 @@ export interface OutFrame {
   readonly message: number;
   readonly chunk: number;
   readonly body: Uint8Array;
-}
-
-/** In the chunk field of a `message` or `head` frame: this message spends credit. */
-export const CHARGED = 1;
-
-/** Bytes of credit a message with this header and these segments costs. */
-export function creditCost(headerBytes: number, segmentBytes: number): number {
-  return headerBytes + segmentBytes + MESSAGE_OVERHEAD_BYTES;
+  /** The body is all of its memory and is given away with it. */
+  readonly owned: boolean;
+  /** Whose chunk this is; its body is borrowed from it. */
+  readonly of: OutMessage | undefined;
 }
 
 /** A message on its way out. */
 export interface OutMessage {
-  readonly encoded: Encoded;
+  readonly header: Uint8Array;
   readonly segments: Uint8Array[];
-  readonly cost: number;
-  readonly charged: boolean;
-  readonly stream: string;
+  /** Bytes of header and segments. */
+  readonly bytes: number;
+  /** The number under which it spends credit; 0 if it is free. */
+  readonly pays: number;
+  /** Its segments' memory is the receiver's from now on. */
+  readonly transferred: boolean;
   id: number;
   /** Next segment, the offset in it, and the next chunk number. */
   segment: number;
@@ -45,47 +45,123 @@ export interface OutMessage {
   state: "waiting" | "sending" | "sent";
 }
 
-/** The sending half. */
+class Stream implements Account {
+  readonly key: number | string;
+  readonly queue = new Ring<OutMessage>();
+  outstanding = 0;
+  /** In `turns` or `parked`. */
+  queued = false;
+
+  constructor(key: number | string) {
+    this.key = key;
+  }
+}
+
+/**
+ * In how many messages on their way out a memory lies, on whatever link: only the last of them may give it away.
+ * Within a process memory that is given away is gone for everybody else.
+ */
+const claims = new WeakMap<ArrayBufferLike, number>();
+
 export class Interleaver {
   private readonly chunkBytes: number;
   private readonly window: SendWindow;
-  private readonly control: OutFrame[] = [];
-  private controlHead = 0;
-  private readonly streams = new Map<string, Ring<OutMessage>>();
+  private readonly now: () => number;
+  /** How far chunks may be ahead of the peer's reading. */
+  readonly pace = new Pace();
+  private readonly control = new Ring<OutFrame>();
+  private readonly streams = new Map<number | string, Stream>();
   /** Streams with something to send, in the order of their turns. */
-  private readonly turns: string[] = [];
+  private readonly turns = new Ring<Stream>();
+  /** Streams whose next message waits for credit. */
+  private parked: Stream[] = [];
+  /** Streams in the middle of a message, whose next chunk waits until the peer has read more. */
+  private ahead: Stream[] = [];
   private nextId = 0;
+  /** Whose last chunk is being written. */
+  private leaving: OutMessage | undefined;
   /** Messages of all streams that have not been sent whole. */
   waiting = 0;
+  /** Bytes of those messages. */
+  waitingBytes = 0;
+  /** Bytes of the control frames that wait. */
+  controlBytes = 0;
 
-  constructor(chunkBytes: number, window: SendWindow) {
+  /** @param now the time in milliseconds. */
+  constructor(chunkBytes: number, window: SendWindow, now: () => number) {
     this.chunkBytes = chunkBytes;
     this.window = window;
+    this.now = now;
   }
 
-  /** A frame that waits for nothing but the control frames before it. */
-  sendControl(kind: FrameKind, body: Uint8Array): void {
-    this.control.push({ kind, message: 0, chunk: 0, body });
+  /** Queues a frame that waits for nothing but the control frames before it. It keeps `body`. */
+  sendControl(kind: FrameKind, body: Uint8Array, message = 0): void {
+    this.controlBytes += body.byteLength;
+    this.control.push({ kind, message, chunk: 0, body, owned: false, of: undefined });
   }
 
-  /** Queues a message behind those of its stream. Its segments are borrowed until its state is "sent". */
-  send(stream: string, encoded: Encoded, charged: boolean): OutMessage {
-    let bytes = 0;
-    const segments = encoded.segments.filter((s) => s.byteLength > 0);
-    for (const segment of segments) bytes += segment.byteLength;
-    const cost = creditCost(encoded.header.byteLength, bytes);
+  /**
+   * Whether a small message that pays under this number may go out now, before `next` is asked again: nothing of
+   * its stream waits and there is credit, which is spent.
+   */
+  passes(pays: number, bytes: number): boolean {
+    if (this.control.length > 0) return false;
+    const stream = this.stream(pays);
+    if (stream.queue.length > 0 || !this.window.trySpend(stream, bytes)) {
+      this.forget(stream);
+      return false;
+    }
+    return true;
+  }
+
+  /** Control frames that wait. */
+  get controlFrames(): number {
+    return this.control.length;
+  }
+
+  /** Forgets all that waits. */
+  clear(): void {
+    for (const { queue } of this.streams.values()) {
+      for (let message = queue.shift(); message; message = queue.shift()) {
+        if (message.state !== "sent") unclaim(message);
+      }
+    }
+    this.streams.clear();
+    while (this.turns.shift());
+    while (this.control.shift());
+    this.parked = [];
+    this.ahead = [];
+  }
+
+  /** Whether a free frame may go out now, before `next` is asked again. */
+  get isControlClear(): boolean {
+    return this.control.length === 0;
+  }
+
+  /**
+   * Queues a message behind those of its stream. It keeps the header; the segments are borrowed until its state
+   * is "sent", or taken if they are transferred.
+   * @param stream whose turn it shares; for a message that pays, the number under which it does.
+   */
+  send(stream: number | string, encoded: Encoded, transferred: boolean): OutMessage {
+    const { header } = encoded;
+    let bytes = header.byteLength;
+    const segments: Uint8Array[] = [];
+    for (const segment of encoded.segments) {
+      bytes += segment.byteLength;
+      segments.push(segment);
+      claims.set(segment.buffer, (claims.get(segment.buffer) ?? 0) + 1);
+    }
+    const pays = typeof stream === "number" ? stream : 0;
     const message: OutMessage = {
-      ...{ encoded, segments, cost, charged, stream, id: 0, segment: 0, offset: 0, chunk: 0 },
+      ...{ header, segments, bytes, pays, transferred, id: 0, segment: 0, offset: 0, chunk: 0 },
       state: "waiting",
     };
     this.waiting++;
-    let queue = this.streams.get(stream);
-    if (!queue) {
-      queue = new Ring();
-      this.streams.set(stream, queue);
-      this.turns.push(stream);
-    }
-    queue.push(message);
+    this.waitingBytes += bytes;
+    const queue = this.stream(stream);
+    queue.queue.push(message);
+    if (!queue.queued) this.takeTurn(queue);
     return message;
   }
 
@@ -93,210 +169,185 @@ export class Interleaver {
   cancel(message: OutMessage): boolean {
     if (message.state === "sent") return false;
     if (message.state === "waiting") {
-      message.state = "sent"; // and passed over when its turn comes
-      this.waiting--;
+      this.sent(message); // and passed over when its turn comes
+      unclaim(message);
       return true;
     }
+    unclaim(message);
     for (let i = message.segment; i < message.segments.length; i++) {
       message.segments[i] = message.segments[i]!.slice();
     }
     return false;
   }
 
-  /** The next frame to write, or undefined when there is nothing or everything waits for credit. */
+  /** Credit came back. @throws ProtocolError BAD_CREDIT. */
+  refund(pays: number, bytes: number): void {
+    const stream = this.streams.get(pays);
+    this.window.refund(stream, bytes);
+    if (stream) this.forget(stream);
+    this.unpark();
+  }
+
+  /** Those who wait for credit try again. */
+  unpark(): void {
+    const { parked } = this;
+    if (parked.length === 0) return;
+    this.parked = [];
+    for (const stream of parked) this.turns.push(stream);
+  }
+
+  /**
+   * The next frame to write, or undefined when there is nothing or everything waits for credit. To ask is to say
+   * that the one before is written.
+   * @throws ProtocolError UNENCODABLE when a sender gave the memory of what it sent to somebody else.
+   */
   next(): OutFrame | undefined {
-    if (this.controlHead < this.control.length) {
-      const frame = this.control[this.controlHead++]!;
-      if (this.controlHead === this.control.length) {
-        this.control.length = 0;
-        this.controlHead = 0;
+    if (this.leaving) {
+      unclaim(this.leaving);
+      this.leaving = undefined;
+    }
+    const control = this.control.shift();
+    if (control) {
+      this.controlBytes -= control.body.byteLength;
+      return control;
+    }
+    if (this.ahead.length > 0 && this.pace.isOpen) {
+      for (const stream of this.ahead.splice(0)) this.turns.push(stream);
+    }
+    for (let stream = this.turns.shift(); stream; stream = this.turns.shift()) {
+      const { queue } = stream;
+      while (queue.peek()?.state === "sent") queue.shift(); // cancelled
+      const message = queue.peek();
+      if (!message) {
+        stream.queued = false;
+        this.forget(stream);
+        continue;
+      }
+      const begins = message.state === "waiting";
+      if (!begins && !this.pace.isOpen) {
+        this.ahead.push(stream);
+        continue;
+      }
+      if (begins && message.pays > 0 && !this.window.trySpend(stream, message.bytes)) {
+        this.parked.push(stream);
+        continue;
+      }
+      const frame = begins ? this.start(message) : this.cut(message);
+      if ((message.state as string) === "sent") queue.shift();
+      if (queue.length > 0) this.turns.push(stream);
+      else {
+        stream.queued = false;
+        this.forget(stream);
       }
       return frame;
     }
-    for (let i = 0; i < this.turns.length; ) {
-      const stream = this.turns[i]!;
-      const queue = this.streams.get(stream)!;
-      while (queue.peek()?.state === "sent") queue.shift(); // cancelled
-      const message = queue.peek();
-      if (message?.state === "waiting" && message.charged && !this.window.trySpend(message.cost)) {
-        i++;
-        continue;
-      }
-      this.turns.splice(i, 1);
-      const frame = message && (message.state === "waiting" ? this.start(message) : this.cut(message));
-      if (message?.state === "sent") {
-        queue.shift();
-        this.waiting--;
-      }
-      if (queue.length > 0) this.turns.push(stream);
-      else this.streams.delete(stream);
-      if (frame) return frame;
-    }
     return undefined;
+  }
+
+  private stream(key: number | string): Stream {
+    let stream = this.streams.get(key);
+    if (!stream) {
+      stream = new Stream(key);
+      this.streams.set(key, stream);
+    }
+    return stream;
+  }
+
+  private takeTurn(stream: Stream): void {
+    stream.queued = true;
+    this.turns.push(stream);
+  }
+
+  /** Keeps nothing of a stream that has nothing to send and owes nothing. */
+  private forget(stream: Stream): void {
+    if (!stream.queued && stream.outstanding === 0) this.streams.delete(stream.key);
+  }
+
+  private sent(message: OutMessage): void {
+    message.state = "sent";
+    this.waiting--;
+    this.waitingBytes -= message.bytes;
   }
 
   private start(message: OutMessage): OutFrame {
     this.nextId = (this.nextId + 1) >>> 0;
     message.id = this.nextId;
-    const chunk = message.charged ? CHARGED : 0;
-    const { header, segments } = message.encoded;
+    const { header, segments, id: number, pays: chunk } = message;
+    const rest = { message: number, chunk, owned: false, of: undefined };
     if (segments.length === 0) {
-      message.state = "sent";
-      return { kind: FrameKind.message, message: message.id, chunk, body: header };
+      this.sent(message);
+      return { kind: FrameKind.message, body: header, ...rest };
     }
-    message.state = message.segments.length === 0 ? "sent" : "sending";
-    return { kind: FrameKind.head, message: message.id, chunk, body: encodeHead(message.encoded) };
+    let bytes = header.byteLength;
+    for (const segment of segments) bytes += segment.byteLength;
+    if (bytes !== message.bytes) throw givenAway();
+    const body = encodeHead(header, segments);
+    message.state = "sending";
+    this.skipEmpty(message);
+    return { kind: FrameKind.head, body, ...rest };
   }
 
   private cut(message: OutMessage): OutFrame {
     const segment = message.segments[message.segment]!;
+    if (segment.byteLength === 0) throw givenAway();
     const end = Math.min(message.offset + this.chunkBytes, segment.byteLength);
-    const body = segment.subarray(message.offset, end);
-    const frame = { kind: FrameKind.chunk, message: message.id, chunk: message.chunk++, body };
+    const whole = message.offset === 0 && end === segment.byteLength;
+    const frame: OutFrame = {
+      kind: FrameKind.chunk,
+      message: message.id,
+      chunk: message.chunk++,
+      body: whole ? segment : segment.subarray(message.offset, end),
+      owned: message.transferred && whole && isAlone(segment),
+      of: message,
+    };
+    this.pace.sent(frame.body.byteLength, this.now());
     message.offset = end;
-    if (end === segment.byteLength) {
+    this.skipEmpty(message);
+    if (message.state === "sent") this.leaving = message;
+    return frame;
+  }
+
+  /** Moves on over segments that are sent or empty. */
+  private skipEmpty(message: OutMessage): void {
+    const { segments } = message;
+    while (message.segment < segments.length && message.offset === segments[message.segment]!.byteLength) {
       message.segment++;
       message.offset = 0;
-      if (message.segment === message.segments.length) message.state = "sent";
     }
-    return frame;
+    if (message.segment === segments.length) this.sent(message);
   }
 }
 
-function encodeHead({ header, segments }: Encoded): Uint8Array {
+/** Whether the bytes are all of their memory, and in no other message. */
+function isAlone({ byteLength, buffer }: Uint8Array): boolean {
+  return byteLength === buffer.byteLength && claims.get(buffer) === 1;
+}
+
+/** Its segments are not its any more: written, or its sender's again. */
+function unclaim(message: OutMessage): void {
+  for (const { buffer } of message.segments) {
+    const left = (claims.get(buffer) ?? 1) - 1;
+    if (left > 0) claims.set(buffer, left);
+    else claims.delete(buffer);
+  }
+}
+
+function givenAway(): ProtocolError {
+  const what = "the memory of a tensor that waits to be sent was given to somebody else";
+  return new ProtocolError("UNENCODABLE", what);
+}
+
+/** The body of a `head` frame: u32 count, count × u64 lengths, header. */
+function encodeHead(header: Uint8Array, segments: readonly Uint8Array[]): Uint8Array {
   const lengths = 4 + 8 * segments.length;
   const body = new Uint8Array(lengths + header.byteLength);
   const view = new DataView(body.buffer);
   view.setUint32(0, segments.length, true);
-  segments.forEach((s, i) => {
-    view.setBigUint64(4 + 8 * i, BigInt(s.byteLength), true);
-  });
+  for (let i = 0; i < segments.length; i++) {
+    const length = segments[i]!.byteLength;
+    view.setUint32(4 + 8 * i, length, true);
+    view.setUint32(8 + 8 * i, Math.floor(length / 2 ** 32), true);
+  }
   body.set(header, lengths);
   return body;
-}
-
-/** A message that has come whole. */
-export interface InMessage {
-  readonly header: Uint8Array;
-  readonly segments: readonly Uint8Array[];
-  /** Credit to give back once it is taken; 0 when it was not charged. */
-  readonly cost: number;
-}
-
-interface OpenMessage extends InMessage {
-  segment: number;
-  offset: number;
-  chunk: number;
-}
-
-/** Memory for a segment; its first byte 64-byte aligned where the platform allows. It becomes the receiver's. */
-export type Allocate = (byteLength: number) => Uint8Array;
-
-/** The receiving half. */
-export class Assembler {
-  private readonly limits: Limits;
-  private readonly allocate: Allocate;
-  private readonly charge: (cost: number) => void;
-  private readonly open = new Map<number, OpenMessage>();
-
-  /** @param charge told the cost of each charged message when it begins; may throw. */
-  constructor(limits: Limits, allocate: Allocate, charge: (cost: number) => void) {
-    this.limits = limits;
-    this.allocate = allocate;
-    this.charge = charge;
-  }
-
-  /** A `message` frame. `body` is borrowed, and so is the result's header. */
-  whole(frame: FrameHeader, body: Uint8Array): InMessage {
-    return { header: body, segments: [], cost: this.cost(frame, body.byteLength, 0) };
-  }
-
-  /** A `head` frame; `body` is borrowed. Returns the message if it is whole already (all segments empty). */
-  begin(frame: FrameHeader, body: Uint8Array): InMessage | undefined {
-    if (this.open.has(frame.message))
-      throw new ProtocolError("BAD_CHUNK", `message ${frame.message} began twice`);
-    if (this.open.size >= this.limits.openMessages) {
-      throw exceeded("messages half received at once", this.open.size + 1, this.limits.openMessages);
-    }
-    const lengths = this.readLengths(body);
-    let total = 0;
-    for (const length of lengths) total += length;
-    if (total > this.limits.messageBytes)
-      throw exceeded("bytes of a message", total, this.limits.messageBytes);
-    const header = body.slice(4 + 8 * lengths.length);
-    const cost = this.cost(frame, header.byteLength, total);
-    const segments = lengths.map((length) => this.allocate(length));
-    const message: OpenMessage = { header, segments, cost, segment: 0, offset: 0, chunk: 0 };
-    if (skipFull(message)) return message;
-    this.open.set(frame.message, message);
-    return undefined;
-  }
-
-  /** Where a chunk's bytes go. @throws ProtocolError BAD_CHUNK. */
-  place(frame: FrameHeader): Uint8Array {
-    const message = this.open.get(frame.message);
-    if (!message)
-      throw new ProtocolError("BAD_CHUNK", `a chunk of message ${frame.message}, which has not begun`);
-    if (frame.chunk !== message.chunk) {
-      throw new ProtocolError("BAD_CHUNK", `expected chunk ${message.chunk}, got ${frame.chunk}`);
-    }
-    const segment = message.segments[message.segment]!;
-    const left = segment.byteLength - message.offset;
-    if (frame.length === 0 || frame.length > left) {
-      throw new ProtocolError("BAD_CHUNK", `expected a chunk of 1 to ${left} bytes, got ${frame.length}`);
-    }
-    return segment.subarray(message.offset, message.offset + frame.length);
-  }
-
-  /** The chunk is in its place. Returns the message when that was its last. */
-  filled(frame: FrameHeader): InMessage | undefined {
-    const message = this.open.get(frame.message)!;
-    message.chunk++;
-    message.offset += frame.length;
-    if (!skipFull(message)) return undefined;
-    this.open.delete(frame.message);
-    return message;
-  }
-
-  /** Messages that have begun and are not complete. */
-  get openMessages(): number {
-    return this.open.size;
-  }
-
-  private cost(frame: FrameHeader, headerBytes: number, segmentBytes: number): number {
-    if (headerBytes > this.limits.headerBytes) {
-      throw exceeded("bytes of a message header", headerBytes, this.limits.headerBytes);
-    }
-    if (frame.chunk !== CHARGED) return 0;
-    const cost = creditCost(headerBytes, segmentBytes);
-    this.charge(cost);
-    return cost;
-  }
-
-  private readLengths(body: Uint8Array): number[] {
-    const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
-    const count = body.byteLength >= 4 ? view.getUint32(0, true) : 0;
-    if (count > this.limits.segments) throw exceeded("segments of a message", count, this.limits.segments);
-    if (count === 0 || body.byteLength < 4 + 8 * count) {
-      throw new ProtocolError(
-        "MALFORMED_HEADER",
-        `a head of ${body.byteLength} bytes names ${count} segments`,
-      );
-    }
-    return Array.from({ length: count }, (_, i) => Number(view.getBigUint64(4 + 8 * i, true)));
-  }
-}
-
-/** Moves on over full (and empty) segments; true when none is left. */
-function skipFull(message: OpenMessage): boolean {
-  while (message.segment < message.segments.length) {
-    if (message.offset < message.segments[message.segment]!.byteLength) return false;
-    message.segment++;
-    message.offset = 0;
-  }
-  return true;
-}
-
-function exceeded(what: string, got: number, limit: number): ProtocolError {
-  return new ProtocolError("LIMIT_EXCEEDED", `${what}: at most ${limit}, got ${got}`);
 }

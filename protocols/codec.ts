@@ -9,11 +9,13 @@
  * null in arrays. A decoded error is a plain `Error` with the same name and code; compare codes, not classes.
  */
 
-import { Decoder, decode, Encoder, ExtData, type ExtensionCodecType, encode } from "@msgpack/msgpack";
+import { decode, encode } from "@msgpack/msgpack";
 import { ProtocolError } from "./errors.ts";
 import type { Limits } from "./limits.ts";
+import { Packer } from "./pack.ts";
 import { scanMsgpack } from "./scan.ts";
 import { byteLength, type DType, Tensor } from "./tensor.ts";
+import { Unpacker } from "./unpack.ts";
 
 /** How refs cross the wire; the runtime's business. */
 export interface CodecHooks {
@@ -24,159 +26,161 @@ export interface CodecHooks {
 }
 
 export interface Encoded {
+  /** Borrowed until the codec encodes again. */
   readonly header: Uint8Array;
   /** Borrowed from the encoded value, not copied. */
   readonly segments: readonly Uint8Array[];
 }
 
-/** Byte strings from this length on are segments: below, copying is cheaper than a second frame. */
-const SEGMENT_MIN_BYTES = 1024;
+/** Byte strings from this length on are segments: below, copying them twice is cheaper than a second frame. */
+const SEGMENT_MIN_BYTES = 4096;
 /** Errors, refs and causes nest msgpack within msgpack; this bounds the recursion. */
 const MAX_NESTING = 16;
 const Ext = { tensor: 1, bytes: 2, bigint: 3, ref: 4, error: 5, date: 6, inlineBytes: 7 } as const;
 const DTYPES: readonly DType[] = ["f32", "f16", "bf16", "f64", "i64", "i32", "u8", "i8", "bool"];
+const MAX_RANK = 255;
+const NO_SEGMENTS: readonly Uint8Array[] = [];
 const text = { encode: new TextEncoder(), decode: new TextDecoder() };
 
 export class Codec {
   private readonly hooks: CodecHooks;
   private readonly limits: Limits;
-  private readonly encoder: Encoder<undefined>;
-  private readonly decoder: Decoder<undefined>;
-  private segments: Uint8Array[] = [];
+  private readonly packer: Packer;
+  private readonly unpacker: Unpacker;
+  private readonly scratch = new Uint8Array(6 + 4 * MAX_RANK);
+  private readonly scratchView = new DataView(this.scratch.buffer);
+  private segments: Uint8Array[] | undefined;
+  private received = NO_SEGMENTS;
   private nesting = 0;
 
   constructor(hooks: CodecHooks, limits: Limits) {
     this.hooks = hooks;
     this.limits = limits;
-    const extensionCodec: ExtensionCodecType<undefined> = {
-      tryToEncode: (object) => this.encodeObject(object as object),
-      decode: (data, type) => this.decodeObject(data, type),
-    };
-    this.encoder = new Encoder({ extensionCodec, maxDepth: limits.headerDepth, ignoreUndefined: true });
-    this.decoder = new Decoder({ extensionCodec });
+    this.packer = new Packer(limits.headerDepth, (value) => this.packObject(value));
+    this.unpacker = new Unpacker(limits.headerDepth, (type, bytes, from, to) =>
+      this.unpackExt(type, bytes, from, to),
+    );
   }
 
   /** @throws ProtocolError UNENCODABLE naming the value, or LIMIT_EXCEEDED. */
   encode(value: unknown): Encoded {
-    this.segments = [];
+    const { packer, limits } = this;
+    this.segments = undefined;
     this.nesting = 0;
-    let header: Uint8Array;
-    try {
-      header = this.encoder.encode(value);
-    } catch (error) {
-      if (error instanceof ProtocolError) throw error;
-      throw new ProtocolError("UNENCODABLE", `a message cannot be encoded: ${(error as Error).message}`);
+    packer.reset();
+    packer.pack(value);
+    if (packer.length > limits.headerBytes) {
+      throw exceeded("a message header", packer.length, limits.headerBytes, "send bulk data as tensors");
     }
-    if (header.byteLength > this.limits.headerBytes) {
-      throw exceeded(
-        "a message header",
-        header.byteLength,
-        this.limits.headerBytes,
-        "send bulk data as tensors",
-      );
-    }
-    if (this.segments.length > this.limits.segments) {
-      throw exceeded("segments of a message", this.segments.length, this.limits.segments);
+    const header = packer.bytes.subarray(0, packer.length);
+    const segments = this.takeSegments();
+    if (segments.length > limits.segments) {
+      throw exceeded("segments of a message", segments.length, limits.segments);
     }
     let bytes = 0;
-    for (const segment of this.segments) bytes += segment.byteLength;
-    if (bytes > this.limits.messageBytes)
-      throw exceeded("bytes of a message", bytes, this.limits.messageBytes);
-    const segments = this.segments;
-    this.segments = [];
+    for (const segment of segments) bytes += segment.byteLength;
+    if (bytes > limits.messageBytes) throw exceeded("bytes of a message", bytes, limits.messageBytes);
     return { header, segments };
   }
 
   /**
-   * The value; its tensors are views of `segments`, which it takes over. `header` is borrowed.
-   * @throws ProtocolError MALFORMED_HEADER.
+   * The value of `header[from, to)`; its tensors are views of `segments`, which it takes over. `header` is
+   * borrowed.
+   * @throws ProtocolError MALFORMED_HEADER, whatever is wrong.
    */
-  decode(header: Uint8Array, segments: readonly Uint8Array[]): unknown {
-    this.segments = segments as Uint8Array[];
+  decode(header: Uint8Array, segments = NO_SEGMENTS, from = 0, to = header.byteLength): unknown {
+    this.received = segments;
     this.nesting = 0;
     try {
-      return this.decodePart(header);
-    } finally {
-      this.segments = [];
-    }
-  }
-
-  private decodePart(bytes: Uint8Array): unknown {
-    scanMsgpack(bytes, this.limits.headerDepth);
-    try {
-      return this.decoder.decode(bytes);
+      return this.unpacker.unpack(header, from, to);
     } catch (error) {
       if (error instanceof ProtocolError) throw error;
-      throw new ProtocolError("MALFORMED_HEADER", `a header does not decode: ${(error as Error).message}`);
+      const why = error instanceof Error ? error.message : String(error);
+      throw new ProtocolError("MALFORMED_HEADER", `a header does not decode: ${why}`, { cause: error });
+    } finally {
+      this.received = NO_SEGMENTS;
+      this.unpacker.release();
     }
   }
 
-  private encodeObject(object: object): ExtData | null {
-    const prototype = Object.getPrototypeOf(object);
-    if (prototype === Object.prototype || prototype === Array.prototype || prototype === null) return null;
-    if (object instanceof Tensor) return this.encodeTensor(object);
-    if (object instanceof Uint8Array) {
-      if (object.byteLength < SEGMENT_MIN_BYTES) return new ExtData(Ext.inlineBytes, object);
-      return new ExtData(Ext.bytes, u32(this.segments.push(object) - 1));
+  private packObject(object: object | bigint): void {
+    const { packer } = this;
+    if (typeof object === "bigint") packer.ext(Ext.bigint, bigintText(object));
+    else if (object instanceof Tensor) this.packTensor(object);
+    else if (object instanceof Uint8Array) {
+      if (object.byteLength < SEGMENT_MIN_BYTES) packer.ext(Ext.inlineBytes, object);
+      else {
+        this.scratchView.setUint32(0, this.segment(object), true);
+        packer.ext(Ext.bytes, this.scratch.subarray(0, 4));
+      }
+    } else if (object instanceof Error)
+      this.nest(Ext.error, () => describe(object, this.nesting < MAX_NESTING));
+    else if (object instanceof Date) packer.ext(Ext.date, text.encode.encode(object.toJSON() ?? ""));
+    else {
+      const ref = this.hooks.encodeRef(object);
+      if (ref === undefined) {
+        const { name } = (object as { constructor?: { name?: string } }).constructor ?? {};
+        const what = `a ${name ?? "value of an unknown class"} has no form on the wire`;
+        throw new ProtocolError("UNENCODABLE", `${what}; send plain objects, arrays, Uint8Array or Tensor`);
+      }
+      this.nest(Ext.ref, () => ref);
     }
-    if (object instanceof Error)
-      return new ExtData(
-        Ext.error,
-        this.nested(() => describe(object, this.nesting < MAX_NESTING)),
-      );
-    if (object instanceof Date) return new ExtData(Ext.date, text.encode.encode(object.toJSON() ?? ""));
-    const ref = this.hooks.encodeRef(object);
-    if (ref !== undefined)
-      return new ExtData(
-        Ext.ref,
-        this.nested(() => ref),
-      );
-    if (typeof object === "bigint") return encodeBigint(object);
-    const name = (object as { constructor?: { name?: string } }).constructor?.name ?? typeof object;
-    throw new ProtocolError(
-      "UNENCODABLE",
-      `a ${name} has no form on the wire; send plain objects, arrays, Uint8Array or Tensor`,
-    );
   }
 
-  private nested(data: () => unknown): Uint8Array {
+  private nest(type: number, data: () => unknown): void {
     if (++this.nesting > MAX_NESTING) {
       throw new ProtocolError("UNENCODABLE", `errors or refs nest deeper than ${MAX_NESTING}`);
     }
-    const bytes = this.encoder.encode(data());
+    this.packer.nested(type, data());
     this.nesting--;
-    return bytes;
   }
 
-  private encodeTensor(tensor: Tensor): ExtData {
-    const rank = tensor.shape.length;
-    const data = new Uint8Array(6 + 4 * rank);
-    const view = new DataView(data.buffer);
-    view.setUint8(0, DTYPES.indexOf(tensor.dtype));
-    view.setUint8(1, rank);
-    view.setUint32(2, this.segments.push(tensor.bytes) - 1, true);
-    for (let i = 0; i < rank; i++) view.setUint32(6 + 4 * i, tensor.shape[i]!, true);
-    return new ExtData(Ext.tensor, data);
+  private packTensor(tensor: Tensor): void {
+    const { dtype, shape, bytes } = tensor;
+    const expected = byteLength(dtype, shape);
+    if (bytes.byteLength !== expected) {
+      const what = `a ${dtype}[${shape.join(",")}] tensor has ${bytes.byteLength} bytes left of ${expected}`;
+      throw new ProtocolError("UNENCODABLE", `${what}: its memory was given to a tell and is the receiver's`);
+    }
+    const view = this.scratchView;
+    view.setUint8(0, DTYPES.indexOf(dtype));
+    view.setUint8(1, shape.length);
+    view.setUint32(2, this.segment(bytes), true);
+    for (let i = 0; i < shape.length; i++) view.setUint32(6 + 4 * i, shape[i]!, true);
+    this.packer.ext(Ext.tensor, this.scratch.subarray(0, 6 + 4 * shape.length));
   }
 
-  private decodeObject(data: Uint8Array, type: number): unknown {
-    const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  private takeSegments(): readonly Uint8Array[] {
+    const segments = this.segments ?? NO_SEGMENTS;
+    this.segments = undefined;
+    return segments;
+  }
+
+  /** Appends a segment; returns its number. */
+  private segment(bytes: Uint8Array): number {
+    this.segments ??= [];
+    return this.segments.push(bytes) - 1;
+  }
+
+  private unpackExt(type: number, bytes: Uint8Array, from: number, to: number): unknown {
     switch (type) {
-      case Ext.tensor:
-        return this.decodeTensor(view);
-      case Ext.bytes:
-        if (data.byteLength !== 4) throw malformed("a byte string's reference is not 4 bytes");
-        return this.segment(view.getUint32(0, true));
       case Ext.inlineBytes:
-        return data.slice(); // the header is borrowed
+        return bytes.slice(from, to); // the header is borrowed
+      case Ext.tensor:
+        return this.unpackTensor(new DataView(bytes.buffer, bytes.byteOffset + from, to - from));
+      case Ext.bytes:
+        if (to - from !== 4) throw malformed("holds a byte string's reference that is not 4 bytes");
+        return this.receivedSegment(
+          new DataView(bytes.buffer, bytes.byteOffset + from, 4).getUint32(0, true),
+        );
       case Ext.bigint:
-        return decodeBigint(data);
+        return parseBigint(bytes.subarray(from, to));
       case Ext.date:
-        return new Date(text.decode.decode(data));
+        return new Date(text.decode.decode(bytes.subarray(from, to)));
       case Ext.ref:
       case Ext.error: {
         if (++this.nesting > MAX_NESTING) throw malformed(`nests errors or refs deeper than ${MAX_NESTING}`);
-        const plain = this.decodePart(data);
+        const plain = this.unpacker.unpack(bytes, from, to);
         this.nesting--;
         return type === Ext.ref ? this.hooks.decodeRef(plain) : revive(plain);
       }
@@ -185,22 +189,22 @@ export class Codec {
     }
   }
 
-  private decodeTensor(view: DataView): Tensor {
+  private unpackTensor(view: DataView): Tensor {
     const rank = view.byteLength >= 6 ? view.getUint8(1) : 0;
     const dtype = view.byteLength >= 6 ? DTYPES[view.getUint8(0)] : undefined;
     if (!dtype || view.byteLength !== 6 + 4 * rank) throw malformed("holds a malformed tensor");
     const shape: number[] = [];
     for (let i = 0; i < rank; i++) shape.push(view.getUint32(6 + 4 * i, true));
-    const bytes = this.segment(view.getUint32(2, true));
+    const bytes = this.receivedSegment(view.getUint32(2, true));
     if (bytes.byteLength !== byteLength(dtype, shape)) {
       throw malformed(`says ${dtype}[${shape.join(",")}] of a segment of ${bytes.byteLength} bytes`);
     }
     return new Tensor(dtype, shape, bytes);
   }
 
-  private segment(index: number): Uint8Array {
-    const segment = this.segments[index];
-    if (!segment) throw malformed(`refers to segment ${index} of ${this.segments.length}`);
+  private receivedSegment(index: number): Uint8Array {
+    const segment = this.received[index];
+    if (!segment) throw malformed(`refers to segment ${index} of ${this.received.length}`);
     return segment;
   }
 }
@@ -245,23 +249,14 @@ function revive(data: unknown): Error {
 }
 
 /** Hexadecimal, because parsing it is linear in its length. */
-function encodeBigint(value: bigint): ExtData {
-  return new ExtData(
-    Ext.bigint,
-    text.encode.encode(value < 0n ? `-${(-value).toString(16)}` : value.toString(16)),
-  );
+function bigintText(value: bigint): Uint8Array {
+  return text.encode.encode(value < 0n ? `-${(-value).toString(16)}` : value.toString(16));
 }
 
-function decodeBigint(data: Uint8Array): bigint {
+function parseBigint(data: Uint8Array): bigint {
   const digits = text.decode.decode(data);
   if (!/^-?[0-9a-f]+$/.test(digits)) throw malformed("holds a malformed bigint");
   return digits.startsWith("-") ? -BigInt(`0x${digits.slice(1)}`) : BigInt(`0x${digits}`);
-}
-
-function u32(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value, true);
-  return bytes;
 }
 
 function malformed(what: string): ProtocolError {

@@ -10,15 +10,16 @@
  *           12  u32  chunk number within the message, from 0
  *
  * The reader is fed pieces of any size. A body with a known place (a chunk of a tensor) is copied once, from the
- * received piece straight into that place; any other body is handed over in place when a piece holds it whole,
- * and is gathered first when it does not.
+ * received piece straight into that place, or not at all when the piece is exactly that body and ours to keep;
+ * any other body is handed over in place when a piece holds it whole, and is gathered first when it does not.
+ * Memory for a body is asked for when its first byte has come, not when its header claims it.
  */
 
 import { ProtocolError } from "./errors.ts";
 
 export const MAGIC = 0x5254;
 /** Raised whenever an older peer could misread what a newer one sends. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 export const FRAME_HEADER_BYTES = 16;
 
 export const FrameKind = {
@@ -30,7 +31,7 @@ export const FrameKind = {
   head: 3,
   /** A piece of one segment of a message that has begun. */
   chunk: 4,
-  /** Bytes of credit given back; u64. */
+  /** Credit: first the size of the window, then what is given back; see `credit.ts`. */
   credit: 5,
   /** Are you there; no body. */
   ping: 6,
@@ -38,26 +39,36 @@ export const FrameKind = {
   pong: 7,
   /** Why the sender closes the link; msgpack [code, message]. The last frame of a link. */
   close: 8,
+  /** So many bytes of chunks have been read since the last one, in the message field; no body. See `pace.ts`. */
+  read: 9,
 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
-const LAST_KIND = FrameKind.close;
+const LAST_KIND = FrameKind.read;
 
 export interface FrameHeader {
   readonly kind: FrameKind;
   /** Bytes of the body. */
   readonly length: number;
   readonly message: number;
+  /** Of a chunk its number; of a `message` or `head` the stream that pays for it, 0 if it is free. */
   readonly chunk: number;
 }
 
 /** Writes a frame header at `offset`; sixteen bytes. */
-export function writeFrameHeader(view: DataView, offset: number, frame: FrameHeader): void {
+export function writeFrameHeader(
+  view: DataView,
+  offset: number,
+  kind: FrameKind,
+  length: number,
+  message: number,
+  chunk: number,
+): void {
   view.setUint16(offset, MAGIC, true);
   view.setUint8(offset + 2, PROTOCOL_VERSION);
-  view.setUint8(offset + 3, frame.kind);
-  view.setUint32(offset + 4, frame.length, true);
-  view.setUint32(offset + 8, frame.message, true);
-  view.setUint32(offset + 12, frame.chunk, true);
+  view.setUint8(offset + 3, kind);
+  view.setUint32(offset + 4, length, true);
+  view.setUint32(offset + 8, message, true);
+  view.setUint32(offset + 12, chunk, true);
 }
 
 /** A whole frame in memory of its own. For small bodies; chunks are written beside their header, not copied. */
@@ -68,78 +79,94 @@ export function encodeFrame(
   chunk = 0,
 ): Uint8Array {
   const bytes = new Uint8Array(FRAME_HEADER_BYTES + body.byteLength);
-  writeFrameHeader(new DataView(bytes.buffer), 0, { kind, length: body.byteLength, message, chunk });
+  writeFrameHeader(new DataView(bytes.buffer), 0, kind, body.byteLength, message, chunk);
   bytes.set(body, FRAME_HEADER_BYTES);
   return bytes;
 }
 
-/** Who is told about frames. It may throw a ProtocolError, which `feed` passes on. */
+/**
+ * Who is told about frames. It may throw a ProtocolError, which `feed` passes on. Frames are borrowed: the reader
+ * uses the same object for the next one.
+ */
 export interface FrameSink {
   /** Called for every header, before any of its body is kept. Throws if such a frame may not come now. */
   accept(frame: FrameHeader): void;
   /**
-   * Where the body of a chunk belongs: memory of exactly `frame.length` bytes, which the reader fills. `null`
-   * for a body without a place of its own.
+   * The first byte of a body has come. Where does it belong: memory of exactly `frame.length` bytes, which the
+   * reader fills? `null` for a body without a place of its own.
    */
   place(frame: FrameHeader): Uint8Array | null;
-  /** A body is complete. If `place` gave memory, `body` is that; otherwise it is borrowed for this call. */
-  complete(frame: FrameHeader, body: Uint8Array): void;
+  /** The piece is the body, whole, and the receiver's to keep. Returns whether it is kept. */
+  adopt(frame: FrameHeader, piece: Uint8Array): boolean;
+  /** A body is complete. If it had a place or was adopted it is there; else it is `bytes[at, at + length)`, borrowed. */
+  complete(frame: FrameHeader, bytes: Uint8Array, at: number): void;
 }
 
 const EMPTY = new Uint8Array(0);
 
+class Header implements FrameHeader {
+  kind: FrameKind = FrameKind.ping;
+  length = 0;
+  message = 0;
+  chunk = 0;
+
+  /** @throws ProtocolError BAD_MAGIC, VERSION_MISMATCH, UNEXPECTED_FRAME. */
+  read(bytes: Uint8Array, at: number): void {
+    const magic = bytes[at]! | (bytes[at + 1]! << 8);
+    if (magic !== MAGIC) {
+      throw new ProtocolError(
+        "BAD_MAGIC",
+        `expected a frame (magic 0x${MAGIC.toString(16)}), got 0x${magic.toString(16).padStart(4, "0")}`,
+      );
+    }
+    const version = bytes[at + 2]!;
+    if (version !== PROTOCOL_VERSION) throw versionMismatch(version);
+    const kind = bytes[at + 3]!;
+    if (kind < 1 || kind > LAST_KIND) {
+      throw new ProtocolError("UNEXPECTED_FRAME", `frame kinds are 1 to ${LAST_KIND}, got ${kind}`);
+    }
+    this.kind = kind as FrameKind;
+    this.length = readUint32(bytes, at + 4);
+    this.message = readUint32(bytes, at + 8);
+    this.chunk = readUint32(bytes, at + 12);
+  }
+}
+
 export class FrameReader {
   private readonly sink: FrameSink;
   private readonly head = new Uint8Array(FRAME_HEADER_BYTES);
-  private readonly headView = new DataView(this.head.buffer);
   private headFilled = 0;
-  private frame: FrameHeader | null = null;
-  private body: Uint8Array = EMPTY;
+  private readonly frame = new Header();
+  /** A header has come, and its body not yet or not all of it. */
+  private inBody = false;
+  /** Where the body is being gathered; null until its first byte has come. */
+  private body: Uint8Array | null = null;
   private bodyFilled = 0;
   private stopped = false;
-  private paused = false;
-  private readonly held: Uint8Array[] = [];
-  private heldBytes = 0;
-  private readonly maxHeldBytes: number;
 
-  /** @param maxHeldBytes how much may come while the reader is paused. */
-  constructor(sink: FrameSink, maxHeldBytes: number) {
+  constructor(sink: FrameSink) {
     this.sink = sink;
-    this.maxHeldBytes = maxHeldBytes;
-  }
-
-  /** Delivers no further frame until `resume`; what comes meanwhile is kept. For a step that takes time. */
-  pause(): void {
-    this.paused = true;
-  }
-
-  /** @throws as `feed` does. */
-  resume(): void {
-    this.paused = false;
-    this.heldBytes = 0;
-    const pieces = this.held.splice(0);
-    for (const piece of pieces) this.feed(piece);
   }
 
   /** Ignores whatever else is fed: the link is closing. */
   stop(): void {
     this.stopped = true;
-    this.frame = null;
-    this.body = EMPTY;
+    this.inBody = false;
+    this.body = null;
   }
 
-  /** @throws ProtocolError at the first violation; the reader is of no use afterwards. */
-  feed(piece: Uint8Array): void {
+  /**
+   * @param owned `piece` is the receiver's to keep.
+   * @throws ProtocolError at the first violation; the reader is of no use afterwards.
+   */
+  feed(piece: Uint8Array, owned = false): void {
     let at = 0;
     while (at < piece.byteLength && !this.stopped) {
-      if (this.paused) {
-        this.hold(piece.slice(at));
-        return;
-      }
-      if (this.frame) at = this.gather(this.frame, piece, at);
+      if (this.inBody) at = this.gather(piece, at, owned);
       else if (this.headFilled === 0 && piece.byteLength - at >= FRAME_HEADER_BYTES) {
-        const view = new DataView(piece.buffer, piece.byteOffset + at, FRAME_HEADER_BYTES);
-        at = this.begin(parseHeader(view), piece, at + FRAME_HEADER_BYTES);
+        this.frame.read(piece, at);
+        at += FRAME_HEADER_BYTES;
+        this.begin();
       } else {
         const take = Math.min(FRAME_HEADER_BYTES - this.headFilled, piece.byteLength - at);
         this.head.set(piece.subarray(at, at + take), this.headFilled);
@@ -147,79 +174,63 @@ export class FrameReader {
         at += take;
         if (this.headFilled < FRAME_HEADER_BYTES) return;
         this.headFilled = 0;
-        at = this.begin(parseHeader(this.headView), piece, at);
+        this.frame.read(this.head, 0);
+        this.begin();
       }
     }
   }
 
   /** The pipe has ended. @throws ProtocolError when it ended inside a frame. */
   end(): void {
-    if (this.stopped || (!this.frame && this.headFilled === 0)) return;
-    const what = this.frame
+    if (this.stopped || (!this.inBody && this.headFilled === 0)) return;
+    const what = this.inBody
       ? `${this.bodyFilled} of ${this.frame.length} bytes of a body`
       : `${this.headFilled} of ${FRAME_HEADER_BYTES} bytes of a frame header`;
     throw new ProtocolError("TRUNCATED", `the pipe ended after ${what}`);
   }
 
-  private hold(piece: Uint8Array): void {
-    this.heldBytes += piece.byteLength;
-    if (this.heldBytes > this.maxHeldBytes) {
-      throw new ProtocolError(
-        "LIMIT_EXCEEDED",
-        `at most ${this.maxHeldBytes} bytes may come before the handshake is over, got ${this.heldBytes}`,
-      );
-    }
-    this.held.push(piece);
-  }
-
-  private begin(frame: FrameHeader, piece: Uint8Array, at: number): number {
+  private begin(): void {
+    const { frame } = this;
     this.sink.accept(frame);
-    const place = this.sink.place(frame);
-    if (!place && piece.byteLength - at >= frame.length) {
-      this.sink.complete(frame, piece.subarray(at, at + frame.length));
-      return at + frame.length;
-    }
-    this.frame = frame;
-    this.body = place ?? new Uint8Array(frame.length);
-    this.bodyFilled = 0;
-    return this.gather(frame, piece, at);
+    if (frame.length === 0) this.sink.complete(frame, EMPTY, 0);
+    else this.inBody = true;
   }
 
-  private gather(frame: FrameHeader, piece: Uint8Array, at: number): number {
+  private gather(piece: Uint8Array, at: number, owned: boolean): number {
+    const { frame, sink } = this;
+    if (!this.body) {
+      if (owned && at === 0 && piece.byteLength === frame.length && sink.adopt(frame, piece)) {
+        this.inBody = false;
+        sink.complete(frame, piece, 0);
+        return frame.length;
+      }
+      const place = sink.place(frame);
+      if (!place && piece.byteLength - at >= frame.length) {
+        this.inBody = false;
+        const { length } = frame;
+        sink.complete(frame, piece, at);
+        return at + length;
+      }
+      this.body = place ?? new Uint8Array(frame.length);
+      this.bodyFilled = 0;
+    }
     const take = Math.min(frame.length - this.bodyFilled, piece.byteLength - at);
     const whole = at === 0 && take === piece.byteLength;
     this.body.set(whole ? piece : piece.subarray(at, at + take), this.bodyFilled);
     this.bodyFilled += take;
     if (this.bodyFilled === frame.length) {
-      const body = this.body;
-      this.frame = null;
-      this.body = EMPTY;
-      this.sink.complete(frame, body);
+      const { body } = this;
+      this.inBody = false;
+      this.body = null;
+      this.bodyFilled = 0;
+      sink.complete(frame, body, 0);
     }
     return at + take;
   }
 }
 
-function parseHeader(view: DataView): FrameHeader {
-  const magic = view.getUint16(0, true);
-  if (magic !== MAGIC) {
-    throw new ProtocolError(
-      "BAD_MAGIC",
-      `expected a frame (magic 0x${MAGIC.toString(16)}), got 0x${magic.toString(16).padStart(4, "0")}`,
-    );
-  }
-  const version = view.getUint8(2);
-  if (version !== PROTOCOL_VERSION) throw versionMismatch(version);
-  const kind = view.getUint8(3);
-  if (kind < 1 || kind > LAST_KIND) {
-    throw new ProtocolError("UNEXPECTED_FRAME", `frame kinds are 1 to ${LAST_KIND}, got ${kind}`);
-  }
-  return {
-    kind: kind as FrameKind,
-    length: view.getUint32(4, true),
-    message: view.getUint32(8, true),
-    chunk: view.getUint32(12, true),
-  };
+function readUint32(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
 }
 
 export function versionMismatch(theirs: number): ProtocolError {

@@ -1,13 +1,7 @@
 /** What is said on a wire: tensors, frames, codec, chunking, credit, handshake, messages. No sockets, no timers. */
 
-export {
-  type Allocate,
-  Assembler,
-  type InMessage,
-  Interleaver,
-  type OutFrame,
-  type OutMessage,
-} from "./chunk.ts";
+export { type Allocate, Assembler, type InMessage } from "./assemble.ts";
+export { Interleaver, type OutFrame, type OutMessage } from "./chunk.ts";
 export { Codec, type CodecHooks, type Encoded } from "./codec.ts";
 export { ReceiveWindow, SendWindow } from "./credit.ts";
 export { ProtocolError, type ProtocolErrorCode } from "./errors.ts";

@@ -18,6 +18,8 @@ export interface Limits {
   readonly openMessages: number;
   /** Bytes of user messages a peer may have sent that their actors have not yet begun to handle. */
   readonly windowBytes: number;
+  /** Bytes of own messages that may wait to be sent to a peer before another is refused. */
+  readonly queueBytes: number;
 }
 
 export const DEFAULT_LIMITS: Limits = {
@@ -31,6 +33,8 @@ export const DEFAULT_LIMITS: Limits = {
   openMessages: 1024,
   // A gigabit link at 100 ms holds 12 MB in flight; the rest is room for actors that are slower than the link.
   windowBytes: 64 * 2 ** 20,
+  // What waits are mostly references to tensors that exist anyway; a gigabyte takes 8 s on a gigabit link.
+  queueBytes: 2 ** 30,
 };
 
 /** What a peer may make us hold before it has proved that it knows the token. */

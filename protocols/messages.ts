@@ -62,7 +62,9 @@ export type Envelope =
   /** Which nodes are you connected to? `follow`: and tell me of those that join later. */
   | { type: "discover"; id: number; follow: boolean }
   /** A node has joined; told to those who follow. */
-  | { type: "introduce"; node: unknown };
+  | { type: "introduce"; node: unknown }
+  /** From one node to another, for a transport, forwarded by a node that is connected to both. */
+  | { type: "signal"; to: string; from: string; about: string; data: unknown };
 
 type FieldType = "number" | "string" | "string?" | "boolean" | "array" | "error" | "any" | "reason";
 
@@ -171,12 +173,27 @@ const SCHEMA: readonly (readonly [Envelope["type"], readonly (readonly [string, 
       ["from", "any"],
     ],
   ],
+  [
+    "signal",
+    [
+      ["to", "string"],
+      ["from", "string"],
+      ["about", "string"],
+      ["data", "any"],
+    ],
+  ],
 ];
 
 const NUMBER_OF = new Map(SCHEMA.map(([type], i) => [type, i]));
 
+const TELL = NUMBER_OF.get("tell")!;
+const ASK = NUMBER_OF.get("ask")!;
+const REPLY = NUMBER_OF.get("reply")!;
+
+const isNumber = (v: unknown): v is number => typeof v === "number" && Number.isSafeInteger(v) && v >= 0;
+
 const IS: Readonly<Record<FieldType, (value: unknown) => boolean>> = {
-  number: (v) => typeof v === "number" && Number.isSafeInteger(v) && v >= 0,
+  number: isNumber,
   string: (v) => typeof v === "string",
   "string?": (v) => v === null || typeof v === "string",
   boolean: (v) => typeof v === "boolean",
@@ -188,6 +205,10 @@ const IS: Readonly<Record<FieldType, (value: unknown) => boolean>> = {
 
 /** The array a message is on the wire. A field that is undefined is left off the end, so that it stays undefined. */
 export function toWire(envelope: Envelope): unknown[] {
+  // The three that are sent by the hundred thousand are spelled out.
+  if (envelope.type === "tell") return [TELL, envelope.to, envelope.method, envelope.args];
+  if (envelope.type === "ask") return [ASK, envelope.id, envelope.to, envelope.method, envelope.args];
+  if (envelope.type === "reply" && envelope.value !== undefined) return [REPLY, envelope.id, envelope.value];
   const number = NUMBER_OF.get(envelope.type)!;
   const wire: unknown[] = [number];
   for (const [field] of SCHEMA[number]![1]) wire.push((envelope as Record<string, unknown>)[field]);
@@ -197,6 +218,16 @@ export function toWire(envelope: Envelope): unknown[] {
 
 /** @throws ProtocolError MALFORMED_HEADER naming the message and the field that is wrong. */
 export function fromWire(wire: unknown): Envelope {
+  if (Array.isArray(wire)) {
+    const [number, a, b, c, d] = wire;
+    if (number === TELL && isNumber(a) && typeof b === "string" && Array.isArray(c)) {
+      return { type: "tell", to: a, method: b, args: c };
+    }
+    if (number === ASK && isNumber(a) && isNumber(b) && typeof c === "string" && Array.isArray(d)) {
+      return { type: "ask", id: a, to: b, method: c, args: d };
+    }
+    if (number === REPLY && isNumber(a)) return { type: "reply", id: a, value: b };
+  }
   const entry = Array.isArray(wire) ? SCHEMA[wire[0] as number] : undefined;
   if (!entry) throw new ProtocolError("MALFORMED_HEADER", "a message is not of a known type");
   const [type, fields] = entry;
@@ -215,7 +246,16 @@ export function fromWire(wire: unknown): Envelope {
   return envelope as unknown as Envelope;
 }
 
-/** Messages that spend credit: those whose number only their sender decides. */
-export function isCharged(envelope: Envelope): boolean {
-  return envelope.type === "tell" || envelope.type === "ask";
+/**
+ * Under which number of a link's streams a message spends credit: one per receiving actor. 0 for messages that are
+ * free; those that pay are the ones whose number only their sender decides.
+ */
+export function streamOf(envelope: Envelope): number {
+  const { type } = envelope;
+  // A drain comes after the messages that were sent before it, so it goes their way.
+  const pays = type === "tell" || type === "ask" || (type === "stop" && envelope.drain);
+  return pays ? 1 + (envelope.to % MOST_STREAMS) : 0;
 }
+
+/** A stream's number is a u32; actors that share one share their turns and their credit, and nothing breaks. */
+const MOST_STREAMS = 2 ** 32 - 1;

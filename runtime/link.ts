@@ -7,9 +7,17 @@
  * code and message in the link's last frame.
  */
 
-import { type Allocate, Assembler, type InMessage, type OutMessage } from "../protocols/chunk.ts";
+import { type Allocate, Assembler, type InMessage } from "../protocols/assemble.ts";
+import type { OutMessage } from "../protocols/chunk.ts";
 import type { Codec } from "../protocols/codec.ts";
-import { ReceiveWindow, SendWindow } from "../protocols/credit.ts";
+import {
+  decodeGrants,
+  encodeGrants,
+  GRANT_BYTES,
+  MOST_GRANTS,
+  ReceiveWindow,
+  SendWindow,
+} from "../protocols/credit.ts";
 import { ProtocolError } from "../protocols/errors.ts";
 import { type FrameHeader, FrameKind, FrameReader, type FrameSink } from "../protocols/frame.ts";
 import {
@@ -20,7 +28,8 @@ import {
   type Identity,
 } from "../protocols/handshake.ts";
 import { HANDSHAKE_BYTES, type Limits } from "../protocols/limits.ts";
-import { type Envelope, fromWire, isCharged, toWire } from "../protocols/messages.ts";
+import { type Envelope, fromWire, streamOf, toWire } from "../protocols/messages.ts";
+import { ReadMeter } from "../protocols/pace.ts";
 import type { Replays } from "../protocols/replays.ts";
 import type { Clock, Timer } from "./clock.ts";
 import { Detector, type Heartbeat } from "./detector.ts";
@@ -56,6 +65,7 @@ export interface LinkHandlers {
 /** In a `close` frame: no complaint, the peer is leaving or does not need this link. */
 export const GOODBYE = "GOODBYE";
 const HANDSHAKE_TIMEOUT_MS = 10_000;
+const free = () => undefined;
 
 export class Link implements PipeHandlers, FrameSink {
   readonly pipe: Pipe;
@@ -68,6 +78,13 @@ export class Link implements PipeHandlers, FrameSink {
   private readonly sendWindow: SendWindow;
   private readonly receiveWindow: ReceiveWindow;
   private readonly detector: Detector;
+  /** The pipe passes segments on as they are: they are not cut, and may be larger than a frame elsewhere. */
+  private readonly wholeSegments: boolean;
+  private readonly readMeter = new ReadMeter();
+  private creditScheduled = false;
+  /** How far the writer had come at the last heartbeat, and for how many of them it has not moved. */
+  private moved = 0;
+  private stalledBeats = 0;
   private state: "handshake" | "ready" | "closed" = "handshake";
   private timer: Timer;
 
@@ -77,11 +94,16 @@ export class Link implements PipeHandlers, FrameSink {
     this.options = options;
     this.handlers = handlers;
     this.handshake = new Handshake({ ...options, channel: () => pipe.channel });
-    this.reader = new FrameReader(this, HANDSHAKE_BYTES + limits.frameBytes);
-    this.sendWindow = new SendWindow(limits.windowBytes);
+    this.reader = new FrameReader(this);
+    this.sendWindow = new SendWindow();
     this.receiveWindow = new ReceiveWindow(limits.windowBytes);
-    this.assembler = new Assembler(limits, options.allocate, (cost) => this.receiveWindow.receive(cost));
-    this.writer = new LinkWriter(pipe, Math.min(pipe.chunkBytes, limits.frameBytes), this.sendWindow);
+    this.assembler = new Assembler(limits, options.allocate, this.receiveWindow);
+    this.wholeSegments = pipe.chunkBytes === Number.POSITIVE_INFINITY;
+    this.writer = new LinkWriter({
+      ...{ pipe, clock, window: this.sendWindow, queueBytes: limits.queueBytes },
+      chunkBytes: this.wholeSegments ? pipe.chunkBytes : Math.min(pipe.chunkBytes, limits.frameBytes),
+      onError: (error) => this.fail(asError(error)),
+    });
     this.detector = new Detector(options.heartbeat, clock.now());
     this.timer = clock.setTimer(() => {
       this.fail(
@@ -98,18 +120,25 @@ export class Link implements PipeHandlers, FrameSink {
   }
 
   /**
-   * Sends a message. Those with tensors and those that spend credit take turns by `stream`; all others go first.
+   * Sends a message. Those to one actor keep their order; those with tensors take turns with other actors' and, if
+   * they are replies, by `stream`; all others go first. Tensors of tells and replies belong to the receiver from
+   * now on: on a pipe within one process their memory is gone when it was theirs alone. Those of an ask are lent.
    * @throws ProtocolError UNENCODABLE or LIMIT_EXCEEDED, RuntimeError MAILBOX_FULL, before anything is sent.
    */
   send(envelope: Envelope, stream: string): OutMessage | undefined {
     const encoded = this.options.codec.encode(toWire(envelope));
     if (this.state === "closed") return undefined;
-    const charged = isCharged(envelope);
-    if (!charged && encoded.segments.length === 0) {
-      this.writer.control(FrameKind.message, encoded.header);
-      return undefined;
+    const pays = streamOf(envelope);
+    if (pays > 0) {
+      return this.writer.send(pays, encoded, this.wholeSegments && envelope.type === "tell");
     }
-    return this.writer.send(stream, encoded, charged);
+    if (encoded.segments.length > 0) return this.writer.send(stream, encoded, this.wholeSegments);
+    try {
+      this.writer.control(FrameKind.message, encoded.header);
+    } catch (error) {
+      this.fail(asError(error));
+    }
+    return undefined;
   }
 
   /** The sender needs the memory of its tensors back: what is unsent of them is dropped or copied. */
@@ -135,9 +164,13 @@ export class Link implements PipeHandlers, FrameSink {
 
   // --- from the pipe -------------------------------------------------------------------------------------------
 
-  onData(bytes: Uint8Array): void {
+  onData(bytes: Uint8Array, owned = false): void {
     this.detector.heard(this.options.clock.now());
-    this.guarded(() => this.reader.feed(bytes));
+    try {
+      this.reader.feed(bytes, owned);
+    } catch (error) {
+      this.fail(asError(error));
+    }
   }
 
   onDrain(): void {
@@ -171,25 +204,40 @@ export class Link implements PipeHandlers, FrameSink {
         `the body of a frame: at most ${most} bytes, got ${frame.length}`,
       );
     }
+    if (frame.kind === FrameKind.chunk) this.assembler.expect(frame);
   }
 
   place(frame: FrameHeader): Uint8Array | null {
     return frame.kind === FrameKind.chunk ? this.assembler.place(frame) : null;
   }
 
-  complete(frame: FrameHeader, body: Uint8Array): void {
+  adopt(frame: FrameHeader, piece: Uint8Array): boolean {
+    return frame.kind === FrameKind.chunk && this.assembler.adopt(frame, piece);
+  }
+
+  complete(frame: FrameHeader, bytes: Uint8Array, at: number): void {
+    const end = at + frame.length;
     switch (frame.kind) {
-      case FrameKind.message:
-        this.deliver(this.assembler.whole(frame, body));
+      case FrameKind.message: {
+        const stream = frame.chunk;
+        const cost = stream === 0 ? 0 : this.receiveWindow.receive(stream, frame.length);
+        this.deliver(this.options.codec.decode(bytes, undefined, at, end), stream, cost);
         break;
+      }
       case FrameKind.head:
-        this.deliver(this.assembler.begin(frame, body));
+        this.assembled(this.assembler.begin(frame, bytes.subarray(at, end)));
         break;
-      case FrameKind.chunk:
-        this.deliver(this.assembler.filled(frame));
+      case FrameKind.chunk: {
+        const due = this.readMeter.read(frame.length);
+        if (due > 0) this.writer.control(FrameKind.read, undefined, due);
+        this.assembled(this.assembler.filled(frame));
+        break;
+      }
+      case FrameKind.read:
+        this.writer.read(frame.message);
         break;
       case FrameKind.credit:
-        this.refund(body);
+        this.refund(bytes.subarray(at, end));
         break;
       case FrameKind.ping:
         this.writer.control(FrameKind.pong);
@@ -197,10 +245,10 @@ export class Link implements PipeHandlers, FrameSink {
       case FrameKind.pong:
         break;
       case FrameKind.close:
-        this.closedByPeer(body);
+        this.closedByPeer(bytes.subarray(at, end));
         break;
       case FrameKind.handshake:
-        this.advance(this.handshake.receive(body));
+        this.advance(this.handshake.receive(bytes.slice(at, end)));
     }
   }
 
@@ -209,8 +257,8 @@ export class Link implements PipeHandlers, FrameSink {
     if (kind === FrameKind.handshake || kind === FrameKind.close) return HANDSHAKE_BYTES;
     if (kind === FrameKind.message) return limits.headerBytes;
     if (kind === FrameKind.head) return limits.headerBytes + 4 + 8 * limits.segments;
-    if (kind === FrameKind.chunk) return limits.frameBytes;
-    return kind === FrameKind.credit ? 8 : 0;
+    if (kind === FrameKind.chunk) return this.wholeSegments ? limits.messageBytes : limits.frameBytes;
+    return kind === FrameKind.credit ? MOST_GRANTS * GRANT_BYTES : 0;
   }
 
   private advance(step: HandshakeStep): void {
@@ -220,29 +268,62 @@ export class Link implements PipeHandlers, FrameSink {
       this.state = "ready";
       clock.clearTimer(this.timer);
       this.timer = clock.setTimer(this.beat, heartbeat.intervalMs);
+      this.writer.control(FrameKind.credit, encodeGrants([0, this.receiveWindow.bytes]));
       this.handlers.onReady(step.peer);
     }
   }
 
-  private deliver(message: InMessage | undefined): void {
+  private assembled(message: InMessage | undefined): void {
     if (!message) return;
-    const envelope = fromWire(this.options.codec.decode(message.header, message.segments));
-    this.handlers.onMessage(envelope, () => this.taken(message.cost));
+    const { header, segments, stream, cost } = message;
+    this.deliver(this.options.codec.decode(header, segments), stream, cost);
   }
 
-  private taken(cost: number): void {
-    if (cost === 0 || this.state === "closed") return;
-    const grant = this.receiveWindow.release(cost);
-    if (grant === 0) return;
-    const body = new Uint8Array(8);
-    new DataView(body.buffer).setBigUint64(0, BigInt(grant), true);
-    this.writer.control(FrameKind.credit, body);
+  /** @throws ProtocolError MALFORMED_HEADER, or BAD_CREDIT when it was charged to somebody else or to nobody. */
+  private deliver(value: unknown, stream: number, cost: number): void {
+    const envelope = fromWire(value);
+    const pays = streamOf(envelope);
+    if (pays !== stream) {
+      throw new ProtocolError(
+        "BAD_CREDIT",
+        `a message "${envelope.type}" is charged to the stream ${pays}, not ${stream}`,
+      );
+    }
+    this.handlers.onMessage(envelope, cost === 0 ? free : () => this.taken(stream, cost));
+    if (cost > 0) this.giveCredit();
+  }
+
+  private taken(stream: number, cost: number): void {
+    if (this.state === "closed") return;
+    this.receiveWindow.release(stream, cost);
+    this.giveCredit();
+  }
+
+  /** In a microtask, so that what is taken in one go costs one frame. */
+  private giveCredit(): void {
+    if (this.creditScheduled || !this.receiveWindow.isDue) return;
+    this.creditScheduled = true;
+    queueMicrotask(() => {
+      this.creditScheduled = false;
+      this.guarded(() => {
+        while (this.state === "ready" && this.receiveWindow.isDue) {
+          this.writer.control(FrameKind.credit, encodeGrants(this.receiveWindow.grants(MOST_GRANTS)));
+        }
+      });
+    });
   }
 
   private refund(body: Uint8Array): void {
-    if (body.byteLength !== 8) throw new ProtocolError("BAD_CREDIT", "a credit frame has 8 bytes");
-    this.sendWindow.refund(Number(new DataView(body.buffer, body.byteOffset).getBigUint64(0, true)));
-    this.writer.schedule();
+    const grants = decodeGrants(body);
+    for (let i = 0; i < grants.length; i += 2) {
+      const stream = grants[i]!;
+      const bytes = grants[i + 1]!;
+      if (stream > 0) this.writer.refund(stream, bytes);
+      else {
+        this.sendWindow.open(bytes);
+        this.writer.opened();
+      }
+    }
   }
 
   private closedByPeer(body: Uint8Array): void {
@@ -255,15 +336,30 @@ export class Link implements PipeHandlers, FrameSink {
   private readonly beat = (): void => {
     const { clock, heartbeat } = this.options;
     const verdict = this.detector.check(clock.now());
-    if (verdict === "silent") {
+    if (verdict === "silent" && !this.pipe.reportsDeath) {
       this.fail(
         new RuntimeError("LINK_SILENT", `${this.pipe.peer} has been silent for ${heartbeat.patienceMs} ms`),
       );
       return;
     }
+    if (!this.pipe.reportsDeath && this.notRead()) return;
     if (verdict === "ask") this.writer.control(FrameKind.ping);
     this.timer = clock.setTimer(this.beat, heartbeat.intervalMs);
   };
+
+  /**
+   * A peer may be heard and yet not read: what waits for it would wait for good. Counted in heartbeats, not in
+   * time, for while this node stood still the peer may have read.
+   */
+  private notRead(): boolean {
+    const { intervalMs, patienceMs } = this.options.heartbeat;
+    const stalled = this.writer.isBlocked && this.writer.progress === this.moved;
+    this.moved = this.writer.progress;
+    this.stalledBeats = stalled ? this.stalledBeats + 1 : 0;
+    if (this.stalledBeats * intervalMs < patienceMs) return false;
+    this.fail(new RuntimeError("LINK_SILENT", `${this.pipe.peer} has read nothing for ${patienceMs} ms`));
+    return true;
+  }
 
   // --- the end -------------------------------------------------------------------------------------------------
 
@@ -285,6 +381,7 @@ export class Link implements PipeHandlers, FrameSink {
   private ended(why: Error | string): void {
     this.state = "closed";
     this.reader.stop();
+    this.assembler.clear();
     this.writer.stop();
     this.options.clock.clearTimer(this.timer);
     this.handlers.onClosed(why);

@@ -14,14 +14,20 @@ interface Seen {
   readonly body: number[];
 }
 
-function reader(place: (frame: FrameHeader) => Uint8Array | null = () => null) {
+function reader(place: (frame: FrameHeader) => Uint8Array | null = () => null, adopts = false) {
   const seen: Seen[] = [];
+  const adopted: Uint8Array[] = [];
   const sink = {
     accept: () => {},
     place,
-    complete: (header: FrameHeader, body: Uint8Array) => void seen.push({ header, body: [...body] }),
+    adopt: (_: FrameHeader, piece: Uint8Array) => {
+      adopted.push(piece);
+      return adopts;
+    },
+    complete: ({ ...header }: FrameHeader, bytes: Uint8Array, at: number) =>
+      void seen.push({ header, body: [...bytes.subarray(at, at + header.length)] }),
   };
-  return { seen, reader: new FrameReader(sink, 100) };
+  return { seen, adopted, reader: new FrameReader(sink) };
 }
 
 function thrown(work: () => void): ProtocolError {
@@ -93,13 +99,39 @@ test("an end inside a frame is noticed, one between frames is not an error", () 
   expect(thrown(() => r.end()).code).toBe("TRUNCATED");
 });
 
-test("while paused, frames wait, up to a limit", () => {
-  const { reader: r, seen } = reader();
-  r.pause();
-  r.feed(encodeFrame(FrameKind.ping));
-  expect(seen).toHaveLength(0);
-  r.resume();
+test("no memory is asked for before the first byte of a body has come", () => {
+  const asked: number[] = [];
+  const { reader: r } = reader((frame) => {
+    asked.push(frame.length);
+    return new Uint8Array(frame.length);
+  });
+  const bytes = encodeFrame(FrameKind.chunk, new Uint8Array(100));
+  r.feed(bytes.slice(0, 16));
+  expect(asked).toEqual([]);
+  r.feed(bytes.slice(16, 17));
+  expect(asked).toEqual([100]);
+});
+
+test("a piece that is a whole body and given away can be kept; any other is not offered", () => {
+  const bytes = encodeFrame(FrameKind.chunk, Uint8Array.of(1, 2, 3));
+  const { reader: r, adopted, seen } = reader(() => new Uint8Array(3), true);
+  const body = bytes.slice(16);
+  r.feed(bytes.slice(0, 16), true);
+  r.feed(body, true);
+  expect(adopted).toEqual([body]);
+  expect(adopted[0]).toBe(body);
   expect(seen).toHaveLength(1);
-  r.pause();
-  expect(thrown(() => r.feed(new Uint8Array(101))).code).toBe("LIMIT_EXCEEDED");
+  r.feed(bytes.slice(0, 16), true);
+  r.feed(body.slice(), false);
+  r.feed(bytes.slice(0, 16), true);
+  r.feed(body.slice(0, 2), true);
+  r.feed(body.slice(2), true);
+  r.feed(bytes, true);
+  expect(adopted).toHaveLength(1);
+  expect(seen.map((f) => f.body)).toEqual([
+    [1, 2, 3],
+    [1, 2, 3],
+    [1, 2, 3],
+    [1, 2, 3],
+  ]);
 });
