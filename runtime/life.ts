@@ -220,6 +220,9 @@ export abstract class Life {
     this.refuseAll();
     this.options.parent?.children.delete(this.cell);
     this.host.release(this.cell);
+    // Whoever began to watch between two lives hears that there will be no other.
+    const { message, error } = this.finalReason ?? NEVER_STARTED;
+    this.watchers?.fire({ code: "noactor", message, ...(error ? { error } : {}) });
   }
 
   /** An error nobody else would hear of: it ends this life. */
@@ -370,6 +373,7 @@ export abstract class Life {
     const { over, watchers, quiet } = this;
     const { onExit } = this.options;
     this.over = undefined;
+    this.watchers = undefined;
     if (!onExit) this.retire();
     watchers?.fire(reason);
     over?.resolve();

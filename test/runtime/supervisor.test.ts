@@ -1,6 +1,7 @@
 /** A protocol: children announce themselves, one is killed, and exactly those who should announce themselves again do. */
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { Actor } from "../../runtime/actor.ts";
 import { type ChildSpec, child, type SupervisorSpec } from "../../runtime/child_spec.ts";
 import type { LogEntry } from "../../runtime/log.ts";
 import type { Down } from "../../runtime/monitor.ts";
@@ -93,6 +94,19 @@ test("monitors of a child fire although it is started again", async () => {
   await heard(() => refs.a!.tell.crash());
   await heard(() => refs.a!.tell.crash());
   expect(downs.map((d) => d.reason.error?.message)).toEqual(["a is broken"]);
+});
+
+test("a monitor placed on a child between its last life and its burial fires", async () => {
+  class Slow extends Actor {
+    override onStop = () => this.context.clock.sleep(100);
+  }
+  const { refs } = await tree([announcer("a"), child(Slow, [])], { intensity: 0 });
+  refs.a!.tell.crash();
+  await world.clock.advance(50); // The supervisor has given up and waits for its slow child.
+  const downs: Down[] = [];
+  node.monitor(refs.a!, (down) => downs.push(down));
+  await world.clock.advance(100);
+  expect(downs.map(({ reason }) => reason.code)).toEqual(["noactor"]);
 });
 
 test("a child that cannot start is the supervisor's spawn error; those before it are stopped", async () => {
