@@ -4,11 +4,12 @@
  */
 
 import type { Device } from "../actors/device.ts";
-import { type DownReason, NodeRuntime, type Ref, systemRandom, tcp } from "../runtime/index.ts";
+import { type DownReason, NodeRuntime, type Ref } from "../runtime/index.ts";
 import { type Child, startChild } from "../runtime/platform/children.ts";
-import { environment, scriptCommand } from "../runtime/platform/process.ts";
+import { scriptCommand } from "../runtime/platform/process.ts";
 import { LaunchError } from "./command.ts";
-import { DEVICE_NAME, TOKEN_VARIABLE } from "./node.ts";
+import { DEVICE_NAME } from "./node.ts";
+import { TOKEN_VARIABLE, tcpOf } from "./security.ts";
 import type { TrainSettings } from "./train-options.ts";
 
 export interface JoinedDevice {
@@ -32,7 +33,6 @@ export interface DeviceEvents {
 const PATIENCE_MS = 3000;
 /** A device process starts in about half a second, and in ten on a single-board computer's first time. */
 const START_MS = 60_000;
-const SECRET_BYTES = 24;
 
 export class Devices {
   readonly node: NodeRuntime;
@@ -40,18 +40,18 @@ export class Devices {
   private readonly children: { readonly name: string; readonly child: Child }[] = [];
   private readonly settings: TrainSettings;
   private readonly events: DeviceEvents;
-  private readonly token: string | undefined;
   private closing = false;
   private loss: Promise<string> | undefined;
 
   constructor(settings: TrainSettings, events: DeviceEvents) {
     this.settings = settings;
     this.events = events;
-    this.token = settings.join.length > 0 ? (settings.token ?? environment(TOKEN_VARIABLE)) : secret();
+    const { token, coordinator } = settings.security;
     this.node = new NodeRuntime({
       name: "coordinator",
-      transports: [tcp({ plaintext: settings.insecure ? "everywhere" : "loopback" })],
-      ...(this.token === undefined ? {} : { token: this.token }),
+      transports: [tcpOf(settings.security)],
+      ...(token === undefined ? {} : { token }),
+      ...(coordinator ? { capabilities: { coordinator } } : {}),
     });
   }
 
@@ -108,9 +108,9 @@ export class Devices {
       command: [
         ...scriptCommand(new URL("./main.ts", import.meta.url)),
         ...["node", "--listen", "tcp://127.0.0.1:0", "--name", name, "--engine", this.settings.engine],
-        ...["--attached", "--json"],
+        ...["--attached", "--json", "--insecure"],
       ],
-      environment: { [TOKEN_VARIABLE]: this.token! },
+      environment: { [TOKEN_VARIABLE]: this.settings.security.token! },
       onOutput: (line) => listening.resolve(JSON.parse(line).address),
       onError: (line) => {
         firstError ??= line;
@@ -142,7 +142,3 @@ export class Devices {
 
 /** A process that died is known to have a moment after its sockets. */
 const GRACE_MS = 500;
-
-function secret(): string {
-  return Array.from(systemRandom.bytes(SECRET_BYTES), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}

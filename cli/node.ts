@@ -5,11 +5,10 @@
 
 import { Device } from "../actors/device.ts";
 import { Stage } from "../actors/stage.ts";
-import { NodeRuntime, tcp } from "../runtime/index.ts";
+import { NodeRuntime } from "../runtime/index.ts";
 import { machine } from "../runtime/platform/machine.ts";
 import {
   EXIT_CODES,
-  environment,
   onInputEnd,
   onSignal,
   standardError,
@@ -17,9 +16,8 @@ import {
 } from "../runtime/platform/process.ts";
 import { type Command, UsageError } from "./command.ts";
 import { type OptionTable, parseOptions } from "./options.ts";
+import { protectionOf, SECURITY_OPTIONS, securityOf, tcpOf } from "./security.ts";
 
-/** Where a token may stand that should not be seen in a list of processes. */
-export const TOKEN_VARIABLE = "TROUPE_TOKEN";
 /** What device actors are registered as. */
 export const DEVICE_NAME = "device";
 const MOST_NAME = 64;
@@ -28,12 +26,11 @@ export const ENGINES = ["auto", "native", "node-binding", "web", "reference"] as
 const OPTIONS: OptionTable = {
   listen: { value: "tcp://host:port", help: "address to take connections at; port 0 takes a free one" },
   name: { value: "name", help: "what others call this device (default: the machine's name)" },
-  token: { value: "text", help: `join token that others must know (default: ${TOKEN_VARIABLE}, or none)` },
   engine: {
     value: "name",
     help: `what computes: ${ENGINES.join(", ")} (default: auto, the fastest that works)`,
   },
-  insecure: { help: "allow connections from other machines, although TCP is not encrypted" },
+  ...SECURITY_OPTIONS,
   attached: { help: "end when standard input ends, and leave Ctrl-C to whoever started this" },
   json: { help: "one JSON object per line on standard output" },
 };
@@ -42,7 +39,10 @@ export const node: Command = {
   name: "node",
   summary: "be a device that others train on",
   options: OPTIONS,
-  notes: ["Example: troupe node --listen tcp://127.0.0.1:4001 --name desk"],
+  notes: [
+    "On this machine: troupe node --listen tcp://127.0.0.1:4001 --name desk",
+    "For others:      TROUPE_TOKEN=<token> troupe node --listen tcp://0.0.0.0:4001",
+  ],
   run,
 };
 
@@ -52,12 +52,6 @@ async function run(args: readonly string[]): Promise<number> {
   if (address === undefined) {
     throw new UsageError("--listen is missing: an address such as tcp://127.0.0.1:4001 is needed");
   }
-  const insecure = options.has("insecure");
-  if (!insecure && isRemote(address)) {
-    throw new UsageError(
-      `${address} is open to other machines and TCP is not encrypted: listen on 127.0.0.1, or allow it with --insecure`,
-    );
-  }
   const name = options.text("name") ?? machine().host;
   if (name.length > MOST_NAME || /\p{Cc}/u.test(name)) {
     throw new UsageError(
@@ -65,7 +59,7 @@ async function run(args: readonly string[]): Promise<number> {
     );
   }
   const engine = options.choice("engine", ENGINES) ?? "auto";
-  const token = options.text("token") ?? environment(TOKEN_VARIABLE);
+  const security = await securityOf(options, { addresses: [address], role: "device" });
   const attached = options.has("attached");
 
   const ended = Promise.withResolvers<number>();
@@ -76,9 +70,9 @@ async function run(args: readonly string[]): Promise<number> {
 
   const runtime = new NodeRuntime({
     name,
-    transports: [tcp({ plaintext: insecure ? "everywhere" : "loopback" })],
+    transports: [tcpOf(security)],
     actors: { Device, Stage },
-    ...(token === undefined ? {} : { token }),
+    ...(security.token === undefined ? {} : { token: security.token }),
   });
   try {
     const listening = await runtime.listen(address);
@@ -89,19 +83,14 @@ async function run(args: readonly string[]): Promise<number> {
       ended.resolve(1);
     });
     const { pid } = machine();
+    const fingerprint = security.certificate?.fingerprint ?? null;
     standardOutput.write(
       options.has("json")
-        ? `${JSON.stringify({ event: "listening", address: listening, name, pid })}\n`
-        : `${name} listens on ${listening}\n`,
+        ? `${JSON.stringify({ event: "listening", address: listening, name, pid, fingerprint })}\n`
+        : `${name} listens on ${listening}, ${protectionOf(security, listening)}\n`,
     );
     return await ended.promise;
   } finally {
     await runtime.close();
   }
-}
-
-/** Whether an address is beyond this machine. */
-export function isRemote(address: string): boolean {
-  const host = /^tcp:\/\/(\[[^\]]*\]|[^:/]+):\d+$/.exec(address)?.[1];
-  return host !== undefined && !/^(localhost|127(\.\d+){3}|\[::1\])$/.test(host);
 }

@@ -4,6 +4,7 @@
  */
 
 import { parseArgs } from "../runtime/platform/process.ts";
+import { looksLikeToken } from "../runtime/security/token.ts";
 import { UsageError } from "./command.ts";
 import { nearest } from "./nearest.ts";
 
@@ -12,6 +13,8 @@ export interface OptionSpec {
   readonly value?: string;
   readonly help: string;
   readonly repeated?: boolean;
+  /** Its value is never shown. */
+  readonly secret?: boolean;
 }
 
 export type OptionTable = Readonly<Record<string, OptionSpec>>;
@@ -86,7 +89,8 @@ export function parseOptions(command: string, table: OptionTable, args: readonly
   for (const token of tokens) {
     if (token.kind === "option-terminator") continue;
     if (token.kind === "positional") {
-      throw new UsageError(`"${token.value}" is not an option; troupe ${command} takes only options`);
+      const what = looksLikeToken(token.value) ? "a join token" : `"${token.value}"`;
+      throw new UsageError(`${what} is not an option; troupe ${command} takes only options`);
     }
     const { name, rawName } = token;
     const spec = Object.hasOwn(table, name) ? table[name] : undefined;
@@ -107,7 +111,8 @@ export function parseOptions(command: string, table: OptionTable, args: readonly
     }
     const earlier = values.get(name);
     if (earlier && spec.value !== undefined && !spec.repeated) {
-      throw new UsageError(`--${name} was given twice, as ${earlier[0]} and as ${token.value}`);
+      const values = spec.secret ? "" : `, as ${earlier[0]} and as ${token.value}`;
+      throw new UsageError(`--${name} was given twice${values}`);
     }
     values.set(name, [...(earlier ?? []), token.value ?? ""]);
   }

@@ -13,8 +13,9 @@ import { findSegments } from "../nn/segments.ts";
 import { elements } from "../protocols/tensor.ts";
 import type { Files } from "../runtime/platform/files.ts";
 import { UsageError } from "./command.ts";
-import { ENGINES, isRemote } from "./node.ts";
+import { ENGINES } from "./node.ts";
 import type { Options, OptionTable } from "./options.ts";
+import { ownDevices, SECURITY_OPTIONS, type Security, securityOf } from "./security.ts";
 import { bytes, count } from "./terminal.ts";
 
 const STRATEGIES = ["auto", "single", "pipeline"] as const;
@@ -79,8 +80,7 @@ export const TRAIN_OPTIONS: OptionTable = {
   },
   transport: { value: "name", help: "how devices are connected: tcp" },
   engine: { value: "name", help: `what computes: ${ENGINES.join(", ")} (default: auto)` },
-  token: { value: "text", help: "join token of the nodes to join (default: TROUPE_TOKEN, or none)" },
-  insecure: { help: "allow --join beyond this machine, although TCP is not encrypted" },
+  ...SECURITY_OPTIONS,
   trace: { value: "file", help: "timeline of the last step, for https://ui.perfetto.dev" },
   json: { help: "one JSON object per line on standard output" },
 };
@@ -93,8 +93,9 @@ export interface TrainSettings {
   readonly devices: number;
   readonly join: readonly string[];
   readonly engine: (typeof ENGINES)[number];
-  readonly insecure: boolean;
-  readonly token: string | undefined;
+  readonly security: Security;
+  /** The folder of this machine's certificate, where one was given. */
+  readonly identity: string | undefined;
   /** Folder of the results. */
   readonly out: string;
   readonly trace: string | null;
@@ -119,12 +120,12 @@ export async function trainSettings(
   if (join.length > 0 && options.has("engine")) {
     throw new UsageError("--engine is for devices started here; give it to each troupe node instead");
   }
-  const open = options.has("insecure") ? undefined : join.find(isRemote);
-  if (open !== undefined) {
-    throw new UsageError(`${open} is on another machine and TCP is not encrypted: allow it with --insecure`);
-  }
   const twice = join.find((address, i) => join.indexOf(address) !== i);
   if (twice !== undefined) throw new UsageError(`--join ${twice} was given twice`);
+  const security =
+    join.length > 0
+      ? await securityOf(options, { addresses: join, role: "coordinator" })
+      : ownDevices(options);
   options.choice("model", ["gpt"]);
   options.choice("transport", ["tcp"]);
   const wanted = options.choice("strategy", STRATEGIES);
@@ -171,8 +172,7 @@ export async function trainSettings(
     },
     resumed: before,
     ...{ devices, join, engine, out },
-    insecure: options.has("insecure"),
-    token: options.text("token"),
+    ...{ security, identity: options.text("identity") },
     trace: options.text("trace") ?? null,
     json: options.has("json"),
   };

@@ -120,11 +120,13 @@ function exitCodeOf(error: unknown): number {
   return error instanceof CommandError ? error.exitCode : 1;
 }
 
-function goOn(checkpoint: string | null, { run, join, out }: TrainSettings): string {
+function goOn(checkpoint: string | null, { run, join, out, security, identity }: TrainSettings): string {
   if (checkpoint === null) return "; there is no checkpoint yet";
   const from = checkpoint === run.checkpoint ? out : checkpoint;
   const args = ["--resume", from, ...(run.data === null ? [] : ["--data", run.data])];
   for (const address of join) args.push("--join", address);
+  if (security.insecure) args.push("--insecure");
+  if (identity !== undefined) args.push("--identity", identity);
   const words = args.map((arg) => (/^[\w./:=@-]+$/.test(arg) ? arg : JSON.stringify(arg)));
   return `; the last checkpoint is ${checkpoint}, go on with: npx bun run train ${words.join(" ")}`;
 }

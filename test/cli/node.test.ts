@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createToken, systemRandom } from "../../runtime/index.ts";
 import { type Event, TINY, Troupe, troupe } from "./troupe.ts";
 
 let folder: string;
@@ -26,19 +27,26 @@ function start(...args: readonly string[]): Troupe {
 }
 
 /** A node and its address. */
-async function node(name: string, ...args: readonly string[]): Promise<{ node: Troupe; address: string }> {
+async function node(
+  name: string,
+  ...args: readonly string[]
+): Promise<{ node: Troupe; address: string; fingerprint: string | null }> {
   const each = start("node", "--json", "--listen", "tcp://127.0.0.1:0", "--name", name, ...args);
-  const { address, pid } = await each.until(({ event }) => event === "listening");
+  const { address, pid, fingerprint } = await each.until(({ event }) => event === "listening");
   expect(pid).toBe(each.process.pid);
-  return { node: each, address };
+  return { node: each, address, fingerprint };
 }
 
 const join2 = (...addresses: readonly string[]) => addresses.flatMap((address) => ["--join", address]);
 
 test("two nodes train together, twice, hold nothing in between and outlive their coordinator", async () => {
-  const token = ["--token", "secret"];
+  const identity = ["--identity", join(folder, "identity")];
+  const made = await troupe("token", "--json", ...identity);
+  const token = ["--token", made.events[0]!.token];
   const [left, right] = await Promise.all([node("left", ...token), node("right", ...token)]);
-  const settings = ["train", "--json", ...TINY, ...token, ...join2(left.address, right.address)];
+  expect(left.fingerprint).toMatch(/^[0-9a-f]{64}$/);
+  expect(left.fingerprint).not.toBe(right.fingerprint);
+  const settings = ["train", "--json", ...TINY, ...token, ...identity, ...join2(left.address, right.address)];
 
   const killed = start(...settings, "--steps", "100000", "--out", join(folder, "killed"));
   await killed.until(({ event }) => event === "step");
@@ -71,11 +79,38 @@ test("two nodes train together, twice, hold nothing in between and outlive their
 }, 60_000);
 
 test("a node with another token refuses", async () => {
-  const { address } = await node("guarded", "--token", "right");
-  const { code, err, left } = await troupe("train", ...TINY, "--token", "wrong", ...join2(address));
+  const { address } = await node("guarded", "--token", createToken(systemRandom));
+  const wrong = ["--token", createToken(systemRandom)];
+  const { code, err, left } = await troupe("train", ...TINY, ...wrong, ...join2(address));
   expect(code).toBe(1);
   expect(err).toMatch(/^troupe: [^\n]*token[^\n]*\n$/);
   expect(left).toEqual([]);
+}, 30_000);
+
+test("says how it is protected; a run without the token is refused in one line", async () => {
+  const token = createToken(systemRandom);
+  const encrypted = start("node", "--listen", "tcp://127.0.0.1:0", "--name", "desk", "--token", token);
+  const line = /^desk listens on (tcp:\S+), encrypted, certificate( [0-9a-f]{4}){4}…\n$/;
+  const [, address] = line.exec(await encrypted.untilLine())!;
+  const open = start("node", "--listen", "tcp://127.0.0.1:0", "--name", "open");
+  expect(await open.untilLine()).toMatch(/^open listens on tcp:\S+, plain text \(loopback\)\n$/);
+
+  const { code, err } = await troupe("train", ...TINY, ...join2(address!));
+  expect(code).toBe(1);
+  expect(err).toMatch(/^troupe: [^\n]*speaks TLS and this node plain text[^\n]*\n$/);
+}, 30_000);
+
+test("plain text by name still asks for the token", async () => {
+  const token = createToken(systemRandom);
+  const plain = await node("plain", "--insecure", "--token", token);
+  expect(plain.fingerprint).toBeNull();
+  const without = await troupe("train", ...TINY, ...join2(plain.address));
+  expect(without.err).toMatch(/^troupe: [^\n]*asks for a join token[^\n]*\n$/);
+  const out = ["--steps", "1", "--sample", "0", "--out", join(folder, "run")];
+  const args = ["--insecure", "--token", token, ...join2(plain.address)];
+  const { code, err } = await troupe("train", "--json", ...TINY, ...out, ...args);
+  expect(err).toBe("");
+  expect(code).toBe(0);
 }, 30_000);
 
 test("a port in use is one line", async () => {

@@ -63,6 +63,20 @@ export class Troupe {
     }
   }
 
+  /** The first line of standard output. @throws when the output ends without one. */
+  async untilLine(): Promise<string> {
+    let over = false;
+    this.read.then(() => {
+      over = true;
+      for (const wake of this.waiting) wake();
+    });
+    while (!this.out.includes("\n")) {
+      if (over) throw new Error(`ended without a line: ${this.out}${await this.err}`);
+      await new Promise<void>((wake) => this.waiting.add(wake));
+    }
+    return this.out.slice(0, this.out.indexOf("\n") + 1);
+  }
+
   /** Pids of living processes that it has started, itself included. Linux tells; elsewhere none are found. */
   living(): number[] {
     if (process.platform !== "linux") return [];

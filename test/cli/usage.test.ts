@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createToken, seededRandom } from "../../runtime/index.ts";
 import { TINY, troupe } from "./troupe.ts";
 
 let folder: string;
@@ -25,10 +26,12 @@ beforeAll(() => {
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+const TOKEN = createToken(seededRandom(1), "0f".repeat(32));
+
 /** What is typed after `troupe`, the exit code, and what the line must say. `$` stands for the folder. */
 const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
   ["trian", 2, /no command "trian"; the nearest is train/],
-  ["serve", 2, /no command "serve".* all are train, node$/],
+  ["serve", 2, /no command "serve".* all are train, node, token$/],
   ["train --step 5", 2, /unknown option --step; the nearest is --steps/],
   ["train --steps=5 --layer 2", 2, /unknown option --layer; the nearest is --layers/],
   ["train -n 5", 2, /unknown option -n; the nearest is/],
@@ -78,11 +81,47 @@ const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
   ["train --resume $/nothing", 1, /nothing is neither a run nor a checkpoint/],
   ["train --join 127.0.0.1:4001", 1, /"127.0.0.1:4001".*tcp:\/\//],
   ["train --join tcp://127.0.0.1:1", 1, /cannot connect to tcp:\/\/127.0.0.1:1/],
-  ["train --join tcp://10.1.2.3:4001", 2, /tcp:..10.1.2.3:4001 is on another machine .* --insecure/],
+  [
+    "train --join tcp://10.1.2.3:4001",
+    2,
+    /tcp:..10.1.2.3:4001 is beyond this machine, .* --token or TROUPE_TOKEN/,
+  ],
+  ["train --join tcp://10.1.2.3:4001 --insecure", 2, /tcp:..10.1.2.3:4001 is beyond this machine/],
+  [
+    "train --join tcp://127.0.0.1:1 --insecure",
+    2,
+    /--insecure gives up encryption, which only a --token brings/,
+  ],
+  [
+    "train --join tcp://127.0.0.1:1 --token secret",
+    2,
+    /the join token is not one: .* make one with troupe token/,
+  ],
+  ["train --join tcp://127.0.0.1:1 --token troupe7_x", 2, /the join token is of version 7/],
+  [
+    `train --join tcp://127.0.0.1:1 --token ${TOKEN} --identity $`,
+    2,
+    /names the coordinator 0f0f .* not in \S+: run/,
+  ],
+  [`train --token ${TOKEN}`, 2, /--token is for devices on other machines: give it with --join/],
   ["node", 2, /--listen is missing: an address such as tcp:\/\//],
   ["node --listen 4001", 1, /"4001".*tcp:\/\//],
   ["node --listen tcp://127.0.0.1:123456", 1, /tcp:\/\/127.0.0.1:123456.*expected/],
-  ["node --listen tcp://0.0.0.0:0", 2, /open to other machines and TCP is not encrypted.*--insecure/],
+  ["node --listen tcp://0.0.0.0:0", 2, /tcp:..0.0.0.0:0 is beyond this machine, which needs a join token/],
+  [
+    "node --listen tcp://0.0.0.0:0 --insecure",
+    2,
+    /tcp:..0.0.0.0:0 is beyond this machine, which needs a join token/,
+  ],
+  [`node --listen tcp://127.0.0.1:0 --token ${TOKEN.slice(0, -1)}`, 2, /the join token is cut off/],
+  [`node --token ${TOKEN} --token ${TOKEN}`, 2, /--token was given twice$/],
+  [`node ${TOKEN}`, 2, /a join token is not an option; troupe node takes only options/],
+  [
+    "node --listen tcp://127.0.0.1:0 --identity $",
+    2,
+    /--identity is for encrypted connections: give a --token/,
+  ],
+  ["token --identity $/file", 1, /cannot \w+ \S+file\S*: /],
   ["node --listen tcp://127.0.0.1:0 --engine cuda", 2, /--engine cuda is not available/],
 ];
 
@@ -95,6 +134,7 @@ describe("refuses", () => {
     const { code, out: printed, err, left } = await troupe(...args, ...data, ...out);
     expect(err).toMatch(/^troupe: [^\n]+\n$/);
     expect(err.slice("troupe: ".length, -1)).toMatch(line);
+    expect(err).not.toContain(TOKEN.slice(8, 16));
     expect(printed).toBe("");
     expect(code).toBe(exitCode);
     expect(left).toEqual([]);
@@ -118,10 +158,10 @@ describe("help", () => {
   test("lists the commands there are", async () => {
     const { code, out } = await troupe("--help");
     expect(code).toBe(0);
-    expect(out.match(/^ {2}\w+/gm)?.map((name) => name.trim())).toEqual(["train", "node"]);
+    expect(out.match(/^ {2}\w+/gm)?.map((name) => name.trim())).toEqual(["train", "node", "token"]);
   });
 
-  test.each(["train", "node"])("tells the options of %s", async (command) => {
+  test.each(["train", "node", "token"])("tells the options of %s", async (command) => {
     const { code, out, err } = await troupe(command, "--help");
     expect(code).toBe(0);
     expect(err).toBe("");
