@@ -51,6 +51,8 @@ export type Envelope =
   | { type: "down"; id: number; reason: DownReason }
   /** As `monitor`, and `from`, a ref of the sender's node, is to be watched in return. */
   | { type: "link"; id: number; to: number; from: unknown }
+  /** Actors of the sender's node have joined groups or left them: group, ref, and why it left. */
+  | { type: "groups"; joined: boolean; members: unknown[] }
   /** Watch `from` no longer. */
   | { type: "unlink"; to: number; from: unknown }
   /** Stop an actor; the reply comes when it has stopped. `kill`: without asking it; `drain`: after what it was sent. */
@@ -180,6 +182,13 @@ const SCHEMA: readonly (readonly [Envelope["type"], readonly (readonly [string, 
       ["from", "string"],
       ["about", "string"],
       ["data", "any"],
+    ],
+  ],
+  [
+    "groups",
+    [
+      ["joined", "boolean"],
+      ["members", "array"],
     ],
   ],
 ];

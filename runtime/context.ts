@@ -2,7 +2,6 @@
 
 import type { Actor, ActorClass, ActorContext, SupervisedChild, SuperviseOptions } from "./actor.ts";
 import type { Cell } from "./cell.ts";
-import { RuntimeError } from "./errors.ts";
 import { linksOf } from "./links.ts";
 import type { NodeRuntime, SpawnOptions } from "./node.ts";
 import { type ActorRef, type Ref, targetOf } from "./ref.ts";
@@ -21,16 +20,8 @@ export interface ContextHost {
 
 export function createContext(host: ContextHost, cell: Cell): ActorContext {
   const { node } = host;
-  const createCell = (
-    actor: ActorClass,
-    args: readonly unknown[],
-    options: SpawnOptions & Partial<SuperviseOptions>,
-  ) => {
-    if (cell.alive) return host.createCell(cell, actor, args, options);
-    throw new RuntimeError("ACTOR_DOWN", `${cell.label} has ended and starts no ${actor.name} any more`);
-  };
   const spawnChild = async (actor: ActorClass, args: readonly unknown[], options: SpawnOptions) => {
-    const child = createCell(actor, args, options);
+    const child = host.createCell(cell, actor, args, options);
     const starting = child.launch();
     if (starting) await starting;
     return child;
@@ -63,7 +54,7 @@ export function createContext(host: ContextHost, cell: Cell): ActorContext {
       linksOf(cell).link(child.ref);
       return child.ref;
     },
-    supervise: (actor, args, options) => supervised(createCell(actor, args, options)),
+    supervise: (actor, args, options) => supervised(host.createCell(cell, actor, args, options)),
   };
 }
 

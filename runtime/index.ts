@@ -14,6 +14,7 @@ export type { DeadLetter } from "./deadletters.ts";
 export { DEFAULT_HEARTBEAT, type Heartbeat } from "./detector.ts";
 export { DynamicSupervisor, type DynamicSupervisorSpec } from "./dynamic_supervisor.ts";
 export { ActorFailure, LinkClosedByPeer, RuntimeError, type RuntimeErrorCode } from "./errors.ts";
+export { type GroupEvent, Groups } from "./groups.ts";
 export type { Intensity } from "./intensity.ts";
 export { consoleLog, type Log, type LogEntry } from "./log.ts";
 export type { PeerEvent } from "./membership.ts";

@@ -6,6 +6,7 @@
 
 import type { Allocate } from "../protocols/chunk.ts";
 import { DEFAULT_LIMITS, type Limits } from "../protocols/limits.ts";
+import type { Envelope } from "../protocols/messages.ts";
 import type { Actor, ActorClass, SuperviseOptions } from "./actor.ts";
 import { Cell, type CellHost, SHUTDOWN_MS } from "./cell.ts";
 import { type Clock, systemClock } from "./clock.ts";
@@ -15,6 +16,7 @@ import { DEFAULT_HEARTBEAT, type Heartbeat } from "./detector.ts";
 import { type Introduction, Introductions } from "./discovery/introductions.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { asError, RuntimeError } from "./errors.ts";
+import { Groups } from "./groups.ts";
 import { type HostedClasses, type HostedSpawn, Hosting, type Owner } from "./hosting.ts";
 import { Joiner, type Joining, type JoinOptions } from "./join.ts";
 import { consoleLog, type Log } from "./log.ts";
@@ -74,6 +76,8 @@ export class NodeRuntime {
   readonly clock: Clock;
   readonly random: Random;
   readonly deadLetters = new DeadLetters();
+  /** Named sets of actors that all connected nodes see. */
+  readonly groups: Groups;
   readonly log: Log;
   private readonly cells = new Map<number, Cell>();
   private readonly names = new Registry<Cell>();
@@ -124,6 +128,11 @@ export class NodeRuntime {
       },
       options.actors ?? {},
     );
+    this.groups = new Groups({
+      ...{ log: this.log, random: this.random },
+      find: (node) => this.membership.find(node),
+    });
+    this.membership.subscribe((event) => this.groups.onPeer(event));
     this.references = new References({
       ...{ id: this.id, incarnation: this.incarnation, random: this.random, deadLetters: this.deadLetters },
       remote: {
@@ -292,6 +301,8 @@ export class NodeRuntime {
     served: (actor: number) => this.references.served(actor),
     findLocal: (name: string): Ref<any> | null => this.names.find(name)?.ref ?? null,
     spawn: (wanted: HostedSpawn, asker: Peer) => this.hosting.spawn(wanted, asker),
+    grouped: (by: Peer, envelope: Extract<Envelope, { type: "groups" }>) =>
+      this.groups.received(by, envelope),
     introduce: (asker: Peer, follow: boolean) => this.introductions.answer(asker, follow),
     introduced: (by: Peer, node: unknown) => this.introductions.introduced(by, node),
   };

@@ -19,6 +19,8 @@ export interface ServerHost {
   findLocal(name: string): Ref<any> | null;
   /** Who is connected here, without the asker. */
   introduce(asker: Peer, follow: boolean): readonly Introduction[];
+  /** A peer tells of members of groups. */
+  grouped(by: Peer, envelope: Extract<Envelope, { type: "groups" }>): void;
   /** A peer tells of another node. */
   introduced(by: Peer, node: unknown): void;
 }
@@ -89,6 +91,9 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
     }
     case "unlink":
       host.served(envelope.to)?.unlink(sendersOwn(peer, envelope.from));
+      return;
+    case "groups":
+      host.grouped(peer, envelope);
       return;
     case "demonitor":
       peer.watched.get(envelope.id)?.();
