@@ -70,6 +70,7 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
       answer(peer, envelope.id, host.findLocal(envelope.name), "");
       return;
     case "stop":
+      if (envelope.drain) taken();
       settle(
         peer,
         envelope.id,
