@@ -337,9 +337,8 @@ export class Link implements PipeHandlers, FrameSink {
     const { clock, heartbeat } = this.options;
     const verdict = this.detector.check(clock.now());
     if (verdict === "silent" && !this.pipe.reportsDeath) {
-      this.fail(
-        new RuntimeError("LINK_SILENT", `${this.pipe.peer} has been silent for ${heartbeat.patienceMs} ms`),
-      );
+      const silence = Math.round(this.detector.silence(clock.now()));
+      this.fail(new RuntimeError("LINK_SILENT", `${this.pipe.peer} has been silent for ${silence} ms`));
       return;
     }
     if (!this.pipe.reportsDeath && this.notRead()) return;

@@ -1,11 +1,12 @@
-/** Two real processes over TCP, and what is left when one is killed. */
+/** Two real processes over TCP, and what is left when one is killed or stopped. */
 
 import { afterEach, expect, test } from "bun:test";
 import { Tensor } from "../../protocols/tensor.ts";
+import type { PeerEvent } from "../../runtime/membership.ts";
 import type { Down } from "../../runtime/monitor.ts";
 import { NodeRuntime } from "../../runtime/node.ts";
 import { tcp } from "../../runtime/transports/tcp.ts";
-import type { Remote } from "./process_node.ts";
+import { heartbeat, Remote } from "./process_node.ts";
 import { failure } from "./world.ts";
 
 const cleanups: (() => unknown)[] = [];
@@ -60,6 +61,40 @@ test("an actor in another process is asked, then killed: monitors fire and asks 
   expect(reason).toMatchObject({ code: "nodelost", node: peer.id });
   expect(await left.promise).toBe("child");
   expect(node.peers()).toEqual([]);
+});
+
+test("a process stopped for longer than the patience is lost, and comes back as a new generation", async () => {
+  const { child, address } = await childProcess();
+  const node = new NodeRuntime({
+    ...{ name: "parent", actors: { Remote }, transports: [tcp()], token: "t", log: () => {}, heartbeat },
+  });
+  cleanups.push(() => node.close(0));
+  const peer = await node.connect(address);
+  const ref = await node.spawnOn<Remote>(peer.id, "Remote", []);
+  await ref.ask.askInVain(await node.spawn(Remote, []));
+  const ends: string[] = [];
+  const waiting = ref.ask.never().catch(({ code }) => void ends.push(code));
+  const left = Promise.withResolvers<PeerEvent>();
+  const down = Promise.withResolvers<void>();
+  node.onPeer((event) => event.type === "left" && left.resolve(event));
+  node.monitor(ref, ({ reason }) => {
+    ends.push(`down: ${reason.code}`);
+    down.resolve();
+  });
+  await ref.ask.processId();
+
+  child.kill("SIGSTOP");
+  const { error, peer: stopped } = (await left.promise) as Extract<PeerEvent, { type: "left" }>;
+  expect(error).toMatchObject({ code: "LINK_SILENT" });
+  expect(stopped).toMatchObject({ id: peer.id, generation: 1 });
+  await Promise.all([waiting, down.promise]);
+
+  child.kill("SIGCONT");
+  expect(await ref.ask.processId()).toBe(child.pid);
+  expect(node.peers()).toMatchObject([{ id: peer.id, incarnation: peer.incarnation, generation: 2 }]);
+  // On both sides what waited on the old generation was answered once.
+  expect(ends.toSorted()).toEqual(["NODE_LOST", "down: nodelost"]);
+  expect((await ref.ask.howItEnded()).toSorted()).toEqual(["NODE_LOST", "asked", "down: nodelost"]);
 });
 
 test("a port that is in use is one clear error", async () => {
