@@ -6,7 +6,7 @@
  * waited on it is answered with the loss, and nothing of it reaches the next.
  */
 
-import type { Allocate } from "../protocols/chunk.ts";
+import type { Allocate } from "../protocols/assemble.ts";
 import { Codec, type CodecHooks } from "../protocols/codec.ts";
 import type { Identity } from "../protocols/handshake.ts";
 import type { Limits } from "../protocols/limits.ts";
@@ -23,6 +23,7 @@ import { Peer, type PeerInfo } from "./peer.ts";
 import type { Random } from "./random.ts";
 import { Refusals } from "./refusals.ts";
 import { machineOf, routeOf, seenFrom } from "./routes.ts";
+import { coordinatorOf } from "./security/token.ts";
 import { type Tombstone, Tombstones } from "./tombstones.ts";
 import type { Listener, Pipe, Transport } from "./transports/transport.ts";
 
@@ -63,11 +64,14 @@ export class Membership {
   private readonly dialer: Dialer;
   private readonly refusals: Refusals;
   private readonly replays = new Replays();
+  /** Fingerprint of the certificate that the coordinator shows. */
+  private readonly coordinator: string | undefined;
   private offers = 0;
   private closed = false;
 
   constructor(options: MembershipOptions) {
     this.options = options;
+    this.coordinator = coordinatorOf(options.token);
     this.refusals = new Refusals(options.clock, options.log);
     const isClosed = () => this.closed;
     this.dialer = new Dialer({
@@ -91,6 +95,11 @@ export class Membership {
 
   list(): PeerInfo[] {
     return [...this.peers.values()].map((peer) => peer.info);
+  }
+
+  /** The nodes this one has links to. */
+  connected(): Iterable<Peer> {
+    return this.peers.values();
   }
 
   /** Nodes that have left, the first to leave first. */
@@ -174,7 +183,19 @@ export class Membership {
     const nonce = random.bytes(32);
     arrival.link = new Link(
       pipe,
-      { role, self, token, replays: this.replays, nonce, clock, limits, heartbeat, codec, allocate },
+      {
+        role,
+        self,
+        token,
+        coordinator: this.coordinator,
+        replays: this.replays,
+        nonce,
+        clock,
+        limits,
+        heartbeat,
+        codec,
+        allocate,
+      },
       arrival,
     );
     this.arrivals.add(arrival);

@@ -4,7 +4,7 @@
  * randomness, transports, memory) is handed in.
  */
 
-import type { Allocate } from "../protocols/chunk.ts";
+import type { Allocate } from "../protocols/assemble.ts";
 import { DEFAULT_LIMITS, type Limits } from "../protocols/limits.ts";
 import type { Envelope } from "../protocols/messages.ts";
 import type { Actor, ActorClass, SuperviseOptions } from "./actor.ts";
