@@ -228,6 +228,7 @@ describe.skipIf(unavailable !== null)(
       /** Says lines to a listener, or to whoever connects; what comes back is gathered. */
       function liar() {
         const heard: string[] = [];
+        const begun = Promise.withResolvers<void>();
         const closed = Promise.withResolvers<void>();
         let bell!: Doorbell;
         let tell: (() => void) | undefined;
