@@ -102,6 +102,11 @@ export class Membership {
     return this.peers.values();
   }
 
+  /** The nodes this one has links to. */
+  connected(): Iterable<Peer> {
+    return this.peers.values();
+  }
+
   /** Nodes that have left, the first to leave first. */
   departed(): Tombstone[] {
     return this.tombstones.list(this.now);
@@ -163,7 +168,8 @@ export class Membership {
     this.closed = true;
     await Promise.all(this.listeners.map((listener) => listener.close()));
     for (const { link } of [...this.arrivals]) link.close(reason);
-    for (const peer of [...this.peers.values()]) this.left(peer, reason, undefined);
+    // The youngest first: a relayed link goes before those it is made of.
+    for (const peer of [...this.peers.values()].reverse()) this.left(peer, reason, undefined);
     this.dialer.close(
       new RuntimeError("NODE_CLOSED", `node ${this.options.identity.name} closed before it was connected`),
     );

@@ -30,6 +30,7 @@ import { References } from "./references.ts";
 import { Registry } from "./registry.ts";
 import { MACHINE_CAPABILITY } from "./routes.ts";
 import { serve } from "./serve.ts";
+import { type Signal, Switchboard } from "./switchboard.ts";
 import type { Tombstone } from "./tombstones.ts";
 import type { Transport } from "./transports/transport.ts";
 
@@ -86,6 +87,7 @@ export class NodeRuntime {
   private readonly references: References;
   private readonly hosting: Hosting;
   private readonly introductions: Introductions;
+  private readonly switchboard: Switchboard;
   private readonly joinings = new Set<Joiner>();
   private nextActor = 1;
   private closing: Promise<void> | undefined;
@@ -119,6 +121,14 @@ export class NodeRuntime {
       log: this.log,
       onMessage: (peer, envelope, taken) => serve(this.server, peer, envelope, taken),
     });
+    const { membership } = this;
+    this.switchboard = new Switchboard({
+      ...{ id: this.id, token: options.token, clock: this.clock, random: this.random },
+      peers: () => membership.connected(),
+      find: (id) => membership.find(id),
+      subscribe: (subscriber) => membership.subscribe(subscriber),
+    });
+    for (const transport of options.transports ?? []) transport.attach?.(this.switchboard);
     this.introductions = new Introductions(this.membership);
     this.membership.subscribe((event) => this.introductions.onPeer(event));
     this.hosting = new Hosting(
@@ -305,6 +315,7 @@ export class NodeRuntime {
       this.groups.received(by, envelope),
     introduce: (asker: Peer, follow: boolean) => this.introductions.answer(asker, follow),
     introduced: (by: Peer, node: unknown) => this.introductions.introduced(by, node),
+    signalled: (by: Peer, signal: Signal) => this.switchboard.handle(by, signal),
   };
 
   private createCell(

@@ -23,6 +23,8 @@ export interface ServerHost {
   grouped(by: Peer, envelope: Extract<Envelope, { type: "groups" }>): void;
   /** A peer tells of another node. */
   introduced(by: Peer, node: unknown): void;
+  /** For a transport, here or on another node. */
+  signalled(by: Peer, signal: Extract<Envelope, { type: "signal" }>): void;
 }
 
 /** Characters of a message that is too long to be sent whole. */
@@ -108,6 +110,9 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
       return;
     case "introduce":
       host.introduced(peer, envelope.node);
+      return;
+    case "signal":
+      host.signalled(peer, envelope);
       return;
     case "offer":
     case "adopt":

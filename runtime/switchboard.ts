@@ -5,6 +5,7 @@
  */
 
 import type { Envelope } from "../protocols/messages.ts";
+import { Tensor } from "../protocols/tensor.ts";
 import type { Clock } from "./clock.ts";
 import { RuntimeError } from "./errors.ts";
 import type { PeerEvent } from "./membership.ts";
@@ -147,16 +148,17 @@ export class Switchboard implements Carrier {
     this.undeliverable(to, from, RELAY);
   }
 
-  /** Tells a peer that its signals to a node are not forwarded. */
+  /** Tells a peer that its signals to a node are not forwarded, after what that node has sent it before. */
   private undeliverable(peer: string, to: string, about: string): void {
     if (about === RELAY) this.ledger.forget(peer, to);
-    this.send(peer, peer, LOST, [to, about]);
+    const data = [to, about, new Tensor("u8", [1], new Uint8Array(1))];
+    this.pass(this.host.find(peer), { type: "signal", to: peer, from: this.self, about: LOST, data }, to);
   }
 
   /** Signals with tensors keep their order among those between the same nodes; the others go before them. */
-  private pass(peer: SignalPeer | undefined, signal: Signal): boolean {
+  private pass(peer: SignalPeer | undefined, signal: Signal, as = signal.from): boolean {
     try {
-      peer?.send(signal, `signal ${signal.from} ${signal.to}`);
+      peer?.send(signal, `signal ${as} ${signal.to}`);
       return peer !== undefined;
     } catch {
       return false; // the link is lost, or more waits for it than may

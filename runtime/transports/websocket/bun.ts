@@ -58,8 +58,9 @@ class BunPipe implements Pipe {
   close(error?: Error): void {
     if (this.closed) return;
     this.closed = true;
-    this.socket.close(1000);
+    // First: `close` may call back before it returns.
     this.linger = this.clock.setTimer(() => this.socket.terminate(), LINGER_MS);
+    this.socket.close(1000);
     queueMicrotask(() => this.handlers.onClose(error));
   }
 
