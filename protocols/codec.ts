@@ -10,11 +10,12 @@
  */
 
 import { decode, encode } from "@msgpack/msgpack";
+import { CompressedTensor, tensorCodec } from "./codecs/compressed.ts";
 import { ProtocolError } from "./errors.ts";
 import type { Limits } from "./limits.ts";
 import { Packer } from "./pack.ts";
 import { scanMsgpack } from "./scan.ts";
-import { byteLength, type DType, Tensor } from "./tensor.ts";
+import { byteLength, type DType, elements, Tensor } from "./tensor.ts";
 import { Unpacker } from "./unpack.ts";
 
 /** How refs cross the wire; the runtime's business. */
@@ -34,9 +35,18 @@ export interface Encoded {
 
 /** Byte strings from this length on are segments: below, copying them twice is cheaper than a second frame. */
 const SEGMENT_MIN_BYTES = 4096;
-/** Errors, refs and causes nest msgpack within msgpack; this bounds the recursion. */
+/** Errors, refs, causes and the like nest msgpack within msgpack; this bounds the recursion. */
 const MAX_NESTING = 16;
-const Ext = { tensor: 1, bytes: 2, bigint: 3, ref: 4, error: 5, date: 6, inlineBytes: 7 } as const;
+const Ext = {
+  tensor: 1,
+  bytes: 2,
+  bigint: 3,
+  ref: 4,
+  error: 5,
+  date: 6,
+  inlineBytes: 7,
+  compressed: 8,
+} as const;
 const DTYPES: readonly DType[] = ["f32", "f16", "bf16", "f64", "i64", "i32", "u8", "i8", "bool"];
 const MAX_RANK = 255;
 const NO_SEGMENTS: readonly Uint8Array[] = [];
@@ -142,6 +152,13 @@ export class Codec {
       const what = `a ${dtype}[${shape.join(",")}] tensor has ${bytes.byteLength} bytes left of ${expected}`;
       throw new ProtocolError("UNENCODABLE", `${what}: its memory was given to a tell and is the receiver's`);
     }
+    if (shape.length > MAX_RANK) {
+      throw new ProtocolError("UNENCODABLE", `a tensor of ${shape.length} dimensions; at most ${MAX_RANK}`);
+    }
+    if (tensor instanceof CompressedTensor) {
+      this.nest(Ext.compressed, () => [tensor.codec.name, shape, this.segment(tensor.encode())]);
+      return;
+    }
     const view = this.scratchView;
     view.setUint8(0, DTYPES.indexOf(dtype));
     view.setUint8(1, shape.length);
@@ -178,10 +195,12 @@ export class Codec {
       case Ext.date:
         return new Date(text.decode.decode(bytes.subarray(from, to)));
       case Ext.ref:
+      case Ext.compressed:
       case Ext.error: {
         if (++this.nesting > MAX_NESTING) throw malformed(`nests errors or refs deeper than ${MAX_NESTING}`);
         const plain = this.unpacker.unpack(bytes, from, to);
         this.nesting--;
+        if (type === Ext.compressed) return this.unpackCompressed(plain);
         return type === Ext.ref ? this.hooks.decodeRef(plain) : revive(plain);
       }
       default:
@@ -200,6 +219,18 @@ export class Codec {
       throw malformed(`says ${dtype}[${shape.join(",")}] of a segment of ${bytes.byteLength} bytes`);
     }
     return new Tensor(dtype, shape, bytes);
+  }
+
+  private unpackCompressed(plain: unknown): Tensor {
+    const [name, shape, segment] = Array.isArray(plain) ? plain : [];
+    const isShape = Array.isArray(shape) && shape.every((dim) => Number.isSafeInteger(dim) && dim >= 0);
+    if (typeof name !== "string" || !isShape || typeof segment !== "number") {
+      throw malformed("holds a malformed compressed tensor");
+    }
+    const count = elements(shape);
+    if (!(4 * count <= this.limits.messageBytes)) throw malformed(`claims a tensor of ${count} elements`);
+    const values = tensorCodec(name).decode(this.receivedSegment(segment), count);
+    return new Tensor("f32", shape, new Uint8Array(values.buffer));
   }
 
   private receivedSegment(index: number): Uint8Array {

@@ -3,6 +3,11 @@
 export { type Allocate, Assembler, type InMessage } from "./assemble.ts";
 export { Interleaver, type OutFrame, type OutMessage } from "./chunk.ts";
 export { Codec, type CodecHooks, type Encoded } from "./codec.ts";
+export { CompressedTensor, compressed, ErrorFeedback, tensorCodec } from "./codecs/compressed.ts";
+export { bf16, f16 } from "./codecs/half.ts";
+export { int8 } from "./codecs/int8.ts";
+export type { TensorCodec } from "./codecs/tensor_codec.ts";
+export { topK } from "./codecs/topk.ts";
 export { ReceiveWindow, SendWindow } from "./credit.ts";
 export { ProtocolError, type ProtocolErrorCode } from "./errors.ts";
 export {
