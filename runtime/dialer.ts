@@ -164,7 +164,15 @@ export class Dialer {
     return arrival!.outcome.promise;
   }
 
-  private async dial({ node, addresses, incarnation }: ActorAddress): Promise<Peer> {
+  /**
+   * The peer with this id; one that was here and is away is connected to again.
+   * @throws RuntimeError NODE_LOST.
+   */
+  async again(node: string): Promise<Peer> {
+    return this.host.find(node) ?? this.dial({ node, addresses: [] });
+  }
+
+  private async dial({ node, addresses }: Pick<ActorAddress, "node" | "addresses">): Promise<Peer> {
     const grave = this.host.tombstone(node);
     const all = [...addresses, ...(grave?.addresses ?? [])];
     let last: Error | undefined;
@@ -177,12 +185,15 @@ export class Dialer {
         last = asError(error);
       }
     }
-    const gone = grave
-      ? `it left (${grave.reason}) and has no address`
-      : "it is not connected and has no address";
-    const why = last ? last.message : all.length > 0 ? `no way from here to ${all.join(", ")}` : gone;
-    const message = `node ${node} (incarnation ${incarnation}) cannot be reached: ${why}`;
+    const message = `${this.host.name} cannot reach node ${node}: ${last?.message ?? this.unreachable(all, grave)}`;
     throw new RuntimeError("NODE_LOST", message, { node, cause: last });
+  }
+
+  private unreachable(addresses: readonly string[], grave: Tombstone | undefined): string {
+    if (addresses.length > 0) return `no way from here to ${addresses.join(", ")}`;
+    if (grave) return `it left (${grave.reason}) and has no address`;
+    const connected = [...this.host.connected()].map(({ info }) => info.id).join(", ");
+    return `it is not connected and has no address; connected are ${connected || "none"}`;
   }
 
   private serve(node: string, waiting: readonly Found[], found: Peer | Error): void {

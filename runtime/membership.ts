@@ -102,11 +102,6 @@ export class Membership {
     return this.peers.values();
   }
 
-  /** The nodes this one has links to. */
-  connected(): Iterable<Peer> {
-    return this.peers.values();
-  }
-
   /** Nodes that have left, the first to leave first. */
   departed(): Tombstone[] {
     return this.tombstones.list(this.now);
@@ -145,17 +140,9 @@ export class Membership {
     return this.peers.get(id);
   }
 
-  /** The peer with this id. @throws RuntimeError NODE_LOST when it is not connected. */
-  peer(id: string): Peer {
-    const peer = this.peers.get(id);
-    if (!peer) {
-      const known = this.list().map((p) => p.id);
-      const grave = this.tombstones.find(id, this.now);
-      const since = grave ? ` (it left: ${grave.reason})` : "";
-      const message = `node ${id} is not connected to ${this.options.identity.name}${since}; connected are ${known.join(", ") || "none"}`;
-      throw new RuntimeError("NODE_LOST", message, { node: id });
-    }
-    return peer;
+  /** As `Dialer.again`. */
+  again(id: string): Promise<Peer> {
+    return this.dialer.again(id);
   }
 
   /** Where a node can be connected to, as far as this one has seen; undefined if it is not connected. */

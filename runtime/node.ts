@@ -187,8 +187,9 @@ export class NodeRuntime {
   }
 
   /**
-   * Starts an actor of a class registered under this name on another node (or this one). With NODE_LOST nobody
-   * knows whether it was started; one with an owner ends with it all the same.
+   * Starts an actor of a class registered under this name on another node (or this one), which is connected to
+   * again if it was here before. When the link is lost meanwhile nobody knows whether the actor was started; one
+   * with an owner ends with it all the same.
    * @throws RuntimeError UNKNOWN_CLASS, SPAWN_REFUSED, SPAWN_FAILED (with their causes), NAME_TAKEN, NODE_LOST.
    */
   async spawnOn<A>(
@@ -346,7 +347,7 @@ export class NodeRuntime {
       | Omit<Extract<Request, { type: "spawn" }>, "id">
       | Omit<Extract<Request, { type: "lookup" }>, "id">,
   ): Promise<unknown> {
-    const peer: Peer = this.membership.peer(node);
+    const peer: Peer = await this.membership.again(node);
     return new Promise((resolve, reject) => {
       peer.request(request, "", { resolve, reject });
     });

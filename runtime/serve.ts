@@ -43,7 +43,7 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
         return;
       }
       taken();
-      host.deadLetters.post({ to: `#${to}`, method, reason: `${GONE.message} (from ${peer.info.name})` });
+      host.deadLetters.post({ to: `#${to}`, method, reason: `${GONE.message} (from ${peer.info.name}, ${peer.info.id})` });
       return;
     }
     case "ask": {

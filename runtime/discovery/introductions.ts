@@ -24,7 +24,7 @@ export interface Introduction {
 export interface IntroductionsHost {
   list(): readonly PeerInfo[];
   /** @throws RuntimeError NODE_LOST. */
-  peer(id: string): Peer;
+  again(id: string): Promise<Peer>;
 }
 
 export class Introductions {
@@ -40,7 +40,7 @@ export class Introductions {
 
   /** The nodes a peer is connected to, without this one. @throws RuntimeError NODE_LOST. */
   async discover(via: string, follow?: (node: Introduction) => void): Promise<readonly Introduction[]> {
-    const peer = this.host.peer(via);
+    const peer = await this.host.again(via);
     if (follow) this.followed.set(peer, follow);
     const answer = Promise.withResolvers<unknown>();
     peer.request({ type: "discover", follow: follow !== undefined }, "", answer);

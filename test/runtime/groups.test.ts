@@ -112,7 +112,7 @@ describe("over nodes", () => {
     const parted = new Promise<void>((resolve) => {
       to.onPeer((event) => event.type === "left" && event.peer.id === from.id && resolve());
     });
-    (from as any).membership.peer(to.id).link.fail(new Error("partition"));
+    (from as any).membership.find(to.id).link.fail(new Error("partition"));
     await parted;
   };
   beforeEach(async () => {

@@ -194,7 +194,7 @@ describe("between nodes", () => {
     });
     said.length = 0;
     // Both nodes stay; only what is between them goes.
-    (here as any).membership.peer(there.id).link.fail(new Error("the cable is cut"));
+    (here as any).membership.find(there.id).link.fail(new Error("the cable is cut"));
     await lost;
     await world.clock.settle();
     expect(said.toSorted().map((line) => line.slice(0, 3))).toEqual(["-a:", "-b:"]);
