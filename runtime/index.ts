@@ -10,7 +10,7 @@ export {
   TREE_CAP,
 } from "./child_spec.ts";
 export { type Clock, systemClock, type Timer, VirtualClock } from "./clock.ts";
-export type { DeadLetter } from "./deadletters.ts";
+export { DEAD_LETTER_CODES, type DeadLetter, type DeadLetterCode } from "./deadletters.ts";
 export { DEFAULT_HEARTBEAT, type Heartbeat } from "./detector.ts";
 export { DynamicSupervisor, type DynamicSupervisorSpec } from "./dynamic_supervisor.ts";
 export { ActorFailure, LinkClosedByPeer, RuntimeError, type RuntimeErrorCode } from "./errors.ts";
@@ -22,6 +22,7 @@ export type { Down, DownReason, Monitor } from "./monitor.ts";
 export { narrow } from "./narrow.ts";
 export { type NodeOptions, NodeRuntime, type SpawnOptions } from "./node.ts";
 export type { PeerInfo } from "./peer.ts";
+export { MemoryPool, type PoolCounts, type PoolOptions } from "./pool.ts";
 export { type Random, seededRandom, systemRandom } from "./random.ts";
 export type { Ask, AskOptions, Ref, Tell } from "./ref.ts";
 export { type Certificate, createCertificate, shortFingerprint } from "./security/certificate.ts";
