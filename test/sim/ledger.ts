@@ -27,7 +27,7 @@ interface Sent {
   readonly order: number;
   /** Of the link; letters of one generation are not lost singly. */
   readonly generation: number;
-  /** It may be lost by itself: it threw when it was sent, or had a timeout. */
+  /** It may be lost by itself: it threw when it was sent, had a timeout, or there was no link yet. */
   optional: boolean;
   handled: boolean;
 }
@@ -61,7 +61,7 @@ export class Ledger {
   private readonly flows = new Map<string, Flow>();
   private readonly waiting = new Map<number, Host>();
   private readonly watches: Watch[] = [];
-  /** Links of a host with another node, counted: each joining and leaving is one. */
+  /** Links of a host with another node, counted: each joining and leaving is one, so an odd number is connected. */
   private readonly generations = new Map<string, number>();
 
   constructor(trace: Trace) {
@@ -75,7 +75,7 @@ export class Ledger {
 
   /** A peer has joined or left. */
   linkChanged(host: Host, node: string): void {
-    const key = `${host.name}>${node}`;
+    const key = `${host.life}>${node}`;
     this.generations.set(key, (this.generations.get(key) ?? 0) + 1);
   }
 
@@ -104,7 +104,7 @@ export class Ledger {
     deliver: (letter: Letter) => Promise<unknown>,
   ): Promise<void> {
     const { id, sent } = this.enter(host, to, letter.act);
-    sent.optional = limited;
+    if (limited) sent.optional = true;
     this.trace.note("ask", host.name, to.key, letter.act, id);
     this.waiting.set(id, host);
     try {
@@ -191,9 +191,11 @@ export class Ledger {
 
   private enter(from: Host, to: Ref<any>, act: string): { id: number; sent: Sent } {
     const flow = this.flow(from, to.key);
-    const generation = this.generations.get(`${from.name}>${to.address.node}`) ?? 0;
+    const generation = this.generations.get(`${from.life}>${to.address.node}`) ?? 0;
+    // What waits for a link goes with the attempt to open one, which nobody is told of.
+    const connected = generation % 2 === 1 || to.address.node === from.name;
     const sent: Sent = {
-      ...{ from, to: to.key, act, generation, optional: false, handled: false },
+      ...{ from, to: to.key, act, generation, optional: !connected, handled: false },
       order: flow.sent.length,
     };
     flow.sent.push(sent);
