@@ -34,3 +34,7 @@ export { type Shape, shaped } from "./transports/shaped.ts";
 export { type TcpOptions, tcp } from "./transports/tcp.ts";
 export type { Listener, Pipe, PipeHandlers, Transport } from "./transports/transport.ts";
 export { type WebSocketOptions, ws, wss } from "./transports/websocket/websocket.ts";
+export { relay } from "./transports/relay/relay.ts";
+export { type WebRtcOptions, webrtc } from "./transports/webrtc/webrtc.ts";
+export type { NodeStatus } from "./node_status.ts";
+export type { Carrier, SignalReceiver } from "./transports/carrier.ts";

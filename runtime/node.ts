@@ -23,6 +23,7 @@ import { consoleLog, type Log } from "./log.ts";
 import { Membership, type PeerEvent } from "./membership.ts";
 import { methodsOf } from "./methods.ts";
 import type { Down, DownReason, Monitor } from "./monitor.ts";
+import type { NodeStatus } from "./node_status.ts";
 import type { Peer, PeerInfo, Request } from "./peer.ts";
 import { type Random, systemRandom } from "./random.ts";
 import { type Ref, type StopOptions, targetOf } from "./ref.ts";
@@ -90,6 +91,7 @@ export class NodeRuntime {
   private readonly switchboard: Switchboard;
   private readonly joinings = new Set<Joiner>();
   private nextActor = 1;
+  private messagesReceived = 0;
   private closing: Promise<void> | undefined;
 
   constructor(options: NodeOptions) {
@@ -119,7 +121,10 @@ export class NodeRuntime {
         decodeRef: (data) => this.references.decode(data),
       },
       log: this.log,
-      onMessage: (peer, envelope, taken) => serve(this.server, peer, envelope, taken),
+      onMessage: (peer, envelope, taken) => {
+        this.messagesReceived++;
+        serve(this.server, peer, envelope, taken);
+      },
     });
     const { membership } = this;
     this.switchboard = new Switchboard({
@@ -285,6 +290,16 @@ export class NodeRuntime {
   /** Told of nodes that join and leave, from now on. Returns a function that ends it. */
   onPeer(subscriber: (event: PeerEvent) => void): () => void {
     return this.membership.subscribe(subscriber);
+  }
+
+  /** The node's state at this moment, as plain data. */
+  status(): NodeStatus {
+    const { id, name, incarnation, addresses, messagesReceived } = this;
+    return {
+      ...{ id, name, incarnation, addresses: [...addresses], messagesReceived },
+      ...{ peers: this.peers(), actors: this.cells.size, deadLetters: this.deadLetters.count },
+      relayed: { pipes: this.switchboard.relayed.pipes, bytes: this.switchboard.relayed.bytes },
+    };
   }
 
   /** Where other nodes can connect to. */
