@@ -89,7 +89,7 @@ export async function announce(
  * Calls `found` for every node that is announced in the same cluster, again when one was started anew, until it is
  * closed. @throws RuntimeError LISTEN_FAILED if multicast is not possible here.
  */
-export async function find(
+export async function findAnnounced(
   found: (node: Found) => void,
   options: FindOptions,
 ): Promise<{ close(): Promise<void> }> {

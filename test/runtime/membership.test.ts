@@ -156,8 +156,13 @@ describe("generations", () => {
     const ref = await here.spawnOn<Diary>(there.id, "Diary", []);
     breakLink(here, there.id);
     await world.clock.settle();
+    // Also ahead of whoever sends in the very moment of the connection.
+    here.onPeer(({ type }) => type === "joined" && ref.tell.note(50));
     for (let i = 0; i < 50; i++) ref.tell.note(i);
-    expect(await ref.ask.all()).toEqual(Array.from({ length: 50 }, (_, i) => i));
+    await ref.ask.note(51);
+    const notes = (await ref.ask.all()) as number[];
+    expect(notes.slice(0, 50)).toEqual(Array.from({ length: 50 }, (_, i) => i));
+    expect(notes.slice(50)).toEqual([51, 50]);
   });
 
   test("what waits for a node is bounded, and more is refused by name", async () => {

@@ -3,7 +3,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { createSocket } from "node:dgram";
 import { systemClock } from "../../../runtime/clock.ts";
-import { announce, type Found, find } from "../../../runtime/discovery/mdns.ts";
+import { announce, type Found, findAnnounced } from "../../../runtime/discovery/mdns.ts";
 import { NodeRuntime } from "../../../runtime/node.ts";
 import { tcp } from "../../../runtime/transports/tcp.ts";
 import { failure } from "../world.ts";
@@ -74,7 +74,7 @@ async function searching(cluster?: string) {
     found.delete(id);
     changed();
   };
-  const search = await find(there, { ...on, onGone, ...(cluster === undefined ? {} : { cluster }) });
+  const search = await findAnnounced(there, { ...on, onGone, ...(cluster === undefined ? {} : { cluster }) });
   cleanups.push(() => search.close());
   const until = (enough: (nodes: Map<string, Found>) => boolean) =>
     new Promise<void>((resolve) => {
