@@ -43,6 +43,8 @@ export interface OutMessage {
   offset: number;
   chunk: number;
   state: "waiting" | "sending" | "sent";
+  /** Called if it is not sent whole, because nothing more will be. */
+  dropped: (() => void) | undefined;
 }
 
 class Stream implements Account {
@@ -123,7 +125,9 @@ export class Interleaver {
   clear(): void {
     for (const { queue } of this.streams.values()) {
       for (let message = queue.shift(); message; message = queue.shift()) {
-        if (message.state !== "sent") unclaim(message);
+        if (message.state === "sent") continue;
+        unclaim(message);
+        message.dropped?.();
       }
     }
     this.streams.clear();
@@ -156,6 +160,7 @@ export class Interleaver {
     const message: OutMessage = {
       ...{ header, segments, bytes, pays, transferred, id: 0, segment: 0, offset: 0, chunk: 0 },
       state: "waiting",
+      dropped: undefined,
     };
     this.waiting++;
     this.waitingBytes += bytes;

@@ -45,6 +45,8 @@ export type Envelope =
   | { type: "spawn"; id: number; className: string; args: unknown[]; name: string | null; owner: unknown }
   /** Find an actor by its registered name; the reply is its ref, or null. */
   | { type: "lookup"; id: number; name: string }
+  /** Which names are registered? The reply is an array of them. */
+  | { type: "names"; id: number }
   /** Tell when this actor is gone, once. */
   | { type: "monitor"; id: number; to: number }
   | { type: "demonitor"; id: number }
@@ -184,6 +186,7 @@ const SCHEMA: readonly (readonly [Envelope["type"], readonly (readonly [string, 
       ["data", "any"],
     ],
   ],
+  ["names", [["id", "number"]]],
   [
     "groups",
     [

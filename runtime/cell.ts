@@ -256,7 +256,7 @@ export class Cell extends Life implements RefTarget, LocalTarget, Runnable, Rece
 
   private refuse(method: string, reply: Reply | null, error: Error): void {
     if (reply) reply.reject(error);
-    else this.host.deadLetters.post({ to: this.label, method, reason: error.message });
+    else this.host.deadLetters.post(this.label, method, error);
   }
 
   private unknownMethod(name: string): RuntimeError {

@@ -1,20 +1,57 @@
-/** Messages nobody will handle, with the reason. Nothing vanishes silently: it is counted and can be watched. */
+/**
+ * Dead letters: tells that nobody will handle, with the reason. Nothing vanishes silently: each is counted by its
+ * code and can be watched. (An ask is never a dead letter; it is rejected.) What a lost link had not yet sent is
+ * here too; what it had, nobody knows whether it arrived.
+ */
+
+export const DEAD_LETTER_CODES = [
+  /** The actor is gone, or there never was one. */
+  "ACTOR_DOWN",
+  /** The link to its node is lost, or there was no way to make one. */
+  "NODE_LOST",
+  /** It has no such method, or the ref does not expose it. */
+  "UNKNOWN_METHOD",
+  /** Its mailbox, or what waits for its node, is at the limit. */
+  "MAILBOX_FULL",
+  /** It holds a value that has no form on the wire. */
+  "UNENCODABLE",
+  /** It is larger than its node accepts. */
+  "LIMIT_EXCEEDED",
+  /** Anything else; see `error`. */
+  "UNDELIVERABLE",
+] as const;
+
+export type DeadLetterCode = (typeof DEAD_LETTER_CODES)[number];
 
 export interface DeadLetter {
   /** The actor it was for, for people. */
   readonly to: string;
   readonly method: string;
+  readonly code: DeadLetterCode;
   readonly reason: string;
+  /** What an ask would have been rejected with. */
+  readonly error: Error;
 }
 
 export class DeadLetters {
   private readonly listeners = new Set<(letter: DeadLetter) => void>();
-  /** How many there have been. */
-  count = 0;
+  private readonly counts = new Map<DeadLetterCode, number>();
 
-  post(letter: DeadLetter): void {
-    this.count++;
-    for (const listener of this.listeners) listener(letter);
+  /** How many there have been, of one code or altogether. */
+  count(code?: DeadLetterCode): number {
+    if (code) return this.counts.get(code) ?? 0;
+    let all = 0;
+    for (const count of this.counts.values()) all += count;
+    return all;
+  }
+
+  /** Whoever cannot deliver a tell says so here. */
+  post(to: string, method: string, error: Error): void {
+    const { code: thrown } = error as { code?: unknown };
+    const code = DEAD_LETTER_CODES.find((known) => known === thrown) ?? "UNDELIVERABLE";
+    this.counts.set(code, this.count(code) + 1);
+    const letter: DeadLetter = { to, method, code, reason: error.message, error };
+    for (const listener of [...this.listeners]) listener(letter);
   }
 
   /** The listener must not throw. Returns a function that ends the subscription. */

@@ -71,7 +71,7 @@ export class Facet implements Served {
     taken?.();
     const error = new RuntimeError("UNKNOWN_METHOD", `${this.label} does not expose ${method}`);
     if (reply) reply.reject(error);
-    else this.deadLetters.post({ to: this.label, method, reason: error.message });
+    else this.deadLetters.post(this.label, method, error);
   }
 
   watch(callback: (reason: DownReason) => void): () => void {

@@ -82,7 +82,7 @@ export class NodeRuntime {
   readonly groups: Groups;
   readonly log: Log;
   private readonly cells = new Map<number, Cell>();
-  private readonly names = new Registry<Cell>();
+  private readonly registry = new Registry<Cell>();
   private readonly membership: Membership;
   private readonly cellHost: CellHost;
   private readonly references: References;
@@ -174,7 +174,7 @@ export class NodeRuntime {
       release: (cell) => {
         this.cells.delete(cell.options.id);
         this.references.release(cell.ref);
-        if (cell.options.name !== undefined) this.names.release(cell.options.name, cell);
+        if (cell.options.name !== undefined) this.registry.release(cell.options.name, cell);
       },
     };
   }
@@ -212,6 +212,12 @@ export class NodeRuntime {
   async lookup<A>(node: string, name: string): Promise<Ref<A> | null> {
     if (node === this.id) return this.server.findLocal(name);
     return (await this.request(node, { type: "lookup", name })) as Ref<A> | null;
+  }
+
+  /** The names registered on a node, this one unless told otherwise. @throws RuntimeError NODE_LOST. */
+  async names(node: string = this.id): Promise<string[]> {
+    if (node === this.id) return this.registry.list();
+    return (await this.request(node, { type: "names" })) as string[];
   }
 
   /** Calls back once when the actor is gone. */
@@ -325,7 +331,8 @@ export class NodeRuntime {
   private readonly server = {
     deadLetters: this.deadLetters,
     served: (actor: number) => this.references.served(actor),
-    findLocal: (name: string): Ref<any> | null => this.names.find(name)?.ref ?? null,
+    names: () => this.registry.list(),
+    findLocal: (name: string): Ref<any> | null => this.registry.find(name)?.ref ?? null,
     spawn: (wanted: HostedSpawn, asker: Peer) => this.hosting.spawn(wanted, asker),
     grouped: (by: Peer, envelope: Extract<Envelope, { type: "groups" }>) =>
       this.groups.received(by, envelope),
@@ -346,12 +353,12 @@ export class NodeRuntime {
       throw new RuntimeError("ACTOR_DOWN", `${parent.label} is gone and can have no children`);
     }
     const id = this.nextActor++;
-    if (name !== undefined && this.names.find(name)) {
+    if (name !== undefined && this.registry.find(name)) {
       throw new RuntimeError("NAME_TAKEN", `the name "${name}" belongs to another actor on ${this.name}`);
     }
     const onExit = parent && options.onExit ? exitSignal(parent, options.onExit) : undefined;
     const cell = new Cell(this.cellHost, { id, actor, args, name, parent, table: methodsOf(actor), onExit });
-    if (name !== undefined) this.names.register(name, cell);
+    if (name !== undefined) this.registry.register(name, cell);
     this.cells.set(id, cell);
     return cell;
   }
@@ -360,7 +367,8 @@ export class NodeRuntime {
     node: string,
     request:
       | Omit<Extract<Request, { type: "spawn" }>, "id">
-      | Omit<Extract<Request, { type: "lookup" }>, "id">,
+      | Omit<Extract<Request, { type: "lookup" }>, "id">
+      | Omit<Extract<Request, { type: "names" }>, "id">,
   ): Promise<unknown> {
     const peer: Peer = await this.membership.again(node);
     return new Promise((resolve, reject) => {

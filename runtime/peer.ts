@@ -32,7 +32,7 @@ interface Pending {
   readonly message: OutMessage | undefined;
 }
 
-export type Request = Extract<Envelope, { type: "ask" | "spawn" | "lookup" | "stop" | "discover" }>;
+export type Request = Extract<Envelope, { type: "ask" | "spawn" | "lookup" | "stop" | "discover" | "names" }>;
 type WithoutId<T> = T extends { id: number } ? Omit<T, "id"> : never;
 
 export class Peer {
@@ -133,6 +133,12 @@ export class Peer {
     for (const callback of [...this.lossWatchers]) callback();
     this.lossWatchers.clear();
     return error;
+  }
+
+  /** Calls back if the message is not sent whole before the peer is lost. */
+  onDropped(message: OutMessage, callback: (error: RuntimeError) => void): void {
+    // The link drops what waits before it says why it ended.
+    message.dropped = () => queueMicrotask(() => callback(this.lost!));
   }
 
   /** Calls back once when the peer is lost; returns a function that cancels. */

@@ -20,6 +20,11 @@ export class Registry<T> {
     if (this.names.get(name) === item) this.names.delete(name);
   }
 
+  /** All names, in the order in which they were registered. */
+  list(): string[] {
+    return [...this.names.keys()];
+  }
+
   find(name: string): T | undefined {
     return this.names.get(name);
   }

@@ -35,15 +35,15 @@ export class RemoteTarget implements RefTarget {
   tell(method: string, args: unknown[]): void {
     let thrown: unknown;
     this.host.reach(this.address, (peer) => {
-      const undeliverable = (error: Error) =>
-        this.host.deadLetters.post({ to: this.label, method, reason: error.message });
+      const undeliverable = (error: Error) => this.host.deadLetters.post(this.label, method, error);
       if (peer instanceof Error) {
         // As for a full mailbox: the sender is told before anything is sent.
         if ((peer as RuntimeError).code === "MAILBOX_FULL") thrown = peer;
         return undeliverable(peer);
       }
       try {
-        peer.send({ type: "tell", to: this.address.actor, method, args }, this.stream);
+        const message = peer.send({ type: "tell", to: this.address.actor, method, args }, this.stream);
+        if (message) peer.onDropped(message, undeliverable);
       } catch (error) {
         thrown = error;
         undeliverable(asError(error));
@@ -131,7 +131,7 @@ export class GoneTarget implements RefTarget {
   }
 
   tell(method: string): void {
-    this.host.deadLetters.post({ to: this.label, method, reason: this.reason.message });
+    this.host.deadLetters.post(this.label, method, downError(this.label, this.reason));
   }
 
   ask(): Promise<unknown> {

@@ -17,6 +17,7 @@ export interface ServerHost {
   served(actor: number): Served | undefined;
   spawn(wanted: HostedSpawn, asker: Peer): Promise<Ref<any>>;
   findLocal(name: string): Ref<any> | null;
+  names(): string[];
   /** Who is connected here, without the asker. */
   introduce(asker: Peer, follow: boolean): readonly Introduction[];
   /** A peer tells of members of groups. */
@@ -43,7 +44,7 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
         return;
       }
       taken();
-      host.deadLetters.post({ to: `#${to}`, method, reason: `${GONE.message} (from ${peer.info.name}, ${peer.info.id})` });
+      host.deadLetters.post(`#${to}`, method, downError(`#${to}, told by ${peer.info.name} (${peer.info.id}),`, GONE));
       return;
     }
     case "ask": {
@@ -70,6 +71,9 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
     }
     case "lookup":
       answer(peer, envelope.id, host.findLocal(envelope.name), "");
+      return;
+    case "names":
+      answer(peer, envelope.id, host.names(), "");
       return;
     case "stop":
       if (envelope.drain) taken();
@@ -139,7 +143,7 @@ function deliver(
   try {
     actor.post(tell.method, tell.args, null, taken);
   } catch (error) {
-    host.deadLetters.post({ to: actor.label, method: tell.method, reason: asError(error).message });
+    host.deadLetters.post(actor.label, tell.method, asError(error));
   }
 }
 
