@@ -8,16 +8,18 @@ import type { DownReason } from "../protocols/messages.ts";
 import { Ring } from "../protocols/ring.ts";
 import type { Actor } from "./actor.ts";
 import { callWith, type LocalTarget } from "./calls.ts";
+import type { CellHost, CellOptions } from "./cell_options.ts";
 import type { Runnable } from "./dispatcher.ts";
 import { ActorFailure, asError, RuntimeError } from "./errors.ts";
 import { Invocations, type InvocationsOwner, isThenable } from "./invocations.ts";
-import { type CellHost, type CellOptions, Life } from "./life.ts";
+import { Life } from "./life.ts";
 import { linksOf } from "./links.ts";
 import { type Call, type Carried, Mailbox, type Receiver, type Reply } from "./mailbox.ts";
 import type { ActorRef, RefTarget } from "./ref.ts";
 import { within } from "./timeout.ts";
 
-export { type CellHost, type CellOptions, SHUTDOWN_MS } from "./life.ts";
+export type { CellHost, CellOptions } from "./cell_options.ts";
+export { SHUTDOWN_MS } from "./life.ts";
 
 type Signal = (actor: Actor) => unknown;
 

@@ -35,21 +35,23 @@ export interface DeadLetter {
 
 export class DeadLetters {
   private readonly listeners = new Set<(letter: DeadLetter) => void>();
-  private readonly counts = new Map<DeadLetterCode, number>();
+  private readonly byCode = new Map<DeadLetterCode, number>();
 
-  /** How many there have been, of one code or altogether. */
-  count(code?: DeadLetterCode): number {
-    if (code) return this.counts.get(code) ?? 0;
-    let all = 0;
-    for (const count of this.counts.values()) all += count;
-    return all;
+  /** How many there have been. */
+  get count(): number {
+    return DEAD_LETTER_CODES.reduce((sum, code) => sum + this.counted(code), 0);
+  }
+
+  /** How many of one code there have been. */
+  counted(code: DeadLetterCode): number {
+    return this.byCode.get(code) ?? 0;
   }
 
   /** Whoever cannot deliver a tell says so here. */
   post(to: string, method: string, error: Error): void {
     const { code: thrown } = error as { code?: unknown };
     const code = DEAD_LETTER_CODES.find((known) => known === thrown) ?? "UNDELIVERABLE";
-    this.counts.set(code, this.count(code) + 1);
+    this.byCode.set(code, this.counted(code) + 1);
     const letter: DeadLetter = { to, method, code, reason: error.message, error };
     for (const listener of [...this.listeners]) listener(letter);
   }

@@ -11,38 +11,11 @@
 import type { DownReason } from "../protocols/messages.ts";
 import { type Actor, type ActorClass, type ActorContext, OWNER } from "./actor.ts";
 import type { Cell } from "./cell.ts";
-import type { Clock, Timer } from "./clock.ts";
-import type { DeadLetters } from "./deadletters.ts";
-import type { Dispatcher } from "./dispatcher.ts";
+import type { CellHost, CellOptions } from "./cell_options.ts";
+import type { Timer } from "./clock.ts";
 import { asError, downError, firstError, RuntimeError } from "./errors.ts";
 import { isThenable } from "./invocations.ts";
-import type { Log } from "./log.ts";
-import type { ClassTable } from "./methods.ts";
 import { soonGone, Watchers } from "./monitor.ts";
-import type { ActorRef } from "./ref.ts";
-
-/** What a cell needs of its node. */
-export interface CellHost {
-  readonly clock: Clock;
-  readonly dispatcher: Dispatcher;
-  readonly deadLetters: DeadLetters;
-  readonly log: Log;
-  createRef(cell: Cell): ActorRef;
-  createContext(cell: Cell): ActorContext;
-  /** The cell is dead. */
-  release(cell: Cell): void;
-}
-
-export interface CellOptions {
-  readonly id: number;
-  readonly actor: ActorClass;
-  readonly args: readonly unknown[];
-  readonly table: ClassTable;
-  readonly name: string | undefined;
-  readonly parent: Cell | undefined;
-  /** Told when a life of the cell has ended other than by its own `stop`; the cell then waits to be restarted. */
-  readonly onExit?: ((reason: DownReason) => void) | undefined;
-}
 
 /** How long an actor may take to stop before it is killed, unless its class or somebody else says otherwise. */
 export const SHUTDOWN_MS = 5000;

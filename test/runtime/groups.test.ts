@@ -8,7 +8,7 @@ import { narrow } from "../../runtime/narrow.ts";
 import type { NodeRuntime } from "../../runtime/node.ts";
 import type { Ref } from "../../runtime/ref.ts";
 import { Supervisor } from "../../runtime/supervisor.ts";
-import { World } from "./world.ts";
+import { cut, World } from "./world.ts";
 
 class Worker extends Actor {
   readonly id: string;
@@ -108,11 +108,11 @@ describe("over nodes", () => {
     await from.connect(to.addresses[0]!);
     await world.clock.settle();
   };
-  const cut = async (from: NodeRuntime, to: NodeRuntime) => {
+  const part = async (from: NodeRuntime, to: NodeRuntime) => {
     const parted = new Promise<void>((resolve) => {
       to.onPeer((event) => event.type === "left" && event.peer.id === from.id && resolve());
     });
-    (from as any).membership.find(to.id).link.fail(new Error("partition"));
+    cut(from, to);
     await parted;
   };
   beforeEach(async () => {
@@ -149,7 +149,7 @@ describe("over nodes", () => {
     await connect(a, b);
     const events: GroupEvent[] = [];
     a.groups.subscribe((event) => events.push(event));
-    await cut(a, b);
+    await part(a, b);
     expect(await seen(a)).toBe("stays");
     expect(await seen(b)).toBe("ends leaves");
     expect(events.map((e) => e.type === "left" && e.reason?.code)).toEqual(["nodelost", "nodelost"]);
@@ -158,7 +158,7 @@ describe("over nodes", () => {
     await connect(b, a);
     for (const node of [a, b]) expect(await seen(node)).toBe("leaves new stays");
     for (let i = 0; i < 3; i++) {
-      await cut(a, b);
+      await part(a, b);
       await connect(a, b);
     }
     for (const node of [a, b]) expect(await seen(node)).toBe("leaves new stays");

@@ -6,7 +6,7 @@ import type { Down } from "../../runtime/monitor.ts";
 import { narrow } from "../../runtime/narrow.ts";
 import type { NodeRuntime } from "../../runtime/node.ts";
 import type { Ref } from "../../runtime/ref.ts";
-import { failure, World } from "./world.ts";
+import { cut, failure, World } from "./world.ts";
 
 /** What happened, in order: "-a: reason" for an end, "a hears b: reason" for a trapped exit. */
 let said: string[];
@@ -194,7 +194,7 @@ describe("between nodes", () => {
     });
     said.length = 0;
     // Both nodes stay; only what is between them goes.
-    (here as any).membership.find(there.id).link.fail(new Error("the cable is cut"));
+    cut(here, there);
     await lost;
     await world.clock.settle();
     expect(said.toSorted().map((line) => line.slice(0, 3))).toEqual(["-a:", "-b:"]);

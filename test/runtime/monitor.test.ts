@@ -6,7 +6,7 @@ import { child } from "../../runtime/child_spec.ts";
 import type { NodeRuntime } from "../../runtime/node.ts";
 import type { Ref } from "../../runtime/ref.ts";
 import { Supervisor } from "../../runtime/supervisor.ts";
-import { World } from "./world.ts";
+import { cut, World } from "./world.ts";
 
 class Target extends Actor {
   async crash() {
@@ -122,7 +122,7 @@ describe("the loss of a node", () => {
     const watch = () => here.monitor(ref, ({ reason }) => downs.push(`${reason.code} ${reason.node ?? ""}`));
     watch();
     await settle();
-    (here as any).membership.peer(there.id).link.fail(new Error("the cable is cut"));
+    cut(here, there);
     await settle();
     expect(downs).toEqual([`nodelost ${there.id}`]);
     await here.connect(address);

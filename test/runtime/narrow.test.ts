@@ -139,7 +139,7 @@ describe("on other nodes", () => {
     expect(refused.message).toContain("Account#1 narrowed to read does not expose empty");
     target.tell("deposit", [5]);
     expect(await target.ask("read", [], undefined)).toBe(0);
-    expect(bank.deadLetters.count("UNKNOWN_METHOD")).toBe(1);
+    expect(bank.deadLetters.counted("UNKNOWN_METHOD")).toBe(1);
   });
 
   test("numbers of actors tell nothing: one that was never given away answers to none", async () => {

@@ -30,6 +30,11 @@ export class World {
   }
 }
 
+/** Ends the connection between two nodes as a cut cable would; both nodes stay. */
+export function cut(node: NodeRuntime, other: NodeRuntime): void {
+  (node as any).membership.find(other.id).link.fail(new Error("the cable is cut"));
+}
+
 /** What a promise was rejected with. */
 export async function failure(
   work: Promise<unknown>,
