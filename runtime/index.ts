@@ -51,7 +51,6 @@ export { type ShmOptions, shm, shmUnavailable } from "./transports/shm/shm.ts";
 export { type TcpOptions, tcp } from "./transports/tcp.ts";
 export type { Listener, Pipe, PipeHandlers, Transport } from "./transports/transport.ts";
 export { type WebRtcOptions, webrtc } from "./transports/webrtc/webrtc.ts";
-export { type WebRtcOptions, webrtc } from "./transports/webrtc/webrtc.ts";
 export { type WebSocketOptions, ws, wss } from "./transports/websocket/websocket.ts";
 export { startWorkerNode, type WorkerNode, type WorkerNodeOptions } from "./transports/worker/host.ts";
 export { WorkerNetwork, worker } from "./transports/worker/network.ts";
