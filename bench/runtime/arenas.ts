@@ -124,9 +124,74 @@ const tcp: Arena = {
   ],
 };
 
+const shm: Arena = {
+  name: "shm",
+  title: "Between two processes, through shared memory",
+  text:
+    "Tensors of 64 MiB, beside the copy of as many bytes from one buffer to another in one process (memcpy), beside " +
+    "Troupe over TCP and beside a raw socket; and 1 KiB there and back.",
+  contenders: [
+    { name: "Troupe", command: bun("link-troupe.ts", "shm://") },
+    { name: "memcpy", command: bun("link-memcpy.ts") },
+    { name: "Troupe over TCP", command: bun("link-troupe.ts", "tcp://127.0.0.1:0") },
+    { name: "raw TCP", command: bun("link-raw.ts") },
+  ],
+  cases: [
+    {
+      ...{ key: "tensor", title: "tensors of 64 MiB", unit: "GB/s" },
+      promise: "at least 0.6 of memcpy and twice TCP",
+      kept: (_, beside) => both(atLeast(beside("memcpy"), 0.6), atLeast(beside("Troupe over TCP"), 2)),
+    },
+    { key: "ask", title: "1 KiB there and back, p50", unit: "µs" },
+  ],
+};
+
+const worker: Arena = {
+  name: "worker",
+  title: "Between two threads",
+  text:
+    "A tensor of 4 MiB that is given away, from thread to thread and back: the time of one way, beside a buffer that " +
+    "is transferred by postMessage; and a small ask, beside a number there and back.",
+  contenders: [
+    { name: "Troupe", command: bun("worker-troupe.ts") },
+    { name: "raw postMessage", command: bun("worker-raw.ts") },
+  ],
+  cases: [
+    {
+      ...{ key: "hop", title: "4 MiB given to the other thread", unit: "µs" },
+      promise: "at most 1.3 times a raw transfer",
+      kept: (_, beside) => atLeast(beside("raw postMessage"), 1 / 1.3),
+    },
+    { key: "ask", title: "a small ask, p50", unit: "µs" },
+  ],
+};
+
+const webrtc: Arena = {
+  name: "webrtc",
+  title: "Between two processes, over a WebRTC data channel",
+  text:
+    "Tensors of 16 MiB, beside a raw data channel of the same library with messages of the same size that are put " +
+    "together in one buffer.",
+  contenders: [
+    { name: "Troupe", command: bun("link-troupe.ts", "webrtc://") },
+    { name: "raw data channel", command: bun("webrtc-raw.ts") },
+  ],
+  cases: [
+    {
+      ...{ key: "tensor", title: "tensors of 16 MiB", unit: "GB/s" },
+      promise: "at least 0.95 of the raw library",
+      kept: (_, beside) => atLeast(beside("raw data channel"), 0.95),
+    },
+  ],
+};
+
 /** Whether the rival takes at least so many times as long as Troupe. */
 function atLeast(beside: number | undefined, share: number): boolean | undefined {
   return beside === undefined ? undefined : beside >= share;
 }
 
-export const ARENAS: readonly Arena[] = [local, tcp];
+function both(a: boolean | undefined, b: boolean | undefined): boolean | undefined {
+  return a === undefined || b === undefined ? undefined : a && b;
+}
+
+export const ARENAS: readonly Arena[] = [local, tcp, shm, worker, webrtc];

@@ -1,7 +1,10 @@
-/** The actor at the far end of a link, and the node that runs it. */
+/**
+ * The actor at the far end of a link, and the node that runs it: `bun link-actors.ts <address to listen on> [hub]`,
+ * where a hub is a node through which WebRTC finds its way. Prints where it can be connected to.
+ */
 
 import type { Tensor } from "../../protocols/index.ts";
-import { Actor, NodeRuntime, type Transport, tcp } from "../../runtime/index.ts";
+import { Actor, NodeRuntime, shm, type Transport, tcp, webrtc } from "../../runtime/index.ts";
 
 /** Takes what it is sent. */
 export class Sink extends Actor {
@@ -23,12 +26,14 @@ export class Sink extends Actor {
 }
 
 export function transports(): Transport[] {
-  return [tcp()];
+  return [tcp(), shm(), webrtc()];
 }
 
 if (import.meta.main) {
+  const [address, hub] = process.argv.slice(2);
   const node = new NodeRuntime({ name: "far", actors: { Sink }, transports: transports() });
-  process.stdout.write(`${await node.listen(process.argv[2]!)}\n`);
+  if (hub !== undefined) await node.connect(hub);
+  process.stdout.write(`${await node.listen(address!)}\n`);
   for await (const _ of console);
   await node.close();
 }

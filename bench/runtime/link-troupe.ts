@@ -8,19 +8,32 @@ import { NodeRuntime } from "../../runtime/index.ts";
 import { LineChild } from "../child.ts";
 import { contend, each } from "./contender.ts";
 import { Sink, transports } from "./link-actors.ts";
-import { LARGE_BYTES, PAYLOAD_BYTES, ROUND_TRIPS, SMALL_BURST, TENSOR_BYTES, TENSORS } from "./sizes.ts";
+import {
+  CHANNEL_BYTES,
+  LARGE_BYTES,
+  PAYLOAD_BYTES,
+  ROUND_TRIPS,
+  SMALL_BURST,
+  TENSOR_BYTES,
+  TENSORS,
+} from "./sizes.ts";
 
+const address = process.argv[2] ?? "tcp://127.0.0.1:0";
+const hub = new NodeRuntime({ name: "hub", transports: transports() });
+const meeting = address.startsWith("webrtc:") ? [await hub.listen("tcp://127.0.0.1:0")] : [];
 const far = await LineChild.start({
-  command: [process.execPath, `${import.meta.dir}/link-actors.ts`, process.argv[2] ?? "tcp://127.0.0.1:0"],
+  command: [process.execPath, `${import.meta.dir}/link-actors.ts`, address, ...meeting],
 });
 const node = new NodeRuntime({ name: "near", actors: { Sink }, transports: transports() });
+for (const at of meeting) await node.connect(at);
 const peer = await node.connect(far.greeting);
 const sink = await node.spawnOn<Sink>(peer.id, "Sink", []);
 const other = await node.spawnOn<Sink>(peer.id, "Sink", []);
 
 const payload = new Uint8Array(PAYLOAD_BYTES).fill(7);
 const filled = (bytes: number) => new Tensor("u8", [bytes], new Uint8Array(bytes).fill(3));
-const tensor = filled(TENSOR_BYTES);
+const bytes = meeting.length > 0 ? CHANNEL_BYTES : TENSOR_BYTES;
+const tensor = filled(bytes);
 let large: Tensor | undefined;
 
 await contend({
@@ -45,7 +58,7 @@ await contend({
     const times: number[] = [];
     for (let i = 0; i < TENSORS; i++) {
       times.push(
-        await each(TENSOR_BYTES, async () => {
+        await each(bytes, async () => {
           if ((await sink.ask.take(tensor)) !== 3) throw new Error("a wrong tensor");
         }),
       );
@@ -72,4 +85,5 @@ await contend({
   },
 });
 await node.close();
+await hub.close();
 await far.close();

@@ -18,3 +18,10 @@ export const TENSOR_BYTES = 64 * 2 ** 20;
 export const TENSORS = 4;
 /** A tensor that a control message must not wait for. */
 export const LARGE_BYTES = 256 * 2 ** 20;
+/** A tensor that goes from thread to thread, and how often it goes there and back in a round. */
+export const WORKER_BYTES = 4 * 2 ** 20;
+export const HOPS = 200;
+/** A tensor over a data channel, twenty times slower than TCP, and the messages it is cut into. */
+export const CHANNEL_BYTES = 16 * 2 ** 20;
+export const CHANNEL_TENSORS = 3;
+export const CHANNEL_MESSAGE_BYTES = 64 * 1024;

@@ -8,7 +8,7 @@ const TOLD: Readonly<Record<Unit, (value: number) => string>> = {
   µs: (ns) => `${(ns / 1e3).toFixed(2)} µs`,
   ms: (ns) => `${(ns / 1e6).toFixed(2)} ms`,
   // Nanoseconds of a byte.
-  "GB/s": (ns) => `${(1 / ns).toFixed(2)} GB/s`,
+  "GB/s": (ns) => (1 / ns >= 0.2 ? `${(1 / ns).toFixed(2)} GB/s` : `${(1e3 / ns).toFixed(0)} MB/s`),
   bytes: (bytes) => `${Math.round(bytes)} B`,
 };
 
