@@ -49,7 +49,7 @@ export function tcp(options: TcpOptions = {}): Transport {
       const { hostname, port } = permitted(address, "LISTEN_FAILED");
       const sockets = await adapter(platform);
       try {
-        const listener = await sockets.listen({ hostname, port, certificate }, accept);
+        const listener = await sockets.listen({ hostname, port, certificate, clock }, accept);
         return { address: formatAddress(hostname, listener.port), close: () => listener.close() };
       } catch (error) {
         const { code, message } = error as { code?: string; message: string };
@@ -77,7 +77,7 @@ export function tcp(options: TcpOptions = {}): Transport {
       }, PATIENCE_MS);
       try {
         const sockets = await adapter(platform);
-        const target = { hostname, port, certificate, peer, fingerprint };
+        const target = { hostname, port, certificate, clock, peer, fingerprint };
         return await Promise.race([sockets.connect(target, handlers, patience.signal), late.promise]);
       } catch (error) {
         if (error instanceof ProtocolError || error instanceof RuntimeError) throw error;

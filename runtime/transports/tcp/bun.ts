@@ -9,7 +9,7 @@
 
 import type { Pipe, PipeHandlers } from "../transport.ts";
 import { formatAddress } from "./address.ts";
-import { SocketPipe } from "./pipe.ts";
+import { SocketPipe, type SocketPipeOptions } from "./pipe.ts";
 import type { Place, Sockets, Target } from "./sockets.ts";
 import { channelOf, tlsFailure } from "./tls.ts";
 
@@ -18,8 +18,8 @@ type Socket = Bun.Socket<{ pipe?: BunPipe }>;
 class BunPipe extends SocketPipe {
   private readonly socket: Socket;
 
-  constructor(socket: Socket, peer: string, encrypted: boolean) {
-    super(peer, encrypted);
+  constructor(socket: Socket, options: SocketPipeOptions) {
+    super(options);
     this.socket = socket;
   }
 
@@ -28,7 +28,8 @@ class BunPipe extends SocketPipe {
   }
 
   protected end(): void {
-    this.socket.end();
+    // Not `end()`: with TLS that waits for the other end's farewell, and a socket that waits cannot be terminated.
+    this.socket.shutdown();
   }
 
   protected drop(): void {
@@ -41,19 +42,20 @@ export const bunSockets: Sockets = { listen, connect };
 const HANDLERS = {
   data: (socket: Socket, bytes: Uint8Array) => socket.data.pipe?.received(bytes),
   drain: (socket: Socket) => socket.data.pipe?.drained(),
-  close: (socket: Socket) => socket.data.pipe?.ended(),
+  close: (socket: Socket) => socket.data.pipe?.gone(),
   error: (socket: Socket, error: Error) => socket.data.pipe?.ended(error),
 };
 
 async function listen(place: Place, accept: (pipe: Pipe) => PipeHandlers) {
-  const { hostname, port, certificate } = place;
+  const { hostname, port, certificate, clock } = place;
+  const encrypted = certificate !== undefined;
   const listener = Bun.listen<{ pipe?: BunPipe }>({
     ...{ hostname, port, data: {}, ...tls(place) },
     socket: {
       ...HANDLERS,
       open(socket) {
         const peer = formatAddress(socket.remoteAddress, socket.remotePort);
-        const pipe = new BunPipe(socket, peer, certificate !== undefined);
+        const pipe = new BunPipe(socket, { peer, encrypted, clock });
         socket.data = { pipe };
         pipe.handlers = accept(pipe);
         if (!certificate) pipe.opened();
@@ -76,14 +78,14 @@ async function connect(
   handlers: (pipe: Pipe) => PipeHandlers,
   signal: AbortSignal,
 ): Promise<Pipe> {
-  const { hostname, port, certificate, peer, fingerprint } = target;
+  const { hostname, port, certificate, clock, peer, fingerprint } = target;
   const { promise, resolve, reject } = Promise.withResolvers<Pipe>();
   promise.catch(() => undefined); // Bun.connect may reject as well, and first
   const ready = (socket: Socket, error: Error | null) => {
     if (signal.aborted) return socket.terminate();
     try {
       const seen = certificate && channel(socket, peer, target, error, fingerprint);
-      const pipe = new BunPipe(socket, peer, certificate !== undefined);
+      const pipe = new BunPipe(socket, { peer, encrypted: certificate !== undefined, clock });
       socket.data = { pipe };
       pipe.handlers = handlers(pipe);
       pipe.opened(seen);

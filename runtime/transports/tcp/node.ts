@@ -8,7 +8,7 @@ import type { Server, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Pipe, PipeHandlers } from "../transport.ts";
 import { formatAddress } from "./address.ts";
-import { SocketPipe } from "./pipe.ts";
+import { SocketPipe, type SocketPipeOptions } from "./pipe.ts";
 import type { Place, Sockets, Target } from "./sockets.ts";
 import { channelOf, tlsFailure } from "./tls.ts";
 
@@ -21,12 +21,12 @@ class NodePipe extends SocketPipe {
   /** Bytes that were given to the socket and are not with the kernel yet. */
   private queued = 0;
 
-  constructor(socket: Socket, peer: string, encrypted: boolean) {
-    super(peer, encrypted);
+  constructor(socket: Socket, options: SocketPipeOptions) {
+    super(options);
     this.socket = socket;
     socket.on("data", (bytes: Uint8Array) => this.received(bytes));
     socket.on("error", (error) => this.ended(error));
-    socket.on("close", () => this.ended());
+    socket.on("close", () => this.gone());
     socket.setNoDelay(true);
   }
 
@@ -55,14 +55,11 @@ export const nodeSockets: Sockets = { listen, connect };
 
 async function listen(place: Place, accept: (pipe: Pipe) => PipeHandlers) {
   const [{ createServer }, { TLSSocket }] = await modules();
-  const open = new Set<Socket>();
   const server: Server = createServer((raw) => {
-    open.add(raw);
-    raw.once("close", () => open.delete(raw));
     const peer = formatAddress(raw.remoteAddress ?? "unknown", raw.remotePort ?? 0);
-    const { certificate } = place;
+    const { certificate, clock } = place;
     if (!certificate) {
-      const pipe = new NodePipe(raw, peer, false);
+      const pipe = new NodePipe(raw, { peer, encrypted: false, clock });
       pipe.handlers = accept(pipe);
       pipe.opened();
       return;
@@ -73,10 +70,10 @@ async function listen(place: Place, accept: (pipe: Pipe) => PipeHandlers) {
     socket.on("error", (error) => {
       if (!agreed) pipe.failed(tlsFailure(peer, error));
     });
-    const pipe = new NodePipe(socket, peer, true);
+    const pipe = new NodePipe(socket, { peer, encrypted: true, clock });
     pipe.handlers = accept(pipe);
     raw.on("error", (error) => pipe.ended(error));
-    raw.once("close", () => pipe.ended());
+    raw.once("close", () => pipe.gone());
     socket.once("secure", () => {
       agreed = true;
       try {
@@ -106,7 +103,7 @@ async function connect(
   signal: AbortSignal,
 ): Promise<Pipe> {
   const [{ connect: connectPlain }, { connect: connectTls }] = await modules();
-  const { hostname: host, port, certificate, peer, fingerprint } = target;
+  const { hostname: host, port, certificate, clock, peer, fingerprint } = target;
   const { promise, resolve, reject } = Promise.withResolvers<Pipe>();
   const socket: Socket = certificate
     ? connectTls({ host, port, ...tls(target) })
@@ -119,7 +116,7 @@ async function connect(
   socket.once(certificate ? "secureConnect" : "connect", () => {
     try {
       const seen = certificate && channel(socket as TLSSocket, peer, target, fingerprint);
-      const pipe = new NodePipe(socket, peer, certificate !== undefined);
+      const pipe = new NodePipe(socket, { peer, encrypted: certificate !== undefined, clock });
       pipe.handlers = handlers(pipe);
       pipe.opened(seen);
       resolve(pipe);

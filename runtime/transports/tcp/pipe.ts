@@ -9,10 +9,19 @@
 import { ProtocolError } from "../../../protocols/errors.ts";
 import { encodeFrame, FrameKind } from "../../../protocols/frame.ts";
 import { type Channel, encodeClose } from "../../../protocols/handshake.ts";
+import type { Clock, Timer } from "../../clock.ts";
 import type { Pipe, PipeHandlers } from "../transport.ts";
 
 /** A chunk takes about 0.1 ms on loopback; larger ones are no faster. */
 const CHUNK_BYTES = 256 * 1024;
+/** How long the other end may take to read the last bytes and close its side, before the socket is dropped. */
+const LINGER_MS = 10_000;
+
+export interface SocketPipeOptions {
+  readonly peer: string;
+  readonly encrypted: boolean;
+  readonly clock: Clock;
+}
 
 export abstract class SocketPipe implements Pipe {
   handlers!: PipeHandlers;
@@ -23,10 +32,13 @@ export abstract class SocketPipe implements Pipe {
   private short = false;
   private readonly encrypted: boolean;
   private greeted = false;
+  private readonly clock: Clock;
+  private linger: Timer | undefined;
 
-  constructor(peer: string, encrypted: boolean) {
+  constructor({ peer, encrypted, clock }: SocketPipeOptions) {
     this.peer = peer;
     this.encrypted = encrypted;
+    this.clock = clock;
   }
 
   /** Takes some of the bytes, from the front; how many. Nothing is kept of them. */
@@ -47,7 +59,7 @@ export abstract class SocketPipe implements Pipe {
     if (this.state === "closed") return;
     const wasOpen = this.state === "open";
     this.state = "closed";
-    if (wasOpen) this.end();
+    if (wasOpen) this.finish();
     else this.drop();
     queueMicrotask(() => this.handlers.onClose(error));
   }
@@ -79,7 +91,7 @@ export abstract class SocketPipe implements Pipe {
       );
       this.put(encodeFrame(FrameKind.close, encodeClose(error.code, error.message)));
       this.state = "closed";
-      this.end();
+      this.finish();
       this.handlers.onClose(error);
       return;
     }
@@ -95,11 +107,23 @@ export abstract class SocketPipe implements Pipe {
     this.handlers.onClose(error);
   }
 
-  /** The socket is gone. */
+  /** The connection is over. */
   ended(error?: Error): void {
     if (this.state === "closed") return;
     this.state = "closed";
     this.handlers.onClose(error);
+  }
+
+  /** The socket is closed, and nothing is left of it. */
+  gone(): void {
+    this.clock.clearTimer(this.linger);
+    this.ended();
+  }
+
+  /** Ends the socket, and not only when the other end is so kind as to close it too. */
+  private finish(): void {
+    this.linger = this.clock.setTimer(() => this.drop(), LINGER_MS);
+    this.end(); // may tell of its end at once
   }
 }
 

@@ -1,5 +1,6 @@
 /** What an adapter of a platform's sockets is: it makes pipes of them, plain or with TLS. */
 
+import type { Clock } from "../../clock.ts";
 import type { Certificate } from "../../security/certificate.ts";
 import type { Pipe, PipeHandlers } from "../transport.ts";
 
@@ -8,6 +9,7 @@ export interface Place {
   readonly port: number;
   /** This end's; with one, the connection is TLS. */
   readonly certificate: Certificate | undefined;
+  readonly clock: Clock;
 }
 
 export interface Target extends Place {

@@ -14,7 +14,7 @@ import { type Certificate, createCertificate } from "../../../runtime/security/c
 import { createToken, pinned } from "../../../runtime/security/token.ts";
 import { type TcpOptions, tcp } from "../../../runtime/transports/tcp.ts";
 import { failure } from "../world.ts";
-import { impostor } from "./impostor.ts";
+import { impostorClient, impostorServer } from "./impostor.ts";
 
 class Echo extends Actor {
   async echo(value: unknown) {
@@ -149,12 +149,28 @@ describe.each(SOCKETS)("with TLS (%s sockets)", (sockets) => {
 
   test("who shows the right certificate without having its key is refused", async () => {
     const device = node("device", { tcp: secured(theirs) });
-    const port = await serving(impostor(ours.certificate, third.key));
+    const port = await serving(impostorServer(ours.certificate, third.key));
     const refused = await failure(
       device.runtime.connect(pinned(`tcp://127.0.0.1:${port}`, ours.fingerprint)),
     );
     expect(refused).toMatchObject({ code: "WRONG_CERTIFICATE" });
     expect(refused.message).not.toContain("\n");
+  });
+
+  test("a client that shows a certificate without having its key is refused; with the key it is met", async () => {
+    const clock = new VirtualClock(systemClock.now());
+    const desk = await listening({ clock, tcp: { ...secured(third), clock } });
+    await ended(impostorClient(desk.port, ours.certificate, third.key));
+    expect(desk.refused()).toEqual(["WRONG_CERTIFICATE"]);
+    expect(desk.logged[0]!.error!.message).not.toContain("\n");
+    const honest = impostorClient(desk.port, ours.certificate, ours.key);
+    await isFine(desk);
+    expect(honest.closed).toBe(false);
+    const gone = ended(honest);
+    await clock.advance(10_000);
+    await clock.advance(10_000); // it never closes its side
+    await gone;
+    expect(desk.refused()).toEqual(["WRONG_CERTIFICATE", "LINK_SILENT"]);
   });
 
   test("who ends TLS on both sides and relays the handshake is found out", async () => {
