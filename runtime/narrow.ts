@@ -19,6 +19,8 @@ import type { ActorRef, MessageName, Ref, RefTarget } from "./ref.ts";
 
 /** An actor, or part of one, that other nodes send to. */
 export interface Served extends RefTarget {
+  /** It has ended for good. */
+  readonly retired: boolean;
   /** Delivers a message; see `Cell.post`. */
   post(method: string, args: unknown[], reply: Reply | null, taken: (() => void) | null): void;
 }
@@ -49,6 +51,10 @@ export class Facet implements Served {
     this.whole = whole;
     this.methods = methods;
     this.deadLetters = deadLetters;
+  }
+
+  get retired(): boolean {
+    return this.whole.retired;
   }
 
   get label(): string {

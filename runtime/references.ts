@@ -56,7 +56,8 @@ export class References implements Exporter {
     let actor: number;
     do actor = capability(random.bytes(8));
     while (this.exported.has(actor));
-    this.exported.set(actor, ref);
+    // Nobody would ever release the address of an actor that is gone already.
+    if (!(ref.target as Served).retired) this.exported.set(actor, ref);
     const { className } = ref.table;
     const methods = ref.target instanceof Facet ? ref.target.methods : undefined;
     return { node: id, incarnation, actor, className, addresses, methods };

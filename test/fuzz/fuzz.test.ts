@@ -1,0 +1,44 @@
+/**
+ * Links survive a fuzzer, on every transport. `TROUPE_FUZZ_FRAMES=1000000` feeds more, `TROUPE_FUZZ_SEED=7` others.
+ */
+
+import { describe, expect, test } from "bun:test";
+import { MemoryNetwork, memory } from "../../runtime/transports/memory.ts";
+import { tcp } from "../../runtime/transports/tcp.ts";
+import type { Transport } from "../../runtime/transports/transport.ts";
+import { fuzz } from "./fuzz.ts";
+
+const FRAMES = Number(process.env.TROUPE_FUZZ_FRAMES ?? 20_000);
+const SEED = Number(process.env.TROUPE_FUZZ_SEED ?? 1);
+const LIMIT_MS = 60_000 + FRAMES;
+/** Generated code, caches of shapes and the like. */
+const MOST_GROWN_BYTES = 8 * 2 ** 20;
+
+const network = new MemoryNetwork();
+const transports: readonly { readonly address: string; make(): Transport }[] = [
+  { address: "memory://", make: () => memory(network) },
+  { address: "tcp://127.0.0.1:0", make: () => tcp() },
+];
+
+for (const { address, make } of transports) {
+  describe(`${FRAMES} frames nobody should send, over ${make().scheme}`, () => {
+    for (const token of [undefined, "a token of some length"]) {
+      const frames = FRAMES / 2;
+      test(
+        `${token ? "with" : "without"} a join token`,
+        async () => {
+          const options = { make, address, frames, seed: SEED };
+          const report = await fuzz(token ? { ...options, token } : options);
+          expect(report.leaks).toEqual([]);
+          expect(report.healthyAsks).toBeGreaterThan(0);
+          expect(report.grownBytes).toBeLessThan(MOST_GROWN_BYTES);
+          // It got everywhere: into framing, decoding, assembly and credit.
+          const codes = ["BAD_MAGIC", "MALFORMED_HEADER", "LIMIT_EXCEEDED", "UNEXPECTED_FRAME", "TRUNCATED"];
+          expect([...report.closed.keys()]).toEqual(expect.arrayContaining(codes));
+          if (process.env.TROUPE_FUZZ_FRAMES) console.log(report);
+        },
+        LIMIT_MS,
+      );
+    }
+  });
+}
