@@ -23,27 +23,21 @@ export interface Method {
   /** For messages that came over a link. */
   readonly carried: Call;
   /** Members of the classes of `facadesOf`. */
-  tell(this: LocalFacade, a: unknown, b: unknown): void;
-  ask(this: LocalFacade, a: unknown, b: unknown): Promise<unknown>;
+  tell(this: LocalFacade, ...args: unknown[]): void;
+  ask(this: LocalFacade, ...args: unknown[]): Promise<unknown>;
 }
 
-const TARGET = Symbol("target");
-const TIMEOUT = Symbol("timeout");
-
+/** Keys no method written as a word can have. Spelled out below, because a key that is a variable is slow. */
 interface LocalFacade {
-  readonly [TARGET]: LocalTarget;
-  readonly [TIMEOUT]: number | undefined;
+  readonly "#target": LocalTarget;
+  readonly "#timeout": number | undefined;
 }
 
-type MakeMethod = (
-  name: string,
-  reentrant: boolean,
-  TARGET: symbol,
-  TIMEOUT: symbol,
-) => Omit<Method, "tell" | "ask"> & { tell: any; ask: any };
-
-/** Refers to nothing outside of itself, for its text is compiled elsewhere. */
-const makeMethod: MakeMethod = (name, reentrant, TARGET, TIMEOUT) => {
+/**
+ * Refers to nothing outside of itself, for its text is compiled elsewhere, with the name itself in the place of
+ * `[name]`.
+ */
+function makeMethod(name: string, reentrant: boolean): Method {
   const call = (invoke: Call["invoke"], carried = false): Call => ({ name, reentrant, carried, invoke });
   const none = call((actor) => actor[name]());
   const one = call((actor, a) => actor[name](a));
@@ -57,45 +51,28 @@ const makeMethod: MakeMethod = (name, reentrant, TARGET, TIMEOUT) => {
     name,
     calls: [none, one, two, more],
     carried,
-    tell: function (this: any, a: unknown, b: unknown) {
-      switch (arguments.length) {
-        case 0:
-          this[TARGET].send(none, null, undefined, undefined);
-          return;
-        case 1:
-          this[TARGET].send(one, null, a, undefined);
-          return;
-        case 2:
-          this[TARGET].send(two, null, a, b);
-          return;
-        default:
-          // biome-ignore lint/complexity/noArguments: a rest parameter would make an array for every call.
-          this[TARGET].send(more, null, [...arguments], undefined);
-      }
+    tell: function (this: LocalFacade, ...args: unknown[]) {
+      if (args.length === 0) this["#target"].send(none, null, undefined, undefined);
+      else if (args.length === 1) this["#target"].send(one, null, args[0], undefined);
+      else if (args.length === 2) this["#target"].send(two, null, args[0], args[1]);
+      else this["#target"].send(more, null, args, undefined);
     },
-    ask: function (this: any, a: unknown, b: unknown) {
-      switch (arguments.length) {
-        case 0:
-          return this[TARGET].request(none, undefined, undefined, this[TIMEOUT]);
-        case 1:
-          return this[TARGET].request(one, a, undefined, this[TIMEOUT]);
-        case 2:
-          return this[TARGET].request(two, a, b, this[TIMEOUT]);
-        default:
-          // biome-ignore lint/complexity/noArguments: as above.
-          return this[TARGET].request(more, [...arguments], undefined, this[TIMEOUT]);
-      }
+    ask: function (this: LocalFacade, ...args: unknown[]) {
+      if (args.length === 0) return this["#target"].request(none, undefined, undefined, this["#timeout"]);
+      if (args.length === 1) return this["#target"].request(one, args[0], undefined, this["#timeout"]);
+      if (args.length === 2) return this["#target"].request(two, args[0], args[1], this["#timeout"]);
+      return this["#target"].request(more, args, undefined, this["#timeout"]);
     },
   };
-};
+}
 
 /** A method of a class by its name, with code of its own if that is allowed. */
 export function methodNamed(name: string, reentrant: boolean): Method {
   try {
-    const own: MakeMethod = new Function(`"use strict"; return (${makeMethod});`)();
-    return own(name, reentrant, TARGET, TIMEOUT);
+    const text = String(makeMethod).replaceAll("[name]", () => `[${JSON.stringify(name)}]`);
+    return new Function(`"use strict"; return (${text});`)()(name, reentrant);
   } catch {
-    return makeMethod(name, reentrant, TARGET, TIMEOUT);
+    return makeMethod(name, reentrant);
   }
 }
 
@@ -119,18 +96,18 @@ export interface LocalFacades {
 /** The classes of `ref.tell` and `ref.ask` for cells of a class with these methods. */
 export function localFacades(methods: Iterable<Method>): LocalFacades {
   class Tell implements LocalFacade {
-    readonly [TARGET]: LocalTarget;
-    readonly [TIMEOUT]: undefined;
+    readonly "#target": LocalTarget;
+    readonly "#timeout": undefined;
     constructor(target: LocalTarget) {
-      this[TARGET] = target;
+      this["#target"] = target;
     }
   }
   class Ask implements LocalFacade {
-    readonly [TARGET]: LocalTarget;
-    readonly [TIMEOUT]: number | undefined;
+    readonly "#target": LocalTarget;
+    readonly "#timeout": number | undefined;
     constructor(target: LocalTarget, timeoutMs: number | undefined) {
-      this[TARGET] = target;
-      this[TIMEOUT] = timeoutMs;
+      this["#target"] = target;
+      this["#timeout"] = timeoutMs;
     }
   }
   for (const { name, tell, ask } of methods) {

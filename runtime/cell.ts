@@ -147,7 +147,8 @@ export class Cell extends Life implements RefTarget, LocalTarget, Runnable, Rece
       this.onThrown(call, reply, error);
       return;
     }
-    if (isThenable(result)) this.await(result, call, reply, life);
+    // Nothing is what most methods return, and the cheapest to see.
+    if (result !== undefined && isThenable(result)) this.await(result, call, reply, life);
     else if (reply !== null) reply.resolve(result);
   }
 
