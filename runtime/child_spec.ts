@@ -44,7 +44,8 @@ export interface SupervisorSpec {
   /**
    * How many restarts there may be in the whole tree below, nested supervisors included: one more, and every
    * supervisor from there up to this one gives up in turn. A tree whose root names none has `TREE_CAP`; a nested
-   * supervisor that names one has its own beside those above it.
+   * supervisor that names one has its own beside those above it. A supervisor that is not itself the child of a
+   * supervisor is a root.
    */
   readonly cap?: Intensity;
   /**

@@ -147,7 +147,7 @@ export class Groups {
         const what = `${by.info.name} tells of a member of a group that is not an actor of its own`;
         throw new ProtocolError("MALFORMED_HEADER", what);
       }
-      if (!joined) this.remove(group, ref, (reason ?? undefined) as DownReason | undefined);
+      if (!joined) this.remove(group, ref, reasonOf(reason));
       else if (!this.groups.get(group)?.has(ref.key)) this.add(group, { ref, cancel: undefined });
     }
   }
@@ -207,4 +207,11 @@ export class Groups {
       }
     }
   }
+}
+
+/** Why a member left, as another node tells it; undefined if it left by its own word. */
+function reasonOf(told: unknown): DownReason | undefined {
+  const { code, message } = (told ?? {}) as Partial<DownReason>;
+  const known = code === "normal" || code === "killed" || code === "error" || code === "noactor";
+  return known && typeof message === "string" ? { code, message } : undefined;
 }

@@ -234,7 +234,7 @@ export class NodeRuntime {
 
   /**
    * Ends an actor once its methods in progress have settled, or, with `drain`, once it has handled all it was sent;
-   * resolves when it has ended. By force after five seconds.
+   * resolves when it has ended. By force after the shutdown time of its class: five seconds, unless it says otherwise.
    */
   stop(ref: Ref<any>, { drain = false }: StopOptions = {}): Promise<void> {
     return targetOf(ref).end(false, drain);

@@ -179,14 +179,14 @@ export class Supervisor extends Actor {
       return;
     }
     this.#retire(ended);
+    if (significant && this.#hasServed()) this.context.stop();
+  }
+
+  /** Whether the supervisor is to stop now that a significant child has ended. */
+  #hasServed(): boolean {
     const { autoShutdown } = this.#spec;
-    const left = [...this.#children.values()].some(({ spec, handle }) => spec.significant && handle);
-    if (
-      significant &&
-      (autoShutdown === "any_significant" || (autoShutdown === "all_significant" && !left))
-    ) {
-      this.context.stop();
-    }
+    if (autoShutdown !== "all_significant") return autoShutdown === "any_significant";
+    return ![...this.#children.values()].some(({ spec, handle }) => spec.significant && handle);
   }
 
   async #restart(failed: Child, reason: DownReason): Promise<void> {
@@ -216,8 +216,8 @@ export class Supervisor extends Actor {
   }
 
   #affected(failed: Child): Child[] {
-    const all = [...this.#children.values()];
     if (this.#spec.strategy === "one_for_one") return [failed];
+    const all = [...this.#children.values()];
     return this.#spec.strategy === "one_for_all" ? all : all.slice(all.indexOf(failed));
   }
 

@@ -11,6 +11,13 @@ import type { World } from "./world.ts";
 export const said: string[] = [];
 /** Children that refuse to start, by id. */
 export const refusing = new Set<string>();
+const once = new Set<string>();
+
+/** The child refuses its next start and no other. */
+export function refuseOnce(id: string): void {
+  once.add(id);
+}
+
 /** Children whose start waits until its gate is opened, by id. */
 export const gates = new Map<string, Promise<void>>();
 
@@ -18,6 +25,7 @@ export const gates = new Map<string, Promise<void>>();
 export function silence(): void {
   said.length = 0;
   refusing.clear();
+  once.clear();
   gates.clear();
 }
 
@@ -29,7 +37,7 @@ export class Announcer extends Actor {
   }
   override async onStart() {
     await gates.get(this.id);
-    if (refusing.has(this.id)) throw new Error(`${this.id} refuses`);
+    if (refusing.has(this.id) || once.delete(this.id)) throw new Error(`${this.id} refuses`);
     said.push(`+${this.id}`);
   }
   override async onStop() {

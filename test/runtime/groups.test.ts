@@ -130,9 +130,13 @@ describe("over nodes", () => {
     await worker(c, "c1", "workers");
     for (const node of [a, b, c]) expect(await seen(node)).toBe("a1 b1 b2 c1");
     expect(a.groups.localMembers("workers")).toHaveLength(1);
+    const reasons: unknown[] = [];
+    for (const node of [a, c]) node.groups.subscribe((e) => reasons.push(e.type === "left" && e.reason));
     b2.tell.crash();
     await world.clock.settle();
     for (const node of [a, b, c]) expect(await seen(node)).toBe("a1 b1 c1");
+    const broken = { code: "error", message: expect.stringContaining("b2 is broken") };
+    expect(reasons).toEqual([broken, broken]);
   });
 
   test("hundreds of members are told of in several messages", async () => {

@@ -9,7 +9,7 @@ import type { NodeRuntime } from "../../runtime/node.ts";
 import type { Ref } from "../../runtime/ref.ts";
 import { Supervisor } from "../../runtime/supervisor.ts";
 import * as announcers from "./announcers.ts";
-import { Announcer, abc, announcer, gates, refusing, said, silence } from "./announcers.ts";
+import { Announcer, abc, announcer, gates, refuseOnce, refusing, said, silence } from "./announcers.ts";
 import { failure, World } from "./world.ts";
 
 const world = new World();
@@ -284,17 +284,16 @@ describe("ends at odd moments", () => {
     expect((await supervisor.ask.children()).map((c) => c.id)).toEqual(["a", "b"]);
   });
 
+  test("one_for_all that gets stuck half way stops in reverse who has started, and tries again", async () => {
+    const { refs } = await tree(abc(), { strategy: "one_for_all" });
+    refuseOnce("c");
+    const expected = ["-a", "-c", "-b", "+a", "+b", "-b", "-a", "+a", "+b", "+c"];
+    expect(await heard(() => refs.a!.tell.crash())).toEqual(expected);
+  });
+
   test("rest_for_one goes on from the child that did not start", async () => {
     const { refs } = await tree(abc(), { strategy: "rest_for_one", intensity: 2 });
-    let refusals = 2;
-    refusing.add("b");
-    gates.set("b", {
-      // biome-ignore lint/suspicious/noThenProperty: a gate that is looked at each time it is awaited
-      then: (resolve: () => void) => {
-        if (refusals-- === 0) refusing.clear();
-        resolve();
-      },
-    } as unknown as Promise<void>);
+    refuseOnce("b");
     expect(await heard(() => refs.a!.tell.crash())).toEqual(["-a", "-c", "-b", "+a", "+b", "+c"]);
   });
 });
