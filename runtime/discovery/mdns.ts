@@ -41,6 +41,8 @@ export interface FindOptions extends LocalNetworkOptions {
   readonly onGone?: (id: string) => void;
 }
 
+/** By a name in a variable: a bundler for browsers, which have no multicast, must not follow it. */
+const LIBRARY: string = "bonjour-service";
 const TYPE = "troupe";
 /** A string of a TXT record has at most so many bytes. */
 const TXT_BYTES = 255;
@@ -132,7 +134,7 @@ interface Service {
 }
 
 async function open({ interface: address }: LocalNetworkOptions) {
-  const { default: Bonjour } = await import("bonjour-service");
+  const { default: Bonjour } = (await import(LIBRARY)) as { default: typeof import("bonjour-service") };
   const failed = Promise.withResolvers<never>();
   failed.promise.catch(() => undefined);
   const fail = (error: unknown): void => {
