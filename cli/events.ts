@@ -7,7 +7,8 @@ import type { TrainEvent } from "../actors/train.ts";
 
 export type RunEvent =
   | TrainEvent
-  | { event: "device_joined"; name: string; address: string; pid?: number }
+  /** `protection`: how the connection to a node that was joined is protected, in words. */
+  | { event: "device_joined"; name: string; address: string; pid?: number; protection?: string }
   | { event: "device_left"; name: string; reason: string };
 
 /** Whoever shows the events of a run. */

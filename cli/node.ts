@@ -5,7 +5,7 @@
 
 import { Device } from "../actors/device.ts";
 import { Stage } from "../actors/stage.ts";
-import { NodeRuntime } from "../runtime/index.ts";
+import { NodeRuntime, shortFingerprint } from "../runtime/index.ts";
 import { machine } from "../runtime/platform/machine.ts";
 import {
   EXIT_CODES,
@@ -84,10 +84,11 @@ async function run(args: readonly string[]): Promise<number> {
     });
     const { pid } = machine();
     const fingerprint = security.certificate?.fingerprint ?? null;
+    const certificate = fingerprint === null ? "" : `, certificate ${shortFingerprint(fingerprint)}…`;
     standardOutput.write(
       options.has("json")
         ? `${JSON.stringify({ event: "listening", address: listening, name, pid, fingerprint })}\n`
-        : `${name} listens on ${listening}, ${protectionOf(security, listening)}\n`,
+        : `${name} listens on ${listening}, ${protectionOf(security, listening)}${certificate}\n`,
     );
     return await ended.promise;
   } finally {

@@ -99,9 +99,9 @@ export function tcpOf({ certificate, insecure }: Security): Transport {
   return tcp(certificate ? { certificate } : { plaintext: insecure ? "everywhere" : "loopback" });
 }
 
-/** How a connection of this device is protected, for people. */
+/** How connections at an address are protected, for people. */
 export function protectionOf({ certificate, insecure }: Security, address: string): string {
-  if (certificate) return `encrypted, certificate ${shortFingerprint(certificate.fingerprint)}…`;
+  if (certificate) return "encrypted";
   return insecure && isRemote(address) ? "plain text (asked for by --insecure)" : "plain text (loopback)";
 }
 

@@ -141,7 +141,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
   const show = (event: RunEvent) => {
     switch (event.event) {
       case "device_joined":
-        line(`  ${event.name} joined at ${event.address}`);
+        line(`  ${event.name} joined at ${event.address}${event.protection ? `, ${event.protection}` : ""}`);
         return draw(paint("dim", "  measuring the devices"));
       case "device_left":
         return line(paint("yellow", `  ${event.name} left: ${event.reason}`));

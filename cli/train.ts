@@ -24,6 +24,7 @@ import type { RunEvent } from "./events.ts";
 import { jsonReport } from "./json-report.ts";
 import { parseOptions } from "./options.ts";
 import { Results } from "./results.ts";
+import { protectionOf } from "./security.ts";
 import { count } from "./terminal.ts";
 import { textReport } from "./text-report.ts";
 import { TRAIN_OPTIONS, type TrainSettings, trainSettings } from "./train-options.ts";
@@ -61,8 +62,10 @@ async function run(settings: TrainSettings): Promise<void> {
     report.show(event);
   };
   const devices = new Devices(settings, {
-    joined: ({ name, address, pid }) =>
-      emit({ event: "device_joined", name, address, ...(pid === undefined ? {} : { pid }) }),
+    joined: ({ name, address, pid }) => {
+      const how = pid === undefined ? { protection: protectionOf(settings.security, address) } : { pid };
+      return emit({ event: "device_joined", name, address, ...how });
+    },
     left: (name, reason) => emit({ event: "device_left", name, reason }),
     said: (name, line) => report.said(name, line),
   });

@@ -60,8 +60,8 @@ test("two nodes train together, twice, hold nothing in between and outlive their
     expect(err).toBe("");
     expect(code).toBe(0);
     expect(events.slice(0, 2)).toEqual([
-      { event: "device_joined", name: "left", address: left.address },
-      { event: "device_joined", name: "right", address: right.address },
+      { event: "device_joined", name: "left", address: left.address, protection: "encrypted" },
+      { event: "device_joined", name: "right", address: right.address, protection: "encrypted" },
     ]);
     done.push(events.at(-1)!);
   }

@@ -6,6 +6,7 @@
 
 import type { Server, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
+import type { Channel } from "../../../protocols/handshake.ts";
 import type { Pipe, PipeHandlers } from "../transport.ts";
 import { formatAddress } from "./address.ts";
 import { SocketPipe, type SocketPipeOptions } from "./pipe.ts";
@@ -24,10 +25,15 @@ class NodePipe extends SocketPipe {
   constructor(socket: Socket, options: SocketPipeOptions) {
     super(options);
     this.socket = socket;
-    socket.on("data", (bytes: Uint8Array) => this.received(bytes));
     socket.on("error", (error) => this.ended(error));
     socket.on("close", () => this.gone());
     socket.setNoDelay(true);
+  }
+
+  /** Only now is anything read: what comes on the heels of TLS's own handshake is not lost. */
+  override opened(channel?: Channel): void {
+    super.opened(channel);
+    this.socket.on("data", (bytes: Uint8Array) => this.received(bytes));
   }
 
   protected put(bytes: Uint8Array): number {
