@@ -172,6 +172,9 @@ describe("after the handshake", () => {
     return encodeFrame(FrameKind.head, body, 7);
   };
   const message = (value: unknown) => encodeFrame(FrameKind.message, codec.encode(value).header);
+  const lookup = codec.encode(toWire({ type: "lookup", id: 1, name: "echo" })).header.slice();
+  const anyRef = { encodeRef: () => ["nonsense"], decodeRef: () => undefined };
+  const noRef = new Codec(anyRef, DEFAULT_LIMITS).encode([0, 1, "echo", [new WeakSet()]]).header;
   const cases: [string, Uint8Array, string][] = [
     ["a second handshake", encodeFrame(FrameKind.handshake, new Uint8Array(3)), "UNEXPECTED_FRAME"],
     ["a message that is too long", sized(FrameKind.message, 2 ** 31), "LIMIT_EXCEEDED"],
@@ -188,6 +191,16 @@ describe("after the handshake", () => {
     ["a message nobody knows", message([77, 1]), "MALFORMED_HEADER"],
     ["a field of the wrong type", message([0, "one", "echo", []]), "MALFORMED_HEADER"],
     ["credit that was never spent", encodeFrame(FrameKind.credit, new Uint8Array(8).fill(1)), "BAD_CREDIT"],
+    ["a tell that spends no credit", message([0, 1, "echo", []]), "BAD_CREDIT"],
+    [
+      "a tell at another actor's expense",
+      encodeFrame(FrameKind.message, codec.encode([0, 1, "echo", []]).header, 0, 9),
+      "BAD_CREDIT",
+    ],
+    ["a lookup that spends credit", encodeFrame(FrameKind.message, lookup, 0, 9), "BAD_CREDIT"],
+    ["credit that is not made of grants", encodeFrame(FrameKind.credit, new Uint8Array(5)), "BAD_CREDIT"],
+    ["chunks read that were never sent", encodeFrame(FrameKind.read, new Uint8Array(0), 5), "BAD_CREDIT"],
+    ["a ref that is none", encodeFrame(FrameKind.message, noRef, 0, 2), "MALFORMED_HEADER"],
     ["a ping with a body", encodeFrame(FrameKind.ping, new Uint8Array(1)), "LIMIT_EXCEEDED"],
   ];
   for (const [what, bytes, code] of cases) {

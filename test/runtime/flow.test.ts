@@ -1,0 +1,192 @@
+/** Flow on a link: who waits for whom, what is bounded, and whose memory it is. */
+
+import { afterEach, expect, test } from "bun:test";
+import { Tensor } from "../../protocols/tensor.ts";
+import { Actor } from "../../runtime/actor.ts";
+import type { NodeOptions, NodeRuntime } from "../../runtime/node.ts";
+import type { Ref } from "../../runtime/ref.ts";
+import { memory } from "../../runtime/transports/memory.ts";
+import type { Pipe, PipeHandlers, Transport } from "../../runtime/transports/transport.ts";
+import { failure, World } from "./world.ts";
+
+const world = new World();
+afterEach(async () => {
+  world.network.listeners.clear();
+  await world.close();
+});
+
+/** Handles nothing after its first message until it is let go. */
+class Slow extends Actor {
+  static readonly gate = { open: Promise.withResolvers<void>() };
+  async take(_: Tensor | string) {
+    await Slow.gate.open.promise;
+  }
+}
+
+class Quick extends Actor {
+  async echo<T>(value: T) {
+    return value;
+  }
+}
+
+async function pair(
+  options: Partial<NodeOptions> = {},
+): Promise<{ server: NodeRuntime; slow: Ref<Slow>; quick: Ref<Quick> }> {
+  Slow.gate.open = Promise.withResolvers();
+  const server = world.node("server", options);
+  await server.spawn(Slow, [], { name: "slow" });
+  await server.spawn(Quick, [], { name: "quick" });
+  await server.listen(options.transports ? "pass://server" : "memory://server");
+  const client = world.node("client", options);
+  const peer = await client.connect(options.transports ? "pass://server" : "memory://server");
+  const slow = (await client.lookup<Slow>(peer.id, "slow"))!;
+  const quick = (await client.lookup<Quick>(peer.id, "quick"))!;
+  return { server, slow, quick };
+}
+
+test("an actor that handles nothing holds up its own messages, and no other actor's", async () => {
+  const { slow, quick } = await pair({ limits: { windowBytes: 2 ** 19 } });
+  for (let i = 0; i < 30; i++) slow.tell.take(Tensor.zeros("u8", [2 ** 16]));
+  for (let i = 0; i < 5; i++) expect(await quick.ask.echo(i)).toBe(i);
+  const tensor = Tensor.zeros("u8", [2 ** 20]);
+  expect(((await quick.ask.echo(tensor)) as Tensor).bytes.byteLength).toBe(2 ** 20);
+  Slow.gate.open.resolve();
+});
+
+test("what waits for a peer is bounded in bytes, and one too many is refused aloud", async () => {
+  const { slow, quick } = await pair({ limits: { windowBytes: 2 ** 20, queueBytes: 8 * 2 ** 20 } });
+  let sent = 0;
+  const send = () => {
+    for (; sent < 100; sent++) slow.tell.take(Tensor.zeros("u8", [2 ** 20]));
+  };
+  expect(send).toThrow("bytes may");
+  expect(sent).toBeLessThan(12);
+  const refused = await failure(slow.ask.take(Tensor.zeros("u8", [2 ** 20])));
+  expect(refused.code).toBe("MAILBOX_FULL");
+  expect(await quick.ask.echo("others")).toBe("others"); // small, and at once
+  Slow.gate.open.resolve();
+});
+
+test("a peer that is heard and reads nothing is given up when the patience is over", async () => {
+  const { server } = await pair({ heartbeat: { intervalMs: 1000, patienceMs: 100_000 } });
+  // A friend whose pipe takes nothing more, though what it sends still arrives.
+  const deaf = memory(world.network);
+  let clog = false;
+  const transport: Transport = {
+    scheme: "memory",
+    connect: deaf.connect,
+    listen: (address, accept) =>
+      deaf.listen(address, (pipe) => {
+        const handlers = accept(
+          new Proxy(pipe, {
+            get(target, key) {
+              if (key === "write") return (bytes: Uint8Array) => (clog ? 0 : target.write(bytes));
+              return Reflect.get(target, key, target);
+            },
+            set: (target, key, value) => Reflect.set(target, key, value, target),
+          }),
+        );
+        return handlers;
+      }),
+  };
+  const other = world.node("other", { transports: [transport] });
+  await other.listen("memory://other");
+  const lost: string[] = [];
+  other.onPeer((event) => {
+    if (event.type === "left") lost.push(event.reason);
+  });
+  await server.connect("memory://other");
+  clog = true;
+  await world.clock.advance(9_000);
+  expect(lost).toEqual([]);
+  await world.clock.advance(5_000);
+  expect(lost).toHaveLength(1);
+  expect(lost[0]).toContain("has read nothing for 10000 ms");
+});
+
+test("a tensor given to a tell passes to the receiver with its memory, where the pipe passes memory on", async () => {
+  const received: Tensor[] = [];
+  class Keep extends Actor {
+    async keep(tensor: Tensor) {
+      received.push(tensor);
+    }
+    async give() {
+      return received[0];
+    }
+    async look(tensor: Tensor) {
+      received.push(tensor);
+      return tensor.elements;
+    }
+  }
+  const { server } = await pair({ transports: [passing()] });
+  await server.spawn(Keep, [], { name: "keep" });
+  const client = world.node("second", { transports: [passing()] });
+  const peer = await client.connect("pass://server");
+  const keep = (await client.lookup<Keep>(peer.id, "keep"))!;
+  const tensor = Tensor.f32([2 ** 20], new Float32Array(2 ** 20).fill(7));
+  keep.tell.keep(tensor);
+  await world.clock.settle();
+  expect(tensor.bytes.byteLength).toBe(0); // gone
+  expect(received[0]!.f32()[2 ** 20 - 1]).toBe(7);
+  expect(() => keep.tell.keep(tensor)).toThrow("given to a tell");
+
+  const back = (await keep.ask.give())!;
+  expect(back.f32()[0]).toBe(7);
+  expect(received[0]!.bytes.byteLength).toBe(0); // a result is given away as well
+
+  const lent = Tensor.f32([2 ** 20], new Float32Array(2 ** 20).fill(8));
+  expect(await keep.ask.look(lent)).toBe(2 ** 20);
+  expect(lent.f32()[5]).toBe(8); // an ask only lends
+  const part = Tensor.f32([10], new Float32Array(20).subarray(0, 10));
+  keep.tell.keep(part);
+  await world.clock.settle();
+  expect(part.bytes.byteLength).toBe(40); // its memory holds more than the tensor
+});
+
+/** Pipes that pass owned memory on, as threads do: the giver's view of it is detached. */
+const places = new Map<string, (pipe: Pipe) => PipeHandlers>();
+function passing(): Transport {
+  class End implements Pipe {
+    handlers!: PipeHandlers;
+    other!: End;
+    readonly chunkBytes = Number.POSITIVE_INFINITY;
+    readonly peer = "pass://";
+    private open = true;
+    write(bytes: Uint8Array, owned = false): number {
+      if (!this.open) return 0;
+      const moved = owned
+        ? structuredClone(bytes, { transfer: [bytes.buffer as ArrayBuffer] })
+        : bytes.slice();
+      queueMicrotask(() => this.other.open && this.other.handlers.onData(moved, true));
+      return moved.byteLength;
+    }
+    close(error?: Error): void {
+      if (!this.open) return;
+      this.open = false;
+      queueMicrotask(() => {
+        this.handlers.onClose(error);
+        this.other.close();
+      });
+    }
+  }
+  return {
+    scheme: "pass",
+    async listen(address, accept) {
+      places.set(address, accept);
+      return {
+        address,
+        async close() {
+          places.delete(address);
+        },
+      };
+    },
+    async connect(address, handlers) {
+      const [near, far] = [new End(), new End()];
+      near.other = far;
+      far.other = near;
+      near.handlers = handlers(near);
+      far.handlers = places.get(address)!(far);
+      return near;
+    },
+  };
+}
