@@ -19,6 +19,8 @@ import type { ActorRef, MessageName, Ref, RefTarget } from "./ref.ts";
 
 /** An actor, or part of one, that other nodes send to. */
 export interface Served extends RefTarget {
+  /** The actor is gone for good. */
+  readonly retired: boolean;
   /** It has ended for good. */
   readonly retired: boolean;
   /** Delivers a message; see `Cell.post`. */
@@ -59,6 +61,10 @@ export class Facet implements Served {
 
   get label(): string {
     return `${this.whole.label} narrowed to ${this.methods.join(", ")}`;
+  }
+
+  get retired(): boolean {
+    return this.whole.retired;
   }
 
   tell(method: string, args: unknown[]): void {

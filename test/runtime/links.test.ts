@@ -2,10 +2,12 @@
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { Actor } from "../../runtime/actor.ts";
+import { child } from "../../runtime/child_spec.ts";
 import type { Down } from "../../runtime/monitor.ts";
 import { narrow } from "../../runtime/narrow.ts";
 import type { NodeRuntime } from "../../runtime/node.ts";
 import type { Ref } from "../../runtime/ref.ts";
+import { Supervisor } from "../../runtime/supervisor.ts";
 import { cut, failure, World } from "./world.ts";
 
 /** What happened, in order: "-a: reason" for an end, "a hears b: reason" for a trapped exit. */
@@ -167,6 +169,19 @@ for (const [where, arrange] of places) {
         "-c: c is broken",
         "-d: linked, c is broken",
       ]);
+    });
+
+    test("a link joins two lives: the next life of a supervised actor has none of it", async () => {
+      const children = [child(Peer, ["s"], { id: "s" })];
+      const supervisor = await here.spawn(Supervisor, [{ strategy: "one_for_one", children }]);
+      const s = (await supervisor.ask.child("s")) as Ref<Peer>;
+      const t = await here.spawnOn<Peer>(there.id, "Trapping", ["t"]);
+      await s.ask.link(t);
+      await heard(() => s.tell.crash());
+      expect(said).toEqual(["-s: s is broken", "t hears Peer: s is broken"]);
+      expect(await s.ask.hello()).toBe("s");
+      expect(await heard(() => t.tell.crash())).toEqual(["-t: t is broken"]);
+      expect(await s.ask.hello()).toBe("s");
     });
 
     test("linking to oneself means nothing, to a narrowed ref it is refused", async () => {

@@ -142,6 +142,15 @@ describe("on other nodes", () => {
     expect(bank.deadLetters.counted("UNKNOWN_METHOD")).toBe(1);
   });
 
+  test("with the actor all its addresses end", async () => {
+    await holder.ask.take(narrow(account, ["read"]));
+    await bank.stop(account);
+    const { actor } = Holder.latest.address;
+    expect((await failure(holder.ask.use("read"))).message).toBe(
+      `#${actor} is gone: there is no such actor, or no longer`,
+    );
+  });
+
   test("numbers of actors tell nothing: one that was never given away answers to none", async () => {
     const [near, far] = [await account.ask.full(), narrow(account, ["read"])];
     expect(Math.abs(near.address.actor - far.address.actor)).toBeGreaterThan(2 ** 16);
