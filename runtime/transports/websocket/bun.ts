@@ -73,18 +73,18 @@ class BunPipe implements Pipe {
   }
 }
 
-export const serve: Serve = async ({ hostname, port, tls, clock, decide, accept }) => {
+export const serve: Serve = async ({ hostname, port, certificate, clock, decide, accept }) => {
   const server = Bun.serve<Attached>({
     hostname,
     port,
-    ...(tls ? { tls: { ...tls } } : {}),
+    ...(certificate ? { tls: { cert: certificate.certificate, key: certificate.key } } : {}),
     idleTimeout: 10,
     async fetch(request, server) {
       const response = await decide(request);
       if (response) return response;
       const from = server.requestIP(request);
       const host = from?.family === "IPv6" ? `[${from.address}]` : from?.address;
-      const peer = `${tls ? "wss" : "ws"}://${host ?? "unknown"}:${from?.port ?? 0}`;
+      const peer = `${certificate ? "wss" : "ws"}://${host ?? "unknown"}:${from?.port ?? 0}`;
       if (server.upgrade(request, { data: { peer } })) return undefined;
       return new Response("the request is not a valid WebSocket upgrade\n", { status: 400 });
     },

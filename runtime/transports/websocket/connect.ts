@@ -4,10 +4,12 @@
  * trusts that certificate and no other: neither Bun's nor Deno's WebSocket lets one look at the certificate itself.
  */
 
+import { ProtocolError } from "../../../protocols/errors.ts";
 import type { Clock } from "../../clock.ts";
 import { RuntimeError } from "../../errors.ts";
+import { shortFingerprint } from "../../security/certificate.ts";
 import type { Pipe, PipeHandlers } from "../transport.ts";
-import { parseAddress, type WebSocketAddress } from "./address.ts";
+import { formatAddress, parseAddress, type WebSocketAddress } from "./address.ts";
 import { socketPipe } from "./socket.ts";
 
 const PATIENCE_MS = 10_000;
@@ -15,18 +17,18 @@ const PATIENCE_MS = 10_000;
 export interface ConnectOptions {
   readonly clock: Clock;
   readonly plaintext: "loopback" | "everywhere";
-  readonly fingerprint: string | undefined;
 }
 
-/** @throws RuntimeError CONNECT_FAILED naming the address. */
+/** @throws RuntimeError CONNECT_FAILED, or ProtocolError WRONG_CERTIFICATE, naming the address. */
 export async function connect(
   address: string,
   options: ConnectOptions,
   handlers: (pipe: Pipe) => PipeHandlers,
 ): Promise<Pipe> {
   const parsed = parseAddress(address, "CONNECT_FAILED", options.plaintext);
+  const url = formatAddress(parsed);
   const failed = (why: string, cause?: unknown) =>
-    new RuntimeError("CONNECT_FAILED", `cannot connect to ${address}: ${why}`, { cause });
+    new RuntimeError("CONNECT_FAILED", `cannot connect to ${url}: ${why}`, { cause });
   const { promise, resolve, reject } = Promise.withResolvers<Pipe>();
   let socket: WebSocket | undefined;
   let release = () => {};
@@ -35,16 +37,16 @@ export async function connect(
   }, PATIENCE_MS);
   try {
     let trust: Trust = { options: undefined, release };
-    if (parsed.scheme === "wss" && options.fingerprint !== undefined) {
-      const certificate = fetchCertificate(parsed, options.fingerprint);
+    if (parsed.fingerprint !== undefined) {
+      const certificate = fetchCertificate(parsed, parsed.fingerprint);
       certificate.catch(() => undefined); // may come after the patience has ended
       trust = trusting(await Promise.race([certificate, promise as Promise<never>]));
       release = trust.release;
     }
-    socket = new (WebSocket as WebSocketClass)(address, trust.options);
+    socket = new (WebSocket as WebSocketClass)(url, trust.options);
     const opening = socket;
     opening.onopen = () => {
-      const pipe = socketPipe(opening, options.clock, address);
+      const pipe = socketPipe(opening, options.clock, url);
       pipe.handlers = handlers(pipe);
       resolve(pipe);
     };
@@ -56,7 +58,9 @@ export async function connect(
       socket.onopen = socket.onerror = socket.onclose = null;
       socket.close();
     }
-    throw error instanceof RuntimeError ? error : failed((error as Error).message, error);
+    throw error instanceof RuntimeError || error instanceof ProtocolError
+      ? error
+      : failed((error as Error).message, error);
   } finally {
     options.clock.clearTimer(timer);
     release();
@@ -85,7 +89,7 @@ function trusting(certificate: string): Trust {
   return { options: { client }, release: () => client.close() };
 }
 
-/** The server's certificate as PEM. @throws RuntimeError when it has another fingerprint. */
+/** The server's certificate as PEM. @throws ProtocolError WRONG_CERTIFICATE when it has another fingerprint. */
 async function fetchCertificate({ hostname, port }: WebSocketAddress, expected: string): Promise<string> {
   const { connect: connectTls } = await import("node:tls");
   const { promise, resolve, reject } = Promise.withResolvers<string>();
@@ -93,24 +97,18 @@ async function fetchCertificate({ hostname, port }: WebSocketAddress, expected: 
   socket.once("error", reject);
   socket.once("secureConnect", () => {
     const { fingerprint256, raw } = socket.getPeerCertificate();
-    if (plain(fingerprint256) === plain(expected)) resolve(pem(raw));
-    else
-      reject(
-        new RuntimeError(
-          "CONNECT_FAILED",
-          `wss://${hostname}:${port} has a certificate with the fingerprint ${fingerprint256}, expected ${expected}`,
-        ),
-      );
+    const shown = fingerprint256.replaceAll(":", "").toLowerCase();
+    if (shown === expected) resolve(pem(raw));
+    else {
+      const message = `wss://${hostname}:${port} shows the certificate ${shortFingerprint(shown)}…, expected ${shortFingerprint(expected)}…`;
+      reject(new ProtocolError("WRONG_CERTIFICATE", message));
+    }
   });
   try {
     return await promise;
   } finally {
     socket.destroy();
   }
-}
-
-function plain(fingerprint: string): string {
-  return fingerprint.replaceAll(":", "").toLowerCase();
 }
 
 function pem(der: Uint8Array): string {

@@ -22,13 +22,14 @@ interface DenoApi {
   ): { readonly socket: WebSocket; readonly response: Response };
 }
 
-export const serve: Serve = async ({ hostname, port, tls, clock, decide, accept }: ServerOptions) => {
+export const serve: Serve = async ({ hostname, port, certificate, clock, decide, accept }: ServerOptions) => {
   const deno = (globalThis as unknown as { Deno: DenoApi }).Deno;
+  const tls = certificate ? { cert: certificate.certificate, key: certificate.key } : {};
   const server = deno.serve({ hostname, port, ...tls, onListen: () => undefined }, async (request, info) => {
     const answer = await decide(request);
     if (answer) return answer;
     const { hostname: from, port: fromPort } = info.remoteAddr; // not to be had after the upgrade
-    const peer = `${tls ? "wss" : "ws"}://${from.includes(":") ? `[${from}]` : from}:${fromPort}`;
+    const peer = `${certificate ? "wss" : "ws"}://${from.includes(":") ? `[${from}]` : from}:${fromPort}`;
     let upgraded: ReturnType<DenoApi["upgradeWebSocket"]>;
     try {
       upgraded = deno.upgradeWebSocket(request, { idleTimeout: 0 });

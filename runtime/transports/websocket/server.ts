@@ -3,13 +3,14 @@
 import { ProtocolError } from "../../../protocols/errors.ts";
 import type { Clock } from "../../clock.ts";
 import { RuntimeError } from "../../errors.ts";
+import type { Certificate } from "../../security/certificate.ts";
 import type { Pipe, PipeHandlers } from "../transport.ts";
 
 export interface ServerOptions {
   readonly hostname: string;
   readonly port: number;
-  /** PEM; without it the server speaks plain HTTP. */
-  readonly tls: { readonly cert: string; readonly key: string } | undefined;
+  /** Without one the server speaks plain HTTP. */
+  readonly certificate: Certificate | undefined;
   readonly clock: Clock;
   /**
    * Decides about every HTTP request: `null` turns it into a WebSocket, a response answers it.

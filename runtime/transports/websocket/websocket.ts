@@ -4,12 +4,15 @@
  * to `fetch`, so that a gateway (`runtime/gateway/`) lives on the same port. It runs under Bun and Deno; the client
  * is the platform's own, in browsers too.
  *
- * `wss` is encrypted with the server's certificate; plain `ws` is for one machine, unless asked for by name. A page
- * cannot see the certificate it trusts, so the join token's handshake on top is what both ends rely on.
+ * `wss` is encrypted with the server's certificate; plain `ws` is for one machine, unless asked for by name. A client
+ * trusts what its platform trusts, or, with `#fingerprint` at the end of the address, that certificate alone (not in
+ * browsers; under Deno the certificate must also name the address). No platform's client shows a certificate of its
+ * own or the one it trusted, so the handshake on top cannot be bound to them and relies on the join token.
  */
 
 import { type Clock, systemClock } from "../../clock.ts";
 import { RuntimeError } from "../../errors.ts";
+import type { Certificate } from "../../security/certificate.ts";
 import type { Listener, Transport } from "../transport.ts";
 import { formatAddress, parseAddress } from "./address.ts";
 import { connect } from "./connect.ts";
@@ -19,13 +22,8 @@ import type { Serve } from "./server.ts";
 export interface WebSocketOptions {
   /** `everywhere` allows unencrypted connections beyond this machine. Default: loopback only. */
   readonly plaintext?: "loopback" | "everywhere";
-  /** Certificate and key in PEM, for listening on `wss://`. */
-  readonly tls?: { readonly cert: string; readonly key: string };
-  /**
-   * SHA-256 of the certificate that `wss://` servers must have, in hexadecimal; otherwise what the platform trusts
-   * is trusted. Not in browsers. Under Deno the certificate must also name the address.
-   */
-  readonly fingerprint?: string;
+  /** This node's, for listening on `wss://`. */
+  readonly certificate?: Certificate | undefined;
   /** Origins of web pages that may connect beside those from the server's own address, as `https://example.org`. */
   readonly origins?: readonly string[];
   /** Answers HTTP requests for other paths. Default: 404. */
@@ -44,12 +42,12 @@ export function wss(options: WebSocketOptions = {}): Transport {
 }
 
 function webSocket(scheme: "ws" | "wss", options: WebSocketOptions): Transport {
-  const { clock = systemClock, plaintext = "loopback", origins = [], fingerprint } = options;
+  const { clock = systemClock, plaintext = "loopback", origins = [], certificate } = options;
   return {
     scheme,
     async listen(address, accept): Promise<Listener> {
       const parsed = parseAddress(address, "LISTEN_FAILED", plaintext);
-      if (scheme === "wss" && !options.tls) {
+      if (scheme === "wss" && !certificate) {
         throw new RuntimeError("LISTEN_FAILED", `cannot listen on ${address}: no certificate was given`);
       }
       const decide = (request: Request) => {
@@ -63,8 +61,8 @@ function webSocket(scheme: "ws" | "wss", options: WebSocketOptions): Transport {
       };
       try {
         const serve = await platformServer();
-        const tls = scheme === "wss" ? options.tls : undefined;
-        const server = await serve({ ...parsed, tls, clock, decide, accept });
+        const tls = scheme === "wss" ? certificate : undefined;
+        const server = await serve({ ...parsed, certificate: tls, clock, decide, accept });
         return {
           address: formatAddress({ ...parsed, port: server.port }),
           close: () => server.close(),
@@ -76,7 +74,7 @@ function webSocket(scheme: "ws" | "wss", options: WebSocketOptions): Transport {
         throw new RuntimeError("LISTEN_FAILED", `cannot listen on ${address}: ${why}`, { cause: error });
       }
     },
-    connect: (address, handlers) => connect(address, { clock, plaintext, fingerprint }, handlers),
+    connect: (address, handlers) => connect(address, { clock, plaintext }, handlers),
   };
 }
 
