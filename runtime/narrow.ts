@@ -19,8 +19,6 @@ import type { ActorRef, MessageName, Ref, RefTarget } from "./ref.ts";
 
 /** An actor, or part of one, that other nodes send to. */
 export interface Served extends RefTarget {
-  /** The actor is gone for good. */
-  readonly retired: boolean;
   /** It has ended for good. */
   readonly retired: boolean;
   /** Delivers a message; see `Cell.post`. */
@@ -53,10 +51,6 @@ export class Facet implements Served {
     this.whole = whole;
     this.methods = methods;
     this.deadLetters = deadLetters;
-  }
-
-  get retired(): boolean {
-    return this.whole.retired;
   }
 
   get label(): string {

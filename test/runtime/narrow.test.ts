@@ -81,6 +81,15 @@ describe("on its own node", () => {
     expect(narrow(account, ["read"]).key).not.toBe(account.key);
   });
 
+  test("costs nothing once the actor is gone, whenever its address was first asked for", async () => {
+    const reader = narrow(account, ["read"]);
+    const late = await node.spawn(Account, []);
+    expect([account, reader].map((ref) => ref.key)).toHaveLength(2);
+    for (const ref of [account, late]) await node.stop(ref);
+    expect([late, narrow(late, ["read"]), narrow(account, ["empty"])].map((ref) => ref.key)).toHaveLength(3);
+    expect((node as any).references.exported.size).toBe(0);
+  });
+
   test("is watched like the actor, and cannot end it", async () => {
     const reader = narrow(account, ["read"]);
     expect((await failure(node.stop(reader))).code).toBe("NARROWED");
