@@ -199,6 +199,7 @@ export class Membership {
 
   private readonly arrivalHost: ArrivalHost = {
     ready: (arrival) => {
+      this.expectOpen();
       const { id, name, incarnation } = arrival.identity!;
       const { pipe } = arrival.link;
       if (id === this.options.identity.id) {

@@ -115,6 +115,21 @@ describe("nodes", () => {
     expect(near.peers()).toHaveLength(1);
   });
 
+  test("that meet over TCP from both sides at once agree on one link through shared memory", async () => {
+    const both = ["a", "b"].map((name) => {
+      return node(name, [disguised("tcp"), disguised("shm")], { machine: "m" });
+    });
+    for (const each of both) {
+      await each.listen(`tcp://${each.name}-over-tcp`);
+      await each.listen(`shm://${each.name}-over-shm`);
+    }
+    const [a, b] = both as [(typeof both)[0], (typeof both)[0]];
+    await Promise.all([a.connect("tcp://b-over-tcp"), b.connect("tcp://a-over-tcp")]);
+    await world.clock.advance(30_000);
+    for (const each of both) expect(each.peers()).toMatchObject([{ transport: "shm", generation: 1 }]);
+    expect((a as any).membership.arrivals.size + (b as any).membership.arrivals.size).toBe(0);
+  });
+
   test("on one machine where shared memory fails stay with TCP", async () => {
     const { far, info } = await met(["m", "m"], true);
     expect(info.transport).toBe("tcp");
