@@ -8,6 +8,11 @@
  * supervisor decides. Methods declared in `static reentrant` may run while others wait; signals (`onDown`,
  * `onExit`) are delivered even while a method is waiting.
  *
+ * An actor that waits, in a serial method, for what only a later message of its own can bring waits for ever: an ask
+ * of itself, or of another that asks it back. Nobody but the method knows that it waits, so the runtime cannot tell
+ * this from work in progress. Declare one of the methods reentrant, or give the ask a timeout (a node's
+ * `askTimeoutMs` gives one to all): its error names the methods the actor was still handling.
+ *
  * Methods that TypeScript calls `private` are public to the language: use `#names` for what no message may reach.
  */
 

@@ -15,6 +15,7 @@ import { Invocations, type InvocationsOwner, isThenable } from "./invocations.ts
 import { Life } from "./life.ts";
 import { linksOf } from "./links.ts";
 import { type Call, type Carried, Mailbox, type Receiver, type Reply } from "./mailbox.ts";
+import { Pending } from "./pending.ts";
 import type { ActorRef, RefTarget } from "./ref.ts";
 import { within } from "./timeout.ts";
 
@@ -47,15 +48,15 @@ export class Cell extends Life implements RefTarget, LocalTarget, Runnable, Rece
   }
 
   ask(method: string, args: unknown[], timeoutMs: number | undefined): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      this.post(method, args, this.limited(method, timeoutMs, { resolve, reject }), null);
-    });
+    const asked = new Pending();
+    this.post(method, args, this.limited(method, timeoutMs, asked), null);
+    return asked.promise;
   }
 
   request(call: Call, a: unknown, b: unknown, timeoutMs: number | undefined): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      this.send(call, this.limited(call.name, timeoutMs, { resolve, reject }), a, b);
-    });
+    const asked = new Pending();
+    this.send(call, this.limited(call.name, timeoutMs, asked), a, b);
+    return asked.promise;
   }
 
   /**

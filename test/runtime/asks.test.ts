@@ -350,6 +350,29 @@ describe("an ask settles once, with", () => {
     expect(await x.ask.value()).toBe(1);
   });
 
+  test("a timeout somewhere in a circle of asks, which frees all of it", async () => {
+    class Circle extends Actor {
+      next!: Ref<Circle>;
+      lead(to: Ref<any>) {
+        this.next = to;
+      }
+      async around(steps: number): Promise<string> {
+        if (steps === 0) return "never reached";
+        return this.next.with({ timeoutMs: 10 + steps }).ask.around(steps - 1);
+      }
+    }
+    const node = world.node("a");
+    const [one, two] = [await node.spawn(Circle, []), await node.spawn(Circle, [])];
+    one.tell.lead(two);
+    two.tell.lead(one);
+    const error = failure(one.ask.around(2));
+    await world.clock.advance(11);
+    expect(await error).toMatchObject({
+      code: "ASK_TIMEOUT",
+      message: expect.stringContaining("it is still handling around"),
+    });
+  });
+
   test("the actor's end for every one of many, in progress and waiting, none forgotten", async () => {
     const node = world.node("a");
     const ref = await node.spawn(Subject, []);
