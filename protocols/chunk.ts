@@ -305,7 +305,8 @@ export class Interleaver {
       owned: message.transferred && whole && isAlone(segment),
       of: message,
     };
-    this.pace.sent(frame.body.byteLength, this.now());
+    // What is not cut is passed on whole: it delays nothing behind it, and its receiver does not say what it has read.
+    if (this.chunkBytes !== Number.POSITIVE_INFINITY) this.pace.sent(frame.body.byteLength, this.now());
     message.offset = end;
     this.skipEmpty(message);
     if (message.state === "sent") this.leaving = message;

@@ -228,7 +228,8 @@ export class Link implements PipeHandlers, FrameSink {
         this.assembled(this.assembler.begin(frame, bytes.subarray(at, end)));
         break;
       case FrameKind.chunk: {
-        const due = this.readMeter.read(frame.length);
+        // What is passed on whole is in nobody's way: nothing has to be paced.
+        const due = this.wholeSegments ? 0 : this.readMeter.read(frame.length);
         if (due > 0) this.writer.control(FrameKind.read, undefined, due);
         this.assembled(this.assembler.filled(frame));
         break;

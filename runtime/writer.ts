@@ -197,7 +197,8 @@ export class LinkWriter {
   private pump(): void {
     let turn = 0;
     while (!this.stopped && !this.blocked) {
-      const bytes = this.body?.byteLength ?? 0;
+      // What is given away takes no time to write, whatever its size.
+      const bytes = this.body && !this.bodyOwned ? this.body.byteLength : 0;
       if (!this.flush() || this.resting) return;
       turn += bytes;
       if (turn >= TURN_BYTES) {
