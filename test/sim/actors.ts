@@ -30,17 +30,27 @@ const PATIENCE_MS = 4000;
 export class Worker extends Actor {
   static override readonly reentrant: readonly string[] = ["peek"];
   #busy = false;
+  /** Of all lives of all actors. */
+  #life = 0;
   readonly #watches = new Map<string, ((code: string) => void)[]>();
   protected world!: Surroundings;
 
   override onStart(): void {
     this.world = surroundings.get(this.context.node)!;
     this.world.started.set(this.context.self.key, this.context.self);
+    this.#life = this.world.ledger.begun();
     this.world.ledger.trace.note("start", this.world.host.name, this.context.self.key);
   }
 
   override onDown({ ref, reason }: Down): void {
     this.#watches.get(ref.key)?.shift()?.(reason.code);
+  }
+
+  override onExit(down: Down): void | Promise<void> {
+    const { ledger, host } = this.world;
+    ledger.exited(host, this.#life, this.context.self, down.ref);
+    if (down.reason.code !== "normal") this.failing();
+    return super.onExit(down);
   }
 
   /** Handles a letter; the answer is its number. */
@@ -92,6 +102,13 @@ export class Worker extends Actor {
           placed.push(fired);
           return this.context.monitor(ref!);
         });
+        return id;
+      case "link":
+        ledger.linked(this.context.self, ref!);
+        this.context.link(ref!);
+        return id;
+      case "join":
+        this.context.node.groups.join(`group ${id % 2}`, this.context.self);
         return id;
       case "share":
         this.world.refs.push(ref!);

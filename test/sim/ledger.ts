@@ -51,7 +51,7 @@ interface Watch {
 const EXPECTED = new Set([
   ...["ACTOR_DOWN", "ASK_TIMEOUT", "NODE_LOST", "MAILBOX_FULL", "SPAWN_FAILED", "TOO_MANY_RESTARTS"],
   ...["CONNECT_FAILED", "NODE_CLOSED", "LINK_SILENT", "ACTOR_FAILURE", "NAME_TAKEN", "TRUNCATED"],
-  ...["LINK_DUPLICATE", "STALE_INCARNATION", "LINK_REPLACED", "NODE_RESTARTED", "NODE_LEFT", "NODE_REPLACED"],
+  ...["LINK_DUPLICATE", "STALE_INCARNATION", "LINKED_EXIT", "NODE_RESTARTED", "NODE_LEFT", "NODE_REPLACED"],
 ]);
 
 export class Ledger {
@@ -61,6 +61,9 @@ export class Ledger {
   private readonly flows = new Map<string, Flow>();
   private readonly waiting = new Map<number, Host>();
   private readonly watches: Watch[] = [];
+  private readonly links = new Map<string, number>();
+  private readonly exits = new Map<string, number>();
+  private lives = 0;
   /** Links of a host with another node, counted: each joining and leaving is one, so an odd number is connected. */
   private readonly generations = new Map<string, number>();
 
@@ -177,6 +180,31 @@ export class Ledger {
     });
   }
 
+  // --- links ---------------------------------------------------------------------------------------------------
+
+  /** A number for a life that begins. */
+  begun(): number {
+    return ++this.lives;
+  }
+
+  /** One actor links itself to another. */
+  linked(self: Ref<any>, other: Ref<any>): void {
+    const pair = pairOf(self, other);
+    this.links.set(pair, (this.links.get(pair) ?? 0) + 1);
+  }
+
+  /** An actor is told of the end of one it is linked to: once for each link, in each of its lives. */
+  exited(host: Host, life: number, self: Ref<any>, other: Ref<any>): void {
+    if (!host.alive) return;
+    this.trace.note("exit", host.name, self.key, other.key);
+    const key = `${life} ${other.key}`;
+    const times = (this.exits.get(key) ?? 0) + 1;
+    this.exits.set(key, times);
+    const made = this.links.get(pairOf(self, other)) ?? 0;
+    if (times > made)
+      this.breach(`${self.key} was told ${times} times of ${other.key}, linked ${made} times`);
+  }
+
   // --- errors --------------------------------------------------------------------------------------------------
 
   /** Notes an error, and a breach when the world gives no reason for it. */
@@ -218,4 +246,8 @@ export class Ledger {
     }
     return flow;
   }
+}
+
+function pairOf(one: Ref<any>, other: Ref<any>): string {
+  return [one.key, other.key].sort().join(" ");
 }

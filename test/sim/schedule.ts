@@ -28,7 +28,7 @@ const ACTS = [
   "spawn",
 ];
 /** Acts that concern somebody else. */
-const ON_OTHERS = ["relay", "consult", "watch", "share"];
+const ON_OTHERS = ["relay", "consult", "watch", "link", "share"];
 const WORK = ["tell", "tell", "tell", "ask", "ask", "ask", "spawn", "watch", "end"] as const;
 const STRATEGIES: SupervisorSpec["strategy"][] = ["one_for_one", "one_for_all", "rest_for_one"];
 const RESTARTS: ChildSpec["restart"][] = ["permanent", "permanent", "permanent", "transient", "temporary"];

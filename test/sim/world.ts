@@ -209,6 +209,8 @@ export class World {
     await clock.advance(10_000);
     for (const tree of this.trees) await this.checkTree(tree);
     await this.connect();
+    await clock.advance(5000);
+    this.checkGroups();
     for (const [i, member] of this.members.entries()) {
       const next = this.members[(i + 1) % this.members.length]!;
       await this.checkWorks(member, next);
@@ -272,6 +274,20 @@ export class World {
     }
     if (spec.strategy === "rest_for_one" && births.some((n, i) => i > 0 && n < births[i - 1]!)) {
       bad(`rest for one, and lives are ${births}`);
+    }
+  }
+
+  /** Everybody sees the members that everybody has, and no others. */
+  private checkGroups(): void {
+    const names = new Set(this.members.flatMap(({ node }) => node.groups.names()));
+    for (const name of names) {
+      const keys = (refs: readonly Ref<any>[]) => refs.map(({ key }) => key).sort();
+      const all = keys(this.members.flatMap(({ node }) => node.groups.localMembers(name)));
+      for (const { name: who, node } of this.members) {
+        const seen = keys(node.groups.members(name));
+        if (seen.join() !== all.join())
+          this.ledger.breach(`${who} sees ${seen} in ${name}, there are ${all}`);
+      }
     }
   }
 
