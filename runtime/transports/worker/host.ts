@@ -47,7 +47,7 @@ export interface WorkerSide {
 
 /** Posted by the thread once it listens to Comlink: what is sent earlier may be lost. */
 export const READY = "troupe: ready";
-/** Begins what the thread posts when it fails, before the platform says so in words of its own. */
+/** Begins what the thread posts when it fails (with name, message and stack), before the platform speaks. */
 export const FAILED = "troupe: failed";
 
 const START_MS = 30_000;
@@ -87,8 +87,8 @@ export async function startWorkerNode(
     }
     ended.resolve(error);
   };
-  const failed = (message: string) =>
-    end(new RuntimeError("NODE_LOST", `the thread ${address} failed: ${message}`));
+  const failed = (message: string, cause?: Error) =>
+    end(new RuntimeError("NODE_LOST", `the thread ${address} failed: ${message}`, { cause }));
   worker.addEventListener("error", (event) => {
     event.preventDefault();
     failed(event.message);
@@ -98,7 +98,10 @@ export async function startWorkerNode(
   worker.addEventListener("close", () => end());
   worker.addEventListener("message", ({ data }) => {
     if (data === READY) ready.resolve();
-    else if (Array.isArray(data) && data[0] === FAILED) failed(data[1]);
+    else if (Array.isArray(data) && data[0] === FAILED) {
+      const [, name, text, stack] = data;
+      failed(`${name}: ${text}`, Object.assign(new Error(text), { name, stack }));
+    }
   });
 
   const dead = ended.promise.then((error) => {

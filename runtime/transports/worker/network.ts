@@ -63,13 +63,13 @@ export class WorkerNetwork {
   };
 
   /** A pipe over this port to the thread with this address. */
-  pipe(port: MessagePort, peer: string, handlers: (pipe: Pipe) => PipeHandlers): Pipe {
+  pipe(port: MessagePort, peer: string, clock: Clock, handlers: (pipe: Pipe) => PipeHandlers): Pipe {
     let pipes = this.pipes.get(peer);
     if (!pipes) {
       pipes = new Set();
       this.pipes.set(peer, pipes);
     }
-    const pipe = new PortPipe(port, peer, () => {
+    const pipe = new PortPipe(port, peer, clock, () => {
       pipes.delete(pipe);
       if (pipes.size === 0 && this.pipes.get(peer) === pipes) this.pipes.delete(peer);
     });
@@ -96,7 +96,7 @@ export function worker(network: WorkerNetwork, clock: Clock = systemClock): Tran
     async listen(address, accept): Promise<Listener> {
       if (!address.startsWith("worker://")) throw malformed("LISTEN_FAILED", address);
       const taken = network.take(address, (_, port, from) => {
-        network.pipe(port, from, accept);
+        network.pipe(port, from, clock, accept);
       });
       return {
         address: taken,
@@ -115,7 +115,7 @@ export function worker(network: WorkerNetwork, clock: Clock = systemClock): Tran
       );
       try {
         await Promise.race([network.open(address, port2, network.self), late.promise]);
-        return network.pipe(port1, address, handlers);
+        return network.pipe(port1, address, clock, handlers);
       } catch (error) {
         port1.close();
         const { message } = asError(error);

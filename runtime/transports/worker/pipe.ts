@@ -11,18 +11,20 @@
  * full beyond `WINDOW_BYTES`.
  */
 
+import type { Clock } from "../../clock.ts";
 import type { Pipe, PipeHandlers } from "../transport.ts";
 
 /**
- * Posted and not yet acknowledged. Two tensors of 4 MiB: one is worked on while the next is under way. A larger one
- * that is given away goes whole; it is there anyway, and passing it on takes no memory.
+ * Posted and not yet acknowledged: eight tensors of 4 MiB, so that a thread that is given work finds the next piece
+ * there. One that is given away goes whole, if it is the first beyond that; passing it on takes no memory.
  */
-const WINDOW_BYTES = 8 * 1024 * 1024;
+const WINDOW_BYTES = 32 * 1024 * 1024;
 /** Acknowledged at a time: seldom enough to cost nothing, often enough that the writer never stands still. */
 const ACKNOWLEDGED_BYTES = WINDOW_BYTES / 4;
 
-/** What is posted: bytes, pieces of bytes, an acknowledgement of so many bytes, or the close. */
-type Posted = Uint8Array | Uint8Array[] | number | null;
+/** What is posted: pieces of bytes, perhaps after an acknowledgement of so many bytes; alone, or several; or the close. */
+type Piece = Uint8Array<ArrayBuffer> | number;
+type Posted = Piece | Piece[] | null;
 
 export class PortPipe implements Pipe {
   handlers!: PipeHandlers;
@@ -32,16 +34,19 @@ export class PortPipe implements Pipe {
   readonly peer: string;
   private readonly port: MessagePort;
   private open = true;
+  private readonly clock: Clock;
   private readonly left: () => void;
   private out: Uint8Array<ArrayBuffer>[] = [];
   private unacknowledged = 0;
   private received = 0;
+  private acknowledging = false;
   private short = false;
 
   /** @param left called once when the pipe is closed, by whomever. */
-  constructor(port: MessagePort, peer: string, left: () => void) {
+  constructor(port: MessagePort, peer: string, clock: Clock, left: () => void) {
     this.port = port;
     this.peer = peer;
+    this.clock = clock;
     this.left = left;
   }
 
@@ -78,40 +83,55 @@ export class PortPipe implements Pipe {
     this.handlers.onClose(error);
   }
 
+  /** Posts what was written, and with it what there is to acknowledge. */
   private flush(): void {
-    const { out } = this;
-    if (out.length === 0 || !this.open) return;
+    if (this.out.length === 0 || !this.open) return;
+    const pieces = this.out;
     this.out = [];
-    const post = (pieces: Uint8Array<ArrayBuffer>[]) =>
-      this.port.postMessage(
-        pieces.length === 1 ? pieces[0] : pieces,
-        pieces.map(({ buffer }) => buffer),
-      );
     try {
-      post(out);
+      this.post(pieces);
     } catch {
       // Memory of WebAssembly may not be passed on, and says so only now.
-      post(out.map((piece) => piece.slice()));
+      this.post(pieces.map((piece) => piece.slice()));
     }
+    this.received = 0;
+  }
+
+  private post(pieces: readonly Uint8Array<ArrayBuffer>[]): void {
+    const message: Piece[] = this.received > 0 ? [this.received, ...pieces] : [...pieces];
+    this.port.postMessage(
+      message.length === 1 ? message[0] : message,
+      pieces.map(({ buffer }) => buffer),
+    );
   }
 
   private message(data: Posted): void {
-    if (!this.open) return;
     if (data === null) this.ended();
-    else if (typeof data === "number") this.acknowledged(data);
-    else if (Array.isArray(data)) for (const piece of data) this.deliver(piece);
-    else this.deliver(data);
+    else if (Array.isArray(data)) for (const piece of data) this.piece(piece);
+    else this.piece(data);
   }
 
-  private deliver(piece: Uint8Array): void {
+  private piece(piece: Piece): void {
     if (!this.open) return;
+    if (typeof piece === "number") {
+      this.acknowledged(piece);
+      return;
+    }
     // Before it is delivered, for whoever gets it may pass it on to yet another thread.
     this.received += piece.byteLength;
     this.handlers.onData(piece, true);
+    if (this.received < ACKNOWLEDGED_BYTES || this.acknowledging) return;
+    // Not at once: every message wakes the other thread, and an answer may follow that takes this one along.
+    this.acknowledging = true;
+    this.clock.defer(this.acknowledge);
+  }
+
+  private readonly acknowledge = (): void => {
+    this.acknowledging = false;
     if (this.received < ACKNOWLEDGED_BYTES || !this.open) return;
     this.port.postMessage(this.received);
     this.received = 0;
-  }
+  };
 
   private acknowledged(bytes: number): void {
     this.unacknowledged -= bytes;

@@ -46,8 +46,8 @@ export async function workerNode(options: InWorkerOptions = {}): Promise<NodeRun
   return started.promise;
 }
 
-/** The platform tells who started the thread too, but as a text without the error's own words apart. */
+/** The platform tells who started the thread too, but with less of the error, and not everywhere. */
 function tell(thrown: unknown): void {
   const { name, message, stack } = asError(thrown);
-  postMessage([FAILED, stack?.includes(message) ? stack : `${name}: ${message}`]);
+  postMessage([FAILED, name, message, stack]);
 }
