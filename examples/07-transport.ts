@@ -23,7 +23,7 @@ function pipeOf(socket: Socket, peer: string, handlers: (pipe: Pipe) => PipeHand
     close: () => void socket.end().destroySoon(),
   };
   pipe.handlers = handlers(pipe);
-  socket.on("data", (bytes) => pipe.handlers.onData(bytes));
+  socket.on("data", (bytes: Buffer) => pipe.handlers.onData(bytes));
   socket.on("drain", () => short && pipe.handlers.onDrain());
   socket.on("error", () => {}); // followed by a close
   socket.on("close", () => pipe.handlers.onClose());
