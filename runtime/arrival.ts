@@ -8,6 +8,9 @@
  *     offer   number, oldest of my numbers still alive   →
  *                                                        ←    adopt   generation       (or close LINK_DUPLICATE)
  *
+ * A connection made by the node with the smaller id is ready as soon as the handshake is, for the offer comes with
+ * its last frame; one made by the other takes a round trip more.
+ *
  * The decider refuses an offer while it holds a link whose number the offer counts among the living; a link it
  * holds that is older than all of those is dead at the other end, and is given up for the new one. Generations are
  * numbered per peer, from 1, by the decider; each side adds what it remembers.

@@ -250,7 +250,11 @@ export class NodeRuntime {
     return this.membership.listen(address);
   }
 
-  /** @throws RuntimeError CONNECT_FAILED naming the address; the handshake's ProtocolError or LinkClosedByPeer. */
+  /**
+   * Connects, or finds the connection that is there; the other end has this node among its peers before it handles
+   * anything this node sends. A nearer way to the same node is preferred, see routes.ts.
+   * @throws RuntimeError CONNECT_FAILED naming the address; the handshake's ProtocolError or LinkClosedByPeer.
+   */
   async connect(address: string): Promise<PeerInfo> {
     return (await this.membership.connect(address)).info;
   }

@@ -267,6 +267,27 @@ describe("incarnations", () => {
   });
 });
 
+test("a peer that has been regular and falls silent is given up before the patience is over", async () => {
+  const cables = new Cables();
+  const options = { transports: [cables.over(memory(world.network))] };
+  const there = node("there", options);
+  const here = node("here", options);
+  await here.connect(await there.listen("memory://there"));
+  await world.clock.advance(5000);
+  const left: [string, number][] = [];
+  for (const each of [here, there]) {
+    each.onPeer(({ type, peer }) => type === "left" && left.push([peer.name, world.clock.now()]));
+  }
+  const frozenAt = world.clock.now();
+  cables.freeze();
+  await world.clock.advance(2000);
+  expect(left.map(([name]) => name).toSorted()).toEqual(["here", "there"]);
+  for (const [, at] of left) {
+    expect(at - frozenAt).toBeGreaterThan(heartbeat.patienceMs / 2);
+    expect(at - frozenAt).toBeLessThan(heartbeat.patienceMs);
+  }
+});
+
 test("nothing is served before the link was adopted", async () => {
   const log: LogEntry[] = [];
   const server = node("server", { id: "z", log: (entry) => log.push(entry) });
