@@ -64,6 +64,7 @@ class Stream implements Account {
  * Within a process memory that is given away is gone for everybody else.
  */
 const claims = new WeakMap<ArrayBufferLike, number>();
+const NOTHING = new Uint8Array(0);
 
 export class Interleaver {
   private readonly chunkBytes: number;
@@ -130,6 +131,8 @@ export class Interleaver {
         message.dropped?.();
       }
     }
+    if (this.leaving) unclaim(this.leaving);
+    this.leaving = undefined;
     this.streams.clear();
     while (this.turns.shift());
     while (this.control.shift());
@@ -179,8 +182,8 @@ export class Interleaver {
       return true;
     }
     unclaim(message);
-    for (let i = message.segment; i < message.segments.length; i++) {
-      message.segments[i] = message.segments[i]!.slice();
+    for (let i = 0; i < message.segments.length; i++) {
+      message.segments[i] = i < message.segment ? NOTHING : message.segments[i]!.slice();
     }
     return false;
   }

@@ -82,7 +82,8 @@ export class Codec {
     if (packer.length > limits.headerBytes) {
       throw exceeded("a message header", packer.length, limits.headerBytes, "send bulk data as tensors");
     }
-    const header = packer.bytes.subarray(0, packer.length);
+    // Half the time of `subarray`, which looks for a constructor first.
+    const header = new Uint8Array(packer.bytes.buffer, 0, packer.length);
     const segments = this.takeSegments();
     if (segments.length > limits.segments) {
       throw exceeded("segments of a message", segments.length, limits.segments);

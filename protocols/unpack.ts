@@ -38,15 +38,15 @@ export class Unpacker {
 
   /** The one value that `bytes[from, to)` holds; may be called from within `unpackExt`. @throws ProtocolError. */
   unpack(bytes: Uint8Array, from: number, to: number): unknown {
-    const outer = { bytes: this.bytes, at: this.at, end: this.end };
+    const { bytes: outerBytes, at: outerAt, end: outerEnd } = this;
     this.bytes = bytes;
     this.at = from;
     this.end = to;
     const value = this.value(0);
     if (this.at !== to) throw malformed(`takes ${this.at - from} bytes, ${to - from} came`);
-    this.bytes = outer.bytes;
-    this.at = outer.at;
-    this.end = outer.end;
+    this.bytes = outerBytes;
+    this.at = outerAt;
+    this.end = outerEnd;
     return value;
   }
 

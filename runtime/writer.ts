@@ -251,7 +251,7 @@ export class LinkWriter {
       }
       if (this.from < this.to) {
         const length = this.to - this.from;
-        const taken = this.pipe.write(this.batch.subarray(this.from, this.to));
+        const taken = this.pipe.write(new Uint8Array(this.batch.buffer, this.from, length));
         if (this.stopped) return false;
         if (taken < length) {
           this.from += taken;

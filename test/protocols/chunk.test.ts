@@ -129,6 +129,22 @@ test("on a pipe that wants whole segments, memory goes with a tell, if it is the
   expect(flags()).toEqual([false, true, true]); // the last that needs it
 });
 
+test("who takes memory back half way takes back its own claim, once", () => {
+  const [first, second] = [new Uint8Array(10), new Uint8Array(10)];
+  const asked = interleaver(10);
+  const lent = asked.send(1, { header: text("A"), segments: [first, second] }, false);
+  asked.next();
+  asked.next(); // the first segment is out
+  const lentAgain = interleaver(10);
+  lentAgain.send(1, { header: text("B"), segments: [first] }, false);
+  asked.cancel(lent);
+  drain(asked);
+  const out = interleaver(Number.POSITIVE_INFINITY);
+  out.send(1, { header: text("C"), segments: [first, second] }, true);
+  expect(drain(out).flatMap((f) => (f.kind === FrameKind.chunk ? [f.owned] : []))).toEqual([false, true]);
+  lentAgain.clear();
+});
+
 test("memory that its sender gave to somebody else is noticed, not sent", () => {
   const out = interleaver(10);
   const bytes = new Uint8Array(20);
