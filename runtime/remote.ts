@@ -106,9 +106,7 @@ export class RemoteTarget implements RefTarget {
       this.host.reach(this.address, (peer) => {
         if (peer instanceof Error) return reject(peer);
         const reply = { resolve: () => resolve(), reject };
-        // A drain comes after what was sent before it; a stop and a kill overtake that.
-        const stream = drain ? this.stream : "";
-        peer.request({ type: "stop", to: this.address.actor, kill, drain }, stream, reply);
+        peer.request({ type: "stop", to: this.address.actor, kill, drain }, "", reply);
       });
     });
   }

@@ -131,3 +131,22 @@ test("on another node: what was sent before the drain is handled", async () => {
   await drained;
   expect(done).toEqual(["1", "2", "stopped"]);
 });
+
+test("on another node: also what still waits for credit when the drain is asked for", async () => {
+  let taken = 0;
+  class Taker extends Actor {
+    take(_text: string) {
+      taken++;
+    }
+  }
+  const [a, b]: NodeRuntime[] = [world.node("a"), world.node("b")];
+  await a!.connect(await b!.listen("memory://b"));
+  await b!.spawn(Taker, [], { name: "taker" });
+  const ref = (await a!.lookup(b!.id, "taker")) as Ref<Taker>;
+  const text = "x".repeat(64 * 1024);
+  for (let i = 0; i < 400; i++) ref.tell.take(text);
+  const drained = a!.stop(ref, { drain: true });
+  await world.clock.advance(100);
+  await drained;
+  expect(taken).toBe(400);
+});

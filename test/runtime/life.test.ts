@@ -139,6 +139,7 @@ describe("onStop", () => {
   test("is not called on a kill; children of whom is killed are killed", async () => {
     const told: string[] = [];
     class Child extends Actor {
+      static override readonly shutdownMs = 60_000;
       override onStop() {
         told.push("child");
         return never();
