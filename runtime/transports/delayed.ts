@@ -171,5 +171,6 @@ export function wrapping(transport: Transport, wrap: (pipe: Pipe) => DelayedPipe
       });
       return pipe!;
     },
+    ...(transport.attach ? { attach: (carrier) => transport.attach!(carrier) } : {}),
   };
 }

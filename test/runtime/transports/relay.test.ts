@@ -2,9 +2,11 @@
 
 import { describe, expect, test } from "bun:test";
 import { Tensor } from "../../../protocols/tensor.ts";
+import { systemClock } from "../../../runtime/clock.ts";
 import { RelayLedger } from "../../../runtime/transports/relay/ledger.ts";
 import { RELAY_WINDOW_BYTES, relay as say } from "../../../runtime/transports/relay/messages.ts";
 import { relay } from "../../../runtime/transports/relay/relay.ts";
+import { shaped } from "../../../runtime/transports/shaped.ts";
 import type { Pipe } from "../../../runtime/transports/transport.ts";
 import { transportContract } from "../../contract/transport.contract.ts";
 import { SignalHub } from "./signal_hub.ts";
@@ -12,6 +14,13 @@ import { SignalHub } from "./signal_hub.ts";
 transportContract({
   name: "relay",
   make: () => new SignalHub().between(relay),
+  anyAddress: "relay://",
+  deadAddress: "relay://nobody",
+});
+
+transportContract({
+  name: "shaped relay",
+  make: () => new SignalHub().between(() => shaped(relay(), { clock: systemClock, latencyMs: 1 })),
   anyAddress: "relay://",
   deadAddress: "relay://nobody",
 });
