@@ -7,11 +7,11 @@
 import { backoffMs } from "./backoff.ts";
 import type { Clock, Timer } from "./clock.ts";
 import { isFinal } from "./dialer.ts";
-import type { Introduction } from "./discovery/introductions.ts";
+import type { Introduction, Introductions } from "./discovery/introductions.ts";
 import { asError, RuntimeError } from "./errors.ts";
 import type { Log } from "./log.ts";
-import type { PeerEvent } from "./membership.ts";
-import type { Peer, PeerInfo } from "./peer.ts";
+import type { Membership, PeerEvent } from "./membership.ts";
+import type { PeerInfo } from "./peer.ts";
 import type { Random } from "./random.ts";
 
 export interface JoinOptions {
@@ -27,27 +27,45 @@ export interface Joining {
   stop(): void;
 }
 
-/** What a joiner needs of its node. */
+/** What joining needs of its node. */
 export interface JoinHost {
   readonly id: string;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-  connectAny(addresses: readonly string[]): Promise<Peer>;
-  isConnected(id: string): boolean;
-  subscribe(subscriber: (event: PeerEvent) => void): () => void;
-  stopped(): void;
-  /** Nodes that a peer is connected to; `met` is told of those that it meets later. */
-  follow(peer: string, met: (node: Introduction) => void): Promise<readonly Introduction[]>;
+  readonly membership: Pick<Membership, "connectAny" | "find" | "subscribe">;
+  readonly introductions: Pick<Introductions, "discover">;
 }
 
-export class Joiner implements Joining {
+/** All connections a node keeps. */
+export class Joinings {
+  private readonly host: JoinHost;
+  private readonly joiners = new Set<Joiner>();
+
+  constructor(host: JoinHost) {
+    this.host = host;
+  }
+
+  join(addresses: readonly string[], options: JoinOptions): Joining {
+    const joiner: Joiner = new Joiner(this.host, addresses, options, () => this.joiners.delete(joiner));
+    this.joiners.add(joiner);
+    return joiner;
+  }
+
+  /** Tries no more for any of them. */
+  close(): void {
+    for (const joiner of [...this.joiners]) joiner.stop();
+  }
+}
+
+class Joiner implements Joining {
   readonly first: Promise<PeerInfo>;
   private readonly host: JoinHost;
   private readonly addresses: readonly string[];
   private readonly mesh: boolean;
   private readonly outcome = Promise.withResolvers<PeerInfo>();
   private readonly unsubscribe: () => void;
+  private readonly onStopped: () => void;
   /** The node that is kept, when it is connected. */
   private kept: PeerInfo | undefined;
   private attempts = 0;
@@ -56,13 +74,14 @@ export class Joiner implements Joining {
   private meshTimer: Timer;
   private stopped = false;
 
-  constructor(host: JoinHost, addresses: readonly string[], options: JoinOptions) {
+  constructor(host: JoinHost, addresses: readonly string[], options: JoinOptions, onStopped: () => void) {
     this.host = host;
+    this.onStopped = onStopped;
     this.addresses = [...addresses];
     this.mesh = options.mesh ?? false;
     this.first = this.outcome.promise;
     this.first.catch(() => undefined); // who does not wait for it finds it in the log
-    this.unsubscribe = host.subscribe((event) => this.onPeer(event));
+    this.unsubscribe = host.membership.subscribe((event) => this.onPeer(event));
     void this.attempt();
   }
 
@@ -73,12 +92,12 @@ export class Joiner implements Joining {
     this.host.clock.clearTimer(this.timer);
     this.host.clock.clearTimer(this.meshTimer);
     this.outcome.reject(new RuntimeError("CONNECT_FAILED", "joining was stopped before it had connected"));
-    this.host.stopped();
+    this.onStopped();
   }
 
   private async attempt(): Promise<void> {
     try {
-      const peer = await this.host.connectAny(this.addresses);
+      const peer = await this.host.membership.connectAny(this.addresses);
       if (this.stopped) return;
       if (peer.isLost) return this.later();
       this.attempts = 0;
@@ -115,7 +134,7 @@ export class Joiner implements Joining {
     const kept = this.kept?.id;
     if (kept === undefined || this.stopped) return;
     try {
-      const known = await this.host.follow(kept, (node) => {
+      const known = await this.host.introductions.discover(kept, (node) => {
         void this.meet(node).then((met) => met || this.roundLater());
       });
       const met = await Promise.all(known.map((node) => this.meet(node)));
@@ -135,11 +154,11 @@ export class Joiner implements Joining {
 
   /** Whether the node is connected, or needs no connecting from here. */
   private async meet({ id, addresses }: Introduction): Promise<boolean> {
-    const { host } = this;
-    if (this.stopped || id === host.id || host.isConnected(id) || addresses.length === 0) return true;
+    const { id: self, membership } = this.host;
+    if (this.stopped || id === self || membership.find(id) || addresses.length === 0) return true;
     try {
-      await host.connectAny(addresses);
-      return host.isConnected(id);
+      await membership.connectAny(addresses);
+      return membership.find(id) !== undefined;
     } catch {
       return false;
     }

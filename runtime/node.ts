@@ -18,7 +18,7 @@ import { Dispatcher } from "./dispatcher.ts";
 import { asError, RuntimeError } from "./errors.ts";
 import { Groups } from "./groups.ts";
 import { type HostedClasses, type HostedSpawn, Hosting, type Owner } from "./hosting.ts";
-import { Joiner, type Joining, type JoinOptions } from "./join.ts";
+import { type Joining, Joinings, type JoinOptions } from "./join.ts";
 import { consoleLog, type Log } from "./log.ts";
 import { Membership, type PeerEvent } from "./membership.ts";
 import { methodsOf } from "./methods.ts";
@@ -89,7 +89,7 @@ export class NodeRuntime {
   private readonly hosting: Hosting;
   private readonly introductions: Introductions;
   private readonly switchboard: Switchboard;
-  private readonly joinings = new Set<Joiner>();
+  private readonly joinings: Joinings;
   private nextActor = 1;
   private messagesReceived = 0;
   private closing: Promise<void> | undefined;
@@ -126,16 +126,17 @@ export class NodeRuntime {
         serve(this.server, peer, envelope, taken);
       },
     });
-    const { membership } = this;
+    this.introductions = new Introductions(this.membership);
+    this.membership.subscribe((event) => this.introductions.onPeer(event));
+    const { id, clock, random, log, membership, introductions } = this;
+    this.joinings = new Joinings({ id, clock, random, log, membership, introductions });
     this.switchboard = new Switchboard({
-      ...{ id: this.id, token: options.token, clock: this.clock, random: this.random },
+      ...{ id, token: options.token, clock, random },
       peers: () => membership.connected(),
       find: (id) => membership.find(id),
       subscribe: (subscriber) => membership.subscribe(subscriber),
     });
     for (const transport of options.transports ?? []) transport.attach?.(this.switchboard);
-    this.introductions = new Introductions(this.membership);
-    this.membership.subscribe((event) => this.introductions.onPeer(event));
     this.hosting = new Hosting(
       {
         ...{ name: this.name, log: this.log },
@@ -265,21 +266,7 @@ export class NodeRuntime {
    */
   join(addresses: string | readonly string[], options: JoinOptions = {}): Joining {
     if (this.closing) throw new RuntimeError("NODE_CLOSED", `node ${this.name} is closed`);
-    const { id, clock, random, log, membership } = this;
-    const joiner = new Joiner(
-      {
-        ...{ id, clock, random, log },
-        connectAny: (list) => membership.connectAny(list),
-        isConnected: (node) => membership.find(node) !== undefined,
-        subscribe: (subscriber) => membership.subscribe(subscriber),
-        follow: (peer, met) => this.introductions.discover(peer, met),
-        stopped: () => this.joinings.delete(joiner),
-      },
-      typeof addresses === "string" ? [addresses] : addresses,
-      options,
-    );
-    this.joinings.add(joiner);
-    return joiner;
+    return this.joinings.join(typeof addresses === "string" ? [addresses] : addresses, options);
   }
 
   /** The nodes another one is connected to, without this one. @throws RuntimeError NODE_LOST. */
@@ -323,7 +310,7 @@ export class NodeRuntime {
    */
   close(shutdownMs: number = SHUTDOWN_MS): Promise<void> {
     this.closing ??= (async () => {
-      for (const joiner of [...this.joinings]) joiner.stop();
+      this.joinings.close();
       const deadline = this.clock.now() + shutdownMs;
       const roots = [...this.cells.values()].filter((cell) => !cell.options.parent).reverse();
       for (const cell of roots) await cell.stop(Math.max(0, deadline - this.clock.now()));
