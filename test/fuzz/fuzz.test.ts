@@ -4,8 +4,11 @@
 
 import { describe, expect, test } from "bun:test";
 import { MemoryNetwork, memory } from "../../runtime/transports/memory.ts";
+import { shm, shmUnavailable } from "../../runtime/transports/shm/shm.ts";
 import { tcp } from "../../runtime/transports/tcp.ts";
 import type { Transport } from "../../runtime/transports/transport.ts";
+import { ws } from "../../runtime/transports/websocket/websocket.ts";
+import { WorkerNetwork, worker } from "../../runtime/transports/worker/network.ts";
 import { fuzz } from "./fuzz.ts";
 
 const FRAMES = Number(process.env.TROUPE_FUZZ_FRAMES ?? 20_000);
@@ -15,9 +18,15 @@ const LIMIT_MS = 60_000 + FRAMES;
 const MOST_GROWN_BYTES = 8 * 2 ** 20;
 
 const network = new MemoryNetwork();
+const workers = new WorkerNetwork();
+const noSharedMemory = shmUnavailable();
+if (noSharedMemory) test.skip(`frames over shared memory: ${noSharedMemory}`, () => undefined);
 const transports: readonly { readonly address: string; make(): Transport }[] = [
   { address: "memory://", make: () => memory(network) },
   { address: "tcp://127.0.0.1:0", make: () => tcp() },
+  { address: "ws://127.0.0.1:0/troupe", make: () => ws() },
+  { address: "worker://", make: () => worker(workers) },
+  ...(noSharedMemory ? [] : [{ address: "shm://", make: () => shm() }]),
 ];
 
 for (const { address, make } of transports) {
