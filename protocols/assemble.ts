@@ -37,6 +37,8 @@ export class Assembler {
   private readonly allocate: Allocate;
   private readonly window: ReceiveWindow;
   private readonly open = new Map<number, OpenMessage>();
+  /** Bytes that the open messages will have. */
+  private openBytes = 0;
 
   constructor(limits: Limits, allocate: Allocate, window: ReceiveWindow) {
     this.limits = limits;
@@ -60,6 +62,11 @@ export class Assembler {
     let total = 0;
     for (const length of lengths) total += length;
     if (total > limits.messageBytes) throw exceeded("bytes of a message", total, limits.messageBytes);
+    // An honest sender has queued no more than this; free messages, such as replies, are bounded by nothing else.
+    const most = limits.queueBytes + limits.messageBytes;
+    if (this.openBytes + total > most) {
+      throw exceeded("bytes of messages half received at once", this.openBytes + total, most);
+    }
     const header = body.slice(4 + 8 * lengths.length);
     if (header.byteLength > limits.headerBytes) {
       throw exceeded("bytes of a message header", header.byteLength, limits.headerBytes);
@@ -70,6 +77,7 @@ export class Assembler {
     const message: OpenMessage = { header, segments, lengths, stream, cost, segment: 0, offset: 0, chunk: 0 };
     if (skipFull(message)) return message;
     this.open.set(frame.message, message);
+    this.openBytes += total;
     return undefined;
   }
 
@@ -111,6 +119,7 @@ export class Assembler {
     message.offset += frame.length;
     if (!skipFull(message)) return undefined;
     this.open.delete(frame.message);
+    for (const length of message.lengths) this.openBytes -= length;
     return message;
   }
 
@@ -122,6 +131,7 @@ export class Assembler {
   /** Forgets all that was half received. */
   clear(): void {
     this.open.clear();
+    this.openBytes = 0;
   }
 
   private readLengths(body: Uint8Array): number[] {

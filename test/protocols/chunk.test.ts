@@ -40,6 +40,7 @@ function order(frames: OutFrame[]): string {
     .join("");
 }
 
+const fresh = (bytes: number) => new Uint8Array(bytes);
 const newAssembler = (allocate = (bytes: number) => new Uint8Array(bytes)) =>
   new Assembler(DEFAULT_LIMITS, allocate, new ReceiveWindow(2 ** 40));
 
@@ -271,6 +272,14 @@ test("heads beyond the limits are refused before anything is allocated", () => {
   expect(() => feed(assembler, { ...head(message("A", 5)), message: 3 })).toThrow("at most 2, got 3");
   expect(() => feed(assembler, { ...head(message("A", 5)), message: 2 })).toThrow("began twice");
   expect(allocated).toBe(0); // nor before the first byte has come
+  const few = new Assembler(
+    { ...limits, openMessages: 9, queueBytes: 500 },
+    fresh,
+    new ReceiveWindow(2 ** 40),
+  );
+  feed(few, { ...head(message("A", 900)), message: 1 });
+  const second = { ...head(message("A", 601)), message: 2 };
+  expect(() => feed(few, second)).toThrow("half received at once: at most 1500, got 1501");
 });
 
 test("a piece that is a whole segment becomes it, without a copy", () => {
