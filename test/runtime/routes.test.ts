@@ -1,9 +1,15 @@
 /** The table of routes, and what a node makes of it. */
 
 import { afterEach, describe, expect, test } from "bun:test";
-import type { NodeOptions } from "../../runtime/node.ts";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type NodeOptions, NodeRuntime } from "../../runtime/node.ts";
+import { machineId } from "../../runtime/platform/machine.ts";
 import { inOrder, isLoopback, nearerRoute, routeOf, seenFrom } from "../../runtime/routes.ts";
 import { memory } from "../../runtime/transports/memory.ts";
+import { shm, shmUnavailable } from "../../runtime/transports/shm/shm.ts";
+import { tcp } from "../../runtime/transports/tcp.ts";
 import type { Transport } from "../../runtime/transports/transport.ts";
 import { failure, World } from "./world.ts";
 
@@ -170,3 +176,26 @@ describe("nodes", () => {
     expect(joining.message).toBe("tcp does not work today");
   });
 });
+
+test.skipIf(shmUnavailable() !== null)(
+  "real nodes of one machine that meet over TCP talk through shared memory",
+  async () => {
+    const folder = await mkdtemp(join(tmpdir(), "troupe-routes-"));
+    const machine = machineId();
+    const [near, far] = ["near", "far"].map((name) => {
+      const transports = [tcp(), shm({ folder })];
+      return new NodeRuntime({ name, token: "t", machine, transports, log: () => {} });
+    }) as [NodeRuntime, NodeRuntime];
+    try {
+      const address = await far.listen("tcp://127.0.0.1:0");
+      await far.listen("shm://");
+      expect(await near.connect(address)).toMatchObject({ id: far.id, transport: "shm", route: "direct" });
+      expect(await near.lookup(far.id, "nobody")).toBeNull();
+      expect(far.peers()).toMatchObject([{ id: near.id, transport: "shm" }]);
+    } finally {
+      await near.close(0);
+      await far.close(0);
+      await rm(folder, { recursive: true });
+    }
+  },
+);
