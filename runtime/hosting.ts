@@ -79,7 +79,7 @@ export class Hosting {
       entry.admit(args, asker);
     } catch (thrown) {
       const cause = asError(thrown);
-      const message = `${this.host.name} does not start a ${className} for ${asker.name}: ${cause.message}`;
+      const message = `${this.host.name} does not start a ${className} for ${asker.name} (${asker.id}): ${cause.message}`;
       throw new RuntimeError("SPAWN_REFUSED", message, { cause });
     }
   }
