@@ -13,6 +13,14 @@ import { tcp } from "../../../runtime/transports/tcp.ts";
 import { webrtc } from "../../../runtime/transports/webrtc/webrtc.ts";
 
 export class Far extends Actor {
+  private bytes = 0;
+
+  async note(tensor: Tensor) {
+    this.bytes += tensor.bytes.byteLength;
+  }
+  async noted() {
+    return this.bytes;
+  }
   async twice(tensor: Tensor) {
     const data = tensor.f32();
     for (let i = 0; i < data.length; i++) data[i]! *= 2;

@@ -2,8 +2,10 @@
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { Tensor } from "../../../protocols/tensor.ts";
+import { systemClock } from "../../../runtime/clock.ts";
 import type { Down } from "../../../runtime/monitor.ts";
 import { NodeRuntime } from "../../../runtime/node.ts";
+import { RELAY_WINDOW_BYTES } from "../../../runtime/transports/relay/messages.ts";
 import { relay } from "../../../runtime/transports/relay/relay.ts";
 import { tcp } from "../../../runtime/transports/tcp.ts";
 import { webrtc } from "../../../runtime/transports/webrtc/webrtc.ts";
@@ -30,7 +32,7 @@ for (const { scheme, make, route } of [
         () => between.close(0),
         () => here.close(0),
       );
-      const [address] = [await between.listen("tcp://127.0.0.1:0")];
+      const address = await between.listen("tcp://127.0.0.1:0");
       await here.connect(await between.listen("ws://127.0.0.1:0/troupe"));
       const child = Bun.spawn([process.execPath, `${import.meta.dir}/third_node.ts`, address, scheme], {
         ...{ stdin: "pipe", stdout: "pipe", stderr: "inherit" },
@@ -58,6 +60,38 @@ for (const { scheme, make, route } of [
       child.stdin.flush();
       expect(await left.promise).toBeUndefined();
       expect(await child.exited).toBe(0); // by itself: nothing is left open
+    });
+
+    test("a process that is stopped takes its window, and all that was told once it goes on", async () => {
+      const { between, here, child, id } = await meet();
+      const ref = await here.spawnOn<Far>(id, "Far", []);
+      child.kill("SIGSTOP");
+      const tensor = Tensor.zeros("u8", [2 ** 20]);
+      for (let i = 0; i < 16; i++) ref.tell.note(tensor);
+      await systemClock.sleep(50);
+      expect(between.status().relayed.bytes).toBeLessThanOrEqual(RELAY_WINDOW_BYTES);
+      child.kill("SIGCONT");
+      expect(await ref.ask.noted()).toBe(16 * 2 ** 20);
+    });
+
+    test("two that connect to each other at the same moment are connected once", async () => {
+      const options = { token: "t", log: () => {} };
+      const [between, a, b] = ["between", "a", "b"].map((name) => {
+        const node = new NodeRuntime({ name, transports: [tcp(), make()], ...options });
+        cleanups.push(() => node.close(0));
+        return node;
+      }) as [NodeRuntime, NodeRuntime, NodeRuntime];
+      const address = await between.listen("tcp://127.0.0.1:0");
+      for (const node of [a, b]) {
+        await node.connect(address);
+        await node.listen(`${scheme}://`);
+      }
+      await Promise.all([a.connect(`${scheme}://${b.id}`), b.connect(`${scheme}://${a.id}`)]);
+      const seen = (node: NodeRuntime) => node.peers().map(({ name, transport }) => `${name} ${transport}`);
+      expect([seen(a), seen(b)]).toEqual([
+        ["between tcp", `b ${scheme}`],
+        ["between tcp", `a ${scheme}`],
+      ]);
     });
 
     test("a killed process is a lost node: asks reject and monitors fire", async () => {
