@@ -36,7 +36,7 @@ export type { NodeStatus } from "./node_status.ts";
 export type { PeerInfo } from "./peer.ts";
 export { MemoryPool, type PoolCounts, type PoolOptions } from "./pool.ts";
 export { type Random, seededRandom, systemRandom } from "./random.ts";
-export type { Ask, AskOptions, Ref, Tell } from "./ref.ts";
+export type { Ask, AskOptions, Ref, StopOptions, Tell } from "./ref.ts";
 export { RemoteChild } from "./remote_child.ts";
 export { type Certificate, createCertificate, shortFingerprint } from "./security/certificate.ts";
 export { createToken, type JoinToken, parseToken, pinned, TokenError } from "./security/token.ts";
