@@ -129,7 +129,7 @@ export class SimPipe implements Pipe {
     if (!other.open) {
       // The other end has forgotten this connection: a reset, if there is anybody to send one.
       if (this.network.answers(this.to.name)) {
-        this.network.send(other, () => this.hangUp(new Error("connection reset")));
+        this.network.send(other, () => this.hangUp(new RuntimeError("NODE_LOST", "connection reset")));
       }
       return;
     }
@@ -191,7 +191,7 @@ export class SimNetwork {
 
   /** A connection is lost, with what was under way; both ends are told. */
   cut(pipe: SimPipe): void {
-    for (const end of [pipe, pipe.other]) end.hangUp(new Error("connection lost"));
+    for (const end of [pipe, pipe.other]) end.hangUp(new RuntimeError("NODE_LOST", "connection lost"));
   }
 
   /** A host is gone. @param silent nobody is told; otherwise its kernel closes its connections. */
@@ -253,7 +253,10 @@ export class SimNetwork {
         // Until the connection is known at the near end, nothing that happens to it can be told there.
         far.lastArrival = this.clock.now() + back.delayMs;
         this.trace.note("connected", from.name, name);
-        this.pipes.add(far).add(near);
+        this.pipes.add(far);
+        // Who has asked may be gone meanwhile.
+        near.open = from.alive;
+        if (near.open) this.pipes.add(near);
         answer(() => {
           if (!near.open) return failed("reset");
           if (late) {

@@ -42,7 +42,9 @@ export async function live(
   const world = new World(seed, options);
   breaking?.(world);
   const { random, clock } = world;
-  await world.connect();
+  // Some begin unconnected: nodes find each other in the middle of everything.
+  if (world.isSearched || random.next() < 0.6) await world.connect();
+  else for (const member of world.members) meet(world, member);
   const before = world.inventory();
   const duration = pick(random, [200, 2000, 2000, 10_000]);
   plan(world, duration);
@@ -69,6 +71,14 @@ function plan(world: World, duration: number): void {
   const faults = pick(random, [0, 1, 1, 2, 3, 5]);
   for (let i = 0; i < faults; i++)
     clock.setTimer(() => fault(world, pick(random, members), duration), when());
+}
+
+/** Everybody connects to everybody at once. */
+function meet(world: World, member: Member): void {
+  for (const { name } of world.members) {
+    if (name === member.name) continue;
+    world.attempt(member, "connecting", () => member.node.connect(`sim://${name}`));
+  }
 }
 
 // --- work --------------------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ export class World {
   readonly members: Member[] = [];
   readonly trees: Tree[] = [];
   private readonly seed: number;
+  private readonly token: string | undefined;
 
   constructor(seed: number, options: WorldOptions = {}) {
     this.seed = seed;
@@ -78,6 +79,7 @@ export class World {
       split: pick(random, [0, 0, 0.3]),
     };
     this.network = new SimNetwork(this.clock, settings, seededRandom(seed + 0.5 * 2 ** 32), this.trace);
+    this.token = pick(this.random, [undefined, undefined, "a token"]);
     const size = pick(random, [2, 3, 3, 3, 4, 5]);
     for (let i = 0; i < size; i++) this.members.push(this.boot("abcdef"[i]!));
   }
@@ -88,6 +90,7 @@ export class World {
     const { trace, ledger } = this;
     const node = new NodeRuntime({
       ...{ name, id: name, clock: host, heartbeat: HEARTBEAT },
+      ...(this.token === undefined ? {} : { token: this.token }),
       actors: { Worker, Child },
       transports: [this.network.transport(host)],
       random: seededRandom(this.seed * 31 + this.random.integer(2 ** 30)),
@@ -232,9 +235,14 @@ export class World {
     return ledger.breaches;
   }
 
+  /** Whether leaks are looked for. */
+  get isSearched(): boolean {
+    return this.seed % SEARCHED === 0;
+  }
+
   /** What nodes hold that have done nothing yet. */
   inventory(): ReadonlyMap<string, Holdings> | undefined {
-    if (this.seed % SEARCHED > 0) return undefined;
+    if (!this.isSearched) return undefined;
     return new Map(this.members.map(({ name, node }) => [name, holdings(node)]));
   }
 
