@@ -85,6 +85,17 @@ describe("the gateway", () => {
     ).toEqual([]);
   });
 
+  test("counts a pipe as open until it is closed", async () => {
+    const { node, address, get } = await start();
+    const other = new NodeRuntime({ name: "other", transports: [ws()], log: () => {} });
+    await other.connect(address);
+    const left = new Promise<void>((resolve) => node.onPeer(({ type }) => type === "left" && resolve()));
+    await other.close(0);
+    await left;
+    const { traffic } = await (await get("/status")).json();
+    expect(traffic).toMatchObject([{ pipes: 1, openPipes: 0 }]);
+  });
+
   test("answers what it does not know", async () => {
     const { get } = await start();
     const unknown = await get("/nothing");
