@@ -8,7 +8,7 @@ export { bf16, f16 } from "./codecs/half.ts";
 export { int8 } from "./codecs/int8.ts";
 export type { TensorCodec } from "./codecs/tensor_codec.ts";
 export { topK } from "./codecs/topk.ts";
-export { ReceiveWindow, SendWindow } from "./credit.ts";
+export { type Account, ReceiveWindow, SendWindow } from "./credit.ts";
 export { ProtocolError, type ProtocolErrorCode } from "./errors.ts";
 export {
   encodeFrame,
@@ -18,7 +18,14 @@ export {
   type FrameSink,
   PROTOCOL_VERSION,
 } from "./frame.ts";
-export { Handshake, type HandshakeOptions, type HandshakeStep, type Identity } from "./handshake.ts";
+export {
+  type Channel,
+  Handshake,
+  type HandshakeOptions,
+  type HandshakeStep,
+  type Identity,
+} from "./handshake.ts";
 export { DEFAULT_LIMITS, HANDSHAKE_BYTES, type Limits } from "./limits.ts";
 export { type ActorAddress, type DownReason, type Envelope, fromWire, toWire } from "./messages.ts";
+export { Replays } from "./replays.ts";
 export { byteLength, DTYPE_BYTES, type DType, elements, type Shape, Tensor, TensorError } from "./tensor.ts";

@@ -23,15 +23,20 @@ import type { NodeRuntime, SpawnOptions } from "./node.ts";
 import type { Random } from "./random.ts";
 import type { Ref, StopOptions } from "./ref.ts";
 
+/** A class of actors, as `spawn` takes it; `Args` are its constructor's. */
 export type ActorClass<A extends Actor = Actor, Args extends readonly any[] = any[]> = (new (
   ...args: Args
 ) => A) & { readonly reentrant?: readonly string[]; readonly shutdownMs?: number };
 
 /** What an actor can do beside computing. Available from `onStart` on, not in the constructor. */
 export interface ActorContext {
+  /** This actor's own ref, the same in all its lives. */
   readonly self: Ref<any>;
+  /** The node it lives on. */
   readonly node: NodeRuntime;
+  /** The node's; an actor that waits takes its time from here, so that it can be tested. */
   readonly clock: Clock;
+  /** The node's. */
   readonly random: Random;
   /**
    * Starts a child: an actor that is stopped when this one ends, children in reverse order of their start. That a
@@ -44,6 +49,7 @@ export interface ActorContext {
   ): Promise<Ref<A>>;
   /** `onDown` will be called once, when `ref`'s actor is gone. */
   monitor(ref: Ref<any>): Monitor;
+  /** `onDown` will not be called for it. Idempotent. */
   demonitor(monitor: Monitor): void;
   /**
    * Links this actor and another: when one ends abnormally, `onExit` of the other is called, which crashes it too
@@ -51,6 +57,7 @@ export interface ActorContext {
    * @throws RuntimeError NARROWED.
    */
   link(ref: Ref<any>): void;
+  /** Takes the link away on both sides; harmless where there is none. */
   unlink(ref: Ref<any>): void;
   /** Starts a child, as `spawn`, and links to it. */
   spawnLinked<A extends Actor, Args extends readonly any[]>(
@@ -64,6 +71,7 @@ export interface ActorContext {
   supervise(actor: ActorClass, args: readonly unknown[], options: SuperviseOptions): SupervisedChild;
 }
 
+/** What `ActorContext.supervise` needs beside the class and its arguments. */
 export interface SuperviseOptions extends SpawnOptions {
   /** The child has ended, unless `stop` was called. Called as a signal: an error thrown here crashes this actor. */
   onExit(reason: DownReason): void | Promise<void>;
@@ -87,11 +95,13 @@ export interface SupervisedChild {
 /** The cell an instance lives in, set before `onStart`. */
 export const OWNER = Symbol("owner");
 
+/** The class that actors extend. */
 export abstract class Actor {
   /** Names of methods that may run while others are waiting. */
   static readonly reentrant: readonly string[] = [];
   /** Milliseconds it may take to stop before it is killed, unless whoever stops it says otherwise. */
   static readonly shutdownMs: number = 5000;
+  /** Set by the runtime. @internal */
   [OWNER]: { readonly context: ActorContext } | undefined;
 
   /** What the actor can do beside computing. @throws RuntimeError NO_CONTEXT in the constructor. */

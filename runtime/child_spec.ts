@@ -8,10 +8,13 @@
 import type { Actor, ActorClass } from "./actor.ts";
 import type { Intensity } from "./intensity.ts";
 
+/** What a supervisor needs to know of a child. `child` makes one with defaults. */
 export interface ChildSpec {
   /** Unique among its siblings. */
   readonly id: string;
+  /** The class; a supervisor's makes the child a subtree. */
   readonly actor: ActorClass;
+  /** For its constructor, in every life the same objects: a child that writes to them changes its next life. */
   readonly args: readonly unknown[];
   /**
    * `permanent`: started again whenever it ends. `transient`: only when it ends abnormally (crashed or killed).
@@ -28,6 +31,7 @@ export interface ChildSpec {
   readonly name?: string | undefined;
 }
 
+/** What a supervisor does, and with whom: the argument of `Supervisor`. */
 export interface SupervisorSpec {
   /**
    * Which children are started again when one has to be: it alone; all of them; it and those started after it.
@@ -40,6 +44,7 @@ export interface SupervisorSpec {
    * fail once do not end the tree.
    */
   readonly intensity?: number;
+  /** Milliseconds in which `intensity` restarts are allowed. Default 5000. */
   readonly periodMs?: number;
   /**
    * How many restarts there may be in the whole tree below, nested supervisors included: one more, and every
@@ -68,6 +73,7 @@ export const CHILD_INTENSITY: Intensity = { intensity: 1, periodMs: 5000 };
  */
 export const TREE_CAP: Intensity = { intensity: 100, periodMs: 60_000 };
 
+/** What `child` may be told otherwise than its defaults. */
 export type ChildOptions = Partial<Omit<ChildSpec, "actor" | "args">>;
 
 /**

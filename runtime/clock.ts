@@ -9,6 +9,7 @@ import { Heap, type HeapItem } from "./heap.ts";
 /** A timer's handle, for `clearTimer`. */
 export type Timer = unknown;
 
+/** The time and its timers, as the runtime takes them: `systemClock`, or a `VirtualClock` in tests. */
 export interface Clock {
   /** Milliseconds since the epoch, with fractions; never goes back. */
   now(): number;
@@ -18,6 +19,7 @@ export interface Clock {
   clearTimer(timer: Timer): void;
   /** Calls `callback` soon, after pending input and output has had its turn. */
   defer(callback: () => void): void;
+  /** Resolves `ms` milliseconds from now. */
   sleep(ms: number): Promise<void>;
 }
 
@@ -55,6 +57,7 @@ export class VirtualClock implements Clock {
   );
   private readonly deferred = new Ring<() => void>();
 
+  /** Its time is `start`, in milliseconds since the epoch, until somebody moves it. */
   constructor(start = 0) {
     this.time = start;
   }
@@ -82,6 +85,7 @@ export class VirtualClock implements Clock {
     immediately(this.runDeferred);
   }
 
+  /** Resolves when the clock has been moved on by `ms`. */
   sleep(ms: number): Promise<void> {
     return new Promise((resolve) => this.setTimer(resolve, ms));
   }

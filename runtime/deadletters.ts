@@ -4,6 +4,7 @@
  * here too; what it had, nobody knows whether it arrived.
  */
 
+/** Why a tell was not handled, by codes that stay. */
 export const DEAD_LETTER_CODES = [
   /** The actor is gone, or there never was one. */
   "ACTOR_DOWN",
@@ -21,13 +22,18 @@ export const DEAD_LETTER_CODES = [
   "UNDELIVERABLE",
 ] as const;
 
+/** One of `DEAD_LETTER_CODES`. */
 export type DeadLetterCode = (typeof DEAD_LETTER_CODES)[number];
 
+/** A tell that nobody will handle. Its arguments are not kept. */
 export interface DeadLetter {
   /** The actor it was for, for people. */
   readonly to: string;
+  /** The name it was sent under. */
   readonly method: string;
+  /** Why, for programs. */
   readonly code: DeadLetterCode;
+  /** Why, for people. */
   readonly reason: string;
   /** What an ask would have been rejected with. */
   readonly error: Error;

@@ -5,6 +5,7 @@
 
 import type { DownReason } from "../protocols/messages.ts";
 
+/** What went wrong, for programs. A code does not change its meaning. */
 export type RuntimeErrorCode =
   /** The actor that was asked is gone; `cause` is its first real error, if it had one. */
   | "ACTOR_DOWN"
@@ -48,12 +49,16 @@ export type RuntimeErrorCode =
   /** Thrown by an actor to say that it cannot go on. */
   | "ACTOR_FAILURE";
 
+/** What the runtime itself throws and rejects with. */
 export class RuntimeError extends Error {
+  /** The same on every node, where the class is not. */
   override readonly name: string = "RuntimeError";
+  /** Compare this, not the class or the message. */
   readonly code: RuntimeErrorCode;
   /** The node concerned, by id. */
   readonly node: string | undefined;
 
+  /** `options`: the error that caused this one, and the id of the node concerned. */
   constructor(
     code: RuntimeErrorCode,
     message: string,
@@ -70,8 +75,10 @@ export class RuntimeError extends Error {
  * actor crashes. Any other error thrown in answer to an ask is the asker's alone.
  */
 export class ActorFailure extends RuntimeError {
+  /** The same on every node, where the class is not. */
   override readonly name = "ActorFailure";
 
+  /** `options.cause`: the error that is why. */
   constructor(message: string, options?: ErrorOptions) {
     super("ACTOR_FAILURE", message, options);
   }
@@ -79,9 +86,12 @@ export class ActorFailure extends RuntimeError {
 
 /** The other end closed the link and said why; `code` is what it gave. */
 export class LinkClosedByPeer extends Error {
+  /** The same on every node, where the class is not. */
   override readonly name = "LinkClosedByPeer";
+  /** A `RuntimeErrorCode` or `ProtocolErrorCode` of the other end, or whatever else it said. */
   readonly code: string;
 
+  /** Made by a link from its peer's last frame. */
   constructor(code: string, message: string) {
     super(message);
     this.code = code;

@@ -18,15 +18,17 @@ import type { PeerEvent } from "./membership.ts";
 import type { Random } from "./random.ts";
 import { ActorRef, type Ref } from "./ref.ts";
 
+/** An actor has become a member of a group, or is one no more. */
 export type GroupEvent =
   | { readonly type: "joined"; readonly group: string; readonly ref: Ref<any> }
   /** `reason`: why, unless it left by its own word. */
   | { readonly type: "left"; readonly group: string; readonly ref: Ref<any>; readonly reason?: DownReason };
 
-type GroupsEnvelope = Extract<Envelope, { type: "groups" }>;
+/** What a node tells another of its members. */
+export type GroupsEnvelope = Extract<Envelope, { type: "groups" }>;
 
 /** What groups need of another node. */
-interface GroupsPeer {
+export interface GroupsPeer {
   readonly info: { readonly id: string; readonly name: string };
   readonly isLost: boolean;
   send(envelope: Envelope, stream: string): unknown;
@@ -48,6 +50,7 @@ interface Member {
 /** Members in one message. */
 const BATCH = 256;
 
+/** The groups as one node sees them: `node.groups`. */
 export class Groups {
   private readonly host: GroupsHost;
   /** Members by key, by group. A group without members does not exist. */
@@ -55,6 +58,7 @@ export class Groups {
   private readonly peers = new Map<string, GroupsPeer>();
   private readonly subscribers = new Set<(event: GroupEvent) => void>();
 
+  /** Made by the node. @internal */
   constructor(host: GroupsHost) {
     this.host = host;
   }
@@ -113,7 +117,7 @@ export class Groups {
     return () => this.subscribers.delete(subscriber);
   }
 
-  /** A node has come or gone. */
+  /** A node has come or gone. @internal */
   onPeer(event: PeerEvent): void {
     const node = event.peer.id;
     if (event.type === "joined") {
@@ -138,7 +142,7 @@ export class Groups {
     }
   }
 
-  /** A node tells of its members. @throws ProtocolError MALFORMED_HEADER. */
+  /** A node tells of its members. @throws ProtocolError MALFORMED_HEADER. @internal */
   received(by: GroupsPeer, { joined, members }: GroupsEnvelope): void {
     if (by.isLost) return;
     for (const entry of members) {
@@ -174,6 +178,7 @@ export class Groups {
     });
   }
 
+  /** A member is one from now on, in this node's view. */
   private add(group: string, member: Member): void {
     let members = this.groups.get(group);
     if (!members) {
@@ -184,6 +189,7 @@ export class Groups {
     this.announce({ type: "joined", group, ref: member.ref });
   }
 
+  /** A member is one no more, in this node's view. @returns whether it was one. */
   private remove(group: string, { key }: ActorRef, reason: DownReason | undefined): boolean {
     const members = this.groups.get(group);
     const member = members?.get(key);
@@ -194,10 +200,12 @@ export class Groups {
     return true;
   }
 
+  /** Tells every connected node. */
   private tell(envelope: GroupsEnvelope): void {
     for (const peer of this.peers.values()) if (!peer.isLost) peer.send(envelope, "");
   }
 
+  /** Tells the subscribers; one that throws is logged. */
   private announce(event: GroupEvent): void {
     for (const subscriber of [...this.subscribers]) {
       try {

@@ -16,11 +16,13 @@ import { ActorRef, type Ref, targetOf } from "./ref.ts";
 
 /** A class that other nodes may start here, with a look at who asks and for what. */
 export interface HostedClass {
+  /** What is started when `admit` has not thrown. */
   readonly actor: ActorClass;
   /** Throws what is wrong with the arguments or the asker, which the asker gets as the cause of SPAWN_REFUSED. */
   admit(args: readonly unknown[], asker: PeerInfo): void;
 }
 
+/** Classes that other nodes may start, by the name they ask for. */
 export type HostedClasses = Readonly<Record<string, ActorClass | HostedClass>>;
 
 /** Whose end is the end of an actor that was started on another node. */

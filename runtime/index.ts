@@ -1,6 +1,12 @@
 /** The actor runtime: refs, supervision, monitors, nodes and transports. Useful with no neural network in sight. */
 
-export { Actor, type ActorClass, type ActorContext } from "./actor.ts";
+export {
+  Actor,
+  type ActorClass,
+  type ActorContext,
+  type SupervisedChild,
+  type SuperviseOptions,
+} from "./actor.ts";
 export {
   CHILD_INTENSITY,
   type ChildOptions,
@@ -23,7 +29,7 @@ export {
 } from "./discovery/mdns.ts";
 export { DynamicSupervisor, type DynamicSupervisorSpec } from "./dynamic_supervisor.ts";
 export { ActorFailure, LinkClosedByPeer, RuntimeError, type RuntimeErrorCode } from "./errors.ts";
-export { type GroupEvent, Groups } from "./groups.ts";
+export { type GroupEvent, Groups, type GroupsEnvelope, type GroupsPeer } from "./groups.ts";
 export type { HostedClass, HostedClasses, Owner } from "./hosting.ts";
 export type { Intensity } from "./intensity.ts";
 export type { Joining, JoinOptions } from "./join.ts";
@@ -36,7 +42,17 @@ export type { NodeStatus } from "./node_status.ts";
 export type { PeerInfo } from "./peer.ts";
 export { MemoryPool, type PoolCounts, type PoolOptions } from "./pool.ts";
 export { type Random, seededRandom, systemRandom } from "./random.ts";
-export type { Ask, AskOptions, Ref, StopOptions, Tell } from "./ref.ts";
+export type {
+  ArgsOf,
+  Ask,
+  AskOptions,
+  IsAny,
+  MessageName,
+  Ref,
+  ResultOf,
+  StopOptions,
+  Tell,
+} from "./ref.ts";
 export { RemoteChild } from "./remote_child.ts";
 export { type Certificate, createCertificate, shortFingerprint } from "./security/certificate.ts";
 export { createToken, type JoinToken, parseToken, pinned, TokenError } from "./security/token.ts";
@@ -53,5 +69,5 @@ export type { Listener, Pipe, PipeHandlers, Transport } from "./transports/trans
 export { type WebRtcOptions, webrtc } from "./transports/webrtc/webrtc.ts";
 export { type WebSocketOptions, ws, wss } from "./transports/websocket/websocket.ts";
 export { startWorkerNode, type WorkerNode, type WorkerNodeOptions } from "./transports/worker/host.ts";
-export { WorkerNetwork, worker } from "./transports/worker/network.ts";
+export { type Door, WorkerNetwork, worker } from "./transports/worker/network.ts";
 export { type InWorkerOptions, workerNode } from "./transports/worker/worker.ts";

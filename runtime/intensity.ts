@@ -3,9 +3,11 @@
  * `periodMs`. A sliding window on a clock that is handed in.
  */
 
+/** A budget of restarts. */
 export interface Intensity {
   /** Restarts that are allowed within the period. */
   readonly intensity: number;
+  /** Milliseconds. */
   readonly periodMs: number;
 }
 

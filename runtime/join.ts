@@ -14,6 +14,7 @@ import type { Membership, PeerEvent } from "./membership.ts";
 import type { PeerInfo } from "./peer.ts";
 import type { Random } from "./random.ts";
 
+/** How to join. */
 export interface JoinOptions {
   /** Connect to the peers of the node that is joined too, also to those that join it later. */
   readonly mesh?: boolean;

@@ -1,11 +1,16 @@
 /** What a person running a node should know: crashes, restarts, lost links. One entry is one line. */
 
+/** One line for people. */
 export interface LogEntry {
+  /** `info` is worth nothing but to who looks for it; an `error` needs somebody to do something. */
   readonly level: "info" | "warn" | "error";
+  /** Without the error's own words. */
   readonly message: string;
+  /** What it is about, with its stack. */
   readonly error?: Error;
 }
 
+/** Takes entries as they come. Called on the node's own thread: it must not throw and should not take long. */
 export type Log = (entry: LogEntry) => void;
 
 /** Warnings and errors, one line each, on standard error. */

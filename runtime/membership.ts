@@ -27,6 +27,7 @@ import { coordinatorOf } from "./security/token.ts";
 import { type Tombstone, Tombstones } from "./tombstones.ts";
 import type { Listener, Pipe, Transport } from "./transports/transport.ts";
 
+/** Another node has joined this one or is no longer connected to it. */
 export type PeerEvent =
   | { readonly type: "joined"; readonly peer: PeerInfo }
   /** `error` unless the peer said goodbye. */

@@ -10,13 +10,17 @@ import type { Ref } from "./ref.ts";
 
 export type { DownReason } from "../protocols/messages.ts";
 
+/** An actor's end, as whoever watches it is told. */
 export interface Down {
+  /** The ref that was watched. */
   readonly ref: Ref<any>;
+  /** How it ended. */
   readonly reason: DownReason;
 }
 
 /** A monitor that has not fired. */
 export interface Monitor {
+  /** Whose end it waits for. */
   readonly ref: Ref<any>;
   /** After this it does not fire any more. Idempotent. */
   cancel(): void;

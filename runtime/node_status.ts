@@ -2,12 +2,17 @@
 
 import type { PeerInfo } from "./peer.ts";
 
+/** What `NodeRuntime.status()` gives. */
 export interface NodeStatus {
+  /** The node's id. */
   readonly id: string;
+  /** For people. */
   readonly name: string;
   /** Milliseconds since the epoch at the start. */
   readonly incarnation: number;
+  /** Where it listens. */
   readonly addresses: readonly string[];
+  /** The nodes it is connected to. */
   readonly peers: readonly PeerInfo[];
   /** Actors that live here. */
   readonly actors: number;

@@ -24,6 +24,7 @@ import type { Tensor } from "../protocols/tensor.ts";
 const LEAST_BYTES = 4096;
 const DEFAULT_KEPT_BYTES = 256 * 2 ** 20;
 
+/** What a pool may keep. */
 export interface PoolOptions {
   /** The most bytes that wait in the pool to serve again. Default 256 MiB. */
   readonly keptBytes?: number;
@@ -33,14 +34,17 @@ export interface PoolOptions {
 export interface PoolCounts {
   /** Pieces handed out and not released; what nobody releases is counted for good. */
   readonly lent: number;
+  /** Their sizes, rounded up as the pool does. */
   readonly lentBytes: number;
   /** Pieces that wait to serve again. */
   readonly kept: number;
+  /** Their sizes; at most `PoolOptions.keptBytes`. */
   readonly keptBytes: number;
   /** Pieces that have served again. */
   readonly reused: number;
 }
 
+/** Memory that serves again, for received tensors. */
 export class MemoryPool {
   private readonly mostKept: number;
   /** Pieces that wait, by their size. */
@@ -49,6 +53,7 @@ export class MemoryPool {
   private readonly lent = new WeakMap<Uint8Array, number>();
   private readonly count = { lent: 0, lentBytes: 0, kept: 0, keptBytes: 0, reused: 0 };
 
+  /** It holds no memory until something is released. */
   constructor(options: PoolOptions = {}) {
     this.mostKept = options.keptBytes ?? DEFAULT_KEPT_BYTES;
   }
@@ -100,6 +105,7 @@ export class MemoryPool {
     this.count.keptBytes = 0;
   }
 
+  /** Where its memory is now. */
   get counts(): PoolCounts {
     return { ...this.count };
   }

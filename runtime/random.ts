@@ -1,10 +1,12 @@
 /** Randomness, handed in: seeded where a run must be repeatable, the system's where it must not be guessable. */
 
+/** A source of chance, as the runtime takes it: `systemRandom`, or `seededRandom` in tests. */
 export interface Random {
   /** Uniform in [0, 1). */
   next(): number;
   /** Uniform integer in [0, bound). */
   integer(bound: number): number;
+  /** So many random bytes, in memory of their own. */
   bytes(length: number): Uint8Array;
 }
 

@@ -21,9 +21,12 @@ import type { MethodTable, Target } from "./methods.ts";
 export type MessageName<A> = {
   [K in keyof A]: K extends keyof Actor ? never : A[K] extends (...args: any[]) => any ? K : never;
 }[keyof A];
-type IsAny<A> = 0 extends 1 & A ? true : false;
-type ArgsOf<F> = F extends (...args: infer Args) => any ? Args : never;
-type ResultOf<F> = F extends (...args: any[]) => infer R ? Awaited<R> : never;
+/** Whether nothing is known of a type. */
+export type IsAny<A> = 0 extends 1 & A ? true : false;
+/** The arguments of a method. */
+export type ArgsOf<F> = F extends (...args: infer Args) => any ? Args : never;
+/** What an ask of a method gives. */
+export type ResultOf<F> = F extends (...args: any[]) => infer R ? Awaited<R> : never;
 
 /** Send and forget. @throws RuntimeError MAILBOX_FULL, ProtocolError UNENCODABLE, both before anything is sent. */
 export type Tell<A> =
@@ -34,21 +37,27 @@ export type Ask<A> =
     ? any
     : { readonly [K in MessageName<A>]: (...args: ArgsOf<A[K]>) => Promise<ResultOf<A[K]>> };
 
+/** How to ask. */
 export interface AskOptions {
   /** Reject with ASK_TIMEOUT after this long. */
   readonly timeoutMs: number;
 }
 
+/** The address of an actor with the types of its messages; plain data inside messages. */
 export interface Ref<A> {
+  /** Send and forget. */
   readonly tell: Tell<A>;
+  /** Send and wait for the result. */
   readonly ask: Ask<A>;
   /** The same actor asked with other options. */
   with(options: AskOptions): { readonly ask: Ask<A> };
+  /** Where the actor is. Asking for it makes the actor known to other nodes, as sending the ref does. */
   readonly address: ActorAddress;
   /** Equal for refs to the same actor, for use as a map's key. */
   readonly key: string;
 }
 
+/** How to end an actor. */
 export interface StopOptions {
   /**
    * First handle everything that has arrived. What arrives later is refused: a tell is a dead letter, an ask is

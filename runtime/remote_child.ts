@@ -15,6 +15,7 @@ import { ActorFailure } from "./errors.ts";
 import type { Down, DownReason } from "./monitor.ts";
 import type { Ref } from "./ref.ts";
 
+/** Stands in a supervision tree for an actor of another node. */
 export class RemoteChild<A = any> extends Actor {
   readonly #node: string;
   readonly #className: string;
@@ -36,6 +37,7 @@ export class RemoteChild<A = any> extends Actor {
     this.context.monitor(this.#ref);
   }
 
+  /** The runtime calls it when the actor it stands for is gone: it ends the same way. */
   override onDown({ ref, reason }: Down): void {
     if (reason.code === "normal") this.context.stop();
     else throw new ActorFailure(`${ref} is gone: ${reason.message}`, { cause: reason.error });

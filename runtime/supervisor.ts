@@ -26,10 +26,13 @@ interface Child {
   restarts: number;
 }
 
+/** A child as its supervisor sees it. */
 export interface ChildStatus {
+  /** Of its specification. */
   readonly id: string;
   /** null when it has ended and is not started again by itself. */
   readonly ref: Ref<any> | null;
+  /** Whether it lives now; not while it is being restarted. */
   readonly running: boolean;
   /** How often it has been started again. */
   readonly restarts: number;
@@ -37,15 +40,20 @@ export interface ChildStatus {
 
 /** OTP's `count_children`. */
 export interface ChildCounts {
+  /** Children that have a place, running or not. */
   readonly specs: number;
+  /** Children that run now. */
   readonly active: number;
+  /** Places of supervisors. */
   readonly supervisors: number;
+  /** All other places. */
   readonly workers: number;
 }
 
 /** The caps a nested supervisor is under, by its ref. */
 const capsAbove = new WeakMap<Ref<any>, readonly RestartWindow[]>();
 
+/** Starts, restarts and stops children as its specification says. */
 export class Supervisor extends Actor {
   /** Status must be had while a restart is waiting. */
   static override readonly reentrant: readonly string[] = ["children", "child", "countChildren"];
@@ -58,11 +66,13 @@ export class Supervisor extends Actor {
   #work: Promise<void> = Promise.resolve();
   #stopping = false;
 
+  /** Called by the runtime, with the argument given to `spawn` or `child`. */
   constructor(spec: SupervisorSpec) {
     super();
     this.#spec = spec;
   }
 
+  /** Starts the children; one that fails is this actor's spawn error, and those before it are stopped. */
   override async onStart(): Promise<void> {
     const above = capsAbove.get(this.context.self);
     const own = this.#spec.cap ?? (above ? undefined : TREE_CAP);
@@ -75,6 +85,7 @@ export class Supervisor extends Actor {
     }
   }
 
+  /** Stops the children in reverse order of their start. */
   override async onStop(): Promise<void> {
     this.#stopping = true;
     // Also ends what a restart in progress is waiting for.
@@ -93,6 +104,7 @@ export class Supervisor extends Actor {
     }));
   }
 
+  /** How many children there are, of which kind, and how many of them run. */
   async countChildren(): Promise<ChildCounts> {
     const all = [...this.#children.values()];
     const supervisors = all.filter(({ spec }) => isSupervisor(spec)).length;

@@ -8,7 +8,9 @@
 
 /** What is remembered of a node that left. */
 export interface Tombstone {
+  /** The node's id. */
   readonly id: string;
+  /** For people. */
   readonly name: string;
   /** The last one that was seen. */
   readonly incarnation: number;

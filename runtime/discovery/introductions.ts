@@ -11,8 +11,11 @@ import { machineOf } from "../routes.ts";
 
 /** What one node tells of another. */
 export interface Introduction {
+  /** The other node's id, for `spawnOn` and `lookup`. */
   readonly id: string;
+  /** For people. */
   readonly name: string;
+  /** The one that the node which tells is connected to. */
   readonly incarnation: number;
   /** Where it can be connected to; empty if nowhere. */
   readonly addresses: readonly string[];

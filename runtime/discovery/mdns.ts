@@ -15,8 +15,11 @@ import { seenFrom } from "../routes.ts";
 
 /** A node as it is announced; a `NodeRuntime` is one. */
 export interface Announced {
+  /** The node's id, by which it is told apart from others of its name. */
   readonly id: string;
+  /** For people. */
   readonly name: string;
+  /** Milliseconds since the epoch at its start. */
   readonly incarnation: number;
   /** Where it can be connected to. */
   readonly addresses: readonly string[];
@@ -28,6 +31,7 @@ export interface Found extends Announced {
   readonly cluster: string | undefined;
 }
 
+/** Where to announce and look. */
 export interface LocalNetworkOptions {
   /** Tells clusters in one network apart: a fingerprint, not a secret. */
   readonly cluster?: string;
@@ -35,7 +39,9 @@ export interface LocalNetworkOptions {
   readonly interface?: string;
 }
 
+/** How to look; `clock` is the node's. */
 export interface FindOptions extends LocalNetworkOptions {
+  /** Says when the time to look is over. */
   readonly clock: Clock;
   /** A node that was found has said goodbye, or its records have expired. */
   readonly onGone?: (id: string) => void;

@@ -14,6 +14,7 @@
 import { sha256 } from "../../protocols/mac.ts";
 import type { Random } from "../random.ts";
 
+/** What a token holds. */
 export interface JoinToken {
   /** 32 random bytes. */
   readonly secret: Uint8Array;
@@ -21,8 +22,11 @@ export interface JoinToken {
   readonly coordinator: string | undefined;
 }
 
+/** A text is no join token. The message says what is wrong without showing it. */
 export class TokenError extends Error {
+  /** Always this. */
   override readonly name = "TokenError";
+  /** Always this. */
   readonly code = "BAD_TOKEN";
 }
 
@@ -53,7 +57,7 @@ export function looksLikeToken(text: string): boolean {
   return new RegExp(`${KIND}\\d+_`).test(text);
 }
 
-/** @throws TokenError, in words that do not hold the token. */
+/** What a token holds. @throws TokenError, in words that do not hold the token. */
 export function parseToken(text: string): JoinToken {
   const version = new RegExp(`^${KIND}(\\d{1,9})_`).exec(text)?.[1];
   if (version === undefined) {

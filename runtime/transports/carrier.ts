@@ -10,12 +10,15 @@
 import type { Clock } from "../clock.ts";
 import type { Random } from "../random.ts";
 
+/** What a transport that is made of links gets from its node. */
 export interface Carrier {
   /** This node's id. */
   readonly self: string;
   /** The join token that all nodes share, if there is one. */
   readonly token: string | undefined;
+  /** The node's. */
   readonly clock: Clock;
+  /** The node's. */
   readonly random: Random;
   /**
    * The id of a connected node through which another can be reached; the other itself, if it is connected.
@@ -28,7 +31,9 @@ export interface Carrier {
   receive(about: string, receiver: SignalReceiver): void;
 }
 
+/** Who takes the signals about a subject: a transport. */
 export interface SignalReceiver {
+  /** A signal from a node has come by way of `via`. `data` is what any member may have made up: check it. */
   onSignal(from: string, via: string, data: unknown): void;
   /** Signals to `to` by way of `via` do not arrive any more; `to` undefined stands for every node beyond `via`. */
   onLost(via: string, to: string | undefined): void;

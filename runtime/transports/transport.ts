@@ -39,6 +39,7 @@ export interface Pipe {
   readonly reportsDeath?: boolean;
 }
 
+/** Who is told of what happens on a pipe: the link above it. */
 export interface PipeHandlers {
   /**
    * Received bytes. Borrowed for the duration of the call: the transport may reuse the memory afterwards, unless it
@@ -56,15 +57,17 @@ export interface PipeHandlers {
 export interface Listener {
   /** The address others connect to, with the port that was really taken. */
   readonly address: string;
+  /** Takes no more connections and frees the address; open pipes stay. Idempotent. */
   close(): Promise<void>;
 }
 
+/** A way to open pipes, by addresses of one scheme. */
 export interface Transport {
   /** The scheme of its addresses: `tcp` for `tcp://127.0.0.1:4000`. */
   readonly scheme: string;
-  /** @throws when the address is taken or malformed, naming it. */
+  /** Takes connections until the listener is closed. @throws when the address is taken or malformed, naming it. */
   listen(address: string, accept: (pipe: Pipe) => PipeHandlers): Promise<Listener>;
-  /** @throws when nobody answers within the transport's own patience, naming the address. */
+  /** Opens a pipe. @throws when nobody answers within the transport's own patience, naming the address. */
   connect(address: string, handlers: (pipe: Pipe) => PipeHandlers): Promise<Pipe>;
   /** Called once, before all else, by the node that uses it: for transports whose pipes need links that are there. */
   attach?(carrier: Carrier): void;
