@@ -133,10 +133,10 @@ export class Attempt {
     channel.binaryType = "arraybuffer";
     channel.onopen = () => this.ready(channel);
     channel.onclose = () => this.closed();
-    // What comes before `onopen` is handled belongs to the pipe too.
-    channel.onmessage = (message) => {
-      this.ready(channel);
-      channel.onmessage!(message);
+    channel.onmessage = ({ data }) => {
+      this.ready(channel); // bytes may come before the event that says it is open
+      if (data === END) this.fail(undefined);
+      else if (data instanceof ArrayBuffer) this.pipe?.received(new Uint8Array(data));
     };
     if (channel.readyState === "open") this.ready(channel);
   }
@@ -156,10 +156,6 @@ export class Attempt {
     this.pipe = pipe;
     channel.bufferedAmountLowThreshold = CAPACITY_BYTES / 2;
     channel.onbufferedamountlow = pipe.look;
-    channel.onmessage = ({ data }) => {
-      if (data instanceof ArrayBuffer) pipe.received(new Uint8Array(data));
-      else if (data === END) this.fail(undefined);
-    };
     pipe.handlers = handlers(pipe);
     this.opened.resolve(pipe);
   }

@@ -7,7 +7,7 @@
  * servers only addresses of the machines themselves are tried, which is enough on one machine and in one network.
  */
 
-import { RuntimeError } from "../../errors.ts";
+import { asError, RuntimeError } from "../../errors.ts";
 import type { Carrier } from "../carrier.ts";
 import { nodeAddress, nodeOf } from "../node_address.ts";
 import type { Listener, Pipe, PipeHandlers, Transport } from "../transport.ts";
@@ -34,6 +34,17 @@ export function webrtc(options: WebRtcOptions = {}): Transport {
     carrier!.send(via, to, WEBRTC, sealSignal(carrier!, to, signal));
   const keyOf = (node: string, attempt: string) => `${node} ${attempt}`;
 
+  function connectionWith(PeerConnection: PeerConnectionClass): RTCPeerConnection {
+    try {
+      return new PeerConnection({ iceServers: [...(options.iceServers ?? [])] });
+    } catch (error) {
+      const why = asError(error).message;
+      throw new RuntimeError("CONNECT_FAILED", `WebRTC does not start with these ICE servers: ${why}`, {
+        cause: error,
+      });
+    }
+  }
+
   function attempt(
     PeerConnection: PeerConnectionClass,
     via: string,
@@ -41,7 +52,7 @@ export function webrtc(options: WebRtcOptions = {}): Transport {
     id: string,
     handlers: (pipe: Pipe) => PipeHandlers,
   ): Attempt {
-    const connection = new PeerConnection({ iceServers: [...(options.iceServers ?? [])] });
+    const connection = connectionWith(PeerConnection);
     const key = keyOf(other, id);
     const made = new Attempt({
       ...{ connection, clock: carrier!.clock, id, other, via, handlers },
@@ -90,6 +101,7 @@ export function webrtc(options: WebRtcOptions = {}): Transport {
     async listen(address, accept): Promise<Listener> {
       const own = nodeAddress("webrtc", nodeOf(address, "webrtc", "LISTEN_FAILED", carrier));
       const PeerConnection = await peerConnectionClass("LISTEN_FAILED");
+      connectionWith(PeerConnection).close(); // fails here, rather than when somebody calls
       if (accepting) throw new RuntimeError("LISTEN_FAILED", `${own} is in use: the node listens already`);
       accepting = { accept, PeerConnection };
       return {
