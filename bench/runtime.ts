@@ -15,7 +15,7 @@ import type { Suite, SuiteContext } from "./suite.ts";
 
 const ROUNDS = 7;
 /** Rounds that are thrown away: code is compiled, memory and windows grow. */
-const WARM_UP = 2;
+const WARM_UP = 4;
 
 /** By case, the figure of each round: the median of the round. */
 type Figures = Map<string, number[]>;

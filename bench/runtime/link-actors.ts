@@ -4,7 +4,9 @@
  */
 
 import type { Tensor } from "../../protocols/index.ts";
-import { Actor, NodeRuntime, shm, type Transport, tcp, webrtc } from "../../runtime/index.ts";
+import { Actor, MemoryPool, NodeRuntime, shm, type Transport, tcp, webrtc } from "../../runtime/index.ts";
+
+const pool = new MemoryPool();
 
 /** Takes what it is sent. */
 export class Sink extends Actor {
@@ -19,9 +21,11 @@ export class Sink extends Actor {
   count(): number {
     return this.#count;
   }
-  /** Answers with its last byte, so that it must have come whole. */
+  /** Answers with its last byte, so that it must have come whole, and gives its memory back to serve again. */
   take(tensor: Tensor): number {
-    return tensor.bytes[tensor.bytes.byteLength - 1]!;
+    const last = tensor.bytes[tensor.bytes.byteLength - 1]!;
+    pool.release(tensor);
+    return last;
   }
 }
 
@@ -31,7 +35,12 @@ export function transports(): Transport[] {
 
 if (import.meta.main) {
   const [address, hub] = process.argv.slice(2);
-  const node = new NodeRuntime({ name: "far", actors: { Sink }, transports: transports() });
+  const node = new NodeRuntime({
+    name: "far",
+    actors: { Sink },
+    transports: transports(),
+    allocate: pool.allocate,
+  });
   if (hub !== undefined) await node.connect(hub);
   process.stdout.write(`${await node.listen(address!)}\n`);
   for await (const _ of console);

@@ -20,7 +20,7 @@ export const TENSORS = 4;
 export const LARGE_BYTES = 256 * 2 ** 20;
 /** A tensor that goes from thread to thread, and how often it goes there and back in a round. */
 export const WORKER_BYTES = 4 * 2 ** 20;
-export const HOPS = 200;
+export const HOPS = 500;
 /** A tensor over a data channel, twenty times slower than TCP, and the messages it is cut into. */
 export const CHANNEL_BYTES = 16 * 2 ** 20;
 export const CHANNEL_TENSORS = 3;
