@@ -13,6 +13,7 @@ import type { Random } from "../random.ts";
 import { type Course, DelayedPipe, wrapping } from "./delayed.ts";
 import type { Pipe, Transport } from "./transport.ts";
 
+/** They are looked at each time: whoever keeps the object can change them, to let a bad line become good again. */
 export interface Faults {
   readonly clock: Clock;
   readonly random: Random;
@@ -36,12 +37,11 @@ const CAPACITY_BYTES = 4 * 2 ** 20;
 const PIECE_BYTES = 256 * 1024;
 
 export function faulty(transport: Transport, faults: Faults): Transport {
-  const { random, refuse = 0 } = faults;
   const wrapped = wrapping(transport, (inner) => new FaultyPipe(inner, faults));
   return {
     ...wrapped,
     async connect(address, handlers): Promise<Pipe> {
-      if (random.next() < refuse) {
+      if (faults.random.next() < (faults.refuse ?? 0)) {
         throw new RuntimeError("CONNECT_FAILED", `the connection to ${address} was refused by a fault`);
       }
       return wrapped.connect(address, handlers);
@@ -73,12 +73,12 @@ class FaultyPipe extends DelayedPipe {
 }
 
 function courseOf(faults: Faults): Course {
-  const { clock, random, corrupt = 0, delayMs = 0, stall = 0, stallMs = 1000 } = faults;
   let last = 0;
   return {
     capacityBytes: CAPACITY_BYTES,
     pieceBytes: PIECE_BYTES,
     arrival(piece) {
+      const { clock, random, corrupt = 0, delayMs = 0, stall = 0, stallMs = 1000 } = faults;
       if (random.next() < corrupt) piece[random.integer(piece.byteLength)]! ^= 1 << random.integer(8);
       const delay = delayMs > 0 ? delayMs * random.next() : 0;
       const held = random.next() < stall ? stallMs : 0;
