@@ -11,7 +11,9 @@ import type { Limits } from "./limits.ts";
 
 /** A message that has come whole. */
 export interface InMessage {
+  /** Msgpack, in memory of its own. */
   readonly header: Uint8Array;
+  /** Tensors and byte strings, each in the memory it was allocated, or came, in; the receiver's. */
   readonly segments: readonly Uint8Array[];
   /** The number under which it was charged; 0 when it was not. */
   readonly stream: number;
@@ -32,6 +34,7 @@ export type Allocate = (byteLength: number) => Uint8Array;
 
 const EMPTY = new Uint8Array(0);
 
+/** The messages of one link that have begun and have not come whole. A link owns one. */
 export class Assembler {
   private readonly limits: Limits;
   private readonly allocate: Allocate;
@@ -40,6 +43,7 @@ export class Assembler {
   /** Bytes that the open messages will have. */
   private openBytes = 0;
 
+  /** `allocate` is asked once for each segment that is not taken as it came. */
   constructor(limits: Limits, allocate: Allocate, window: ReceiveWindow) {
     this.limits = limits;
     this.allocate = allocate;
@@ -134,6 +138,7 @@ export class Assembler {
     this.openBytes = 0;
   }
 
+  /** The lengths in a head. @throws ProtocolError LIMIT_EXCEEDED, MALFORMED_HEADER. */
   private readLengths(body: Uint8Array): number[] {
     const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
     const count = body.byteLength >= 4 ? view.getUint32(0, true) : 0;

@@ -1,6 +1,6 @@
 /**
  * Values to bytes and back: a msgpack header for everything small, raw segments for everything large. Tensors
- * and byte strings from 1 KiB on become segments: the header holds only their dtype, shape and number, their
+ * and byte strings from 4 KiB on become segments: the header holds only their dtype, shape and number, their
  * bytes are sent from where they are and received to where they will be used.
  *
  * It carries: null, booleans, numbers, strings, bigint, Uint8Array, Date, arrays, plain objects, tensors, errors
@@ -26,6 +26,7 @@ export interface CodecHooks {
   decodeRef(data: unknown): unknown;
 }
 
+/** A value in the form in which it is sent. */
 export interface Encoded {
   /** Borrowed until the codec encodes again. */
   readonly header: Uint8Array;
@@ -52,6 +53,7 @@ const MAX_RANK = 255;
 const NO_SEGMENTS: readonly Uint8Array[] = [];
 const text = { encode: new TextEncoder(), decode: new TextDecoder() };
 
+/** Values to bytes and back, for one link: it keeps its buffers between messages. */
 export class Codec {
   private readonly hooks: CodecHooks;
   private readonly limits: Limits;
@@ -63,6 +65,7 @@ export class Codec {
   private received = NO_SEGMENTS;
   private nesting = 0;
 
+  /** `limits` hold for what is encoded and what is decoded. */
   constructor(hooks: CodecHooks, limits: Limits) {
     this.hooks = hooks;
     this.limits = limits;
@@ -72,7 +75,7 @@ export class Codec {
     );
   }
 
-  /** @throws ProtocolError UNENCODABLE naming the value, or LIMIT_EXCEEDED. */
+  /** A value as it is sent. @throws ProtocolError UNENCODABLE naming the value, or LIMIT_EXCEEDED. */
   encode(value: unknown): Encoded {
     const { packer, limits } = this;
     this.segments = undefined;
@@ -114,6 +117,7 @@ export class Codec {
     }
   }
 
+  /** What is no plain value: tensors, bytes, errors, dates, big integers and refs. */
   private packObject(object: object | bigint): void {
     const { packer } = this;
     if (typeof object === "bigint") packer.ext(Ext.bigint, bigintText(object));
@@ -138,6 +142,7 @@ export class Codec {
     }
   }
 
+  /** Plain data within an extension, which is msgpack within msgpack. */
   private nest(type: number, data: () => unknown): void {
     if (++this.nesting > MAX_NESTING) {
       throw new ProtocolError("UNENCODABLE", `errors or refs nest deeper than ${MAX_NESTING}`);
@@ -146,6 +151,7 @@ export class Codec {
     this.nesting--;
   }
 
+  /** Dtype, shape and the number of the segment that holds the bytes. */
   private packTensor(tensor: Tensor): void {
     const { dtype, shape, bytes } = tensor;
     const expected = byteLength(dtype, shape);
@@ -168,6 +174,7 @@ export class Codec {
     this.packer.ext(Ext.tensor, this.scratch.subarray(0, 6 + 4 * shape.length));
   }
 
+  /** The segments of what was packed, once. */
   private takeSegments(): readonly Uint8Array[] {
     const segments = this.segments ?? NO_SEGMENTS;
     this.segments = undefined;
@@ -180,6 +187,7 @@ export class Codec {
     return this.segments.push(bytes) - 1;
   }
 
+  /** What `packObject` wrote. @throws ProtocolError MALFORMED_HEADER. */
   private unpackExt(type: number, bytes: Uint8Array, from: number, to: number): unknown {
     switch (type) {
       case Ext.inlineBytes:
@@ -209,6 +217,7 @@ export class Codec {
     }
   }
 
+  /** A tensor over its segment. @throws ProtocolError MALFORMED_HEADER. */
   private unpackTensor(view: DataView): Tensor {
     const rank = view.byteLength >= 6 ? view.getUint8(1) : 0;
     const dtype = view.byteLength >= 6 ? DTYPES[view.getUint8(0)] : undefined;
@@ -222,6 +231,7 @@ export class Codec {
     return new Tensor(dtype, shape, bytes);
   }
 
+  /** A tensor in memory of its own. @throws ProtocolError MALFORMED_HEADER. */
   private unpackCompressed(plain: unknown): Tensor {
     const [name, shape, segment] = Array.isArray(plain) ? plain : [];
     const isShape = Array.isArray(shape) && shape.every((dim) => Number.isSafeInteger(dim) && dim >= 0);
@@ -234,6 +244,7 @@ export class Codec {
     return new Tensor("f32", shape, new Uint8Array(values.buffer));
   }
 
+  /** A segment of the message, by number. @throws ProtocolError MALFORMED_HEADER. */
   private receivedSegment(index: number): Uint8Array {
     const segment = this.received[index];
     if (!segment) throw malformed(`refers to segment ${index} of ${this.received.length}`);

@@ -97,12 +97,14 @@ interface Tab extends Account {
 
 /** The receiver's side: it knows what the sender may believe, and so notices one that does not wait. */
 export class ReceiveWindow {
+  /** Its size, which the sender is told first. */
   readonly bytes: number;
   private available: number;
   private released = 0;
   private readonly tabs = new Map<number, Tab>();
   private readonly due: number[] = [];
 
+  /** `bytes` is its size. */
   constructor(bytes: number) {
     this.bytes = bytes;
     this.available = bytes;

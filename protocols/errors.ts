@@ -3,6 +3,7 @@
  * other; its code is stable, its message names what was expected and what came.
  */
 
+/** What was wrong with what came, for programs. A code does not change its meaning. */
 export type ProtocolErrorCode =
   /** The first two bytes of a frame are not ours: something else is talking to this port. */
   | "BAD_MAGIC"
@@ -35,10 +36,14 @@ export type ProtocolErrorCode =
   /** A value that has no form on the wire (a function, a class instance, a typed array that is not a tensor). */
   | "UNENCODABLE";
 
+/** Something came, or was to be sent, that the protocol does not allow. */
 export class ProtocolError extends Error {
+  /** The same on every node, where the class is not. */
   override readonly name = "ProtocolError";
+  /** Compare this, not the class or the message. */
   readonly code: ProtocolErrorCode;
 
+  /** `message` names what was expected and what came. */
   constructor(code: ProtocolErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
     this.code = code;

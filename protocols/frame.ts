@@ -22,6 +22,7 @@ export const MAGIC = 0x5254;
 export const PROTOCOL_VERSION = 2;
 export const FRAME_HEADER_BYTES = 16;
 
+/** What a frame is for, by the number in its header. */
 export const FrameKind = {
   /** A step of the handshake; msgpack. The only kind allowed, beside `close`, before the link is ready. */
   handshake: 1,
@@ -42,13 +43,17 @@ export const FrameKind = {
   /** So many bytes of chunks have been read since the last one, in the message field; no body. See `pace.ts`. */
   read: 9,
 } as const;
+/** One of the numbers above. */
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 const LAST_KIND = FrameKind.read;
 
+/** The header of a frame, without magic and version, which are always the same. */
 export interface FrameHeader {
+  /** What the body is. */
   readonly kind: FrameKind;
   /** Bytes of the body. */
   readonly length: number;
+  /** Of a head or chunk the message it belongs to, counted for each link and direction. */
   readonly message: number;
   /** Of a chunk its number; of a `message` or `head` the stream that pays for it, 0 if it is free. */
   readonly chunk: number;
@@ -132,6 +137,7 @@ class Header implements FrameHeader {
   }
 }
 
+/** Finds the frames in a stream of bytes that comes in pieces of any size. A link owns one. */
 export class FrameReader {
   private readonly sink: FrameSink;
   private readonly head = new Uint8Array(FRAME_HEADER_BYTES);
@@ -144,6 +150,7 @@ export class FrameReader {
   private bodyFilled = 0;
   private stopped = false;
 
+  /** `sink` is told of every frame, within `feed`. */
   constructor(sink: FrameSink) {
     this.sink = sink;
   }
@@ -189,6 +196,7 @@ export class FrameReader {
     throw new ProtocolError("TRUNCATED", `the pipe ended after ${what}`);
   }
 
+  /** A header has come whole. */
   private begin(): void {
     const { frame } = this;
     this.sink.accept(frame);
@@ -196,6 +204,7 @@ export class FrameReader {
     else this.inBody = true;
   }
 
+  /** Takes what a piece has of the body. @returns where the rest of the piece begins. */
   private gather(piece: Uint8Array, at: number, owned: boolean): number {
     const { frame, sink } = this;
     if (!this.body) {

@@ -47,12 +47,17 @@ export interface Identity {
 
 /** An encrypted connection as one end sees it: SHA-256 of the certificates, in lower-case hexadecimal. */
 export interface Channel {
+  /** Of the certificate this end shows. */
   readonly local: string;
+  /** Of the certificate the other end shows. */
   readonly remote: string;
 }
 
+/** What one end brings to a handshake. */
 export interface HandshakeOptions {
+  /** The initiator speaks and proves first. */
   readonly role: "initiator" | "responder";
+  /** What this end says of itself. */
   readonly self: Identity;
   /** The join token; without one, only nodes without one are accepted. */
   readonly token?: string | undefined;
@@ -68,7 +73,9 @@ export interface HandshakeOptions {
 
 /** What to do after a frame: send a body, and on the last step, the peer that is now known. */
 export interface HandshakeStep {
+  /** A body for the next handshake frame. */
   readonly send?: Uint8Array;
+  /** Who the other end is; proved, where there is a token. */
   readonly peer?: Identity;
   /** No more frames are expected: the link is ready. */
   readonly done: boolean;
@@ -83,6 +90,7 @@ const NO_PROOF = new Uint8Array(0);
 const NO_BODY = new Uint8Array(0);
 const UTF8 = new TextEncoder();
 
+/** One end of one handshake. After it has thrown it is of no use. */
 export class Handshake {
   private readonly options: HandshakeOptions;
   private state: "hello" | "welcome" | "proof" | "ready" | "done";
@@ -90,6 +98,7 @@ export class Handshake {
   private helloBody: Uint8Array = NO_BODY;
   private welcomeBody: Uint8Array = NO_BODY;
 
+  /** It does nothing yet: the initiator calls `hello`, the responder waits for the first frame. */
   constructor(options: HandshakeOptions) {
     this.options = options;
     this.state = options.role === "initiator" ? "welcome" : "hello";
@@ -138,6 +147,7 @@ export class Handshake {
     return { send: encode(["ready", this.prove("responder")]), peer, done: true };
   }
 
+  /** What this end says of itself, and the nonce it has never used before. */
   private introduction(type: "hello" | "welcome"): Uint8Array {
     const { self, nonce, channel } = this.options;
     const { id, name, incarnation, addresses, capabilities } = self;
@@ -158,6 +168,7 @@ export class Handshake {
     return peer;
   }
 
+  /** Both ends see the same certificates. @throws ProtocolError CHANNEL_MISMATCH, WRONG_CERTIFICATE. */
   private checkChannel(peer: Identity, theirs: unknown): void {
     const { self, coordinator } = this.options;
     const mine = this.options.channel?.();
@@ -177,6 +188,7 @@ export class Handshake {
     }
   }
 
+  /** The proof of one role, over all that was said. */
   private prove(role: Role): Uint8Array {
     const { token } = this.options;
     if (token === undefined) return NO_PROOF;
@@ -184,6 +196,7 @@ export class Handshake {
     return mac(UTF8.encode(token), who, this.helloBody, this.welcomeBody);
   }
 
+  /** The other end knows the token. @throws ProtocolError NO_TOKEN, WRONG_TOKEN. */
   private check(role: Role, proof: unknown): void {
     const { token, self } = this.options;
     const peer = this.peer!.name;

@@ -22,6 +22,7 @@ export interface Limits {
   readonly queueBytes: number;
 }
 
+/** What holds unless a node says otherwise, with the reasons. */
 export const DEFAULT_LIMITS: Limits = {
   frameBytes: 2 ** 20,
   // Plain values belong here, bulk data in tensors; a plan of a large cluster printed as JSON is below 1 MiB.

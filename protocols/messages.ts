@@ -8,11 +8,13 @@ import { ProtocolError } from "./errors.ts";
 
 /** Where an actor is. Plain data: it is what a ref becomes inside a message. */
 export interface ActorAddress {
+  /** The node it lives on, by id. */
   readonly node: string;
   /** The incarnation of that node in which the actor lives. */
   readonly incarnation: number;
   /** 53 random bits: who was not given an address cannot guess one. Never used twice in an incarnation. */
   readonly actor: number;
+  /** For people, and for the methods a ref has where the class is known. */
   readonly className: string;
   /** Where the node can be connected to. */
   readonly addresses: readonly string[];
@@ -22,18 +24,22 @@ export interface ActorAddress {
 
 /** Why an actor is gone. */
 export interface DownReason {
+  /** For programs. */
   readonly code:
     | "normal" // it stopped, by itself or because it was asked to
     | "killed" // it was ended without being asked
     | "error" // it crashed; `error` is the first real error
     | "noactor" // there was no such actor, or no longer
     | "nodelost"; // the link to its node is lost; nobody knows what became of it
+  /** For people. */
   readonly message: string;
+  /** The first real error, where there was one. */
   readonly error?: Error;
   /** The node that was lost, by id. */
   readonly node?: string;
 }
 
+/** What one node says to another, as it is read and before it is written. */
 export type Envelope =
   /** Run a method, no answer. */
   | { type: "tell"; to: number; method: string; args: unknown[] }
@@ -228,7 +234,7 @@ export function toWire(envelope: Envelope): unknown[] {
   return wire;
 }
 
-/** @throws ProtocolError MALFORMED_HEADER naming the message and the field that is wrong. */
+/** What a decoded message says. @throws ProtocolError MALFORMED_HEADER naming the message and the field that is wrong. */
 export function fromWire(wire: unknown): Envelope {
   if (Array.isArray(wire)) {
     const [number, a, b, c, d] = wire;

@@ -9,6 +9,7 @@ import { sha256 } from "./mac.ts";
 /** Some 100 bytes each. */
 const MOST = 1024;
 
+/** The handshakes a node has seen as responder, the last thousand. */
 export class Replays {
   private readonly seen = new Set<string>();
 
@@ -19,6 +20,7 @@ export class Replays {
     if (this.seen.size > MOST) this.seen.delete(oldest!);
   }
 
+  /** Whether it was seen. Borrowed. */
   has(hello: Uint8Array): boolean {
     return this.seen.has(key(hello));
   }

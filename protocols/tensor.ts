@@ -23,11 +23,14 @@ export const DTYPE_BYTES: Readonly<Record<DType, number>> = {
   bool: 1,
 };
 
+/** Sizes along each axis, the outermost first; `[]` is a scalar. */
 export type Shape = readonly number[];
 
 /** Wrong dtype, shape or byte length. The message names what was expected and what came. */
 export class TensorError extends Error {
+  /** Always this. */
   readonly code = "TENSOR";
+  /** Always this. */
   override readonly name = "TensorError";
 }
 
@@ -43,12 +46,16 @@ export function byteLength(dtype: DType, shape: Shape): number {
   return elements(shape) * DTYPE_BYTES[dtype];
 }
 
+/** A dtype, a shape and bytes, which it views and does not own. */
 export class Tensor {
+  /** What an element is. */
   readonly dtype: DType;
+  /** Sizes along each axis. */
   readonly shape: Shape;
+  /** Contiguous, row-major, little-endian; the very view it was made with. */
   readonly bytes: Uint8Array;
 
-  /** @throws TensorError when `bytes` is not exactly as long as dtype and shape say. */
+  /** Views `bytes`, without a copy. @throws TensorError when they are not exactly as long as dtype and shape say. */
   constructor(dtype: DType, shape: Shape, bytes: Uint8Array) {
     const expected = byteLength(dtype, shape);
     if (bytes.byteLength !== expected) {
@@ -76,6 +83,7 @@ export class Tensor {
     return over("i64", shape, data instanceof BigInt64Array ? data : BigInt64Array.from(data, BigInt));
   }
 
+  /** How many elements there are. */
   get elements(): number {
     return elements(this.shape);
   }
@@ -98,6 +106,7 @@ export class Tensor {
     return new BigInt64Array(this.bytes.buffer, this.bytes.byteOffset, this.elements);
   }
 
+  /** The elements can be viewed only as what they are. @throws TensorError. */
   private expect(dtype: DType): void {
     if (this.dtype !== dtype) throw new TensorError(`expected a ${dtype} tensor, got ${this.dtype}`);
   }

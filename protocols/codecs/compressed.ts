@@ -29,10 +29,11 @@ export function tensorCodec(name: string): TensorCodec {
 
 /** An f32 tensor with the form in which it crosses a wire. */
 export class CompressedTensor extends Tensor {
+  /** The form it takes on a wire. */
   readonly codec: TensorCodec;
   private readonly made: Uint8Array | undefined;
 
-  /** @param made what the codec has made of it already. */
+  /** Over the memory of `bytes`. `made`: what the codec has made of it already. */
   constructor(dtype: DType, shape: Shape, bytes: Uint8Array, codec: TensorCodec, made?: Uint8Array) {
     super(dtype, shape, bytes);
     this.codec = codec;
@@ -60,6 +61,7 @@ export class ErrorFeedback {
   private readonly codec: TensorCodec;
   private residual: Float32Array | undefined;
 
+  /** With nothing left out yet. @throws TensorError for a codec nobody knows. */
   constructor(codec: TensorCodec | string) {
     this.codec = typeof codec === "string" ? tensorCodec(codec) : codec;
   }

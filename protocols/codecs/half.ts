@@ -13,6 +13,7 @@
 
 import { expectBytes, type TensorCodec } from "./tensor_codec.ts";
 
+/** The upper half of an f32: the range of f32, 8 bits of precision. For gradients. */
 export const bf16: TensorCodec = {
   name: "bf16",
 
@@ -46,6 +47,7 @@ const F16_NORMAL = 0x38800000;
 /** The exponents' biases differ by 112. */
 const REBIAS = 112 << 23;
 
+/** IEEE binary16: 11 bits of precision up to 65504. For values of moderate size. */
 export const f16: TensorCodec = {
   name: "f16",
 

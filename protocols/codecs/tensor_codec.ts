@@ -5,12 +5,14 @@
 
 import { Tensor, TensorError } from "../tensor.ts";
 
+/** A way to say an f32 tensor in fewer bytes. Stateless. */
 export interface TensorCodec {
   /** How plans and wires call it; `tensorCodec(name)` finds it again. */
   readonly name: string;
-  /** @param values borrowed. @returns bytes in memory of their own. */
+  /** The elements in fewer bytes. @param values borrowed. @returns bytes in memory of their own. */
   encode(values: Float32Array): Uint8Array<ArrayBuffer>;
   /**
+   * The elements, as far as the codec carries them.
    * @param bytes borrowed. @param elements how many the tensor had. @returns memory of its own.
    * @throws TensorError when `bytes` cannot be what `encode` made of so many elements; nothing is allocated then.
    */

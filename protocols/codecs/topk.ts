@@ -16,7 +16,7 @@ import { aligned, type TensorCodec } from "./tensor_codec.ts";
 /** A few bytes must not be able to claim a tensor of gigabytes. */
 export const LEAST_FRACTION = 1 / 256;
 
-/** @param fraction of the elements that are kept, from 1/256 to 1. @throws TensorError for any other. */
+/** Keeps the largest `fraction` of the elements, from 1/256 to 1. @throws TensorError for any other. */
 export function topK(fraction: number): TensorCodec {
   if (!(fraction >= LEAST_FRACTION && fraction <= 1)) {
     throw new TensorError(`top-k keeps a fraction from ${LEAST_FRACTION} to 1, not ${fraction}`);
