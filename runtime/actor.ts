@@ -79,6 +79,7 @@ export interface SuperviseOptions extends SpawnOptions {
 
 /** A child in its supervisor's hands. Its ref, name and queued messages outlive its restarts. */
 export interface SupervisedChild {
+  /** The same in all its lives. */
   readonly ref: Ref<any>;
   /** It has been started and has not ended since. */
   readonly alive: boolean;

@@ -29,8 +29,11 @@ export type GroupsEnvelope = Extract<Envelope, { type: "groups" }>;
 
 /** What groups need of another node. */
 export interface GroupsPeer {
+  /** Who it is. */
   readonly info: { readonly id: string; readonly name: string };
+  /** Its link is gone. */
   readonly isLost: boolean;
+  /** Sends without waiting for an answer. @throws ProtocolError, RuntimeError NODE_LOST. */
   send(envelope: Envelope, stream: string): unknown;
 }
 

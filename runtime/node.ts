@@ -35,6 +35,7 @@ import { type Signal, Switchboard } from "./switchboard.ts";
 import type { Tombstone } from "./tombstones.ts";
 import type { Transport } from "./transports/transport.ts";
 
+/** What a node is made of. Only the name is needed; without transports it is alone. */
 export interface NodeOptions {
   /** For people; also the beginning of the id when none is given. */
   readonly name: string;
@@ -42,14 +43,19 @@ export interface NodeOptions {
   readonly id?: string;
   /** Classes that other nodes may start here, by the name they use; see hosting.ts. */
   readonly actors?: HostedClasses;
+  /** The ways it can be connected; which one is used follows from where the other node is. */
   readonly transports?: readonly Transport[];
+  /** Default: the machine's. */
   readonly clock?: Clock;
+  /** Default: the system's, which nobody can guess. Ids, addresses of actors and nonces are made of it. */
   readonly random?: Random;
   /** The join token; nodes with another one, or none, are refused. */
   readonly token?: string;
   /** Memory for received tensors. */
   readonly allocate?: Allocate;
+  /** Bounds of each link, see protocols/limits.ts; those not given are `DEFAULT_LIMITS`. */
   readonly limits?: Partial<Limits>;
+  /** When a silent peer is given up. Default: `DEFAULT_HEARTBEAT`. */
   readonly heartbeat?: Heartbeat;
   /** The same for all nodes of this machine, so that they find the nearest way to each other; see routes.ts. */
   readonly machine?: string;
@@ -57,29 +63,39 @@ export interface NodeOptions {
   readonly capabilities?: Readonly<Record<string, unknown>>;
   /** For asks that name no timeout of their own; by default they wait for as long as the actor lives. */
   readonly askTimeoutMs?: number;
+  /** Default: warnings and errors on standard error. */
   readonly log?: Log;
 }
 
+/** How an actor is started. */
 export interface SpawnOptions {
   /** Registers the actor under this name on its node. */
   readonly name?: string;
 }
 
+/** How an actor is started on another node. */
 export interface RemoteSpawnOptions extends SpawnOptions {
   /** What the actor must not outlive: an actor, or "node", this node. By default it lives on; see hosting.ts. */
   readonly owner?: Owner;
 }
 
+/** One process's, thread's or page's part of the runtime. */
 export class NodeRuntime {
+  /** Unique in its cluster: given, or the name with random digits. */
   readonly id: string;
+  /** For people. */
   readonly name: string;
   /** Milliseconds since the epoch at the start: grows from one start to the next. */
   readonly incarnation: number;
+  /** Where all of it takes the time from. */
   readonly clock: Clock;
+  /** Where all of it takes chance from. */
   readonly random: Random;
+  /** Tells that nobody handled, counted and to be watched. */
   readonly deadLetters = new DeadLetters();
   /** Named sets of actors that all connected nodes see. */
   readonly groups: Groups;
+  /** What people should know goes here. */
   readonly log: Log;
   private readonly cells = new Map<number, Cell>();
   private readonly registry = new Registry<Cell>();
@@ -94,6 +110,7 @@ export class NodeRuntime {
   private messagesReceived = 0;
   private closing: Promise<void> | undefined;
 
+  /** Starts nothing: it listens and connects when told to. `close` it when it is of no more use. */
   constructor(options: NodeOptions) {
     this.clock = options.clock ?? systemClock;
     this.random = options.random ?? systemRandom;
@@ -332,6 +349,7 @@ export class NodeRuntime {
     signalled: (by: Peer, signal: Signal) => this.switchboard.handle(by, signal),
   };
 
+  /** A place for an actor, with its name taken. @throws RuntimeError NAME_TAKEN, NODE_CLOSED, ACTOR_DOWN. */
   private createCell(
     parent: Cell | undefined,
     actor: ActorClass,
@@ -354,6 +372,7 @@ export class NodeRuntime {
     return cell;
   }
 
+  /** What another node answers. @throws RuntimeError NODE_LOST, or its error. */
   private async request(
     node: string,
     request:

@@ -15,7 +15,9 @@ import type { Pipe, Transport } from "./transport.ts";
 
 /** They are looked at each time: whoever keeps the object can change them, to let a bad line become good again. */
 export interface Faults {
+  /** For delays and stalls. */
   readonly clock: Clock;
+  /** Seeded, where a run must be repeatable. */
   readonly random: Random;
   /** A connection attempt fails. */
   readonly refuse?: number;
@@ -36,6 +38,7 @@ export interface Faults {
 const CAPACITY_BYTES = 4 * 2 ** 20;
 const PIECE_BYTES = 256 * 1024;
 
+/** The same transport, with faults in what it sends and in the connections it makes. */
 export function faulty(transport: Transport, faults: Faults): Transport {
   const wrapped = wrapping(transport, (inner) => new FaultyPipe(inner, faults));
   return {

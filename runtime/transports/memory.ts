@@ -14,6 +14,7 @@ const CHUNK_BYTES = 256 * 1024;
 
 /** Which addresses are listened on. */
 export class MemoryNetwork {
+  /** Who accepts, by address. */
   readonly listeners = new Map<string, (pipe: Pipe) => PipeHandlers>();
   /** For addresses that ask for any free place, as port 0 does elsewhere. */
   nextPlace = 1;

@@ -17,7 +17,9 @@ import type { Random } from "../random.ts";
 import { type Course, DelayedPipe, wrapping } from "./delayed.ts";
 import type { Transport } from "./transport.ts";
 
+/** What a line is like. */
 export interface Shape {
+  /** On a `VirtualClock` everything comes out exactly. */
   readonly clock: Clock;
   /** Rate of the line. Default: no limit. */
   readonly bytesPerSecond?: number;
@@ -25,6 +27,7 @@ export interface Shape {
   readonly latencyMs?: number;
   /** Up to this many milliseconds more, at random for each piece. Needs `random`. */
   readonly jitterMs?: number;
+  /** For the jitter. */
   readonly random?: Random;
   /** `pipe`: each connection has a line of its own. `transport`: all share one, as a host its uplink. */
   readonly line?: "pipe" | "transport";
@@ -46,7 +49,7 @@ interface Line {
   freeAt: number;
 }
 
-/** @throws RangeError for a rate that is not positive, a negative time, or jitter without `random`. */
+/** The same transport at the speed of a line. @throws RangeError for a rate that is not positive, a negative time, or jitter without `random`. */
 export function shaped(transport: Transport, shape: Shape): Transport {
   const { bytesPerSecond = Number.POSITIVE_INFINITY, latencyMs = 0, jitterMs = 0, random } = shape;
   if (!(bytesPerSecond > 0)) throw new RangeError(`bytesPerSecond is positive, got ${bytesPerSecond}`);
