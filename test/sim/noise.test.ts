@@ -33,6 +33,8 @@ async function noise(seed: number): Promise<void> {
       new NodeRuntime({
         ...{ name, id: name, clock, random, transports: [faulty(line, faults)], log: () => {} },
         heartbeat: { intervalMs: 1000, patienceMs: 5000 },
+        // Its proof covers who says it is who: a damaged incarnation would shut the true node out.
+        token: "a token",
       }),
   ) as [NodeRuntime, NodeRuntime];
   const address = await b.listen("memory://b");
