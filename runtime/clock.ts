@@ -68,7 +68,8 @@ export class VirtualClock implements Clock {
 
   setTimer(callback: () => void, ms: number): Timer {
     const timer: VirtualTimer = {
-      ...{ at: this.time + (ms > 0 ? ms : 0), order: this.order++, callback },
+      // As the machine's timers, at once for what is no number; a time that is none would have no place in the heap.
+      ...{ at: this.time + Math.max(0, ms || 0), order: this.order++, callback },
       place: -1,
     };
     this.timers.push(timer);

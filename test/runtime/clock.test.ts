@@ -9,13 +9,14 @@ test("virtual timers fire in order of time, then of their setting, and only when
   at("b", 20);
   at("a", 10);
   at("c", 20);
+  at("0", Number.NaN);
   clock.clearTimer(at("never", 15));
   void clock.sleep(10).then(() => at("d", 5));
   expect(fired).toEqual([]);
   await clock.advance(19);
-  expect(fired).toEqual(["a@1010", "d@1015"]);
+  expect(fired).toEqual(["0@1000", "a@1010", "d@1015"]);
   await clock.advance(1);
-  expect(fired).toEqual(["a@1010", "d@1015", "b@1020", "c@1020"]);
+  expect(fired).toEqual(["0@1000", "a@1010", "d@1015", "b@1020", "c@1020"]);
   expect(clock.now()).toBe(1020);
 });
 
