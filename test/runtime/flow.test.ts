@@ -143,6 +143,13 @@ test("a tensor given to a tell passes to the receiver with its memory, where the
   expect(part.bytes.byteLength).toBe(40); // its memory holds more than the tensor
 });
 
+test("within a node nothing is copied: arguments and results pass by reference", async () => {
+  const node = world.node("alone");
+  const quick = await node.spawn(Quick, []);
+  const tensor = Tensor.f32([2], [1, 2]);
+  expect((await quick.ask.echo(tensor)) as Tensor).toBe(tensor);
+});
+
 /** Pipes that pass owned memory on, as threads do: the giver's view of it is detached. */
 const places = new Map<string, (pipe: Pipe) => PipeHandlers>();
 function passing(): Transport {
