@@ -37,7 +37,7 @@ const DOORS: readonly { readonly packages: RegExp; readonly only: RegExp }[] = [
   { packages: /^hono(\/|$)/, only: /^runtime\/gateway(\/|\.ts$)/ },
   { packages: /^@noble\/hashes(\/|$)/, only: /^protocols\/mac\.ts$/ },
   { packages: /^selfsigned$/, only: /^runtime\/security\/certificate\.ts$/ },
-  { packages: /^(@roamhq\/wrtc|node-datachannel)(\/|$)/, only: /^runtime\/transports\/webrtc\// },
+  { packages: /^@roamhq\/wrtc$/, only: /^runtime\/transports\/webrtc\// },
   { packages: /^bonjour-service$/, only: /^runtime\/discovery\/mdns\.ts$/ },
 ];
 

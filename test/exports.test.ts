@@ -7,6 +7,7 @@ test.each([
   ["troupe/actors", "train"],
   ["troupe/nn", "differentiate"],
   ["troupe/runtime", "NodeRuntime"],
+  ["troupe/gateway", "createGateway"],
   ["troupe/protocols", "Tensor"],
 ])("%s exports %s", async (page, name) => {
   expect(Object.keys(await import(page))).toContain(name);

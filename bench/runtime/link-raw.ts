@@ -18,7 +18,7 @@ const LENGTHS: Readonly<Record<number, number>> = {
   [MODES.tensor]: TENSOR_BYTES,
 };
 
-function far(): void {
+async function far(): Promise<void> {
   const buffer = new Uint8Array(TENSOR_BYTES);
   let mode = 0;
   let received = 0;
@@ -42,6 +42,8 @@ function far(): void {
     },
   });
   process.stdout.write(`${server.port}\n`);
+  for await (const _ of console);
+  server.stop(true);
 }
 
 async function near(): Promise<void> {
@@ -120,5 +122,5 @@ async function near(): Promise<void> {
   await child.close();
 }
 
-if (process.argv[2] === "far") far();
+if (process.argv[2] === "far") await far();
 else await near();

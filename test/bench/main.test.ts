@@ -48,3 +48,14 @@ test("a suite prints its figures as one JSON object and removes what it wrote", 
   // ONNX Runtime leaves files of its own.
   expect(left.filter((name) => name.startsWith("troupe"))).toEqual([]);
 }, 60_000);
+
+test("the runtime is measured beside rivals, each of which did its work", async () => {
+  const { code, out, left } = await bench("runtime", "--only", "worker", "--rounds", "1", "--json");
+  expect(code).toBe(0);
+  const { worker } = JSON.parse(out);
+  for (const name of ["Troupe", "raw postMessage"]) {
+    expect(worker[name].hop).toBeGreaterThan(0);
+    expect(worker[name].ask).toBeGreaterThan(0);
+  }
+  expect(left.filter((name) => name.startsWith("troupe"))).toEqual([]);
+}, 60_000);
