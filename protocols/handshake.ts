@@ -25,6 +25,7 @@
 import { decodePlain, encodePlain as encode } from "./codec.ts";
 import { ProtocolError } from "./errors.ts";
 import { PROTOCOL_VERSION, versionMismatch } from "./frame.ts";
+import { HANDSHAKE_BYTES } from "./limits.ts";
 import { equalBytes, mac } from "./mac.ts";
 import type { Replays } from "./replays.ts";
 
@@ -89,6 +90,12 @@ const PURPOSE = "troupe handshake";
 const NO_PROOF = new Uint8Array(0);
 const NO_BODY = new Uint8Array(0);
 const UTF8 = new TextEncoder();
+/** Characters of an id or a name. */
+const MOST_NAME = 256;
+/** Of what is said of a node; the rest of a handshake frame is for its addresses. */
+const MOST_IDENTITY_BYTES = (3 / 4) * HANDSHAKE_BYTES;
+/** Control characters, and those that break or turn around a line. */
+const CONTROL = /[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/u;
 
 /** One end of one handshake. After it has thrown it is of no use. */
 export class Handshake {
@@ -216,6 +223,39 @@ export class Handshake {
   }
 }
 
+/**
+ * What may be said of a node: names are shown to people and end up in terminals and logs, before it is proved who says
+ * them; incarnations are compared, and one that nothing exceeds would keep the node of that id away for good.
+ * @throws ProtocolError MALFORMED_HEADER.
+ */
+function expectNames({ id, name, incarnation }: Pick<Identity, "id" | "name" | "incarnation">): void {
+  const wrong = [id, name].find((text) => text.length > MOST_NAME || CONTROL.test(text));
+  if (wrong !== undefined || id === "") {
+    throw new ProtocolError(
+      "MALFORMED_HEADER",
+      `a node's id and name have at most ${MOST_NAME} characters, none of them control characters; got ${printable(wrong ?? id)}`,
+    );
+  }
+  if (!Number.isSafeInteger(incarnation) || incarnation < 0) {
+    throw new ProtocolError("MALFORMED_HEADER", `an incarnation is a whole number, got ${incarnation}`);
+  }
+}
+
+/**
+ * Whether others will take what a node is about to say of itself, so that it hears of it at its start and not from
+ * each of them. @throws ProtocolError MALFORMED_HEADER, UNENCODABLE, LIMIT_EXCEEDED.
+ */
+export function expectIdentity(identity: Omit<Identity, "addresses">): void {
+  expectNames(identity);
+  const { id, name, incarnation, capabilities } = identity;
+  const { byteLength } = encode([id, name, incarnation, capabilities]);
+  if (byteLength <= MOST_IDENTITY_BYTES) return;
+  throw new ProtocolError(
+    "LIMIT_EXCEEDED",
+    `a node's name and capabilities: at most ${MOST_IDENTITY_BYTES} bytes, got ${byteLength}`,
+  );
+}
+
 function unpack(data: unknown): Identity {
   const [id, name, incarnation, addresses, capabilities] = Array.isArray(data) ? data : [];
   if (
@@ -223,13 +263,24 @@ function unpack(data: unknown): Identity {
     typeof name !== "string" ||
     typeof incarnation !== "number" ||
     !Array.isArray(addresses) ||
-    !addresses.every((a) => typeof a === "string") ||
+    !addresses.every((a) => typeof a === "string" && !CONTROL.test(a)) ||
     typeof capabilities !== "object" ||
     capabilities === null
   ) {
     throw new ProtocolError("MALFORMED_HEADER", "a handshake holds no valid identity");
   }
+  expectNames({ id, name, incarnation });
   return { id, name, incarnation, addresses, capabilities };
+}
+
+/** Without a terminal's commands: whoever can be connected to, or connects, has words shown before it proves anything. */
+function oneLine(text: string): string {
+  return text.replace(new RegExp(CONTROL, "gu"), "\ufffd");
+}
+
+/** Quoted, and not too long. */
+function printable(text: string, most = 32): string {
+  return JSON.stringify(text.length > most ? `${oneLine(text.slice(0, most))}…` : oneLine(text));
 }
 
 function parse(body: Uint8Array): unknown[] {
@@ -245,5 +296,5 @@ export function encodeClose(code: string, message: string): Uint8Array {
 
 export function decodeClose(body: Uint8Array): { code: string; message: string } {
   const [code, message] = parse(body);
-  return { code: String(code), message: String(message) };
+  return { code: oneLine(String(code)), message: oneLine(String(message)) };
 }

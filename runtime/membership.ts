@@ -8,7 +8,7 @@
 
 import type { Allocate } from "../protocols/assemble.ts";
 import { Codec, type CodecHooks } from "../protocols/codec.ts";
-import type { Identity } from "../protocols/handshake.ts";
+import { expectIdentity, type Identity } from "../protocols/handshake.ts";
 import type { Limits } from "../protocols/limits.ts";
 import type { ActorAddress, Envelope } from "../protocols/messages.ts";
 import { Replays } from "../protocols/replays.ts";
@@ -71,6 +71,7 @@ export class Membership {
   private closed = false;
 
   constructor(options: MembershipOptions) {
+    expectIdentity(options.identity);
     this.options = options;
     this.coordinator = coordinatorOf(options.token);
     this.refusals = new Refusals(options.clock, options.log);
@@ -108,7 +109,7 @@ export class Membership {
     return this.tombstones.list(this.now);
   }
 
-  /** @throws RuntimeError LISTEN_FAILED naming the address. */
+  /** @throws RuntimeError LISTEN_FAILED naming the address, NODE_CLOSED. */
   async listen(address: string): Promise<string> {
     this.expectOpen();
     const transport = transportFor(address, this.options.transports, "LISTEN_FAILED");
@@ -116,6 +117,10 @@ export class Membership {
       address,
       (pipe) => this.open(pipe, "responder", transport.scheme, false).link,
     );
+    if (this.closed) {
+      await listener.close();
+      this.expectOpen();
+    }
     this.listeners.push(listener);
     this.addresses.push(listener.address);
     return listener.address;

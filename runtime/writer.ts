@@ -83,6 +83,7 @@ export class LinkWriter {
           `${this.pipe.peer} does not read: at most ${MOST_CONTROL_BYTES} bytes and ${MOST_CONTROL_FRAMES} answers and signals may wait for it`,
         );
       }
+      if (this.batch.byteLength < BATCH_BYTES) this.enlarge(); // it is taken from there only when there is room
       interleaver.sendControl(kind, body.slice(), message);
     }
     this.schedule();

@@ -30,7 +30,9 @@ export async function writePrivate(path: string, text: string): Promise<void> {
 /** The text, or null when there is no such file. @throws FileError when others than its owner may read it. */
 export async function readPrivate(path: string): Promise<string | null> {
   try {
-    const { mode } = await stat(path);
+    const found = await stat(path);
+    if (!found.isFile()) throw new FileError("other", path, `cannot read ${path}: it is not a file`);
+    const { mode } = found;
     // Windows has no such bits: a profile's files are its owner's.
     if (process.platform !== "win32" && (mode & OTHERS) !== 0) {
       const message = `${path} can be read by others on this machine: say chmod 600 ${path} if nobody has`;

@@ -85,6 +85,7 @@ export function parseToken(text: string): JoinToken {
 
 /** The coordinator's fingerprint in a node's token; undefined for any other secret. @throws TokenError. */
 export function coordinatorOf(token: string | undefined): string | undefined {
+  if (token === "") throw new TokenError("the join token is empty, which anybody can guess");
   return token !== undefined && looksLikeToken(token) ? parseToken(token).coordinator : undefined;
 }
 

@@ -1,7 +1,16 @@
 /** `troupe token`: an identity that is kept, and a new secret each time. */
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fingerprintOf } from "../../runtime/security/certificate.ts";
@@ -61,4 +70,9 @@ test("an identity that others can read, or that is damaged, is refused and left 
   expect(damaged.code).toBe(1);
   expect(damaged.err).toMatch(/^troupe: \S+identity.pem is not a certificate and its key[^\n]*\n$/);
   expect(readFileSync(file, "utf8")).toBe("something else");
+  rmSync(file);
+  mkdirSync(file);
+  const folderThere = await troupe("token", "--identity", identity);
+  expect(folderThere.code).toBe(1);
+  expect(folderThere.err).toMatch(/^troupe: cannot read \S+identity.pem: it is not a file\n$/);
 }, 30_000);

@@ -4,6 +4,8 @@ import type { ProtocolError } from "../../protocols/errors.ts";
 import { PROTOCOL_VERSION } from "../../protocols/frame.ts";
 import {
   type Channel,
+  decodeClose,
+  encodeClose,
   Handshake,
   type HandshakeOptions,
   type HandshakeStep,
@@ -121,6 +123,42 @@ describe("a recorded handshake", () => {
     expect(replays.has(hello)).toBe(true);
     replays.add(Uint8Array.of(1, 2, 3));
     expect(replays.has(hello)).toBe(false);
+  });
+});
+
+describe("what a stranger says of itself", () => {
+  const met = (self: Partial<Identity>) =>
+    code(() => run(pair({ initiator: { self: { ...identity("stranger"), ...self } } })));
+
+  test.each([
+    ["a name with a terminal's commands", { name: "\x1b[2Jdesk" }],
+    ["a name of two lines", { name: "desk\ntroupe: all is well" }],
+    ["a name that turns the line around", { name: "desk\u202e" }],
+    ["a name that is too long", { name: "n".repeat(257) }],
+    ["no id", { id: "" }],
+    ["an id of two lines", { id: "a\nb" }],
+    ["an address of two lines", { addresses: ["tcp://a\nb:1"] }],
+    ["an incarnation that nothing exceeds", { incarnation: Number.POSITIVE_INFINITY }],
+    ["an incarnation that is no number", { incarnation: Number.NaN }],
+    ["an incarnation that is no whole number", { incarnation: 1.5 }],
+    ["a negative incarnation", { incarnation: -1 }],
+  ])("%s is refused, in words that can be shown", (_, self) => {
+    expect(met(self)).toBe("MALFORMED_HEADER");
+    const { responder } = pair();
+    const stranger = new Handshake({
+      ...{ role: "initiator", self: { ...identity("stranger"), ...self }, nonce: new Uint8Array(32) },
+    });
+    expect(() => responder.receive(stranger.hello())).toThrow(/^[^\p{Cc}\u202e]+$/u);
+  });
+
+  test("any other name is fine", () => {
+    for (const name of ["", "Küche 2", "書斎", "👩‍💻", "n".repeat(256)])
+      expect(met({ name })).toBe("accepted");
+  });
+
+  test("the reason for which it closes is one line", () => {
+    const closed = decodeClose(encodeClose("NO\nTOKEN", "one\r\n\x1b[31mtwo"));
+    expect(closed).toEqual({ code: "NO\ufffdTOKEN", message: "one\ufffd\ufffd\ufffd[31mtwo" });
   });
 });
 

@@ -334,3 +334,28 @@ test("a stranger who opens connections and says nothing is bounded", async () =>
   expect(closed).toBe(44);
   await node("friend").connect("memory://server");
 });
+
+describe("what a node says of itself", () => {
+  test("may fill most of a handshake's frame", async () => {
+    const there = node("there", { capabilities: { models: "m".repeat(12_000) } });
+    const here = node("here", { capabilities: { models: "m".repeat(12_000) } });
+    const address = await there.listen("memory://there");
+    expect((await here.connect(address)).capabilities).toEqual({ models: "m".repeat(12_000) });
+  });
+
+  test("is looked at when it is made, not by each it connects to", () => {
+    expect(() => node("two\nlines")).toThrow(/at most 256 characters, none of them control characters/);
+    expect(() => node("here", { id: "n".repeat(257) })).toThrow(/at most 256 characters/);
+    expect(() => node("here", { capabilities: { models: "m".repeat(13_000) } })).toThrow(/capabilities/);
+    expect(() => node("here", { token: "" })).toThrow(/token is empty/);
+  });
+});
+
+test("a node that is closed while it begins to listen keeps no address", async () => {
+  const early = node("early");
+  const listening = failure(early.listen("memory://place"));
+  await early.close();
+  expect(await listening).toMatchObject({ code: "NODE_CLOSED" });
+  const later = node("later");
+  expect(await later.listen("memory://place")).toBe("memory://place");
+});
