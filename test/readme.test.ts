@@ -21,6 +21,8 @@ const QUICK: Readonly<Record<string, readonly string[]>> = {
 const SIZES = new Set(["--layers", "--width", "--heads", "--context", "--steps"]);
 
 let folder: string;
+/** What the lines of a block before this one have exported, and in which block that was. */
+let exported: { block: number; variables: Record<string, string> } = { block: -1, variables: {} };
 const nodes: { readonly address: string; readonly child: Bun.Subprocess }[] = [];
 
 beforeAll(async () => {
@@ -35,23 +37,27 @@ afterAll(async () => {
 
 const readme = await readFile(join(ROOT, "README.md"), "utf8");
 const commands = [...readme.matchAll(/```sh\n([\s\S]*?)```/g)]
-  .flatMap(([, block]) => block!.split("\n"))
-  .map((line) => line.replace(/\s+#.*$/, "").trim())
-  .filter((line) => line !== "");
+  .flatMap(([, text], block) => text!.split("\n").map((line) => ({ line, block })))
+  .map(({ line, block }) => ({ line: line.replace(/\s+#.*$/, "").trim(), block }))
+  .filter(({ line }) => line !== "");
 
 function start(args: readonly string[]) {
   const command = [process.execPath, join(ROOT, "cli/bootstrap.ts"), ...args];
-  return Bun.spawn(command, { cwd: folder, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  // The user's settings are left alone.
+  const env = { ...process.env, XDG_CONFIG_HOME: join(folder, "settings"), ...exported.variables };
+  return Bun.spawn(command, { cwd: folder, env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
 }
 
-async function run(args: readonly string[]): Promise<void> {
+/** What a command prints, once it has ended well. */
+async function run(args: readonly string[]): Promise<string> {
   const child = start(args);
-  const [, error, code] = await Promise.all([
+  const [out, error, code] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),
     child.exited,
   ]);
   if (code !== 0) throw new Error(`${args.join(" ")} ended with ${code}:\n${error}`);
+  return out.trim();
 }
 
 /** A step for every 500, of which a run has 1000 by default; a small model unless it comes from a checkpoint. */
@@ -65,11 +71,20 @@ function small(args: readonly string[]): string[] {
 }
 
 test("there are commands to test", () => {
-  expect(commands).toContain("npx bun run train");
-  expect(commands).toContain("npx bun run test");
+  const lines = commands.map(({ line }) => line);
+  expect(lines).toContain("npx bun run train");
+  expect(lines).toContain("npx bun run test");
 });
 
-test.each(commands)("%s", async (line) => {
+test.each(commands)("$line", async ({ line, block }) => {
+  if (block !== exported.block) exported = { block, variables: {} };
+  const [, variable, inner] = /^export (\w+)=\$\((.*)\)$/.exec(line) ?? [];
+  const out = await perform(inner ?? line);
+  if (variable) exported.variables[variable] = out;
+});
+
+/** Does what a line says, smaller; what it prints. */
+async function perform(line: string): Promise<string> {
   const [npx, bun, verb, job, ...args] = (line.match(/"[^"]*"|\S+/g) ?? []).map((word) =>
     word.replaceAll('"', ""),
   );
@@ -83,26 +98,28 @@ test.each(commands)("%s", async (line) => {
       const address = args[args.indexOf("--listen") + 1]!;
       const child = start([
         job,
-        ...args.map((arg) => (arg === address ? "tcp://127.0.0.1:0" : arg)),
+        ...args.map((arg) => (arg === address ? address.replace(/:\d+$/, ":0") : arg)),
         "--json",
       ]);
       const reader = child.stdout.getReader();
       const { value } = await reader.read();
       reader.releaseLock();
       nodes.push({ address: JSON.parse(new TextDecoder().decode(value)).address, child });
-      return;
+      return "";
     }
     case "bench":
       return run([job, ...args, ...QUICK[args[0]!]!]);
+    case "troupe":
+      return run(args);
     case "test": // This is it.
-      return;
+      return "";
     default:
       throw new Error(`no test for "${line}"`);
   }
-});
+}
 
-/** `tcp://127.0.0.1:4001` in the README is the first node started here, and so on. */
+/** `tcp://127.0.0.1:4001` in the README is the first node started here, and so on, whatever its machine is called. */
 function nodeAddress(argument: string): string {
-  const port = /^tcp:\/\/127\.0\.0\.1:400(\d)$/.exec(argument)?.[1];
-  return port === undefined ? argument : nodes[Number(port) - 1]!.address;
+  const place = /^tcp:\/\/[^:]+:400(\d)$/.exec(argument)?.[1];
+  return place === undefined ? argument : nodes[Number(place) - 1]!.address.replace("0.0.0.0", "127.0.0.1");
 }
