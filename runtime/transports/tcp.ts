@@ -17,11 +17,13 @@ import type { Listener, Pipe, Transport } from "./transport.ts";
 
 const PATIENCE_MS = 10_000;
 
+/** How TCP is protected, and by whose sockets it goes. */
 export interface TcpOptions {
   /** This node's; with one, everything is encrypted. */
   readonly certificate?: Certificate | undefined;
   /** Without a certificate: `everywhere` allows plain text beyond this machine. Default: loopback only. */
   readonly plaintext?: "loopback" | "everywhere";
+  /** Default: the machine's. */
   readonly clock?: Clock;
   /** Whose sockets. Default: Bun's under Bun, those of node:net elsewhere. */
   readonly sockets?: "bun" | "node";

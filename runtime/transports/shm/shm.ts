@@ -18,9 +18,11 @@ import { asError, RuntimeError, type RuntimeErrorCode } from "../../errors.ts";
 import { mappedFiles } from "../../platform/mapped.ts";
 import type { Transport } from "../transport.ts";
 
+/** Where shared memory is to be found. */
 export interface ShmOptions {
   /** Where sockets of `shm://name` and the files to be mapped are. By default this user's folder in /dev/shm. */
   readonly folder?: string;
+  /** Default: the machine's. */
   readonly clock?: Clock;
 }
 

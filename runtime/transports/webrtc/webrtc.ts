@@ -15,6 +15,7 @@ import { Attempt } from "./attempt.ts";
 import { type PeerConnectionClass, peerConnectionClass } from "./library.ts";
 import { openSignal, type RtcSignal, sealSignal, WEBRTC } from "./signals.ts";
 
+/** How peers behind address translation are found. */
 export interface WebRtcOptions {
   /** STUN and TURN servers, as the W3C's RTCPeerConnection takes them. Default: none. */
   readonly iceServers?: readonly RTCIceServer[];

@@ -19,6 +19,7 @@ import { connect } from "./connect.ts";
 import { originAllowed } from "./origin.ts";
 import type { Serve } from "./server.ts";
 
+/** Who may connect, and what else the same port answers. */
 export interface WebSocketOptions {
   /** `everywhere` allows unencrypted connections beyond this machine. Default: loopback only. */
   readonly plaintext?: "loopback" | "everywhere";
@@ -28,6 +29,7 @@ export interface WebSocketOptions {
   readonly origins?: readonly string[];
   /** Answers HTTP requests for other paths. Default: 404. */
   fetch?(request: Request): Response | Promise<Response>;
+  /** Default: the machine's. */
   readonly clock?: Clock;
 }
 

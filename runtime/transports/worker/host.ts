@@ -16,14 +16,17 @@ import { type Clock, systemClock } from "../../clock.ts";
 import { asError, RuntimeError } from "../../errors.ts";
 import type { Door, WorkerNetwork } from "./network.ts";
 
+/** What the node in the thread is told at its start. */
 export interface WorkerNodeOptions {
   /** The node's name, and the beginning of its address. Default: `worker`. */
   readonly name?: string;
   /** The join token, as of the nodes it will be connected to. */
   readonly token?: string;
+  /** For the patience with its start and end. Default: the machine's. */
   readonly clock?: Clock;
 }
 
+/** A node in a thread, in the hands of whoever started it. */
 export interface WorkerNode {
   /** Where the node in the thread can be connected to, from this thread and its other workers. */
   readonly address: string;
@@ -57,6 +60,7 @@ const CLOSE_MS = 10_000;
 const threads = new WeakMap<WorkerNetwork, Set<Comlink.Remote<WorkerSide>>>();
 
 /**
+ * Starts a node in a thread and resolves when it can be connected to.
  * @param script the module, or a worker that runs it (for bundlers, which have to see `new Worker(new URL(…))`).
  * @throws RuntimeError SPAWN_FAILED with the module's first real error, or when it does not call `workerNode`.
  */

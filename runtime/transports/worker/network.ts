@@ -29,6 +29,7 @@ export class WorkerNetwork {
   private readonly pipes = new Map<string, Set<PortPipe>>();
   private nextPlace = 1;
 
+  /** In the main thread without arguments; in a worker, `workerNode` makes one. */
   constructor(self = "worker://main", parent?: Door) {
     this.self = self;
     this.parent = parent;
@@ -45,6 +46,7 @@ export class WorkerNetwork {
     return taken;
   }
 
+  /** Nobody is behind the address any more. */
   free(address: string): void {
     this.doors.delete(address);
   }
