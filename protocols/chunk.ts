@@ -16,10 +16,15 @@ import { FrameKind } from "./frame.ts";
 import { Pace } from "./pace.ts";
 import { Ring } from "./ring.ts";
 
+/** A frame on its way out. */
 export interface OutFrame {
+  /** What it is for. */
   readonly kind: FrameKind;
+  /** The message it belongs to; in a `read` frame, the bytes that were read. */
   readonly message: number;
+  /** Of a chunk its number; of a message or head the stream that pays for it. */
   readonly chunk: number;
+  /** Borrowed until the next frame is asked for, unless it is `owned`. */
   readonly body: Uint8Array;
   /** The body is all of its memory and is given away with it. */
   readonly owned: boolean;
@@ -29,7 +34,9 @@ export interface OutFrame {
 
 /** A message on its way out. */
 export interface OutMessage {
+  /** Msgpack; the message's own. */
   readonly header: Uint8Array;
+  /** Tensors and byte strings, from where they are. */
   readonly segments: Uint8Array[];
   /** Bytes of header and segments. */
   readonly bytes: number;
@@ -37,11 +44,15 @@ export interface OutMessage {
   readonly pays: number;
   /** Its segments' memory is the receiver's from now on. */
   readonly transferred: boolean;
+  /** Its number on the link, from its first frame on. */
   id: number;
   /** Next segment, the offset in it, and the next chunk number. */
   segment: number;
+  /** Bytes of that segment which have been given out. */
   offset: number;
+  /** The number of the chunk that comes next. */
   chunk: number;
+  /** Whether none, some or all of it has been given out. */
   state: "waiting" | "sending" | "sent";
   /** Called if it is not sent whole, because nothing more will be. */
   dropped: (() => void) | undefined;
@@ -66,6 +77,7 @@ class Stream implements Account {
 const claims = new WeakMap<ArrayBufferLike, number>();
 const NOTHING = new Uint8Array(0);
 
+/** What one end of a link has to send, and in which order. */
 export class Interleaver {
   private readonly chunkBytes: number;
   private readonly window: SendWindow;
@@ -90,7 +102,7 @@ export class Interleaver {
   /** Bytes of the control frames that wait. */
   controlBytes = 0;
 
-  /** @param now the time in milliseconds. */
+  /** Nothing waits yet. @param now the time in milliseconds. */
   constructor(chunkBytes: number, window: SendWindow, now: () => number) {
     this.chunkBytes = chunkBytes;
     this.window = window;

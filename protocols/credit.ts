@@ -34,6 +34,7 @@ export const STREAM_SHARE_BYTES = 64 * 1024;
 
 /** What messages of one stream have spent and not got back. */
 export interface Account {
+  /** Bytes of credit. */
   outstanding: number;
 }
 

@@ -22,6 +22,7 @@ import type { Transport } from "../transports/transport.ts";
 import { counted, type Traffic } from "./counted.ts";
 import { METRICS_TYPE, metrics } from "./metrics.ts";
 
+/** A request handler that tells of one node. */
 export interface Gateway {
   /** Answers a request; never throws. */
   readonly fetch: (request: Request) => Promise<Response>;
@@ -33,6 +34,7 @@ export interface Gateway {
 
 const PATHS = ["/healthz", "/status", "/metrics"];
 
+/** A gateway that knows no node yet: `/healthz` is 503 until `show` is called. */
 export function createGateway(): Gateway {
   let node: NodeRuntime | undefined;
   const traffic: Traffic[] = [];
