@@ -21,6 +21,8 @@ export interface WebRtcOptions {
   readonly iceServers?: readonly RTCIceServer[];
 }
 
+/** RFC 7064 and RFC 7065: STUN and TURN URIs. */
+const ICE_SERVER = /^(stuns?|turns?):[^\s/]+$/;
 /** Connections that are being opened for others; whoever comes beyond them is refused. */
 const MOST_OPENING = 64;
 
@@ -36,6 +38,16 @@ export function webrtc(options: WebRtcOptions = {}): Transport {
   const keyOf = (node: string, attempt: string) => `${node} ${attempt}`;
 
   function connectionWith(PeerConnection: PeerConnectionClass): RTCPeerConnection {
+    for (const { urls } of options.iceServers ?? []) {
+      // Looked at before the library does: one that has refused its servers ends the process under Deno.
+      const wrong = [urls].flat().find((url) => !ICE_SERVER.test(url));
+      if (wrong !== undefined) {
+        throw new RuntimeError(
+          "CONNECT_FAILED",
+          `WebRTC does not start with these ICE servers: "${wrong}" is none, expected stun:host or turn:host`,
+        );
+      }
+    }
     try {
       return new PeerConnection({ iceServers: [...(options.iceServers ?? [])] });
     } catch (error) {
