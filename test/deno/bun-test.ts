@@ -15,6 +15,18 @@ declare const Deno: {
   }): void;
 };
 
+/** Matchers that Bun's `expect` has of its own. */
+const matches = (pass: boolean, received: string, what: string) => ({
+  pass,
+  message: () => `expected ${JSON.stringify(received)} ${pass ? "not " : ""}to ${what}`,
+});
+expect.extend({
+  toStartWith: (received: string, start: string) =>
+    matches(received.startsWith(start), received, `start with ${JSON.stringify(start)}`),
+  toEndWith: (received: string, end: string) =>
+    matches(received.endsWith(end), received, `end with ${JSON.stringify(end)}`),
+});
+
 type Work = () => unknown;
 type Hook = "beforeAll" | "beforeEach" | "afterEach" | "afterAll";
 

@@ -14,6 +14,7 @@ const ROOT = join(import.meta.dir, "../..");
 const BUN_ONLY: Readonly<Record<string, string>> = {
   "test/runtime/platform/children.test.ts": "starts children by Bun's own means",
   "test/runtime/platform/lock.test.ts": "starts children by Bun's own means",
+  "test/runtime/platform/machine.test.ts": "starts a child by Bun's own means",
   "test/runtime/transports/through_a_third.test.ts": "starts nodes under Bun",
   "test/runtime/processes.test.ts": "starts nodes under Bun; cluster.test.ts has a Deno node among Bun's",
 };
