@@ -6,17 +6,15 @@
  * It carries: null, booleans, numbers, strings, bigint, Uint8Array, Date, arrays, plain objects, tensors, errors
  * (with name, message, stack, code and cause) and actor refs, whose meaning the runtime supplies through hooks.
  * It refuses anything else by name instead of losing it silently. `undefined` is left out of objects and becomes
- * null in arrays. A decoded error is a plain `Error` with the same name and code; compare codes, not classes.
+ * null in arrays, -0 becomes 0. A decoded error is a plain `Error` with the same name and code; compare codes, not classes.
  */
 
-import { decode, encode } from "@msgpack/msgpack";
+import { Decoder, decode, Encoder, ExtData, type ExtensionCodecType, encode } from "@msgpack/msgpack";
 import { CompressedTensor, tensorCodec } from "./codecs/compressed.ts";
 import { ProtocolError } from "./errors.ts";
 import type { Limits } from "./limits.ts";
-import { Packer } from "./pack.ts";
 import { scanMsgpack } from "./scan.ts";
 import { byteLength, type DType, elements, Tensor } from "./tensor.ts";
-import { Unpacker } from "./unpack.ts";
 
 /** How refs cross the wire; the runtime's business. */
 export interface CodecHooks {
@@ -35,7 +33,9 @@ export interface Encoded {
 }
 
 /** Byte strings from this length on are segments: below, copying them twice is cheaper than a second frame. */
-const SEGMENT_MIN_BYTES = 4096;
+export const SEGMENT_MIN_BYTES = 4096;
+/** The library's memory grows to the largest header; what one of those has needed is not kept for all small ones. */
+const KEPT_BYTES = 64 * 1024;
 /** Errors, refs, causes and the like nest msgpack within msgpack; this bounds the recursion. */
 const MAX_NESTING = 16;
 const Ext = {
@@ -57,10 +57,9 @@ const text = { encode: new TextEncoder(), decode: new TextDecoder() };
 export class Codec {
   private readonly hooks: CodecHooks;
   private readonly limits: Limits;
-  private readonly packer: Packer;
-  private readonly unpacker: Unpacker;
-  private readonly scratch = new Uint8Array(6 + 4 * MAX_RANK);
-  private readonly scratchView = new DataView(this.scratch.buffer);
+  private readonly extensions: ExtensionCodecType<undefined>;
+  private encoder: Encoder<undefined>;
+  private readonly decoder: Decoder<undefined>;
   private segments: Uint8Array[] | undefined;
   private received = NO_SEGMENTS;
   private nesting = 0;
@@ -69,32 +68,54 @@ export class Codec {
   constructor(hooks: CodecHooks, limits: Limits) {
     this.hooks = hooks;
     this.limits = limits;
-    this.packer = new Packer(limits.headerDepth, (value) => this.packObject(value));
-    this.unpacker = new Unpacker(limits.headerDepth, (type, bytes, from, to) =>
-      this.unpackExt(type, bytes, from, to),
-    );
+    this.extensions = {
+      tryToEncode: (object) => this.encodeObject(object as object),
+      decode: (data, type) => this.decodeExtension(data, type),
+    };
+    this.encoder = this.newEncoder();
+    this.decoder = new Decoder({ extensionCodec: this.extensions });
   }
 
-  /** A value as it is sent. @throws ProtocolError UNENCODABLE naming the value, or LIMIT_EXCEEDED. */
-  encode(value: unknown): Encoded {
-    const { packer, limits } = this;
+  private newEncoder(): Encoder<undefined> {
+    const { extensions: extensionCodec, limits } = this;
+    return new Encoder({ extensionCodec, maxDepth: limits.headerDepth, ignoreUndefined: true });
+  }
+
+  /**
+   * A value as it is sent, behind `before` bytes that the header has already.
+   * @throws ProtocolError UNENCODABLE naming the value, or LIMIT_EXCEEDED.
+   */
+  encode(value: unknown, before = 0): Encoded {
+    const { limits } = this;
     this.segments = undefined;
     this.nesting = 0;
-    packer.reset();
-    packer.pack(value);
-    if (packer.length > limits.headerBytes) {
-      throw exceeded("a message header", packer.length, limits.headerBytes, "send bulk data as tensors");
+    let header: Uint8Array;
+    try {
+      header = this.encoder.encodeSharedRef(value);
+    } catch (error) {
+      if (error instanceof ProtocolError) throw error;
+      throw new ProtocolError("UNENCODABLE", `a message cannot be encoded: ${(error as Error).message}`);
     }
-    // Half the time of `subarray`, which looks for a constructor first.
-    const header = new Uint8Array(packer.bytes.buffer, 0, packer.length);
-    const segments = this.takeSegments();
+    const length = before + header.byteLength;
+    if (header.byteLength > KEPT_BYTES) this.encoder = this.newEncoder();
+    if (length > limits.headerBytes) {
+      throw exceeded("a message header", length, limits.headerBytes, "send bulk data as tensors");
+    }
+    const segments = this.segments ?? NO_SEGMENTS;
+    this.segments = undefined;
+    if (segments.length > 0) this.limit(segments);
+    return { header, segments };
+  }
+
+  /** @throws ProtocolError LIMIT_EXCEEDED. */
+  private limit(segments: readonly Uint8Array[]): void {
+    const { limits } = this;
     if (segments.length > limits.segments) {
       throw exceeded("segments of a message", segments.length, limits.segments);
     }
     let bytes = 0;
     for (const segment of segments) bytes += segment.byteLength;
     if (bytes > limits.messageBytes) throw exceeded("bytes of a message", bytes, limits.messageBytes);
-    return { header, segments };
   }
 
   /**
@@ -106,53 +127,61 @@ export class Codec {
     this.received = segments;
     this.nesting = 0;
     try {
-      return this.unpacker.unpack(header, from, to);
+      return this.decodePart(header.subarray(from, to));
+    } finally {
+      this.received = NO_SEGMENTS;
+    }
+  }
+
+  private decodePart(bytes: Uint8Array): unknown {
+    scanMsgpack(bytes, this.limits.headerDepth, false); // a view of what is borrowed must not get out
+    try {
+      return this.decoder.decode(bytes);
     } catch (error) {
       if (error instanceof ProtocolError) throw error;
       const why = error instanceof Error ? error.message : String(error);
       throw new ProtocolError("MALFORMED_HEADER", `a header does not decode: ${why}`, { cause: error });
-    } finally {
-      this.received = NO_SEGMENTS;
-      this.unpacker.release();
     }
   }
 
-  /** What is no plain value: tensors, bytes, errors, dates, big integers and refs. */
-  private packObject(object: object | bigint): void {
-    const { packer } = this;
-    if (typeof object === "bigint") packer.ext(Ext.bigint, bigintText(object));
-    else if (object instanceof Tensor) this.packTensor(object);
-    else if (object instanceof Uint8Array) {
-      if (object.byteLength < SEGMENT_MIN_BYTES) packer.ext(Ext.inlineBytes, object);
-      else {
-        this.scratchView.setUint32(0, this.segment(object), true);
-        packer.ext(Ext.bytes, this.scratch.subarray(0, 4));
-      }
-    } else if (object instanceof Error)
-      this.nest(Ext.error, () => describe(object, this.nesting < MAX_NESTING));
-    else if (object instanceof Date) packer.ext(Ext.date, text.encode.encode(object.toJSON() ?? ""));
-    else {
-      const ref = this.hooks.encodeRef(object);
-      if (ref === undefined) {
-        const { name } = (object as { constructor?: { name?: string } }).constructor ?? {};
-        const what = `a ${name ?? "value of an unknown class"} has no form on the wire`;
-        throw new ProtocolError("UNENCODABLE", `${what}; send plain objects, arrays, Uint8Array or Tensor`);
-      }
-      this.nest(Ext.ref, () => ref);
+  /** What is no plain value: tensors, bytes, errors, dates, big integers and refs. Null for what is. */
+  private encodeObject(object: object | bigint): ExtData | null {
+    if (typeof object === "bigint") return new ExtData(Ext.bigint, bigintText(object));
+    if (Array.isArray(object)) return null;
+    const prototype = Object.getPrototypeOf(object);
+    if (prototype === Object.prototype || prototype === null) {
+      if (!Object.hasOwn(object, "__proto__")) return null;
+      throw new ProtocolError("UNENCODABLE", 'a property called "__proto__" has no form on the wire');
     }
+    if (object instanceof Tensor) return this.encodeTensor(object);
+    if (object instanceof Uint8Array) {
+      if (object.byteLength < SEGMENT_MIN_BYTES) return new ExtData(Ext.inlineBytes, object);
+      const number = new Uint8Array(4);
+      new DataView(number.buffer).setUint32(0, this.segment(object), true);
+      return new ExtData(Ext.bytes, number);
+    }
+    if (object instanceof Error)
+      return this.nest(Ext.error, () => describe(object, this.nesting < MAX_NESTING));
+    if (object instanceof Date) return new ExtData(Ext.date, text.encode.encode(object.toJSON() ?? ""));
+    const ref = this.hooks.encodeRef(object);
+    if (ref !== undefined) return this.nest(Ext.ref, () => ref);
+    const { name } = (object as { constructor?: { name?: string } }).constructor ?? {};
+    const what = `a ${name ?? "value of an unknown class"} has no form on the wire`;
+    throw new ProtocolError("UNENCODABLE", `${what}; send plain objects, arrays, Uint8Array or Tensor`);
   }
 
   /** Plain data within an extension, which is msgpack within msgpack. */
-  private nest(type: number, data: () => unknown): void {
+  private nest(type: number, data: () => unknown): ExtData {
     if (++this.nesting > MAX_NESTING) {
       throw new ProtocolError("UNENCODABLE", `errors or refs nest deeper than ${MAX_NESTING}`);
     }
-    this.packer.nested(type, data());
+    const bytes = this.encoder.encode(data());
     this.nesting--;
+    return new ExtData(type, bytes);
   }
 
   /** Dtype, shape and the number of the segment that holds the bytes. */
-  private packTensor(tensor: Tensor): void {
+  private encodeTensor(tensor: Tensor): ExtData {
     const { dtype, shape, bytes } = tensor;
     const expected = byteLength(dtype, shape);
     if (bytes.byteLength !== expected) {
@@ -163,22 +192,15 @@ export class Codec {
       throw new ProtocolError("UNENCODABLE", `a tensor of ${shape.length} dimensions; at most ${MAX_RANK}`);
     }
     if (tensor instanceof CompressedTensor) {
-      this.nest(Ext.compressed, () => [tensor.codec.name, shape, this.segment(tensor.encode())]);
-      return;
+      return this.nest(Ext.compressed, () => [tensor.codec.name, shape, this.segment(tensor.encode())]);
     }
-    const view = this.scratchView;
+    const data = new Uint8Array(6 + 4 * shape.length);
+    const view = new DataView(data.buffer);
     view.setUint8(0, DTYPES.indexOf(dtype));
     view.setUint8(1, shape.length);
     view.setUint32(2, this.segment(bytes), true);
     for (let i = 0; i < shape.length; i++) view.setUint32(6 + 4 * i, shape[i]!, true);
-    this.packer.ext(Ext.tensor, this.scratch.subarray(0, 6 + 4 * shape.length));
-  }
-
-  /** The segments of what was packed, once. */
-  private takeSegments(): readonly Uint8Array[] {
-    const segments = this.segments ?? NO_SEGMENTS;
-    this.segments = undefined;
-    return segments;
+    return new ExtData(Ext.tensor, data);
   }
 
   /** Appends a segment; returns its number. */
@@ -187,29 +209,27 @@ export class Codec {
     return this.segments.push(bytes) - 1;
   }
 
-  /** What `packObject` wrote. @throws ProtocolError MALFORMED_HEADER. */
-  private unpackExt(type: number, bytes: Uint8Array, from: number, to: number): unknown {
+  /** What `encodeObject` made. `data` is borrowed. @throws ProtocolError MALFORMED_HEADER. */
+  private decodeExtension(data: Uint8Array, type: number): unknown {
     switch (type) {
       case Ext.inlineBytes:
-        return bytes.slice(from, to); // the header is borrowed
+        return data.slice();
       case Ext.tensor:
-        return this.unpackTensor(new DataView(bytes.buffer, bytes.byteOffset + from, to - from));
+        return this.decodeTensor(new DataView(data.buffer, data.byteOffset, data.byteLength));
       case Ext.bytes:
-        if (to - from !== 4) throw malformed("holds a byte string's reference that is not 4 bytes");
-        return this.receivedSegment(
-          new DataView(bytes.buffer, bytes.byteOffset + from, 4).getUint32(0, true),
-        );
+        if (data.byteLength !== 4) throw malformed("holds a byte string's reference that is not 4 bytes");
+        return this.receivedSegment(new DataView(data.buffer, data.byteOffset, 4).getUint32(0, true));
       case Ext.bigint:
-        return parseBigint(bytes.subarray(from, to));
+        return parseBigint(data);
       case Ext.date:
-        return new Date(text.decode.decode(bytes.subarray(from, to)));
+        return new Date(text.decode.decode(data));
       case Ext.ref:
       case Ext.compressed:
       case Ext.error: {
         if (++this.nesting > MAX_NESTING) throw malformed(`nests errors or refs deeper than ${MAX_NESTING}`);
-        const plain = this.unpacker.unpack(bytes, from, to);
+        const plain = this.decodePart(data);
         this.nesting--;
-        if (type === Ext.compressed) return this.unpackCompressed(plain);
+        if (type === Ext.compressed) return this.decodeCompressed(plain);
         return type === Ext.ref ? this.hooks.decodeRef(plain) : revive(plain);
       }
       default:
@@ -218,7 +238,7 @@ export class Codec {
   }
 
   /** A tensor over its segment. @throws ProtocolError MALFORMED_HEADER. */
-  private unpackTensor(view: DataView): Tensor {
+  private decodeTensor(view: DataView): Tensor {
     const rank = view.byteLength >= 6 ? view.getUint8(1) : 0;
     const dtype = view.byteLength >= 6 ? DTYPES[view.getUint8(0)] : undefined;
     if (!dtype || view.byteLength !== 6 + 4 * rank) throw malformed("holds a malformed tensor");
@@ -232,7 +252,7 @@ export class Codec {
   }
 
   /** A tensor in memory of its own. @throws ProtocolError MALFORMED_HEADER. */
-  private unpackCompressed(plain: unknown): Tensor {
+  private decodeCompressed(plain: unknown): Tensor {
     const [name, shape, segment] = Array.isArray(plain) ? plain : [];
     const isShape = Array.isArray(shape) && shape.every((dim) => Number.isSafeInteger(dim) && dim >= 0);
     if (typeof name !== "string" || !isShape || typeof segment !== "number") {

@@ -19,16 +19,16 @@ import { ProtocolError } from "./errors.ts";
 
 export const MAGIC = 0x5254;
 /** Raised whenever an older peer could misread what a newer one sends. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 export const FRAME_HEADER_BYTES = 16;
 
 /** What a frame is for, by the number in its header. */
 export const FrameKind = {
   /** A step of the handshake; msgpack. The only kind allowed, beside `close`, before the link is ready. */
   handshake: 1,
-  /** A whole message without segments; msgpack. */
+  /** A whole message without segments; see `envelope.ts`. */
   message: 2,
-  /** The beginning of a message with segments: u32 count, count × u64 lengths in bytes, msgpack header. */
+  /** The beginning of a message with segments: u32 count, count × u64 lengths in bytes, the message. */
   head: 3,
   /** A piece of one segment of a message that has begun. */
   chunk: 4,
@@ -42,10 +42,12 @@ export const FrameKind = {
   close: 8,
   /** So many bytes of chunks have been read since the last one, in the message field; no body. See `pace.ts`. */
   read: 9,
+  /** The name of a method, UTF-8: what the next number stands for. See `envelope.ts`. */
+  name: 10,
 } as const;
 /** One of the numbers above. */
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
-const LAST_KIND = FrameKind.read;
+const LAST_KIND = FrameKind.name;
 
 /** The header of a frame, without magic and version, which are always the same. */
 export interface FrameHeader {
@@ -163,6 +165,7 @@ export class FrameReader {
   }
 
   /**
+   * Takes the next bytes of the pipe, borrowed, and tells the sink what they complete.
    * @param owned `piece` is the receiver's to keep.
    * @throws ProtocolError at the first violation; the reader is of no use afterwards.
    */

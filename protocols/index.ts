@@ -9,6 +9,7 @@ export { int8 } from "./codecs/int8.ts";
 export type { TensorCodec } from "./codecs/tensor_codec.ts";
 export { topK } from "./codecs/topk.ts";
 export { type Account, ReceiveWindow, SendWindow } from "./credit.ts";
+export { EnvelopeCodec } from "./envelope.ts";
 export { ProtocolError, type ProtocolErrorCode } from "./errors.ts";
 export {
   encodeFrame,

@@ -204,14 +204,12 @@ const SCHEMA: readonly (readonly [Envelope["type"], readonly (readonly [string, 
 
 const NUMBER_OF = new Map(SCHEMA.map(([type], i) => [type, i]));
 
-const TELL = NUMBER_OF.get("tell")!;
-const ASK = NUMBER_OF.get("ask")!;
-const REPLY = NUMBER_OF.get("reply")!;
-
-const isNumber = (v: unknown): v is number => typeof v === "number" && Number.isSafeInteger(v) && v >= 0;
+/** Whether it may be the number of something. */
+export const isCount = (v: unknown): v is number =>
+  typeof v === "number" && Number.isSafeInteger(v) && v >= 0;
 
 const IS: Readonly<Record<FieldType, (value: unknown) => boolean>> = {
-  number: isNumber,
+  number: isCount,
   string: (v) => typeof v === "string",
   "string?": (v) => v === null || typeof v === "string",
   boolean: (v) => typeof v === "boolean",
@@ -223,10 +221,6 @@ const IS: Readonly<Record<FieldType, (value: unknown) => boolean>> = {
 
 /** The array a message is on the wire. A field that is undefined is left off the end, so that it stays undefined. */
 export function toWire(envelope: Envelope): unknown[] {
-  // The three that are sent by the hundred thousand are spelled out.
-  if (envelope.type === "tell") return [TELL, envelope.to, envelope.method, envelope.args];
-  if (envelope.type === "ask") return [ASK, envelope.id, envelope.to, envelope.method, envelope.args];
-  if (envelope.type === "reply" && envelope.value !== undefined) return [REPLY, envelope.id, envelope.value];
   const number = NUMBER_OF.get(envelope.type)!;
   const wire: unknown[] = [number];
   for (const [field] of SCHEMA[number]![1]) wire.push((envelope as Record<string, unknown>)[field]);
@@ -236,16 +230,6 @@ export function toWire(envelope: Envelope): unknown[] {
 
 /** What a decoded message says. @throws ProtocolError MALFORMED_HEADER naming the message and the field that is wrong. */
 export function fromWire(wire: unknown): Envelope {
-  if (Array.isArray(wire)) {
-    const [number, a, b, c, d] = wire;
-    if (number === TELL && isNumber(a) && typeof b === "string" && Array.isArray(c)) {
-      return { type: "tell", to: a, method: b, args: c };
-    }
-    if (number === ASK && isNumber(a) && isNumber(b) && typeof c === "string" && Array.isArray(d)) {
-      return { type: "ask", id: a, to: b, method: c, args: d };
-    }
-    if (number === REPLY && isNumber(a)) return { type: "reply", id: a, value: b };
-  }
   const entry = Array.isArray(wire) ? SCHEMA[wire[0] as number] : undefined;
   if (!entry) throw new ProtocolError("MALFORMED_HEADER", "a message is not of a known type");
   const [type, fields] = entry;

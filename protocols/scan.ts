@@ -1,15 +1,21 @@
 /**
  * A look at msgpack before it is decoded: does it nest too deep, and does any container claim more elements than
  * there are bytes left? The decoder allocates an array of the claimed length first, so without this five bytes
- * could cost gigabytes. Linear in the header's length, allocates nothing but a stack of `maxDepth` counters.
+ * could cost gigabytes. Linear in the header's length, allocates nothing.
  * Source: the msgpack specification, https://github.com/msgpack/msgpack/blob/master/spec.md
  */
 
 import { ProtocolError } from "./errors.ts";
 
-/** @throws ProtocolError MALFORMED_HEADER. Bodies of strings, binaries and extensions are skipped unread. */
-export function scanMsgpack(bytes: Uint8Array, maxDepth: number): void {
-  const left = new Float64Array(maxDepth + 1);
+/** How many values are left at each depth; used again for every scan. */
+let left = new Float64Array(65);
+
+/**
+ * @param binary whether byte strings may occur outside of extensions: the decoder makes them views of `bytes`.
+ * @throws ProtocolError MALFORMED_HEADER. Bodies of strings, binaries and extensions are skipped unread.
+ */
+export function scanMsgpack(bytes: Uint8Array, maxDepth: number, binary = true): void {
+  if (left.length <= maxDepth) left = new Float64Array(maxDepth + 1);
   let depth = 0;
   left[0] = 1;
   let at = 0;
@@ -27,6 +33,8 @@ export function scanMsgpack(bytes: Uint8Array, maxDepth: number): void {
     else if (head <= 0x9f) children = head & 0x0f;
     else if (head <= 0xbf) at += head & 0x1f;
     else {
+      if (!binary && head >= 0xc4 && head <= 0xc6)
+        throw malformed("holds a byte string that is no extension");
       const form = FORMS[head - 0xc0]!;
       const count =
         form.lengthBytes === 0 ? form.fixed : readLength(bytes, at, form.lengthBytes) + form.fixed;

@@ -18,6 +18,7 @@ import {
   ReceiveWindow,
   SendWindow,
 } from "../protocols/credit.ts";
+import { EnvelopeCodec, NAME_BYTES } from "../protocols/envelope.ts";
 import { ProtocolError } from "../protocols/errors.ts";
 import { type FrameHeader, FrameKind, FrameReader, type FrameSink } from "../protocols/frame.ts";
 import {
@@ -28,7 +29,7 @@ import {
   type Identity,
 } from "../protocols/handshake.ts";
 import { HANDSHAKE_BYTES, type Limits } from "../protocols/limits.ts";
-import { type Envelope, fromWire, streamOf, toWire } from "../protocols/messages.ts";
+import { type Envelope, streamOf } from "../protocols/messages.ts";
 import { ReadMeter } from "../protocols/pace.ts";
 import type { Replays } from "../protocols/replays.ts";
 import type { Clock, Timer } from "./clock.ts";
@@ -75,6 +76,7 @@ export class Link implements PipeHandlers, FrameSink {
   private readonly reader: FrameReader;
   private readonly assembler: Assembler;
   private readonly writer: LinkWriter;
+  private readonly envelopes: EnvelopeCodec;
   private readonly sendWindow: SendWindow;
   private readonly receiveWindow: ReceiveWindow;
   private readonly detector: Detector;
@@ -104,6 +106,9 @@ export class Link implements PipeHandlers, FrameSink {
       chunkBytes: this.wholeSegments ? pipe.chunkBytes : Math.min(pipe.chunkBytes, limits.frameBytes),
       onError: (error) => this.fail(asError(error)),
     });
+    this.envelopes = new EnvelopeCodec(options.codec, limits.headerBytes, (name) =>
+      this.writer.control(FrameKind.name, name),
+    );
     this.detector = new Detector(options.heartbeat, clock.now());
     this.timer = clock.setTimer(() => {
       this.fail(
@@ -126,7 +131,7 @@ export class Link implements PipeHandlers, FrameSink {
    * @throws ProtocolError UNENCODABLE or LIMIT_EXCEEDED, RuntimeError MAILBOX_FULL, before anything is sent.
    */
   send(envelope: Envelope, stream: string): OutMessage | undefined {
-    const encoded = this.options.codec.encode(toWire(envelope));
+    const encoded = this.envelopes.encode(envelope);
     if (this.state === "closed") return undefined;
     const pays = streamOf(envelope);
     if (pays > 0) {
@@ -221,7 +226,7 @@ export class Link implements PipeHandlers, FrameSink {
       case FrameKind.message: {
         const stream = frame.chunk;
         const cost = stream === 0 ? 0 : this.receiveWindow.receive(stream, frame.length);
-        this.deliver(this.options.codec.decode(bytes, undefined, at, end), stream, cost);
+        this.deliver(this.envelopes.decode(bytes, undefined, at, end), stream, cost);
         break;
       }
       case FrameKind.head:
@@ -239,6 +244,9 @@ export class Link implements PipeHandlers, FrameSink {
         break;
       case FrameKind.credit:
         this.refund(bytes.subarray(at, end));
+        break;
+      case FrameKind.name:
+        this.envelopes.named(bytes.subarray(at, end));
         break;
       case FrameKind.ping:
         this.writer.control(FrameKind.pong);
@@ -259,6 +267,7 @@ export class Link implements PipeHandlers, FrameSink {
     if (kind === FrameKind.message) return limits.headerBytes;
     if (kind === FrameKind.head) return limits.headerBytes + 4 + 8 * limits.segments;
     if (kind === FrameKind.chunk) return this.wholeSegments ? limits.messageBytes : limits.frameBytes;
+    if (kind === FrameKind.name) return NAME_BYTES;
     return kind === FrameKind.credit ? MOST_GRANTS * GRANT_BYTES : 0;
   }
 
@@ -277,12 +286,11 @@ export class Link implements PipeHandlers, FrameSink {
   private assembled(message: InMessage | undefined): void {
     if (!message) return;
     const { header, segments, stream, cost } = message;
-    this.deliver(this.options.codec.decode(header, segments), stream, cost);
+    this.deliver(this.envelopes.decode(header, segments), stream, cost);
   }
 
   /** @throws ProtocolError MALFORMED_HEADER, or BAD_CREDIT when it was charged to somebody else or to nobody. */
-  private deliver(value: unknown, stream: number, cost: number): void {
-    const envelope = fromWire(value);
+  private deliver(envelope: Envelope, stream: number, cost: number): void {
     const pays = streamOf(envelope);
     if (pays !== stream) {
       throw new ProtocolError(

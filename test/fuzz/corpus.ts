@@ -22,7 +22,7 @@ export function framesOf(pieces: readonly Uint8Array[]): Uint8Array[] {
   return frames;
 }
 
-const LAST_KIND = FrameKind.close;
+const LAST_KIND = FrameKind.name;
 /** Numbers at the edges of what a field may hold. */
 const EDGES = [0, 1, 2, 15, 255, 256, 65_535, 65_536, 2 ** 20, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1];
 const MOST_RANDOM_BYTES = 300;

@@ -3,7 +3,7 @@ import { Codec } from "../../protocols/codec.ts";
 import type { ProtocolError } from "../../protocols/errors.ts";
 import { DEFAULT_LIMITS } from "../../protocols/limits.ts";
 import { Tensor } from "../../protocols/tensor.ts";
-import { seededRandom } from "../../runtime/random.ts";
+import { type Random, seededRandom } from "../../runtime/random.ts";
 
 class FakeRef {
   readonly to: string;
@@ -38,6 +38,19 @@ function code(work: () => unknown): string {
   return "nothing was thrown";
 }
 
+function anyValue(random: Random, depth: number): unknown {
+  const kind = random.integer(depth > 4 ? 7 : 9);
+  const count = depth === 1 && random.next() < 0.05 ? 300 : random.integer(depth > 1 ? 3 : 5);
+  if (kind === 0) return null;
+  if (kind === 1) return random.next() < 0.5;
+  if (kind === 2) return Math.floor(random.next() * 2 ** random.integer(54)) - 2 ** 20;
+  if (kind === 3) return (random.next() - 0.5) * 10 ** random.integer(300);
+  if (kind === 4) return ["ä", "ä€", "ä€😀", "x😀"][random.integer(4)]!.repeat(random.integer(30));
+  if (kind < 7) return "a name".slice(0, random.integer(7)).repeat(1 + random.integer(8));
+  if (kind === 7) return Array.from({ length: count }, () => anyValue(random, depth + 1));
+  return Object.fromEntries(Array.from({ length: count }, (_, i) => [`k${i}`, anyValue(random, depth + 1)]));
+}
+
 describe("round trips", () => {
   const values: [string, unknown][] = [
     [
@@ -54,8 +67,43 @@ describe("round trips", () => {
   ];
   for (const [what, value] of values) test(what, () => expect(roundTrip(value)).toEqual(value));
 
-  test("undefined properties are left out", () => {
-    expect(roundTrip({ a: undefined, b: 1 })).toEqual({ b: 1 });
+  test("an undefined property is left out, an undefined element is null", () => {
+    expect(roundTrip({ a: undefined, b: [undefined] })).toEqual({ b: [null] });
+  });
+
+  test("numbers and texts at the edges of every form", () => {
+    const numbers = [
+      127,
+      128,
+      255,
+      256,
+      65535,
+      65536,
+      2 ** 32 - 1,
+      2 ** 32,
+      2 ** 53,
+      2 ** 60,
+      Number.MAX_VALUE,
+    ];
+    for (const n of numbers) for (const value of [n, -n, -n - 1]) expect(roundTrip(value)).toBe(value);
+    for (const length of [31, 32, 255, 256, 70_000]) {
+      for (const letter of ["x", "é", "😀"])
+        expect(roundTrip(letter.repeat(length))).toBe(letter.repeat(length));
+    }
+  });
+
+  test("any nest of plain values", () => {
+    const random = seededRandom(5);
+    for (let i = 0; i < 300; i++) {
+      const value = anyValue(random, 0);
+      expect(roundTrip(value)).toEqual(value);
+    }
+  });
+
+  test("a large header leaves room and memory to the small ones behind it", () => {
+    const large = "x".repeat(100_000);
+    expect(roundTrip(large)).toBe(large);
+    expect(codec.encode(1).header.buffer.byteLength).toBeLessThan(64 * 1024);
   });
 
   test("refs, through the hooks", () => {
@@ -139,6 +187,18 @@ test("headers that would cost more than they weigh are refused before they are d
   expect(code(() => codec.decode(Uint8Array.of(0xdd, 0xff, 0xff, 0xff, 0xff), []))).toBe("MALFORMED_HEADER");
   expect(code(() => codec.decode(Uint8Array.of(0xdf, 0xff, 0xff, 0xff, 0xff), []))).toBe("MALFORMED_HEADER");
   expect(code(() => codec.decode(new Uint8Array(1000).fill(0x91), []))).toBe("MALFORMED_HEADER");
+});
+
+test("a property that would change an object's prototype crosses in neither direction", () => {
+  expect(code(() => codec.encode(JSON.parse('{"__proto__": {"a": 1}}')))).toBe("UNENCODABLE");
+  const bytes = codec.encode({ __pr0to__: 1 }).header.slice();
+  bytes[bytes.indexOf(0x30)] = 0x6f; // the digit becomes the letter
+  expect(code(() => codec.decode(bytes))).toBe("MALFORMED_HEADER");
+});
+
+test("a byte string that would be a view of the borrowed header is refused", () => {
+  expect(code(() => codec.decode(Uint8Array.of(0xc4, 2, 1, 2)))).toBe("MALFORMED_HEADER");
+  expect(code(() => codec.decode(Uint8Array.of(0xc7, 4, 4, 0xc4, 2, 1, 2)))).toBe("MALFORMED_HEADER");
 });
 
 test("any bytes decode or are refused, by name", () => {

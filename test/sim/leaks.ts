@@ -4,11 +4,11 @@
  */
 
 /** Part of the surroundings, not of the node. */
-const FOREIGN = new Set(["clock", "random", "options", "transports", "log", "allocate", "pipe"]);
+const FOREIGN = new Set(["clock", "codec", "random", "options", "transports", "log", "allocate", "pipe"]);
 /** What a node remembers on purpose: one entry per node that ever was, or per class. */
 const MEMORY = /tombstone|generation|table|known|classes|remembered|last/i;
 /** Of a fixed size, or as large as it once had to be. */
-const BOUNDED = /replays\.seen|deadLetters\.byCode|mailbox\.slots/;
+const BOUNDED = /replays\.seen|deadLetters\.byCode|mailbox\.slots|envelopes\.(names|numbers)/;
 /** Credit is given back in bulk: until a quarter of the window has gathered, both ends remember who spent it. */
 const CREDIT = /window\.(tabs|due)|interleaver\.streams|pace\.marks/;
 const MAX_DEPTH = 9;
