@@ -85,11 +85,11 @@ export interface SupervisedChild {
   readonly alive: boolean;
   /** It will not start again. */
   readonly retired: boolean;
-  /** Runs it, for the first time or again. @throws RuntimeError SPAWN_FAILED. */
+  /** Runs it, for the first time or again. @throws RuntimeError SPAWN_FAILED, also when it runs already. */
   start(): Promise<void>;
   /** Ends this life of it, by force after `shutdownMs` (0: at once); messages go on waiting. */
   stop(shutdownMs: number): Promise<void>;
-  /** Ends it for good: its name is free, what waits for it is refused. */
+  /** Ends it for good, at once if it lives: its name is free, what waits for it is refused. */
   retire(): void;
 }
 

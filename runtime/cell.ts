@@ -11,7 +11,7 @@ import { callWith, type LocalTarget } from "./calls.ts";
 import type { CellHost, CellOptions } from "./cell_options.ts";
 import type { Runnable } from "./dispatcher.ts";
 import { ActorFailure, asError, RuntimeError } from "./errors.ts";
-import { Invocations, type InvocationsOwner, isThenable } from "./invocations.ts";
+import { asPromise, Invocations, type InvocationsOwner } from "./invocations.ts";
 import { Life } from "./life.ts";
 import { linksOf } from "./links.ts";
 import { type Call, type Carried, Mailbox, type Receiver, type Reply } from "./mailbox.ts";
@@ -149,7 +149,8 @@ export class Cell extends Life implements RefTarget, LocalTarget, Runnable, Rece
       return;
     }
     // Nothing is what most methods return, and the cheapest to see.
-    if (result !== undefined && isThenable(result)) this.await(result, call, reply, life);
+    const promise = result === undefined ? undefined : asPromise(result);
+    if (promise !== undefined) this.await(promise, call, reply, life);
     else if (reply !== null) reply.resolve(result);
   }
 
@@ -219,15 +220,14 @@ export class Cell extends Life implements RefTarget, LocalTarget, Runnable, Rece
       if (life === this.life) this.crash(asError(error), "in a signal");
     };
     try {
-      const result = handler(this.instance!);
-      if (isThenable(result)) result.then(undefined, failed);
+      asPromise(handler(this.instance!))?.then(undefined, failed);
     } catch (error) {
       failed(error);
     }
   }
 
   /** A method of this life has returned a promise. If it has ended its own life before, nobody waits for it. */
-  private await(result: PromiseLike<unknown>, call: Call, reply: Reply | null, life: number): void {
+  private await(result: Promise<unknown>, call: Call, reply: Reply | null, life: number): void {
     if (life === this.life && this.state === "running") {
       this.invocations ??= new Invocations(this);
       this.invocations.add(call, reply, result);

@@ -4,6 +4,9 @@
  * here too; what it had, nobody knows whether it arrived.
  */
 
+import { asError } from "./errors.ts";
+import type { Log } from "./log.ts";
+
 /** Why a tell was not handled, by codes that stay. */
 export const DEAD_LETTER_CODES = [
   /** The actor is gone, or there never was one. */
@@ -39,9 +42,16 @@ export interface DeadLetter {
   readonly error: Error;
 }
 
+/** A node's dead letters: `node.deadLetters`. */
 export class DeadLetters {
+  private readonly log: Log;
   private readonly listeners = new Set<(letter: DeadLetter) => void>();
   private readonly byCode = new Map<DeadLetterCode, number>();
+
+  /** Made by the node. @internal */
+  constructor(log: Log) {
+    this.log = log;
+  }
 
   /** How many there have been. */
   get count(): number {
@@ -59,10 +69,16 @@ export class DeadLetters {
     const code = DEAD_LETTER_CODES.find((known) => known === thrown) ?? "UNDELIVERABLE";
     this.byCode.set(code, this.counted(code) + 1);
     const letter: DeadLetter = { to, method, code, reason: error.message, error };
-    for (const listener of [...this.listeners]) listener(letter);
+    for (const listener of [...this.listeners]) {
+      try {
+        listener(letter);
+      } catch (error) {
+        this.log({ level: "error", message: "a listener to dead letters failed", error: asError(error) });
+      }
+    }
   }
 
-  /** The listener must not throw. Returns a function that ends the subscription. */
+  /** Told of all from now on; what a listener throws is logged. Returns a function that ends it. */
   watch(listener: (letter: DeadLetter) => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);

@@ -58,8 +58,13 @@ export class Dispatcher {
   private readonly drain = (): void => {
     this.scheduled = false;
     // Whoever becomes ready meanwhile waits for the next microtask: what was answered now is heard of first.
-    for (let waiting = this.ready.length; waiting > 0 && this.left > 0; waiting--) this.ready.shift()!.run();
-    if (this.ready.length > 0 && this.left > 0 && !this.scheduled) this.plan();
+    try {
+      for (let waiting = this.ready.length; waiting > 0 && this.left > 0; waiting--)
+        this.ready.shift()!.run();
+    } finally {
+      // Also when one of them has failed: the others are not to wait for whoever comes next.
+      if (this.ready.length > 0 && this.left > 0 && !this.scheduled) this.plan();
+    }
   };
 
   private readonly refill = (): void => {

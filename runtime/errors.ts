@@ -121,7 +121,17 @@ export function firstError(error: Error | undefined): Error | undefined {
   return first;
 }
 
-/** Whatever was thrown, as an Error. */
+/** Whatever was thrown, as an Error; what is none becomes the cause of one. Never throws itself. */
 export function asError(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(String(thrown));
+  return thrown instanceof Error ? thrown : new Error(described(thrown), { cause: thrown });
+}
+
+/** An error of another realm, or what looks like one, says what is wrong; anything else is shown as it is. */
+function described(thrown: unknown): string {
+  try {
+    const { message } = Object(thrown) as { message?: unknown };
+    return typeof message === "string" ? message : String(thrown);
+  } catch {
+    return "something was thrown that cannot be shown";
+  }
 }

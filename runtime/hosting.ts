@@ -44,15 +44,12 @@ export interface HostedSpawn {
 }
 
 export class Hosting {
-  /** The classes by the name others use. */
-  readonly classes: Readonly<Record<string, ActorClass>>;
   private readonly host: HostingHost;
   private readonly hosted: HostedClasses;
 
   constructor(host: HostingHost, hosted: HostedClasses) {
     this.host = host;
     this.hosted = hosted;
-    this.classes = Object.fromEntries(Object.entries(hosted).map(([name, entry]) => [name, classOf(entry)]));
   }
 
   /**

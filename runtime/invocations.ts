@@ -46,7 +46,7 @@ export class Invocations {
   }
 
   /** A method has been called and has returned a promise. */
-  add(call: Call, reply: Reply | null, result: PromiseLike<unknown>): void {
+  add(call: Call, reply: Reply | null, result: Promise<unknown>): void {
     if (!call.reentrant) {
       this.serial = call;
       this.serialReply = reply;
@@ -109,6 +109,16 @@ export class Invocations {
   }
 }
 
-export function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === "object" && value !== null && typeof (value as any).then === "function";
+/**
+ * What a method returned, as a promise that settles once and later, whatever the value's own `then` does; undefined
+ * for anything that `await` would not wait for. Never throws.
+ */
+export function asPromise(value: unknown): Promise<unknown> | undefined {
+  if (value === null || (typeof value !== "object" && typeof value !== "function")) return undefined;
+  try {
+    if (typeof (value as { then?: unknown }).then !== "function") return undefined;
+  } catch (error) {
+    return Promise.reject(error);
+  }
+  return Promise.resolve(value);
 }

@@ -14,7 +14,7 @@ import type { Cell } from "./cell.ts";
 import type { CellHost, CellOptions } from "./cell_options.ts";
 import type { Timer } from "./clock.ts";
 import { asError, downError, firstError, RuntimeError } from "./errors.ts";
-import { isThenable } from "./invocations.ts";
+import { asPromise } from "./invocations.ts";
 import { soonGone, Watchers } from "./monitor.ts";
 
 /** How long an actor may take to stop before it is killed, unless its class or somebody else says otherwise. */
@@ -25,8 +25,8 @@ export abstract class Life {
   protected readonly host: CellHost;
   protected state: "down" | "starting" | "running" | "stopping" | "dead" = "down";
   protected instance: Actor | undefined;
-  /** Counts lives; results of an earlier one are ignored. */
-  protected life = 0;
+  /** Counts lives, and the times between them; results of an earlier one are ignored. */
+  life = 0;
   /** This life is to end at once, when nothing is in progress any more, or when nothing waits either. */
   protected ending: "kill" | "stop" | "drain" | undefined;
   /** No message is taken in: the cell is dead, or handles what came before its drain. */
@@ -112,24 +112,25 @@ export abstract class Life {
 
   /** As `start`, but undefined if the actor runs already, because there was nothing to wait for. */
   launch(): Promise<void> | undefined {
-    if (this.state === "dead") {
-      return Promise.reject(new RuntimeError("SPAWN_FAILED", `${this.label} has ended for good`));
+    if (this.state !== "down") {
+      const why = this.retired ? "has ended for good" : "runs already";
+      return Promise.reject(new RuntimeError("SPAWN_FAILED", `${this.label} ${why}`));
     }
     this.state = "starting";
     this.life++;
     this.quiet = false;
     this.ending = undefined;
     this.shutdownMs = undefined;
-    let started: unknown;
+    let started: Promise<unknown> | undefined;
     try {
       const instance = construct(this.options.actor, this.options.args);
       instance[OWNER] = this;
       this.instance = instance;
-      started = instance.onStart();
+      started = asPromise(instance.onStart());
     } catch (thrown) {
       return this.failStart(asError(thrown));
     }
-    if (isThenable(started)) return this.startLater(started);
+    if (started) return this.startLater(started);
     if (this.isKilled) return this.failStart(new Error(KILLED_WHILE_STARTING));
     this.begin();
     return undefined;
@@ -215,13 +216,13 @@ export abstract class Life {
       this.finish(reason);
       return;
     }
-    let stopped: unknown;
+    let stopped: Promise<unknown> | undefined;
     try {
-      stopped = this.instance!.onStop(reason);
+      stopped = asPromise(this.instance!.onStop(reason));
     } catch (thrown) {
       this.logStop(thrown);
     }
-    if (isThenable(stopped)) void this.stopLater(stopped, reason);
+    if (stopped) void this.stopLater(stopped, reason);
     else this.finish(reason);
   }
 
@@ -280,7 +281,7 @@ export abstract class Life {
     this.wake();
   }
 
-  private async startLater(started: PromiseLike<unknown>): Promise<void> {
+  private async startLater(started: Promise<unknown>): Promise<void> {
     try {
       await Promise.race([started, this.untilKilled()]);
       if (this.isKilled) throw new Error(KILLED_WHILE_STARTING);
@@ -301,7 +302,7 @@ export abstract class Life {
     throw new RuntimeError("SPAWN_FAILED", message, { cause: firstError(failure) });
   }
 
-  private async stopLater(stopped: PromiseLike<unknown>, reason: DownReason): Promise<void> {
+  private async stopLater(stopped: Promise<unknown>, reason: DownReason): Promise<void> {
     this.limit();
     try {
       await Promise.race([stopped, this.untilKilled()]);
@@ -322,14 +323,18 @@ export abstract class Life {
 
   private async stopChildren(children: Set<Cell>): Promise<void> {
     if (!this.isKilled) this.limit();
-    // Looked up each time: what was in progress may start more of them.
-    for (let child = last(children); child; child = last(children)) {
-      await (this.isKilled ? child.kill() : child.stopQuietly(child.classShutdownMs));
-      child.retire();
+    // In rounds: what was in progress may start more of them.
+    while (children.size > 0) {
+      for (const child of [...children].reverse()) {
+        await (this.isKilled ? child.kill() : child.stopQuietly(child.classShutdownMs));
+        child.retire();
+      }
     }
   }
 
   private complete(reason: DownReason): void {
+    // What of this life still runs, because it waits for something, does not get the context of the next one.
+    if (this.options.onExit && this.instance) this.instance[OWNER] = { context: this.context };
     this.life++;
     this.instance = undefined;
     this.lifeContext = undefined;
@@ -368,10 +373,4 @@ function construct(actor: ActorClass, args: readonly unknown[]): Actor {
     default:
       return new actor(...args);
   }
-}
-
-function last<T>(items: Set<T>): T | undefined {
-  let found: T | undefined;
-  for (const item of items) found = item;
-  return found;
 }

@@ -39,6 +39,8 @@ export function linksOf(owner: LinksOwner): Links {
 export class Links {
   private readonly owner: LinksOwner;
   private readonly halves = new Map<string, () => void>();
+  /** Ends of linked actors that this one has not been told of yet. */
+  private readonly due = new Set<{ readonly key: string }>();
 
   constructor(owner: LinksOwner) {
     this.owner = owner;
@@ -62,8 +64,10 @@ export class Links {
 
   /** Takes this half away. */
   release(other: ActorRef): void {
-    this.halves.get(other.key)?.();
-    this.halves.delete(other.key);
+    const { key } = other;
+    this.halves.get(key)?.();
+    this.halves.delete(key);
+    for (const exit of this.due) if (exit.key === key) this.due.delete(exit);
   }
 
   private place(other: ActorRef, watch: (callback: (reason: DownReason) => void) => () => void): void {
@@ -71,7 +75,11 @@ export class Links {
     if (this.halves.has(key) || key === this.owner.ref.key) return;
     const cancel = watch((reason) => {
       this.halves.delete(key);
-      this.owner.signal((actor) => actor.onExit({ ref: other, reason }));
+      const exit = { key };
+      this.due.add(exit);
+      this.owner.signal((actor) =>
+        this.due.delete(exit) ? actor.onExit({ ref: other, reason }) : undefined,
+      );
     });
     this.halves.set(key, cancel);
     this.owner.cleanups.add(this.clear);
@@ -81,5 +89,6 @@ export class Links {
   private readonly clear = (): void => {
     for (const cancel of this.halves.values()) cancel();
     this.halves.clear();
+    this.due.clear();
   };
 }

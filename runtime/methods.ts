@@ -44,6 +44,12 @@ interface Facade {
   [TIMEOUT]: number | undefined;
 }
 
+/**
+ * Names that are no messages, beside those every actor and every object has: the language itself calls them, when a
+ * facade is awaited or printed as JSON, and would send a message that nobody meant.
+ */
+const RESERVED = new Set(["then", "toJSON"]);
+
 const tables = new WeakMap<ActorClass, ClassTable>();
 
 /** The table of a class; made at the first call. */
@@ -59,7 +65,7 @@ export function methodsOf(actor: ActorClass): ClassTable {
     ) {
       for (const name of Object.getOwnPropertyNames(p)) {
         const value = Object.getOwnPropertyDescriptor(p, name)?.value;
-        if (typeof value !== "function" || name in Actor.prototype) continue;
+        if (typeof value !== "function" || name in Actor.prototype || RESERVED.has(name)) continue;
         if (!methods.has(name)) methods.set(name, methodNamed(name, reentrant.has(name)));
       }
     }
@@ -82,8 +88,7 @@ export function unknownMethods(className: string): MethodTable {
   const table = { className, methods: new Map(), ...facades() };
   const fallback = new Proxy(Object.create(null), {
     get(_, name, facade) {
-      // Not thenable, or awaiting a facade would send it a message.
-      if (typeof name !== "string" || name === "then" || name === "toJSON") return undefined;
+      if (typeof name !== "string" || name in Actor.prototype || RESERVED.has(name)) return undefined;
       define(table, name);
       return facade[name];
     },

@@ -51,9 +51,11 @@ export class Watchers {
     return () => this.watchers.delete(own);
   }
 
+  /** Tells each of them once; one may take another away on the way. */
   fire(reason: DownReason): void {
-    const all = [...this.watchers];
-    this.watchers.clear();
-    for (const watcher of all) watcher(reason);
+    for (const watcher of this.watchers) {
+      this.watchers.delete(watcher);
+      watcher(reason);
+    }
   }
 }

@@ -19,7 +19,7 @@ import { asError, RuntimeError } from "./errors.ts";
 import { Groups } from "./groups.ts";
 import { type HostedClasses, type HostedSpawn, Hosting, type Owner } from "./hosting.ts";
 import { type Joining, Joinings, type JoinOptions } from "./join.ts";
-import { consoleLog, type Log } from "./log.ts";
+import { consoleLog, guarded, type Log } from "./log.ts";
 import { Membership, type PeerEvent } from "./membership.ts";
 import { methodsOf } from "./methods.ts";
 import type { Down, DownReason, Monitor } from "./monitor.ts";
@@ -92,7 +92,7 @@ export class NodeRuntime {
   /** Where all of it takes chance from. */
   readonly random: Random;
   /** Tells that nobody handled, counted and to be watched. */
-  readonly deadLetters = new DeadLetters();
+  readonly deadLetters: DeadLetters;
   /** Named sets of actors that all connected nodes see. */
   readonly groups: Groups;
   /** What people should know goes here. */
@@ -114,7 +114,8 @@ export class NodeRuntime {
   constructor(options: NodeOptions) {
     this.clock = options.clock ?? systemClock;
     this.random = options.random ?? systemRandom;
-    this.log = options.log ?? consoleLog;
+    this.log = guarded(options.log ?? consoleLog);
+    this.deadLetters = new DeadLetters(this.log);
     this.name = options.name;
     this.id = options.id ?? `${options.name}-${hex(this.random.bytes(4))}`;
     this.incarnation = Math.floor(this.clock.now());
@@ -173,7 +174,6 @@ export class NodeRuntime {
         deadLetters: this.deadLetters,
         reach: (address, callback) => this.membership.reach(address, callback),
       },
-      classes: this.hosting.classes,
       askTimeoutMs: options.askTimeoutMs,
       addresses: this.membership.addresses,
       addressesOf: (node) => this.membership.addressesOf(node),
@@ -240,13 +240,19 @@ export class NodeRuntime {
 
   /** Calls back once when the actor is gone. */
   monitor(ref: Ref<any>, callback: (down: Down) => void): Monitor {
-    const cancel = targetOf(ref).watch((reason) => {
+    let cancelled = false;
+    const unwatch = targetOf(ref).watch((reason) => {
+      if (cancelled) return;
       try {
         callback({ ref, reason });
       } catch (error) {
         this.log({ level: "error", message: `a monitor of ${ref.key} failed`, error: asError(error) });
       }
     });
+    const cancel = () => {
+      cancelled = true;
+      unwatch();
+    };
     return { ref, cancel };
   }
 
@@ -337,7 +343,7 @@ export class NodeRuntime {
   }
 
   private readonly server = {
-    deadLetters: this.deadLetters,
+    deadLetter: (to: string, method: string, error: Error) => this.deadLetters.post(to, method, error),
     served: (actor: number) => this.references.served(actor),
     names: () => this.registry.list(),
     findLocal: (name: string): Ref<any> | null => this.registry.find(name)?.ref ?? null,
@@ -358,9 +364,6 @@ export class NodeRuntime {
   ): Cell {
     if (this.closing) throw new RuntimeError("NODE_CLOSED", `node ${this.name} is closed`);
     const { name } = options;
-    if (parent && !parent.alive) {
-      throw new RuntimeError("ACTOR_DOWN", `${parent.label} is gone and can have no children`);
-    }
     const id = this.nextActor++;
     if (name !== undefined && this.registry.find(name)) {
       throw new RuntimeError("NAME_TAKEN", `the name "${name}" belongs to another actor on ${this.name}`);

@@ -17,9 +17,11 @@ import type { Actor } from "./actor.ts";
 import type { LocalTarget } from "./calls.ts";
 import type { MethodTable, Target } from "./methods.ts";
 
-/** The names of an actor's messages. */
+/** Names the language calls by itself, and what every actor and every object has: no messages. */
+export type NoMessage = keyof Actor | keyof typeof Object.prototype | "then" | "toJSON" | symbol;
+/** The names of an actor's messages: those of its public methods but for `NoMessage`. */
 export type MessageName<A> = {
-  [K in keyof A]: K extends keyof Actor ? never : A[K] extends (...args: any[]) => any ? K : never;
+  [K in keyof A]: K extends NoMessage ? never : A[K] extends (...args: any[]) => any ? K : never;
 }[keyof A];
 /** Whether nothing is known of a type. */
 export type IsAny<A> = 0 extends 1 & A ? true : false;

@@ -8,10 +8,9 @@
  */
 
 import type { ActorAddress } from "../protocols/messages.ts";
-import type { ActorClass } from "./actor.ts";
 import type { DeadLetters } from "./deadletters.ts";
 import { RuntimeError } from "./errors.ts";
-import { type MethodTable, methodsOf, tableOf, unknownMethods } from "./methods.ts";
+import { type MethodTable, tableOf, unknownMethods } from "./methods.ts";
 import { Facet, type Served } from "./narrow.ts";
 import type { Random } from "./random.ts";
 import { ActorRef, type Exporter, type Ref } from "./ref.ts";
@@ -24,7 +23,6 @@ export interface ReferencesHost {
   readonly random: Random;
   readonly deadLetters: DeadLetters;
   readonly remote: RemoteHost;
-  readonly classes: Readonly<Record<string, ActorClass>>;
   readonly askTimeoutMs: number | undefined;
   /** Where this node can be connected to. */
   readonly addresses: readonly string[];
@@ -71,7 +69,7 @@ export class References implements Exporter {
     }
     const known = this.narrowed.get(ref) ?? new Map<string, ActorRef>();
     this.narrowed.set(ref, known);
-    const key = chosen.join();
+    const key = JSON.stringify(chosen);
     let found = known.get(key);
     if (!found) {
       const table = tableOf(
@@ -127,9 +125,8 @@ export class References implements Exporter {
   }
 
   private tableFor(className: string, methods: readonly string[] | undefined): MethodTable {
-    const known = Object.values(this.host.classes).find((actor) => actor.name === className);
-    if (known && !methods) return methodsOf(known);
-    const key = [className, ...(methods ? ["", ...methods] : [])].join();
+    // Not of a class of that name that is hosted here: over there it may be another one, or a later version.
+    const key = JSON.stringify([className, methods]);
     let table = this.foreignTables.get(key);
     if (!table) {
       if (this.foreignTables.size >= FOREIGN_TABLES) this.foreignTables.clear();

@@ -2,7 +2,6 @@
 
 import { ProtocolError } from "../protocols/errors.ts";
 import type { DownReason, Envelope } from "../protocols/messages.ts";
-import type { DeadLetters } from "./deadletters.ts";
 import type { Introduction } from "./discovery/introductions.ts";
 import { asError, downError } from "./errors.ts";
 import type { HostedSpawn, Owner } from "./hosting.ts";
@@ -12,7 +11,8 @@ import { ActorRef, type Ref } from "./ref.ts";
 
 /** What the server needs of its node. */
 export interface ServerHost {
-  readonly deadLetters: DeadLetters;
+  /** A tell that nobody handles; as `DeadLetters.post`. */
+  deadLetter(to: string, method: string, error: Error): void;
   /** What was exported under this number. */
   served(actor: number): Served | undefined;
   spawn(wanted: HostedSpawn, asker: Peer): Promise<Ref<any>>;
@@ -44,7 +44,11 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
         return;
       }
       taken();
-      host.deadLetters.post(`#${to}`, method, downError(`#${to}, told by ${peer.info.name} (${peer.info.id}),`, GONE));
+      host.deadLetter(
+        `#${to}`,
+        method,
+        downError(`#${to}, told by ${peer.info.name} (${peer.info.id}),`, GONE),
+      );
       return;
     }
     case "ask": {
@@ -143,7 +147,7 @@ function deliver(
   try {
     actor.post(tell.method, tell.args, null, taken);
   } catch (error) {
-    host.deadLetters.post(actor.label, tell.method, asError(error));
+    host.deadLetter(actor.label, tell.method, asError(error));
   }
 }
 

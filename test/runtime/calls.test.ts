@@ -121,3 +121,46 @@ test("what a subclass or an instance puts in a method's place is what is called"
   derived.tell.replace();
   expect(await derived.ask.who()).toBe("instance");
 });
+
+test("what the language calls by itself is no message, here and on another node", async () => {
+  class Polite extends Actor {
+    called = 0;
+    // biome-ignore lint/suspicious/noThenProperty: that it does no harm is the point
+    then() {
+      this.called++;
+    }
+    toJSON() {
+      this.called++;
+    }
+    override toString() {
+      this.called++;
+      return "polite";
+    }
+    count() {
+      return this.called;
+    }
+  }
+  const [here, there] = [world.node("here"), world.node("there", { actors: { Polite } })];
+  await here.connect(await there.listen("memory://there"));
+  for (const ref of [await here.spawn(Polite, []), await here.spawnOn<Polite>(there.id, "Polite", [])]) {
+    for (const facade of [ref.ask, ref.tell]) {
+      expect(await facade).toBe(facade);
+      expect("toJSON" in facade).toBe(false);
+      expect((facade as { then?: unknown }).then).toBeUndefined();
+    }
+    expect(await ref.ask.count()).toBe(0);
+  }
+});
+
+test("a class of another node is what it is there, whatever has its name here", async () => {
+  const hosted = (answer: number) => {
+    class Shared extends Actor {}
+    Object.defineProperty(Shared.prototype, `ask${answer}`, { value: () => answer });
+    return Shared;
+  };
+  const here = world.node("here", { actors: { Shared: hosted(1) } });
+  const there = world.node("there", { actors: { Shared: hosted(2) } });
+  await here.connect(await there.listen("memory://there"));
+  const ref = await here.spawnOn<any>(there.id, "Shared", []);
+  expect(await ref.ask.ask2()).toBe(2);
+});

@@ -36,7 +36,7 @@ async function pair(options = {}) {
 }
 
 test("they are counted by code, and a subscription ends", () => {
-  const dead = new DeadLetters();
+  const dead = new DeadLetters(() => {});
   const seen: DeadLetter[] = [];
   const end = dead.watch((letter) => seen.push(letter));
   const error = new RuntimeError("MAILBOX_FULL", "no room");

@@ -254,3 +254,20 @@ describe("spawnLinked", () => {
     expect(await parent.ask.hello()).toBe("parent");
   });
 });
+
+test("who unlinks after the other's end and before it is told is not told", async () => {
+  class Quick extends Trapping {
+    async changeItsMind(ref: Ref<any>, again: boolean) {
+      this.context.link(ref);
+      void this.context.node.kill(ref);
+      this.context.unlink(ref);
+      if (again) this.context.link(ref);
+    }
+  }
+  const node = world.node("here");
+  const a = await node.spawn(Quick, ["a"]);
+  for (const again of [false, true]) {
+    const b = await node.spawn(Peer, ["b"]);
+    expect(await heard(() => a.ask.changeItsMind(b, again))).toEqual(again ? ["a hears Peer: noactor"] : []);
+  }
+});

@@ -134,3 +134,39 @@ describe("the loss of a node", () => {
     expect(downs).toEqual([`nodelost ${there.id}`, "noactor "]);
   });
 });
+
+test("one that is taken back after the end and before it is told of does not fire", async () => {
+  class Watcher extends Actor {
+    changeItsMind(ref: Ref<any>) {
+      const monitor = this.context.monitor(ref);
+      void this.context.node.kill(ref);
+      this.context.demonitor(monitor);
+    }
+    override onDown() {
+      downs.push("told");
+    }
+  }
+  const node = world.node("a");
+  const watcher = await node.spawn(Watcher, []);
+  await watcher.ask.changeItsMind(await node.spawn(Target, []));
+  await settle();
+  expect(downs).toEqual([]);
+});
+
+for (const [where, arrange] of places) {
+  test(`one may take back another that waits for the same end, ${where}`, async () => {
+    const [here, there] = await arrange();
+    const ref = await there.spawn(Target, [], { name: "target" });
+    const seen = (await here.lookup<Target>(there.id, "target"))!;
+    here.monitor(seen, () => {
+      downs.push("first");
+      second.cancel();
+    });
+    const second = here.monitor(seen, () => downs.push("second"));
+    await settle();
+    if (here === there) await there.kill(ref);
+    else cut(here, there);
+    await settle();
+    expect(downs).toEqual(["first"]);
+  });
+}

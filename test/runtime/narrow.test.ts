@@ -90,6 +90,16 @@ describe("on its own node", () => {
     expect((node as any).references.exported.size).toBe(0);
   });
 
+  test("is not mistaken for one with methods whose names hold those of others", async () => {
+    class Odd extends Actor {
+      one() {}
+      two() {}
+      "one,two"() {}
+    }
+    const ref = await node.spawn(Odd, []);
+    expect(Object.is(narrow(ref, ["one", "two"]), narrow(ref, ["one,two"]))).toBe(false);
+  });
+
   test("is watched like the actor, and cannot end it", async () => {
     const reader = narrow(account, ["read"]);
     expect((await failure(node.stop(reader))).code).toBe("NARROWED");
