@@ -28,13 +28,16 @@ const immediately: (callback: () => void) => void =
     ? (callback) => void setImmediate(callback)
     : (callback) => void setTimeout(callback, 0);
 
-/** The machine's own clock. */
+/** Engines fire a timer at once that is longer than this. */
+const LONGEST = 2 ** 31 - 1;
+
+/** The machine's own clock. A timer of more than 24.8 days fires after 24.8 days. */
 export const systemClock: Clock = {
   now: () => performance.timeOrigin + performance.now(),
-  setTimer: (callback, ms) => setTimeout(callback, ms),
+  setTimer: (callback, ms) => setTimeout(callback, Math.min(ms, LONGEST)),
   clearTimer: (timer) => clearTimeout(timer as ReturnType<typeof setTimeout>),
   defer: immediately,
-  sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+  sleep: (ms) => new Promise((resolve) => setTimeout(resolve, Math.min(ms, LONGEST))),
 };
 
 interface VirtualTimer extends HeapItem {

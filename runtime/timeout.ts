@@ -5,7 +5,7 @@ import { RuntimeError } from "./errors.ts";
 import type { Reply } from "./mailbox.ts";
 
 /**
- * `reply` with a limit on how long it may take; without one, `reply` itself.
+ * `reply` with a limit on how long it may take; without one, or with an infinite one, `reply` itself.
  * @param onTimeout called before the rejection, so that what was lent for the ask can be taken back.
  * @param why what is known then of why there is no answer, or nothing; an actor that waits for itself shows here.
  */
@@ -17,7 +17,7 @@ export function within(
   onTimeout?: () => void,
   why?: () => string,
 ): Reply {
-  if (timeoutMs === undefined) return reply;
+  if (timeoutMs === undefined || timeoutMs === Number.POSITIVE_INFINITY) return reply;
   const timer = clock.setTimer(() => {
     onTimeout?.();
     const reason = why?.();

@@ -3,6 +3,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { Actor } from "../../runtime/actor.ts";
 import { child } from "../../runtime/child_spec.ts";
+import { systemClock } from "../../runtime/clock.ts";
 import { ActorFailure } from "../../runtime/errors.ts";
 import { MAILBOX_CAPACITY } from "../../runtime/mailbox.ts";
 import type { NodeRuntime } from "../../runtime/node.ts";
@@ -382,4 +383,18 @@ describe("an ask settles once, with", () => {
     const codes = await Promise.all(asked.map(async (each) => (await failure(each)).code));
     expect(new Set(codes)).toEqual(new Set(["ACTOR_DOWN"]));
   });
+});
+
+test("an ask that may take for ever, or for longer than timers can count, is not given up at once", async () => {
+  const node = world.node("a", { clock: systemClock, askTimeoutMs: 10_000 });
+  class Slow extends Actor {
+    async answer() {
+      await this.context.clock.sleep(5);
+      return "at last";
+    }
+  }
+  const ref = await node.spawn(Slow, []);
+  for (const timeoutMs of [Number.POSITIVE_INFINITY, 2 ** 31, 2 ** 40]) {
+    expect(await ref.with({ timeoutMs }).ask.answer()).toBe("at last");
+  }
 });
