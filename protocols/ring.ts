@@ -1,4 +1,7 @@
-/** First in, first out, in a ring that doubles when it is full. Constant time, no garbage. */
+/** More places than this are given back when nothing waits any more: a burst does not keep its memory. */
+const KEPT = 4096;
+
+/** First in, first out, in a ring that doubles when it is full. Constant time, little garbage. */
 export class Ring<T> {
   private items: (T | undefined)[] = [];
   private head = 0;
@@ -18,7 +21,10 @@ export class Ring<T> {
     const item = this.items[this.head];
     this.items[this.head] = undefined;
     this.head = (this.head + 1) & (this.items.length - 1);
-    this.length--;
+    if (--this.length === 0 && this.items.length > KEPT) {
+      this.items = [];
+      this.head = 0;
+    }
     return item;
   }
 

@@ -15,3 +15,13 @@ test("a ring is first in, first out, through any growth and wrapping", () => {
     expect(ring.peek()).toBe(model[0]!);
   }
 });
+
+test("it works on after a burst whose memory it has given back", () => {
+  const ring = new Ring<number>();
+  for (const size of [100_000, 3, 100_000]) {
+    for (let i = 0; i < size; i++) ring.push(i);
+    for (let i = 0; i < size; i++) expect(ring.shift()).toBe(i);
+    expect(ring.shift()).toBeUndefined();
+    expect((ring as unknown as { items: unknown[] }).items.length).toBeLessThan(8192);
+  }
+});
