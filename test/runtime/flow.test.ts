@@ -3,6 +3,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { Tensor } from "../../protocols/tensor.ts";
 import { Actor } from "../../runtime/actor.ts";
+import type { PeerEvent } from "../../runtime/membership.ts";
 import type { NodeOptions, NodeRuntime } from "../../runtime/node.ts";
 import type { Ref } from "../../runtime/ref.ts";
 import { memory } from "../../runtime/transports/memory.ts";
@@ -69,26 +70,7 @@ test("what waits for a peer is bounded in bytes, and one too many is refused alo
 
 test("a peer that is heard and reads nothing is given up when the patience is over", async () => {
   const { server } = await pair({ heartbeat: { intervalMs: 1000, patienceMs: 100_000 } });
-  // A friend whose pipe takes nothing more, though what it sends still arrives.
-  const deaf = memory(world.network);
-  let clog = false;
-  const transport: Transport = {
-    scheme: "memory",
-    connect: deaf.connect,
-    listen: (address, accept) =>
-      deaf.listen(address, (pipe) => {
-        const handlers = accept(
-          new Proxy(pipe, {
-            get(target, key) {
-              if (key === "write") return (bytes: Uint8Array) => (clog ? 0 : target.write(bytes));
-              return Reflect.get(target, key, target);
-            },
-            set: (target, key, value) => Reflect.set(target, key, value, target),
-          }),
-        );
-        return handlers;
-      }),
-  };
+  const { transport, clog } = clogging();
   const other = world.node("other", { transports: [transport] });
   await other.listen("memory://other");
   const lost: string[] = [];
@@ -96,12 +78,31 @@ test("a peer that is heard and reads nothing is given up when the patience is ov
     if (event.type === "left") lost.push(event.reason);
   });
   await server.connect("memory://other");
-  clog = true;
+  clog();
   await world.clock.advance(9_000);
   expect(lost).toEqual([]);
   await world.clock.advance(5_000);
   expect(lost).toHaveLength(1);
   expect(lost[0]).toContain("has read nothing for 10000 ms");
+});
+
+test("answers that a peer does not read are bounded; beyond that it is lost", async () => {
+  const { transport, clog } = clogging();
+  const other = world.node("other", { transports: [transport], limits: { windowBytes: 2 ** 28 } });
+  await other.spawn(Quick, [], { name: "quick" });
+  await other.listen("memory://other");
+  const left = Promise.withResolvers<PeerEvent>();
+  other.onPeer((event) => event.type === "left" && left.resolve(event));
+  const client = world.node("client");
+  const peer = await client.connect("memory://other");
+  const quick = (await client.lookup<Quick>(peer.id, "quick"))!;
+  clog();
+  const text = "x".repeat(2 ** 16);
+  const asks = Array.from({ length: 1100 }, () => failure(quick.ask.echo(text)));
+  await world.clock.settle();
+  expect(await left.promise).toMatchObject({ error: { code: "LIMIT_EXCEEDED" } });
+  const codes = new Set((await Promise.all(asks)).map(({ code }) => code));
+  expect([...codes]).toEqual(["NODE_LOST"]);
 });
 
 test("a tensor given to a tell passes to the receiver with its memory, where the pipe passes memory on", async () => {
@@ -149,6 +150,32 @@ test("within a node nothing is copied: arguments and results pass by reference",
   const tensor = Tensor.f32([2], [1, 2]);
   expect((await quick.ask.echo(tensor)) as Tensor).toBe(tensor);
 });
+
+/** A transport whose listening end takes nothing more from some moment on, though what is sent to it still arrives. */
+function clogging(): { transport: Transport; clog(): void } {
+  let clogged = false;
+  const inner = memory(world.network);
+  const transport: Transport = {
+    scheme: "memory",
+    connect: inner.connect,
+    listen: (address, accept) =>
+      inner.listen(address, (pipe) =>
+        accept(
+          new Proxy(pipe, {
+            get(target, key) {
+              if (key === "write") return (bytes: Uint8Array) => (clogged ? 0 : target.write(bytes));
+              return Reflect.get(target, key, target);
+            },
+            set: (target, key, value) => Reflect.set(target, key, value, target),
+          }),
+        ),
+      ),
+  };
+  const clog = () => {
+    clogged = true;
+  };
+  return { transport, clog };
+}
 
 /** Pipes that pass owned memory on, as threads do: the giver's view of it is detached. */
 const places = new Map<string, (pipe: Pipe) => PipeHandlers>();
