@@ -48,6 +48,7 @@ export type {
   AskOptions,
   IsAny,
   MessageName,
+  NoMessage,
   Ref,
   ResultOf,
   StopOptions,

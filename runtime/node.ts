@@ -110,7 +110,7 @@ export class NodeRuntime {
   private messagesReceived = 0;
   private closing: Promise<void> | undefined;
 
-  /** Starts nothing: it listens and connects when told to. `close` it when it is of no more use. */
+  /** Connects nowhere yet; `close` it in the end. @throws ProtocolError for a name that others would refuse. */
   constructor(options: NodeOptions) {
     this.clock = options.clock ?? systemClock;
     this.random = options.random ?? systemRandom;
@@ -355,7 +355,6 @@ export class NodeRuntime {
     signalled: (by: Peer, signal: Signal) => this.switchboard.handle(by, signal),
   };
 
-  /** A place for an actor, with its name taken. @throws RuntimeError NAME_TAKEN, NODE_CLOSED, ACTOR_DOWN. */
   private createCell(
     parent: Cell | undefined,
     actor: ActorClass,
@@ -375,7 +374,6 @@ export class NodeRuntime {
     return cell;
   }
 
-  /** What another node answers. @throws RuntimeError NODE_LOST, or its error. */
   private async request(
     node: string,
     request:
