@@ -123,14 +123,23 @@ export function firstError(error: Error | undefined): Error | undefined {
 
 /** Whatever was thrown, as an Error; what is none becomes the cause of one. Never throws itself. */
 export function asError(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(described(thrown), { cause: thrown });
+  return isSound(thrown) ? thrown : new Error(described(thrown), { cause: thrown });
+}
+
+/** An error whose name and message can be printed and sent; both can be anything by the time it is thrown. */
+function isSound(thrown: unknown): thrown is Error {
+  try {
+    return thrown instanceof Error && typeof thrown.name === "string" && typeof thrown.message === "string";
+  } catch {
+    return false;
+  }
 }
 
 /** An error of another realm, or what looks like one, says what is wrong; anything else is shown as it is. */
 function described(thrown: unknown): string {
   try {
     const { message } = Object(thrown) as { message?: unknown };
-    return typeof message === "string" ? message : String(thrown);
+    return String(message === undefined ? thrown : message);
   } catch {
     return "something was thrown that cannot be shown";
   }

@@ -45,6 +45,8 @@ describe("what is thrown is the error of an ask and the crash of a tell, whateve
     ["nothing", undefined, "undefined"],
     ["a symbol", Symbol("sign"), "Symbol(sign)"],
     ["an error of another realm", { name: "RangeError", message: "too far" }, "too far"],
+    ["an error whose name is none", Object.assign(new Error("odd"), { name: 5 }), "odd"],
+    ["an error whose message is none", Object.assign(new Error(), { message: 5 }), "5"],
     ["an object that nothing can be made of", bare, "something was thrown that cannot be shown"],
     ["an object that fails to show itself", unshowable, "something was thrown that cannot be shown"],
   ];
@@ -52,6 +54,10 @@ describe("what is thrown is the error of an ask and the crash of a tell, whateve
     for (const method of ["now", "later"] as const) {
       test(`${what}, ${method}`, async () => {
         Thrower.thrown = value;
+        const there = world.node("b", { actors: { Thrower } });
+        await node.connect(await there.listen("memory://"));
+        const remote = await node.spawnOn<Thrower>(there.id, "Thrower", []);
+        expect((await failure(remote.ask[method]())).message).toBe(message);
         const ref = await node.spawn(Thrower, []);
         const error = await failure(ref.ask[method]());
         expect(error).toBeInstanceOf(Error);
