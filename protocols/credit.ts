@@ -140,10 +140,12 @@ export class ReceiveWindow {
 
   /**
    * Whether it is time to give credit back: when a quarter of the window has gathered, so that small messages do
-   * not each cost a frame; and at once while a sender may be waiting, which is when the window is used up.
+   * not each cost a frame; when it is due to as many streams as one frame names, so that an end's memory of those
+   * that are gone is small; and at once while a sender may be waiting, which is when the window is used up.
    */
   get isDue(): boolean {
-    return this.released > 0 && (this.available <= 0 || this.released >= this.bytes / 4);
+    if (this.released === 0) return false;
+    return this.available <= 0 || this.released >= this.bytes / 4 || this.due.length >= MOST_GRANTS;
   }
 
   /** Takes what is to be given back to up to `most` streams: pairs of stream and bytes, one after the other. */
