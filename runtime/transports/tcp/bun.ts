@@ -15,6 +15,12 @@ import { channelOf, tlsFailure } from "./tls.ts";
 
 type Socket = Bun.Socket<{ pipe?: BunPipe }>;
 
+/** Of TLS's handshake, as Bun reports it. */
+interface Outcome {
+  readonly agreed: boolean;
+  readonly error: Error | null;
+}
+
 class BunPipe extends SocketPipe {
   private readonly socket: Socket;
 
@@ -60,10 +66,10 @@ async function listen(place: Place, accept: (pipe: Pipe) => PipeHandlers) {
         pipe.handlers = accept(pipe);
         if (!certificate) pipe.opened();
       },
-      handshake(socket, _authorized, error) {
+      handshake(socket, agreed, error) {
         const pipe = socket.data.pipe!;
         try {
-          pipe.opened(channel(socket, pipe.peer, place, error, undefined));
+          pipe.opened(channel(socket, pipe.peer, place, { agreed, error }, undefined));
         } catch (refused) {
           pipe.failed(refused as Error);
         }
@@ -81,10 +87,10 @@ async function connect(
   const { hostname, port, certificate, clock, peer, fingerprint } = target;
   const { promise, resolve, reject } = Promise.withResolvers<Pipe>();
   promise.catch(() => undefined); // Bun.connect may reject as well, and first
-  const ready = (socket: Socket, error: Error | null) => {
+  const ready = (socket: Socket, outcome: Outcome) => {
     if (signal.aborted) return socket.terminate();
     try {
-      const seen = certificate && channel(socket, peer, target, error, fingerprint);
+      const seen = certificate && channel(socket, peer, target, outcome, fingerprint);
       const pipe = new BunPipe(socket, { peer, encrypted: certificate !== undefined, clock });
       socket.data = { pipe };
       pipe.handlers = handlers(pipe);
@@ -101,9 +107,10 @@ async function connect(
     socket: {
       ...HANDLERS,
       open: (opening) => {
-        if (!certificate) ready(opening, null);
+        if (!certificate) ready(opening, { agreed: true, error: null });
       },
-      handshake: (opening, _authorized, error) => ready(opening, error),
+      // A client is told whether the certificate is vouched for, not whether TLS was agreed on.
+      handshake: (opening, _authorized, error) => ready(opening, { agreed: true, error }),
       close: (closing) => {
         HANDLERS.close(closing);
         reject(tlsFailure(peer, gone)); // when it was not ready yet
@@ -126,11 +133,11 @@ function channel(
   socket: Socket,
   peer: string,
   { certificate }: Place,
-  error: Error | null,
+  outcome: Outcome,
   expected: string | undefined,
 ) {
   return channelOf({
-    ...{ peer, error, expected },
+    ...{ peer, expected, ...outcome },
     local: certificate!.fingerprint,
     version: socket.getTLSVersion(),
     remote: socket.getPeerCertificate()?.fingerprint256,

@@ -147,7 +147,7 @@ function tls({ certificate }: Place) {
 
 function channel(socket: TLSSocket, peer: string, { certificate }: Place, expected: string | undefined) {
   return channelOf({
-    ...{ peer, expected, error: null },
+    ...{ peer, expected, agreed: true, error: null },
     local: certificate!.fingerprint,
     version: socket.getProtocol(),
     remote: socket.getPeerCertificate()?.fingerprint256,

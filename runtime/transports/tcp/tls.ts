@@ -28,6 +28,8 @@ export interface TlsOutcome {
   readonly local: string;
   /** Of the other end's, as the platform spells it. */
   readonly remote: string | undefined;
+  /** Whether TLS's own handshake has succeeded, vouched for or not. */
+  readonly agreed: boolean;
   /** What the library found fault with. */
   readonly error: { readonly code?: unknown; readonly message: string } | null | undefined;
   /** The only one that is accepted. */
@@ -35,8 +37,10 @@ export interface TlsOutcome {
 }
 
 /** @throws ProtocolError WRONG_CERTIFICATE or TLS_MISMATCH, naming the peer. */
-export function channelOf({ peer, version, local, remote, error, expected }: TlsOutcome): Channel {
-  if (error && !UNVOUCHED.includes(String(error.code))) throw tlsFailure(peer, error);
+export function channelOf({ peer, agreed, version, local, remote, error, expected }: TlsOutcome): Channel {
+  if (!agreed || (error && !UNVOUCHED.includes(String(error.code)))) {
+    throw tlsFailure(peer, error ?? { message: "it was not agreed on" });
+  }
   if (version !== VERSION) {
     throw new ProtocolError("TLS_MISMATCH", `${peer} speaks ${version ?? "no TLS"}, expected ${VERSION}`);
   }
