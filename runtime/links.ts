@@ -3,7 +3,9 @@
  * crashed, was killed, its node is lost, or it was gone before the link was made) the other's `onExit` is called;
  * unless it is overridden it crashes that actor too, with an error that names the linked actor and carries the
  * first real error as its cause. A class that overrides `onExit` traps exits and decides for itself; it is also
- * told of normal ends, which otherwise mean nothing to a link.
+ * told of normal ends, which otherwise mean nothing to a link. An actor that is stopped, also by its supervisor, ends
+ * normally; in OTP its reason would be `shutdown`, which takes linked processes along: here an orderly stop is nobody's
+ * failure, and who is to stop with it is its child or its sibling in a tree.
  *
  * A link joins two lives. It is made of two halves, one monitor on either side, which are placed and taken away
  * together; an end takes away its own half before the other side hears of it, so nothing fires twice. Linking

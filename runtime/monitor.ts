@@ -30,9 +30,14 @@ type Watcher = (reason: DownReason) => void;
 
 /** Tells, soon and once, that the actor was gone already, and how it ended; returns a function that cancels. */
 export function soonGone(callback: Watcher, { message, error }: DownReason): () => void {
+  return soon(callback, { code: "noactor", message, ...(error ? { error } : {}) });
+}
+
+/** Tells soon and once; returns a function that cancels. */
+export function soon(callback: Watcher, reason: DownReason): () => void {
   let cancelled = false;
   queueMicrotask(() => {
-    if (!cancelled) callback({ code: "noactor", message, ...(error ? { error } : {}) });
+    if (!cancelled) callback(reason);
   });
   return () => {
     cancelled = true;

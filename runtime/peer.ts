@@ -12,6 +12,7 @@ import type { DownReason, Envelope } from "../protocols/messages.ts";
 import { RuntimeError } from "./errors.ts";
 import type { Link } from "./link.ts";
 import type { Reply } from "./mailbox.ts";
+import { soon } from "./monitor.ts";
 import type { ActorRef } from "./ref.ts";
 
 /** Another node, for whoever asks. */
@@ -81,11 +82,7 @@ export class Peer {
    * @param linked an actor of this node that is linked to in return.
    */
   monitor(actor: number, callback: (reason: DownReason) => void, linked: ActorRef | null): () => void {
-    if (this.lost) {
-      const reason = nodeLost(this.lost, this.info.id);
-      queueMicrotask(() => callback(reason));
-      return () => undefined;
-    }
+    if (this.lost) return soon(callback, nodeLost(this.lost, this.info.id));
     const id = this.nextId++;
     this.monitors.set(id, callback);
     this.send(
@@ -127,9 +124,11 @@ export class Peer {
     const pending = [...this.pending.values()];
     this.pending.clear();
     for (const { reply } of pending) reply.reject(error);
-    const monitors = [...this.monitors.values()];
-    this.monitors.clear();
-    for (const callback of monitors) callback(nodeLost(error, id));
+    // One callback may cancel another.
+    for (const [number, callback] of this.monitors) {
+      this.monitors.delete(number);
+      callback(nodeLost(error, id));
+    }
     for (const callback of [...this.lossWatchers]) callback();
     this.lossWatchers.clear();
     return error;

@@ -7,7 +7,7 @@ import type { ActorAddress, DownReason } from "../protocols/messages.ts";
 import type { Clock } from "./clock.ts";
 import type { DeadLetters } from "./deadletters.ts";
 import { asError, downError, RuntimeError } from "./errors.ts";
-import { soonGone } from "./monitor.ts";
+import { soon, soonGone } from "./monitor.ts";
 import { nodeLost, type Peer } from "./peer.ts";
 import type { ActorRef, RefTarget } from "./ref.ts";
 import { within } from "./timeout.ts";
@@ -81,7 +81,8 @@ export class RemoteTarget implements RefTarget {
 
   unlink(from: ActorRef): void {
     this.host.reach(this.address, (peer) => {
-      if (!(peer instanceof Error)) peer.send({ type: "unlink", to: this.address.actor, from }, "");
+      if (!(peer instanceof Error) && !peer.isLost)
+        peer.send({ type: "unlink", to: this.address.actor, from }, "");
     });
   }
 
@@ -93,10 +94,8 @@ export class RemoteTarget implements RefTarget {
     };
     this.host.reach(this.address, (peer) => {
       if (cancelled) return;
-      if (peer instanceof Error) {
-        const reason = nodeLost(peer, this.address.node);
-        queueMicrotask(() => !cancelled && callback(reason));
-      } else cancel = peer.monitor(this.address.actor, callback, linked);
+      if (peer instanceof Error) cancel = soon(callback, nodeLost(peer, this.address.node));
+      else cancel = peer.monitor(this.address.actor, callback, linked);
     });
     return () => cancel();
   }
