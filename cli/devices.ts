@@ -4,18 +4,22 @@
  */
 
 import type { Device } from "../actors/device.ts";
-import { type DownReason, NodeRuntime, type Ref } from "../runtime/index.ts";
+import { type DownReason, NodeRuntime, type PeerInfo, type Ref } from "../runtime/index.ts";
 import { type Child, startChild } from "../runtime/platform/children.ts";
+import { machineId } from "../runtime/platform/machine.ts";
 import { scriptCommand } from "../runtime/platform/process.ts";
 import { LaunchError } from "./command.ts";
 import { DEVICE_NAME } from "./node.ts";
-import { TOKEN_VARIABLE, tcpOf } from "./security.ts";
+import { TOKEN_VARIABLE } from "./security.ts";
 import type { TrainSettings } from "./train-options.ts";
+import { transportsOf } from "./transports.ts";
 
 export interface JoinedDevice {
   readonly name: string;
   readonly address: string;
   readonly ref: Ref<Device>;
+  /** The connection to it. */
+  readonly peer: PeerInfo;
   /** Of a process started here. */
   readonly pid?: number;
 }
@@ -46,10 +50,12 @@ export class Devices {
   constructor(settings: TrainSettings, events: DeviceEvents) {
     this.settings = settings;
     this.events = events;
-    const { token, coordinator } = settings.security;
+    const { security, transport } = settings;
+    const { token, coordinator } = security;
     this.node = new NodeRuntime({
       name: "coordinator",
-      transports: [tcpOf(settings.security)],
+      transports: transportsOf(security, transport),
+      machine: machineId(),
       ...(token === undefined ? {} : { token }),
       ...(coordinator ? { capabilities: { coordinator } } : {}),
     });
@@ -66,14 +72,15 @@ export class Devices {
     const addresses = join.length > 0 ? join : await Promise.all(starting);
     for (const [i, address] of addresses.entries()) {
       this.expectOpen();
-      const { id, name } = await this.node.connect(address);
+      const peer = await this.node.connect(address);
+      const { id, name } = peer;
       if (this.joined.some((device) => device.ref.address.node === id)) {
         throw new LaunchError(`${address} is the same node as another --join: give each node once`);
       }
       const ref = await this.node.lookup<Device>(id, DEVICE_NAME);
       if (!ref) throw new LaunchError(`${address} is a node without a device: start it with troupe node`);
       const pid = this.children[i]?.child.pid;
-      const device = { name, address, ref, ...(pid === undefined ? {} : { pid }) };
+      const device = { name, address, ref, peer, ...(pid === undefined ? {} : { pid }) };
       this.joined.push(device);
       this.node.monitor(ref, ({ reason }) => {
         if (this.closing) return;
@@ -108,7 +115,7 @@ export class Devices {
       command: [
         ...scriptCommand(new URL("./main.ts", import.meta.url)),
         ...["node", "--listen", "tcp://127.0.0.1:0", "--name", name, "--engine", this.settings.engine],
-        ...["--attached", "--json", "--insecure"],
+        ...["--transport", this.settings.transport, "--attached", "--json", "--insecure"],
       ],
       environment: { [TOKEN_VARIABLE]: this.settings.security.token! },
       onOutput: (line) => listening.resolve(JSON.parse(line).address),

@@ -5,11 +5,22 @@
 
 import type { TrainEvent } from "../actors/train.ts";
 
-export type RunEvent =
-  | TrainEvent
-  /** `protection`: how the connection to a node that was joined is protected, in words. */
-  | { event: "device_joined"; name: string; address: string; pid?: number; protection?: string }
-  | { event: "device_left"; name: string; reason: string };
+export type RunEvent = TrainEvent | DeviceJoined | { event: "device_left"; name: string; reason: string };
+
+export interface DeviceJoined {
+  readonly event: "device_joined";
+  readonly name: string;
+  /** Where it was connected to first. */
+  readonly address: string;
+  /** Of the connection, which may have found a nearer way: `tcp`, `shm`. */
+  readonly transport: string;
+  /** Whether what is sent goes straight to it. */
+  readonly route: "direct" | "relayed";
+  /** Of a process started here. */
+  readonly pid?: number;
+  /** How the connection to a node that was joined is protected, in words. */
+  readonly protection?: string;
+}
 
 /** Whoever shows the events of a run. */
 export interface Reporter {

@@ -6,7 +6,7 @@
 import { Device } from "../actors/device.ts";
 import { Stage } from "../actors/stage.ts";
 import { NodeRuntime, shortFingerprint } from "../runtime/index.ts";
-import { machine } from "../runtime/platform/machine.ts";
+import { machine, machineId } from "../runtime/platform/machine.ts";
 import {
   EXIT_CODES,
   onInputEnd,
@@ -16,7 +16,8 @@ import {
 } from "../runtime/platform/process.ts";
 import { type Command, UsageError } from "./command.ts";
 import { type OptionTable, parseOptions } from "./options.ts";
-import { protectionOf, SECURITY_OPTIONS, securityOf, tcpOf } from "./security.ts";
+import { protectionOf, SECURITY_OPTIONS, securityOf } from "./security.ts";
+import { listenNear, TRANSPORT_OPTION, TRANSPORTS, transportsOf } from "./transports.ts";
 
 /** What device actors are registered as. */
 export const DEVICE_NAME = "device";
@@ -30,6 +31,7 @@ const OPTIONS: OptionTable = {
     value: "name",
     help: `what computes: ${ENGINES.join(", ")} (default: auto, the fastest that works)`,
   },
+  transport: TRANSPORT_OPTION,
   ...SECURITY_OPTIONS,
   attached: { help: "end when standard input ends, and leave Ctrl-C to whoever started this" },
   json: { help: "one JSON object per line on standard output" },
@@ -59,6 +61,7 @@ async function run(args: readonly string[]): Promise<number> {
     );
   }
   const engine = options.choice("engine", ENGINES) ?? "auto";
+  const transport = options.choice("transport", TRANSPORTS) ?? "auto";
   const security = await securityOf(options, { addresses: [address], role: "device" });
   const attached = options.has("attached");
 
@@ -68,14 +71,17 @@ async function run(args: readonly string[]): Promise<number> {
   });
   if (attached) onInputEnd(() => ended.resolve(0));
 
+  const transports = transportsOf(security, transport);
   const runtime = new NodeRuntime({
     name,
-    transports: [tcpOf(security)],
+    transports,
+    machine: machineId(),
     actors: { Device, Stage },
     ...(security.token === undefined ? {} : { token: security.token }),
   });
   try {
     const listening = await runtime.listen(address);
+    await listenNear(runtime, transports);
     const device = await runtime.spawn(Device, [name, engine], { name: DEVICE_NAME });
     runtime.monitor(device, ({ reason }) => {
       if (reason.code === "normal") return;

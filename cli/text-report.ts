@@ -140,9 +140,11 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
 
   const show = (event: RunEvent) => {
     switch (event.event) {
-      case "device_joined":
-        line(`  ${event.name} joined at ${event.address}${event.protection ? `, ${event.protection}` : ""}`);
+      case "device_joined": {
+        const how = [`${event.route} by ${event.transport}`, ...(event.protection ? [event.protection] : [])];
+        line(`  ${event.name} joined at ${event.address}, ${how.join(", ")}`);
         return draw(paint("dim", "  measuring the devices"));
+      }
       case "device_left":
         return line(paint("yellow", `  ${event.name} left: ${event.reason}`));
       case "plan":

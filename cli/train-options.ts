@@ -17,6 +17,7 @@ import { ENGINES } from "./node.ts";
 import type { Options, OptionTable } from "./options.ts";
 import { ownDevices, SECURITY_OPTIONS, type Security, securityOf } from "./security.ts";
 import { bytes, count } from "./terminal.ts";
+import { TRANSPORT_OPTION, TRANSPORTS, type TransportChoice } from "./transports.ts";
 
 const STRATEGIES = ["auto", "single", "pipeline"] as const;
 const DEFAULTS = {
@@ -78,7 +79,7 @@ export const TRAIN_OPTIONS: OptionTable = {
     value: "folder",
     help: "a run or a checkpoint to go on from; its text, model and optimiser hold unless given anew",
   },
-  transport: { value: "name", help: "how devices are connected: tcp" },
+  transport: TRANSPORT_OPTION,
   engine: { value: "name", help: `what computes: ${ENGINES.join(", ")} (default: auto)` },
   ...SECURITY_OPTIONS,
   trace: { value: "file", help: "timeline of the last step, for https://ui.perfetto.dev" },
@@ -94,6 +95,7 @@ export interface TrainSettings {
   readonly join: readonly string[];
   readonly engine: (typeof ENGINES)[number];
   readonly security: Security;
+  readonly transport: TransportChoice;
   /** The folder of this machine's certificate, where one was given. */
   readonly identity: string | undefined;
   /** Folder of the results. */
@@ -127,7 +129,7 @@ export async function trainSettings(
       ? await securityOf(options, { addresses: join, role: "coordinator" })
       : ownDevices(options);
   options.choice("model", ["gpt"]);
-  options.choice("transport", ["tcp"]);
+  const transport = options.choice("transport", TRANSPORTS) ?? "auto";
   const wanted = options.choice("strategy", STRATEGIES);
   const asked = options.whole("devices", { from: 1, to: 64 }) ?? (wanted === "single" ? 1 : DEFAULTS.devices);
   const devices = join.length > 0 ? 0 : asked;
@@ -172,7 +174,7 @@ export async function trainSettings(
     },
     resumed: before,
     ...{ devices, join, engine, out },
-    ...{ security, identity: options.text("identity") },
+    ...{ security, transport, identity: options.text("identity") },
     trace: options.text("trace") ?? null,
     json: options.has("json"),
   };

@@ -24,10 +24,10 @@ import type { RunEvent } from "./events.ts";
 import { jsonReport } from "./json-report.ts";
 import { parseOptions } from "./options.ts";
 import { Results } from "./results.ts";
-import { protectionOf } from "./security.ts";
 import { count } from "./terminal.ts";
 import { textReport } from "./text-report.ts";
 import { TRAIN_OPTIONS, type TrainSettings, trainSettings } from "./train-options.ts";
+import { linkProtection } from "./transports.ts";
 
 const PARAMETERS = gptParameters(DEFAULT_GPT).reduce((sum, { shape }) => sum + elements(shape), 0);
 
@@ -62,9 +62,10 @@ async function run(settings: TrainSettings): Promise<void> {
     report.show(event);
   };
   const devices = new Devices(settings, {
-    joined: ({ name, address, pid }) => {
-      const how = pid === undefined ? { protection: protectionOf(settings.security, address) } : { pid };
-      return emit({ event: "device_joined", name, address, ...how });
+    joined: ({ name, address, pid, peer }) => {
+      const { transport, route } = peer;
+      const how = pid === undefined ? { protection: linkProtection(settings.security, peer) } : { pid };
+      return emit({ event: "device_joined", name, address, transport, route, ...how });
     },
     left: (name, reason) => emit({ event: "device_left", name, reason }),
     said: (name, line) => report.said(name, line),
@@ -123,11 +124,15 @@ function exitCodeOf(error: unknown): number {
   return error instanceof CommandError ? error.exitCode : 1;
 }
 
-function goOn(checkpoint: string | null, { run, join, out, security, identity }: TrainSettings): string {
+function goOn(
+  checkpoint: string | null,
+  { run, join, out, security, transport, identity }: TrainSettings,
+): string {
   if (checkpoint === null) return "; there is no checkpoint yet";
   const from = checkpoint === run.checkpoint ? out : checkpoint;
   const args = ["--resume", from, ...(run.data === null ? [] : ["--data", run.data])];
   for (const address of join) args.push("--join", address);
+  if (transport !== "auto") args.push("--transport", transport);
   if (security.insecure) args.push("--insecure");
   if (identity !== undefined) args.push("--identity", identity);
   const words = args.map((arg) => (/^[\w./:=@-]+$/.test(arg) ? arg : JSON.stringify(arg)));

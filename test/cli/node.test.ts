@@ -4,7 +4,16 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createToken, systemRandom } from "../../runtime/index.ts";
+import type { Device } from "../../actors/device.ts";
+import { DEVICE_NAME } from "../../cli/node.ts";
+import {
+  createCertificate,
+  createToken,
+  NodeRuntime,
+  shmUnavailable,
+  systemRandom,
+  tcp,
+} from "../../runtime/index.ts";
 import { type Event, TINY, Troupe, troupe } from "./troupe.ts";
 
 let folder: string;
@@ -37,16 +46,31 @@ async function node(
   return { node: each, address, fingerprint };
 }
 
+/** Asks a device until it holds no tensor: the end of a run reaches it a moment after the run has ended. */
+async function holdsNothing(address: string, token: string): Promise<void> {
+  const certificate = await createCertificate();
+  const asker = new NodeRuntime({ name: "asker", token, transports: [tcp({ certificate })] });
+  try {
+    const { id } = await asker.connect(address);
+    const device = (await asker.lookup<Device>(id, DEVICE_NAME))!;
+    while ((await device.ask.usage()).tensorBytes > 0) await Bun.sleep(20);
+  } finally {
+    await asker.close();
+  }
+}
+
 const join2 = (...addresses: readonly string[]) => addresses.flatMap((address) => ["--join", address]);
 
 test("two nodes train together, twice, hold nothing in between and outlive their coordinator", async () => {
   const identity = ["--identity", join(folder, "identity")];
   const made = await troupe("token", "--json", ...identity);
-  const token = ["--token", made.events[0]!.token];
-  const [left, right] = await Promise.all([node("left", ...token), node("right", ...token)]);
+  const { token } = made.events[0]!;
+  const [left, right] = await Promise.all([node("left", "--token", token), node("right", "--token", token)]);
   expect(left.fingerprint).toMatch(/^[0-9a-f]{64}$/);
   expect(left.fingerprint).not.toBe(right.fingerprint);
-  const settings = ["train", "--json", ...TINY, ...token, ...identity, ...join2(left.address, right.address)];
+  const joined = ["--token", token, ...identity, ...join2(left.address, right.address)];
+  const settings = ["train", "--json", ...TINY, ...joined];
+  const encrypted = { transport: "tcp", route: "direct", protection: "encrypted" };
 
   const killed = start(...settings, "--steps", "100000", "--out", join(folder, "killed"));
   await killed.until(({ event }) => event === "step");
@@ -60,15 +84,14 @@ test("two nodes train together, twice, hold nothing in between and outlive their
     expect(err).toBe("");
     expect(code).toBe(0);
     expect(events.slice(0, 2)).toEqual([
-      { event: "device_joined", name: "left", address: left.address, protection: "encrypted" },
-      { event: "device_joined", name: "right", address: right.address, protection: "encrypted" },
+      { event: "device_joined", name: "left", address: left.address, ...encrypted },
+      { event: "device_joined", name: "right", address: right.address, ...encrypted },
     ]);
+    for (const each of [left, right]) await holdsNothing(each.address, token);
     done.push(events.at(-1)!);
   }
   const [first, second] = done as [Event, Event];
   expect(second.weights_sha256).toBe(first.weights_sha256);
-  const held = (event: Event) => event.devices.map((device: { tensor_bytes: number }) => device.tensor_bytes);
-  expect(held(second)).toEqual(held(first));
 
   for (const each of [left, right]) {
     each.node.process.kill("SIGTERM");
@@ -130,6 +153,29 @@ test("a node that is joined twice in one run is one device", async () => {
   expect(code).toBe(1);
   expect(err).toContain(`${twin} is the same node as another --join`);
 }, 30_000);
+
+test("a device beside the run is reached through shared memory, unless TCP is asked for", async () => {
+  const { address } = await node("near");
+  const how = async (run: string, ...args: string[]) => {
+    const out = ["--steps", "1", "--sample", "0", "--out", join(folder, run)];
+    const { code, err, events } = await troupe(
+      "train",
+      "--json",
+      ...TINY,
+      ...join2(address),
+      ...out,
+      ...args,
+    );
+    expect(err).toBe("");
+    expect(code).toBe(0);
+    return events[0];
+  };
+  const joined = { event: "device_joined", name: "near", address, route: "direct" };
+  const nearest = shmUnavailable() === null ? "shm" : "tcp";
+  expect(await how("first")).toMatchObject({ ...joined, transport: nearest });
+  const plain = { transport: "tcp", protection: "plain text (loopback)" };
+  expect(await how("second", "--transport", "tcp")).toEqual({ ...joined, ...plain });
+}, 60_000);
 
 test("an attached node ends with its standard input", async () => {
   const { node: attached } = await node("attached", "--attached");

@@ -49,7 +49,7 @@ const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
   ["train --model llama", 2, /--model llama is not available; there is gpt/],
   ["train --strategy tensor", 2, /--strategy tensor is not available; there is auto, single and pipeline/],
   ["train --schedule zero-bubble", 2, /--schedule zero-bubble is not available; there is gpipe and 1f1b/],
-  ["train --transport webrtc", 2, /--transport webrtc is not available; there is tcp/],
+  ["train --transport webrtc", 2, /--transport webrtc is not available; there is auto and tcp/],
   ["train --engine cuda", 2, /--engine cuda is not available; there is auto, native/],
   [
     "train --batch 16 --micro-batches 3",
