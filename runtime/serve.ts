@@ -90,6 +90,10 @@ export function serve(host: ServerHost, peer: Peer, envelope: Envelope, taken: (
     case "monitor":
     case "link": {
       const { id, to } = envelope;
+      // The first would never be cancelled again.
+      if (peer.watched.has(id)) {
+        throw new ProtocolError("MALFORMED_HEADER", `${peer.info.name} has two monitors of the number ${id}`);
+      }
       const tell = (reason: DownReason) => {
         peer.watched.delete(id);
         if (!peer.isLost) sendDown(peer, id, reason);

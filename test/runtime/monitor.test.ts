@@ -170,3 +170,17 @@ for (const [where, arrange] of places) {
     expect(downs).toEqual(["first"]);
   });
 }
+
+test("a peer that gives two monitors one number loses its link, and what it watched is let go", async () => {
+  const [here, there] = [world.node("here"), world.node("there")];
+  await here.connect(await there.listen("memory://there"));
+  const ref = await there.spawn(Target, [], { name: "target" });
+  const target = (await here.lookup<Target>(there.id, "target")) as any;
+  const peer = (here as any).membership.find(there.id);
+  const lost: string[] = [];
+  there.onPeer((event) => event.type === "left" && lost.push((event.error as { code?: string }).code ?? ""));
+  for (let i = 0; i < 2; i++) peer.send({ type: "monitor", id: 1000, to: target.address.actor }, "");
+  await settle();
+  expect(lost).toEqual(["MALFORMED_HEADER"]);
+  expect(await ref.ask.hello()).toBe("hello");
+});
