@@ -9,6 +9,7 @@ import { type Child, startChild } from "../runtime/platform/children.ts";
 import { machineId } from "../runtime/platform/machine.ts";
 import { scriptCommand } from "../runtime/platform/process.ts";
 import { LaunchError } from "./command.ts";
+import { lineLog } from "./log.ts";
 import { DEVICE_NAME } from "./node.ts";
 import { TOKEN_VARIABLE } from "./security.ts";
 import type { TrainSettings } from "./train-options.ts";
@@ -56,6 +57,7 @@ export class Devices {
       name: "coordinator",
       transports: transportsOf(security, transport),
       machine: machineId(),
+      log: lineLog,
       ...(token === undefined ? {} : { token }),
       ...(coordinator ? { capabilities: { coordinator } } : {}),
     });

@@ -15,6 +15,7 @@ import {
   standardOutput,
 } from "../runtime/platform/process.ts";
 import { type Command, UsageError } from "./command.ts";
+import { lineLog } from "./log.ts";
 import { type OptionTable, parseOptions } from "./options.ts";
 import { protectionOf, SECURITY_OPTIONS, securityOf } from "./security.ts";
 import { listenNear, TRANSPORT_OPTION, TRANSPORTS, transportsOf } from "./transports.ts";
@@ -76,6 +77,7 @@ async function run(args: readonly string[]): Promise<number> {
     name,
     transports,
     machine: machineId(),
+    log: lineLog,
     actors: { Device, Stage },
     ...(security.token === undefined ? {} : { token: security.token }),
   });

@@ -55,6 +55,7 @@ export function configFolder(): string {
 }
 
 const WHY: Readonly<Record<string, string>> = {
+  ENOENT: "there is no such folder, and it cannot be made",
   EEXIST: "there is one already, or a file is in the way of its folder",
   ENOTDIR: "part of its path is a file, not a folder",
   EISDIR: "it is a folder, not a file",

@@ -102,12 +102,16 @@ test("two nodes train together, twice, hold nothing in between and outlive their
 }, 60_000);
 
 test("a node with another token refuses", async () => {
-  const { address } = await node("guarded", "--token", createToken(systemRandom));
+  const { address, node: guarded } = await node("guarded", "--token", createToken(systemRandom));
   const wrong = ["--token", createToken(systemRandom)];
   const { code, err, left } = await troupe("train", ...TINY, ...wrong, ...join2(address));
   expect(code).toBe(1);
   expect(err).toMatch(/^troupe: [^\n]*token[^\n]*\n$/);
   expect(left).toEqual([]);
+  guarded.process.kill("SIGTERM");
+  expect((await guarded.ended()).err).toMatch(
+    /^troupe: refused a connection from tcp:\S+: coordinator [^\n]*\n$/,
+  );
 }, 30_000);
 
 test("says how it is protected; a run without the token is refused in one line", async () => {

@@ -87,7 +87,7 @@ export abstract class SocketPipe implements Pipe {
     if (!this.greeted && !this.encrypted && isTls(bytes)) {
       const error = new ProtocolError(
         "TLS_MISMATCH",
-        `${this.peer} speaks TLS and this node plain text: give both the same join token`,
+        `${this.peer} speaks TLS and this node plain text: give both the same join token, and --insecure to both or neither`,
       );
       this.put(encodeFrame(FrameKind.close, encodeClose(error.code, error.message)));
       this.state = "closed";

@@ -63,7 +63,7 @@ export function tlsFailure(
   if (/wrong.version.number/i.test(`${code} ${message}`)) {
     return new ProtocolError(
       "TLS_MISMATCH",
-      `${peer} speaks plain text and this node TLS: give both the same join token`,
+      `${peer} speaks plain text and this node TLS: give both the same join token, and --insecure to both or neither`,
     );
   }
   if (code === "ECONNRESET") {
