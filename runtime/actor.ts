@@ -19,7 +19,8 @@
 import type { Clock } from "./clock.ts";
 import { firstError, RuntimeError } from "./errors.ts";
 import type { Down, DownReason, Monitor } from "./monitor.ts";
-import type { NodeRuntime, SpawnOptions } from "./node.ts";
+import type { NodeRuntime } from "./node.ts";
+import type { SpawnOptions } from "./node_options.ts";
 import type { Random } from "./random.ts";
 import type { Ref, StopOptions } from "./ref.ts";
 

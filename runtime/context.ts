@@ -8,7 +8,8 @@ import type { Actor, ActorClass, ActorContext, SupervisedChild, SuperviseOptions
 import type { Cell } from "./cell.ts";
 import { RuntimeError } from "./errors.ts";
 import { linksOf } from "./links.ts";
-import type { NodeRuntime, SpawnOptions } from "./node.ts";
+import type { NodeRuntime } from "./node.ts";
+import type { SpawnOptions } from "./node_options.ts";
 import { type ActorRef, type Ref, targetOf } from "./ref.ts";
 
 /** What a context needs of its node. */

@@ -3,7 +3,8 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { backoffMs } from "../../runtime/backoff.ts";
 import type { LogEntry } from "../../runtime/log.ts";
-import type { NodeOptions, NodeRuntime } from "../../runtime/node.ts";
+import type { NodeRuntime } from "../../runtime/node.ts";
+import type { NodeOptions } from "../../runtime/node_options.ts";
 import { seededRandom } from "../../runtime/random.ts";
 import { memory } from "../../runtime/transports/memory.ts";
 import { Cables } from "./cables.ts";

@@ -1,7 +1,8 @@
 /** Nodes for tests: quiet, on one memory network and one virtual clock unless told otherwise. */
 
 import { VirtualClock } from "../../runtime/clock.ts";
-import { type NodeOptions, NodeRuntime } from "../../runtime/node.ts";
+import { NodeRuntime } from "../../runtime/node.ts";
+import type { NodeOptions } from "../../runtime/node_options.ts";
 import { MemoryNetwork, memory } from "../../runtime/transports/memory.ts";
 
 export class World {

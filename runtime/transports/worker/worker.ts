@@ -8,7 +8,8 @@
 
 import * as Comlink from "comlink";
 import { asError } from "../../errors.ts";
-import { type NodeOptions, NodeRuntime } from "../../node.ts";
+import { NodeRuntime } from "../../node.ts";
+import type { NodeOptions } from "../../node_options.ts";
 import { FAILED, READY, type WorkerSide } from "./host.ts";
 import { type Door, WorkerNetwork, worker } from "./network.ts";
 

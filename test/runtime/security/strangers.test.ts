@@ -8,7 +8,8 @@ import { encodeFrame, FrameKind, PROTOCOL_VERSION } from "../../../protocols/fra
 import { Actor } from "../../../runtime/actor.ts";
 import { systemClock, VirtualClock } from "../../../runtime/clock.ts";
 import type { LogEntry } from "../../../runtime/log.ts";
-import { type NodeOptions, NodeRuntime } from "../../../runtime/node.ts";
+import { NodeRuntime } from "../../../runtime/node.ts";
+import type { NodeOptions } from "../../../runtime/node_options.ts";
 import { systemRandom } from "../../../runtime/random.ts";
 import { type Certificate, createCertificate } from "../../../runtime/security/certificate.ts";
 import { createToken, pinned } from "../../../runtime/security/token.ts";
