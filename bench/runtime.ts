@@ -25,15 +25,17 @@ export const runtime: Suite = {
   summary: "actors and transports beside other actor libraries, Erlang, raw sockets and raw messages",
   options: {
     rounds: { value: "N", help: `rounds of each contender (default: ${ROUNDS})` },
+    quick: { help: "one round without warm-up, to see that it works; its figures say nothing" },
     only: { value: "name", help: `one part: ${ARENAS.map(({ name }) => name).join(", ")}` },
   },
   run: async (options, context) => {
-    const rounds = options.whole("rounds", { from: 1 }) ?? ROUNDS;
+    const rounds = options.has("quick") ? 1 : (options.whole("rounds", { from: 1 }) ?? ROUNDS);
+    const warmUp = options.has("quick") ? 0 : WARM_UP;
     const sections: Section[] = [];
     const figures: Record<string, unknown> = {};
     const versions: string[] = [];
     for (const arena of chosen(options)) {
-      const { section, medians } = await compete(arena, rounds, context);
+      const { section, medians } = await compete(arena, rounds, warmUp, context);
       sections.push(section);
       figures[arena.name] = medians;
       versions.push(...(arena.versions?.() ?? []));
@@ -50,7 +52,7 @@ function chosen(options: Options): readonly Arena[] {
   return name === undefined ? ARENAS : ARENAS.filter((arena) => arena.name === name);
 }
 
-async function compete(arena: Arena, rounds: number, { note }: SuiteContext) {
+async function compete(arena: Arena, rounds: number, warmUp: number, { note }: SuiteContext) {
   const children = new Map<string, LineChild>();
   const absent: string[] = [];
   const results = new Map<string, Figures>();
@@ -66,11 +68,11 @@ async function compete(arena: Arena, rounds: number, { note }: SuiteContext) {
       }
     }
     const names = [...children.keys()];
-    for (let round = -WARM_UP; round < rounds; round++) {
+    for (let round = -warmUp; round < rounds; round++) {
       note(`${arena.name}: round ${Math.max(0, round + 1)} of ${rounds}`);
       for (const { key } of arena.cases) {
         for (let turn = 0; turn < names.length; turn++) {
-          const name = names[(turn + round + WARM_UP) % names.length]!;
+          const name = names[(turn + round + warmUp) % names.length]!;
           const child = children.get(name)!;
           if (!(JSON.parse(child.greeting) as string[]).includes(key)) continue;
           const values = JSON.parse(await child.ask(key)) as number[];

@@ -15,7 +15,7 @@ const QUICK: Readonly<Record<string, readonly string[]>> = {
   train: ["--quick", "--only", "time"],
   memory: ["--steps", "20"],
   validation: ["--quick", "--steps", "3"],
-  runtime: ["--only", "local", "--rounds", "1"],
+  runtime: ["--quick", "--only", "local"],
 };
 /** Options of a command that `SMALL` and the number of steps take the place of. */
 const SIZES = new Set(["--layers", "--width", "--heads", "--context", "--steps"]);

@@ -50,7 +50,7 @@ test("a suite prints its figures as one JSON object and removes what it wrote", 
 }, 60_000);
 
 test("the runtime is measured beside rivals, each of which did its work", async () => {
-  const { code, out, left } = await bench("runtime", "--only", "worker", "--rounds", "1", "--json");
+  const { code, out, left } = await bench("runtime", "--quick", "--only", "worker", "--json");
   expect(code).toBe(0);
   const { worker } = JSON.parse(out);
   for (const name of ["Troupe", "raw postMessage"]) {
