@@ -5,8 +5,8 @@
  *     offset 0  u8   1 tell, 2 ask, 3 reply
  *            1  u8   form of what stands behind: see `Form`
  *            2  u16  number of the method; 0 in a reply
- *            4  f64  of a tell and an ask the actor, of a reply its id; a safe integer
- *           12  f64  of an ask its id
+ *            4  u64  of a tell and an ask the actor, of a reply its id; a safe integer
+ *           12  u64  of an ask its id
  *
  * little-endian. A number stands for a method from the moment its name has been told in a `name` frame, which goes
  * before all messages; names are numbered from 0 in the order of their telling. Everything else is the msgpack of
@@ -15,6 +15,7 @@
 
 import { type Codec, type Encoded, SEGMENT_MIN_BYTES } from "./codec.ts";
 import { ProtocolError } from "./errors.ts";
+import { readUint32 } from "./frame.ts";
 import { type Envelope, fromWire, isCount, toWire } from "./messages.ts";
 
 /** Methods with a number, for each link and direction: what they cost is bounded, on both ends. */
@@ -52,8 +53,9 @@ export class EnvelopeCodec {
   private readonly tellName: (name: Uint8Array) => void;
   private readonly numbers = new Map<string, number>();
   private readonly names: string[] = [];
-  private readonly scratch = new Uint8Array(SCRATCH_BYTES);
-  private readonly view = new DataView(this.scratch.buffer);
+  private readonly buffer = new ArrayBuffer(SCRATCH_BYTES);
+  private readonly scratch = new Uint8Array(this.buffer);
+  private readonly view = new DataView(this.buffer);
 
   /**
    * For one link: what it has named it does not name again.
@@ -72,18 +74,18 @@ export class EnvelopeCodec {
       case "tell": {
         const number = this.number(envelope.method);
         if (number === undefined) break;
-        this.view.setFloat64(4, envelope.to, true);
+        this.setCount(4, envelope.to);
         return this.encodeArgs(Kind.tell, number, SHORT_BYTES, envelope.args);
       }
       case "ask": {
         const number = this.number(envelope.method);
         if (number === undefined) break;
-        this.view.setFloat64(4, envelope.to, true);
-        this.view.setFloat64(12, envelope.id, true);
+        this.setCount(4, envelope.to);
+        this.setCount(12, envelope.id);
         return this.encodeArgs(Kind.ask, number, ASK_BYTES, envelope.args);
       }
       case "reply":
-        this.view.setFloat64(4, envelope.id, true);
+        this.setCount(4, envelope.id);
         return envelope.value === undefined
           ? this.body(Kind.reply, Form.none, 0, SHORT_BYTES)
           : this.encodeOne(Kind.reply, 0, SHORT_BYTES, envelope.value);
@@ -102,18 +104,17 @@ export class EnvelopeCodec {
     }
     const begin = from + (kind === Kind.ask ? ASK_BYTES : SHORT_BYTES);
     if (begin > to) throw malformed(`ends after ${to - from} bytes`);
-    const view = new DataView(bytes.buffer, bytes.byteOffset + from, begin - from);
-    const form = view.getUint8(1);
-    const first = count(view, 4);
+    const form = bytes[from + 1]!;
+    const first = count(bytes, from + 4);
     if (kind === Kind.reply) {
       return { type: "reply", id: first, value: this.value(form, bytes, segments, begin, to) };
     }
-    const number = view.getUint16(2, true);
+    const number = bytes[from + 2]! | (bytes[from + 3]! << 8);
     const method = this.names[number];
     if (method === undefined) throw malformed(`calls method ${number} of ${this.names.length}`);
     const args = this.args(form, bytes, segments, begin, to);
     if (kind === Kind.tell) return { type: "tell", to: first, method, args };
-    return { type: "ask", id: count(view, 12), to: first, method, args };
+    return { type: "ask", id: count(bytes, from + 12), to: first, method, args };
   }
 
   /** The peer says what the next number means. @throws ProtocolError LIMIT_EXCEEDED, MALFORMED_HEADER. */
@@ -169,11 +170,16 @@ export class EnvelopeCodec {
     return { header: body, segments };
   }
 
+  private setCount(offset: number, value: number): void {
+    this.view.setUint32(offset, value >>> 0, true);
+    this.view.setUint32(offset + 4, Math.floor(value / 2 ** 32), true);
+  }
+
   private body(kind: number, form: number, number: number, length: number): Encoded {
     this.view.setUint8(0, kind);
     this.view.setUint8(1, form);
     this.view.setUint16(2, number, true);
-    return { header: new Uint8Array(this.scratch.buffer, 0, length), segments: NO_SEGMENTS };
+    return { header: new Uint8Array(this.buffer, 0, length), segments: NO_SEGMENTS };
   }
 
   private args(
@@ -214,8 +220,8 @@ export class EnvelopeCodec {
 }
 
 /** @throws ProtocolError MALFORMED_HEADER. */
-function count(view: DataView, offset: number): number {
-  const value = view.getFloat64(offset, true);
+function count(bytes: Uint8Array, at: number): number {
+  const value = readUint32(bytes, at) + readUint32(bytes, at + 4) * 2 ** 32;
   if (!isCount(value)) throw malformed(`has the number ${value} of an actor or a request`);
   return value;
 }

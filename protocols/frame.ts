@@ -241,7 +241,8 @@ export class FrameReader {
   }
 }
 
-function readUint32(bytes: Uint8Array, at: number): number {
+/** Little-endian; cheaper than a view that serves once. */
+export function readUint32(bytes: Uint8Array, at: number): number {
   return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
 }
 

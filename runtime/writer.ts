@@ -45,8 +45,10 @@ export class LinkWriter {
   private readonly options: LinkWriterOptions;
   private readonly pipe: Pipe;
   private readonly interleaver: Interleaver;
-  private batch = new Uint8Array(FIRST_BATCH_BYTES);
-  private batchView = new DataView(this.batch.buffer);
+  /** Kept beside its view: to ask a view for its memory takes longer than to write a header. */
+  private batchMemory = new ArrayBuffer(FIRST_BATCH_BYTES);
+  private batch = new Uint8Array(this.batchMemory);
+  private batchView = new DataView(this.batchMemory);
   /** What of the batch is to be written: `batch[from, to)`. */
   private from = 0;
   private to = 0;
@@ -252,7 +254,7 @@ export class LinkWriter {
       }
       if (this.from < this.to) {
         const length = this.to - this.from;
-        const taken = this.pipe.write(new Uint8Array(this.batch.buffer, this.from, length));
+        const taken = this.pipe.write(new Uint8Array(this.batchMemory, this.from, length));
         if (this.stopped) return false;
         if (taken < length) {
           this.from += taken;
@@ -292,9 +294,10 @@ export class LinkWriter {
   }
 
   private enlarge(): void {
-    const grown = new Uint8Array(BATCH_BYTES);
-    grown.set(this.batch.subarray(0, this.to));
-    this.batch = grown;
-    this.batchView = new DataView(grown.buffer);
+    const written = this.batch.subarray(0, this.to);
+    this.batchMemory = new ArrayBuffer(BATCH_BYTES);
+    this.batch = new Uint8Array(this.batchMemory);
+    this.batch.set(written);
+    this.batchView = new DataView(this.batchMemory);
   }
 }
