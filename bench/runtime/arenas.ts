@@ -115,10 +115,11 @@ const tcp: Arena = {
       kept: (_, beside) => atLeast(beside("raw sockets"), 0.9),
     },
     {
-      key: "control",
-      title: "an ask behind 256 MiB",
-      unit: "ms",
-      promise: "at most 5 ms",
+      ...{ key: "control", title: "an ask behind 256 MiB, p50", unit: "ms", promise: "at most 5 ms" },
+      kept: (ours) => ours <= 5e6,
+    },
+    {
+      ...{ key: "control90", title: "an ask behind 256 MiB, p90", unit: "ms", promise: "at most 5 ms" },
       kept: (ours) => ours <= 5e6,
     },
   ],
