@@ -229,6 +229,9 @@ export class Handshake {
  * @throws ProtocolError MALFORMED_HEADER.
  */
 function expectNames({ id, name, incarnation }: Pick<Identity, "id" | "name" | "incarnation">): void {
+  if (typeof name !== "string" || name === "") {
+    throw new ProtocolError("MALFORMED_HEADER", 'a node has a name, such as { name: "desk" }');
+  }
   const wrong = [id, name].find((text) => text.length > MOST_NAME || CONTROL.test(text));
   if (wrong !== undefined || id === "") {
     throw new ProtocolError(

@@ -224,7 +224,8 @@ export function transportFor(
   const scheme = schemeOf(address);
   const found = transports.find((transport) => transport.scheme === scheme);
   if (found) return found;
-  const schemes = transports.map((t) => `${t.scheme}://`).join(", ") || "none";
+  const schemes =
+    transports.map((t) => `${t.scheme}://`).join(", ") || "none: give it some, such as transports: [tcp()]";
   throw new RuntimeError(code, `no transport for the address "${address}"; this node speaks ${schemes}`);
 }
 

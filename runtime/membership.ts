@@ -213,7 +213,13 @@ export class Membership {
       }
       this.expectCurrent(arrival.identity!);
       const known = this.peers.get(id);
-      if (known && known.info.incarnation < incarnation) this.replace(known, "it was started anew");
+      if (known && known.info.incarnation < incarnation) {
+        this.options.log({
+          level: "warn",
+          message: `node ${name} (${id}) was started anew at ${pipe.peer}, or another node was given its id, while it was connected`,
+        });
+        this.replace(known, "it was started anew");
+      }
       arrival.timer = this.options.clock.setTimer(() => {
         const late = `${name} (${id}) did not agree on this link in ${ADOPTION_TIMEOUT_MS} ms`;
         arrival.link.fail(new RuntimeError("LINK_SILENT", late, { node: id }));

@@ -6,7 +6,7 @@
 
 import { DEFAULT_LIMITS } from "../protocols/limits.ts";
 import type { Envelope } from "../protocols/messages.ts";
-import type { Actor, ActorClass, SuperviseOptions } from "./actor.ts";
+import { Actor, type ActorClass, type SuperviseOptions } from "./actor.ts";
 import { Cell, type CellHost, SHUTDOWN_MS } from "./cell.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { type ContextHost, createContext } from "./context.ts";
@@ -317,6 +317,14 @@ export class NodeRuntime {
     options: SpawnOptions & Partial<SuperviseOptions>,
   ): Cell {
     if (this.closing) throw new RuntimeError("NODE_CLOSED", `node ${this.name} is closed`);
+    if (typeof actor !== "function" || !(actor.prototype instanceof Actor) || !Array.isArray(args)) {
+      const what = typeof actor === "function" ? actor.name || "a function without a name" : typeof actor;
+      const said = `spawn takes a class that extends Actor and its constructor's arguments as an array`;
+      throw new RuntimeError(
+        "SPAWN_FAILED",
+        `${said}; got ${what} and ${Array.isArray(args) ? "an array" : typeof args}`,
+      );
+    }
     const { name } = options;
     const id = this.nextActor++;
     if (name !== undefined && this.registry.find(name)) {

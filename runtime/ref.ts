@@ -151,6 +151,14 @@ export class ActorRef implements Ref<any> {
   toString(): string {
     return this.target.label;
   }
+
+  /** What consoles show: the actor, not what is behind it. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return `Ref<${this}>`;
+  }
+  [Symbol.for("Deno.customInspect")](): string {
+    return `Ref<${this}>`;
+  }
 }
 
 /** What a ref sends to. */

@@ -39,7 +39,7 @@ export function tcp(options: TcpOptions = {}): Transport {
     if (!certificate && plaintext !== "everywhere" && !isLoopback(parsed.hostname)) {
       throw new RuntimeError(
         code,
-        `${address} is beyond this machine, and plain TCP is only for loopback unless asked for`,
+        `${address} is beyond this machine, and plain TCP is only for loopback: give tcp() a certificate, or plaintext: "everywhere"`,
       );
     }
     return parsed;

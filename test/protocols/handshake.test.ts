@@ -151,9 +151,9 @@ describe("what a stranger says of itself", () => {
     expect(() => responder.receive(stranger.hello())).toThrow(/^[^\p{Cc}\u202e]+$/u);
   });
 
-  test("any other name is fine", () => {
-    for (const name of ["", "Küche 2", "書斎", "👩‍💻", "n".repeat(256)])
-      expect(met({ name })).toBe("accepted");
+  test("any other name is fine, but for none", () => {
+    expect(met({ name: "" })).toBe("MALFORMED_HEADER");
+    for (const name of ["Küche 2", "書斎", "👩‍💻", "n".repeat(256)]) expect(met({ name })).toBe("accepted");
   });
 
   test("the reason for which it closes is one line", () => {

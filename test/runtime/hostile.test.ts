@@ -4,9 +4,10 @@
  */
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { inspect } from "node:util";
 import { Actor } from "../../runtime/actor.ts";
 import type { LogEntry } from "../../runtime/log.ts";
-import type { NodeRuntime } from "../../runtime/node.ts";
+import { NodeRuntime } from "../../runtime/node.ts";
 import type { Ref } from "../../runtime/ref.ts";
 import { failure, World } from "./world.ts";
 
@@ -212,4 +213,18 @@ describe("what fails beside the actors does not harm them:", () => {
     expect(told).toEqual(["killed"]);
     expect(logged.map(({ message }) => message)).toEqual(Array(4).fill("a listener to dead letters failed"));
   });
+});
+
+test("spawning what is no actor, or without an array of arguments, says what is expected", async () => {
+  const node = new NodeRuntime({ name: "careless", log: () => {} });
+  const spawn = node.spawn.bind(node) as (...args: unknown[]) => Promise<unknown>;
+  class Fine extends Actor {}
+  for (const wrong of [[Fine], [() => 1, []], [class {}, []], [undefined, []], [Fine, "text"]]) {
+    await expect(spawn(...wrong)).rejects.toThrow(
+      "a class that extends Actor and its constructor's arguments",
+    );
+  }
+  expect(inspect(await node.spawn(Fine, []))).toMatch(/^Ref<Fine#\d+>$/);
+  await node.close();
+  expect(() => new NodeRuntime({} as never)).toThrow("a node has a name");
 });
