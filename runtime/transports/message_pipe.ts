@@ -4,9 +4,9 @@
  * carrier. Bytes below `messageBytes` wait for the end of the turn, so that a frame's header and body, written one
  * after the other, leave as one message.
  *
- * Such a carrier accepts everything and sends it later: the bound on memory is kept here. Neither of them has an event for "room again" that every platform delivers (a WebSocket has none,
- * @roamhq/wrtc never fires `bufferedamountlow`), so a pipe that refused bytes looks again every millisecond, and
- * also when it is told.
+ * Such a carrier accepts everything and sends it later: the bound on memory is kept here. Neither of them has an
+ * event for "room again" that every platform delivers (a WebSocket has none, @roamhq/wrtc never fires
+ * `bufferedamountlow`), so a pipe that refused bytes looks again every millisecond, and also when it is told.
  */
 
 import type { Channel } from "../../protocols/handshake.ts";

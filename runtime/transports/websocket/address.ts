@@ -4,6 +4,7 @@
  */
 
 import { RuntimeError } from "../../errors.ts";
+import { isLoopback } from "../tcp/address.ts";
 
 export interface WebSocketAddress {
   readonly scheme: "ws" | "wss";
@@ -47,8 +48,4 @@ export function parseAddress(
 export function formatAddress({ scheme, hostname, port, path }: WebSocketAddress): string {
   const host = hostname.includes(":") ? `[${hostname}]` : hostname;
   return `${scheme}://${host}:${port}${path}`;
-}
-
-export function isLoopback(hostname: string): boolean {
-  return hostname === "localhost" || hostname === "::1" || /^127\./.test(hostname);
 }

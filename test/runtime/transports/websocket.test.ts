@@ -239,3 +239,10 @@ describe("a peer that reads nothing", () => {
     await gone;
   });
 });
+
+test("a name that only begins like loopback is not this machine", async () => {
+  const refused = ws().connect("ws://127.example.org:1/", () => {
+    throw new Error("unreachable");
+  });
+  await expect(refused).rejects.toThrow("loopback");
+});
