@@ -7,6 +7,8 @@
  * fail at once, and whoever answers says who it is.
  */
 
+import { isLoopback as isLoopbackHost } from "./transports/loopback.ts";
+
 /** How far an address reaches. */
 type Reach = "process" | "machine" | "network";
 
@@ -111,7 +113,7 @@ function costOf(address: string, { schemes, here, there }: Locality): number | u
 /** An address of the loopback interface. */
 export function isLoopback(address: string): boolean {
   const host = /^\w+:\/\/(?:[^@/]*@)?(\[[^\]]*\]|[^:/?#]*)/.exec(address)?.[1] ?? "";
-  return host === "localhost" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host);
+  return isLoopbackHost(host.replace(/^\[|\]$/g, ""));
 }
 
 /** An address that means "any of my interfaces" to who listens there, as the one it has been seen at. */

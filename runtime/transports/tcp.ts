@@ -11,7 +11,8 @@ import { ProtocolError } from "../../protocols/errors.ts";
 import { type Clock, systemClock } from "../clock.ts";
 import { RuntimeError } from "../errors.ts";
 import type { Certificate } from "../security/certificate.ts";
-import { formatAddress, isLoopback, parseAddress, type TcpAddress } from "./tcp/address.ts";
+import { isLoopback } from "./loopback.ts";
+import { formatAddress, parseAddress, type TcpAddress } from "./tcp/address.ts";
 import type { Sockets } from "./tcp/sockets.ts";
 import type { Listener, Pipe, Transport } from "./transport.ts";
 

@@ -23,10 +23,6 @@ export function parseAddress(address: string, code: "LISTEN_FAILED" | "CONNECT_F
   return { hostname: (match[1] ?? match[2])!, port, fingerprint: match[4] };
 }
 
-export function isLoopback(hostname: string): boolean {
-  return hostname === "localhost" || hostname === "::1" || /^127(\.\d{1,3}){3}$/.test(hostname);
-}
-
 /** The address of the other end of a socket, or of a listener. */
 export function formatAddress(hostname: string, port: number): string {
   return `tcp://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;

@@ -4,7 +4,7 @@
  */
 
 import { RuntimeError } from "../../errors.ts";
-import { isLoopback } from "../tcp/address.ts";
+import { isLoopback } from "../loopback.ts";
 
 export interface WebSocketAddress {
   readonly scheme: "ws" | "wss";
