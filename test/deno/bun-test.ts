@@ -124,17 +124,12 @@ function inside(name: string, define: Work, skipped: boolean): void {
 /** A third argument (a timeout or options) is for Bun. */
 export const test = Object.assign((name: string, work: Work) => register(name, work, false), {
   skip: (name: string, work: Work) => register(name, work, true),
-  todo: (name: string) => register(name, () => undefined, true),
   skipIf: (condition: unknown) => (name: string, work: Work) => register(name, work, Boolean(condition)),
-  if: (condition: unknown) => (name: string, work: Work) => register(name, work, !condition),
   each: each((name, work) => register(name, work, false)),
 });
-export const it = test;
 
 export const describe = Object.assign((name: string, define: Work) => inside(name, define, false), {
-  skip: (name: string, define: Work) => inside(name, define, true),
   skipIf: (condition: unknown) => (name: string, define: Work) => inside(name, define, Boolean(condition)),
-  if: (condition: unknown) => (name: string, define: Work) => inside(name, define, !condition),
   each: each((name, define) => inside(name, define, false)),
 });
 
@@ -142,6 +137,4 @@ export const beforeAll = (work: Work) => void current.hooks.beforeAll.push(work)
 export const beforeEach = (work: Work) => void current.hooks.beforeEach.push(work);
 export const afterEach = (work: Work) => void current.hooks.afterEach.push(work);
 export const afterAll = (work: Work) => void current.hooks.afterAll.push(work);
-/** Bun's files set it for themselves. */
-export const setDefaultTimeout = (_ms: number) => undefined;
 export { expect };
