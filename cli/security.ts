@@ -16,6 +16,7 @@ import {
 } from "../runtime/index.ts";
 import { configFolder } from "../runtime/platform/private.ts";
 import { environment } from "../runtime/platform/process.ts";
+import { isLoopback } from "../runtime/routes.ts";
 import { keepIdentity, readIdentity } from "../runtime/security/identity.ts";
 import { UsageError } from "./command.ts";
 import type { Options, OptionTable } from "./options.ts";
@@ -105,10 +106,9 @@ export function protectionOf({ certificate, insecure }: Security, address: strin
   return insecure && isRemote(address) ? "plain text (asked for by --insecure)" : "plain text (loopback)";
 }
 
-/** Whether an address is beyond this machine. */
-export function isRemote(address: string): boolean {
-  const host = /^tcp:\/\/(\[[^\]]*\]|[^:/]+):\d+/.exec(address)?.[1];
-  return host !== undefined && !/^(localhost|127(\.\d+){3}|\[::1\])$/.test(host);
+/** Whether an address is one, and beyond this machine; what is malformed is told by whoever listens or connects. */
+function isRemote(address: string): boolean {
+  return /^tcp:\/\/(\[[^\]]*\]|[^:/]+):\d+/.test(address) && !isLoopback(address);
 }
 
 function coordinatorIn(token: string): string | undefined {
