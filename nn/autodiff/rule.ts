@@ -25,6 +25,8 @@ export interface BackwardSite {
 }
 
 export interface GradientRule {
+  /** For the table of operators: what has no gradient or is refused, in a few words; left out when nothing is. */
+  readonly limits?: string;
   /**
    * Writes the operator in the form that training wants, with the same outputs; left out, the node stays as it is.
    * Returns the extra values that `backward` reads.

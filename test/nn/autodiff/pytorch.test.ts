@@ -1,6 +1,8 @@
-/** Every gradient rule against torch.autograd; `test/fixtures/gradients.py` makes the fixture. */
+/** Every gradient rule against torch.autograd; the scripts in `test/fixtures/gradients/` make the fixtures. */
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { differentiate, GRADIENT_RULES } from "../../../nn/autodiff/gradient.ts";
 import { createEngine } from "../../../nn/engine/create.ts";
 import type { Engine } from "../../../nn/engine/engine.ts";
@@ -8,11 +10,21 @@ import { GraphBuilder } from "../../../nn/onnx/builder.ts";
 import { extract } from "../../../nn/onnx/extract.ts";
 import type { Attribute } from "../../../nn/onnx/graph.ts";
 import { Tensor } from "../../../protocols/tensor.ts";
-import fixture from "../../fixtures/gradients-pytorch.json";
 import { runGraph } from "../run.ts";
+
+const FIXTURES = join(import.meta.dir, "..", "..", "fixtures", "gradients");
 
 /** Relative to the largest element of a gradient. */
 const TOLERANCE = 1e-5;
+
+interface Case {
+  readonly op: string;
+  readonly domain: string;
+  readonly attributes: Readonly<Record<string, Attribute>>;
+  readonly inputs: readonly Input[];
+  /** Of each output, by which it enters the loss. */
+  readonly weights: readonly (readonly number[])[];
+}
 
 interface Input {
   readonly dtype: string;
@@ -22,6 +34,11 @@ interface Input {
   readonly gradient?: readonly number[];
 }
 
+const cases: readonly Case[] = readdirSync(FIXTURES)
+  .filter((name) => name.endsWith(".json"))
+  .sort()
+  .flatMap((name) => JSON.parse(readFileSync(join(FIXTURES, name), "utf8")).cases);
+
 let engine: Engine;
 beforeAll(async () => {
   engine = await createEngine();
@@ -29,13 +46,13 @@ beforeAll(async () => {
 afterAll(() => engine.close());
 
 test("every rule has cases", () => {
-  expect([...new Set(fixture.cases.map(({ op }) => op))].sort()).toEqual(Object.keys(GRADIENT_RULES).sort());
+  expect([...new Set(cases.map(({ op }) => op))].sort()).toEqual(Object.keys(GRADIENT_RULES).sort());
 });
 
 for (const op of Object.keys(GRADIENT_RULES)) {
   test(`${op} agrees with PyTorch`, async () => {
-    for (const [i, instance] of fixture.cases.filter((each) => each.op === op).entries()) {
-      const inputs: readonly Input[] = instance.inputs;
+    for (const [i, instance] of cases.filter((each) => each.op === op).entries()) {
+      const { inputs } = instance;
       const b = new GraphBuilder(op);
       const tensors = inputs.map(({ dtype, shape, data }) =>
         dtype === "i64" ? Tensor.i64(shape, data) : Tensor.f32(shape, data),
@@ -44,7 +61,7 @@ for (const op of Object.keys(GRADIENT_RULES)) {
         constant ? b.constant(`x${k}`, tensors[k]!) : b.input(`x${k}`, tensors[k]!.dtype, tensors[k]!.shape),
       );
       const outputs = instance.weights.map((_, k) => `y${k}`);
-      const attributes = instance.attributes as Readonly<Record<string, Attribute>>;
+      const { attributes } = instance;
       b.node(op, names, { outputs, attributes, domain: instance.domain });
       for (const y of outputs) b.output(y);
 
