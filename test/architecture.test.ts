@@ -38,6 +38,7 @@ const DOORS: readonly { readonly packages: RegExp; readonly only: RegExp }[] = [
   { packages: /^@noble\/hashes(\/|$)/, only: /^protocols\/mac\.ts$/ },
   { packages: /^selfsigned$/, only: /^runtime\/security\/certificate\.ts$/ },
   { packages: /^@roamhq\/wrtc$/, only: /^runtime\/transports\/webrtc\// },
+  { packages: /^@huggingface\/tokenizers$/, only: /^nn\/tokenizer\.ts$/ },
   { packages: /^bonjour-service$/, only: /^runtime\/discovery\/mdns\.ts$/ },
 ];
 
