@@ -25,6 +25,7 @@ import {
 } from "./checkpoint.ts";
 import { type Corpus, readDefaultText, readText, type Split, splitText } from "./data/corpus.ts";
 import { DataSource } from "./data/source.ts";
+import { TextFeed } from "./data/text.ts";
 import type { Device } from "./device.ts";
 import { generate } from "./generate.ts";
 import type { Plan } from "./scheduler/plan.ts";
@@ -142,7 +143,7 @@ export async function train(
   const rows = batch / microBatches;
   const { text, split, model, resumed } = prepared ?? (await prepare(options, files));
   const parameters = gptParameters(config).map(({ name }) => name);
-  const data = await node.spawn(DataSource, [split, { seed, context, rows, microBatches }]);
+  const data = await node.spawn(DataSource, [new TextFeed(split, { seed, context, rows })]);
   const scheduler = await node.spawn(Scheduler, [
     devices,
     data,

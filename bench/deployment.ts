@@ -4,6 +4,7 @@
  */
 
 import { DataSource } from "../actors/data/source.ts";
+import { TextFeed } from "../actors/data/text.ts";
 import { type Plan, planPrograms } from "../actors/scheduler/plan.ts";
 import type { StageProgram } from "../actors/scheduler/program.ts";
 import { Scheduler, type StepResult } from "../actors/scheduler/scheduler.ts";
@@ -56,8 +57,8 @@ export class Deployment {
     async function deploy({ run }: TrainSettings, { split, model }: PreparedRun, { node, joined }: Devices) {
       const { microBatches, batch, seed, optimizer, strategy, schedule, recompute } = run;
       const { context, layers } = run.model;
-      const source = { seed, context, rows: batch / microBatches, microBatches };
-      const data = await node.spawn(DataSource, [split, source]);
+      const feed = new TextFeed(split, { seed, context, rows: batch / microBatches });
+      const data = await node.spawn(DataSource, [feed]);
       const parameters = gptParameters(run.model);
       const names = parameters.map(({ name }) => name);
       const scheduling = { model, parameters: names, microBatches, optimizer, strategy, schedule, recompute };

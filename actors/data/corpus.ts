@@ -15,10 +15,11 @@ export interface Corpus {
   readonly bytes: Uint8Array;
 }
 
-export interface Split {
-  readonly train: Uint8Array;
+/** Of bytes, or of a tokeniser's tokens; then "bytes" below are tokens. */
+export interface Split<T extends Uint8Array | Uint32Array = Uint8Array> {
+  readonly train: T;
   /** Blocks of `blockBytes` bytes each, from places far apart in the text. */
-  readonly validation: Uint8Array;
+  readonly validation: T;
   readonly blockBytes: number;
 }
 
@@ -43,7 +44,7 @@ export const HELD_OUT = 0.05;
 export const HELD_OUT_PARTS = 16;
 
 /** Window starts are drawn by 32-bit arithmetic. */
-const MAX_BYTES = 2 ** 32 - 1;
+const MAX_TOKENS = 2 ** 32 - 1;
 
 /**
  * Reads any UTF-8 text file.
@@ -101,32 +102,41 @@ async function declarations(files: Files, folder: string): Promise<string[]> {
  * @throws CorpusError when there is not at least one window on either side.
  */
 export function splitText(corpus: Corpus, context: number, heldOut: number = HELD_OUT): Split {
-  const { name, bytes } = corpus;
+  return splitTokens(corpus.bytes, { name: corpus.name, unit: "bytes" }, context, heldOut);
+}
+
+/** As `splitText`, of tokens; `what` is for the errors. */
+export function splitTokens<T extends Uint8Array | Uint32Array>(
+  tokens: T,
+  { name, unit }: { readonly name: string; readonly unit: string },
+  context: number,
+  heldOut: number = HELD_OUT,
+): Split<T> {
   const window = context + 1;
-  const total = bytes.length;
+  const total = tokens.length;
   const least = Math.max(2 * window, Math.ceil(window / (1 - heldOut)));
   if (total < least) {
     throw new CorpusError(
       "too-short",
-      `${name} is too short: it has ${total} bytes, a context of ${context} needs at least ${least}`,
+      `${name} is too short: it has ${total} ${unit}, a context of ${context} needs at least ${least}`,
     );
   }
-  if (total > MAX_BYTES) {
+  if (total > MAX_TOKENS) {
     throw new CorpusError(
       "too-long",
-      `${name} is too long: it has ${total} bytes, at most ${MAX_BYTES} can be used`,
+      `${name} is too long: it has ${total} ${unit}, at most ${MAX_TOKENS} can be used`,
     );
   }
   const wanted = Math.floor(total * heldOut);
   const parts = Math.max(1, Math.min(HELD_OUT_PARTS, Math.floor(wanted / window)));
   const blockBytes = Math.max(window, Math.floor(wanted / parts));
-  const train: Uint8Array[] = [];
-  const validation: Uint8Array[] = [];
+  const train: T[] = [];
+  const validation: T[] = [];
   for (let part = 0; part < parts; part++) {
     const start = Math.floor((part * total) / parts);
     const end = Math.floor(((part + 1) * total) / parts);
-    train.push(bytes.subarray(start, end - blockBytes));
-    validation.push(bytes.subarray(end - blockBytes, end));
+    train.push(tokens.subarray(start, end - blockBytes) as T);
+    validation.push(tokens.subarray(end - blockBytes, end) as T);
   }
   return { train: joined(train), validation: joined(validation), blockBytes };
 }
@@ -154,8 +164,9 @@ function requireText(bytes: Uint8Array, name: string): void {
   }
 }
 
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+function joined<T extends Uint8Array | Uint32Array>(parts: readonly T[]): T {
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
+  const whole = (parts[0] instanceof Uint32Array ? new Uint32Array(length) : new Uint8Array(length)) as T;
   let at = 0;
   for (const part of parts) {
     whole.set(part, at);

@@ -54,7 +54,7 @@ export function microBatchStarts(
  * `count` are taken at even distances.
  */
 export function validationStarts(
-  split: Split,
+  split: Split<Uint8Array | Uint32Array>,
   context: number,
   count: number = VALIDATION_WINDOWS,
 ): number[] {

@@ -191,7 +191,9 @@ export class Scheduler extends Actor {
   }
 
   get #destination(): Destination {
-    return { generation: GENERATION, first: this.#stages[0]!, last: this.#stages.at(-1)! };
+    const { microBatches } = this.#options;
+    const readers = { ids: [this.#stages[0]!], targets: [this.#stages.at(-1)!] };
+    return { generation: GENERATION, microBatches, readers };
   }
 
   /**

@@ -2,6 +2,7 @@
 
 import { splitText } from "../../actors/data/corpus.ts";
 import { DataSource } from "../../actors/data/source.ts";
+import { TextFeed } from "../../actors/data/text.ts";
 import { Device } from "../../actors/device.ts";
 import { Scheduler, type SchedulerOptions } from "../../actors/scheduler/scheduler.ts";
 import { Stage } from "../../actors/stage.ts";
@@ -65,8 +66,7 @@ export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
   const split = splitText({ name: "foxes", bytes: TEXT }, CONFIG.context);
   const { context, layers } = CONFIG;
   const data = await coordinator.spawn(DataSource, [
-    split,
-    { seed: SEED, context, rows: ROWS, microBatches: MICRO_BATCHES },
+    new TextFeed(split, { seed: SEED, context, rows: ROWS }),
   ]);
   const parameters = gptParameters(CONFIG);
   const scheduler = await coordinator.spawn(Scheduler, [

@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 import { splitText } from "../../../actors/data/corpus.ts";
 import { validationStarts } from "../../../actors/data/order.ts";
-import { validationMicroBatches } from "../../../actors/data/source.ts";
+import { validationMicroBatches } from "../../../actors/data/text.ts";
 
 const context = 8;
 const split = splitText({ name: "text", bytes: new Uint8Array(60_000).fill(97) }, context);
