@@ -6,14 +6,9 @@
  * The caller brings the node, the devices and the platform, and hears of everything as events.
  */
 
-import { createEngine } from "../nn/engine/create.ts";
-import { type GptConfig, gptGraph, gptParameters } from "../nn/models/gpt.ts";
-import { gptInitial } from "../nn/models/init.ts";
-import { freeze } from "../nn/onnx/freeze.ts";
-import type { Graph } from "../nn/onnx/graph.ts";
-import { encodeModel } from "../nn/onnx/proto.ts";
+import { heldInputs, type Model } from "../nn/model.ts";
 import { type AdamWConfig, firstMomentName, secondMomentName } from "../nn/optim/adamw.ts";
-import type { Tensor } from "../protocols/tensor.ts";
+import { elements, type Tensor } from "../protocols/tensor.ts";
 import type { Clock, NodeRuntime, Ref } from "../runtime/index.ts";
 import type { Files } from "../runtime/platform/files.ts";
 import {
@@ -23,20 +18,19 @@ import {
   requireModel,
   writeCheckpoint,
 } from "./checkpoint.ts";
-import { type Corpus, readDefaultText, readText, type Split, splitText } from "./data/corpus.ts";
 import { DataSource } from "./data/source.ts";
-import { TextFeed } from "./data/text.ts";
 import type { Device } from "./device.ts";
-import { generate } from "./generate.ts";
 import type { Plan } from "./scheduler/plan.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
 import type { StepReport } from "./stage.ts";
+import { type ModelSpec, openTask } from "./tasks/open.ts";
+import type { Task } from "./tasks/task.ts";
 
 export interface TrainOptions {
-  /** A text file; null for the default text. */
+  /** A file or folder to learn from; null for what the model's kind learns from by default. */
   readonly data: string | null;
-  readonly model: GptConfig;
-  /** Windows in a step, all micro-batches together. */
+  readonly model: ModelSpec;
+  /** Samples in a step, all micro-batches together. */
   readonly batch: number;
   readonly microBatches: number;
   /** The step to stop before; counted from the beginning of the run, also when it is resumed. */
@@ -60,7 +54,7 @@ export interface TrainOptions {
 }
 
 export type TrainEvent =
-  | { event: "plan"; plan: Plan; parameters: number; text: string; text_bytes: number }
+  | { event: "plan"; plan: Plan; parameters: number; unit: string; data: string; data_bytes: number }
   | {
       event: "step";
       step: number;
@@ -68,6 +62,7 @@ export type TrainEvent =
       grad_norm: number;
       learning_rate: number;
       step_ms: number;
+      /** Tokens of text, or samples of anything else. */
       tokens_per_s: number;
       /** One per stage. */
       stages: readonly Omit<StepReport, "squareSums" | "losses">[];
@@ -80,6 +75,8 @@ export type TrainEvent =
       steps: number;
       final_loss: number;
       validation_loss: number;
+      /** What the losses are measured in. */
+      loss_unit: string;
       tokens_per_s: number;
       weights_sha256: string;
       checkpoint: string;
@@ -100,35 +97,30 @@ export interface World {
 
 /** All of a run that can be known, and can be wrong, without a device. */
 export interface PreparedRun {
-  readonly text: Corpus;
-  readonly split: Split;
-  /** The forward graph of one micro-batch, ending in the loss. */
-  readonly model: Graph;
+  readonly task: Task;
   readonly resumed: Checkpoint | null;
 }
 
 /**
  * Reads and checks what a run starts from, and makes sure that its checkpoints can be written.
  * @param read the checkpoint that `options.resume` names, where the caller has read it already.
- * @throws FileError, CorpusError, CheckpointError, each in one line for people; RangeError for a batch that does not
- *   divide into micro-batches, GraphError for a model that cannot be.
+ * @throws FileError, CorpusError, CheckpointError, WeightsError, GraphError for a model that cannot be, each in one line
+ *   for people; RangeError for a batch that does not divide into micro-batches.
  */
 export async function prepare(
   options: TrainOptions,
   files: Files,
   read: Checkpoint | null = null,
 ): Promise<PreparedRun> {
-  const { model: config, data, batch, microBatches } = options;
+  const { model, data, batch, microBatches, seed } = options;
   if (batch % microBatches !== 0) {
     throw new RangeError(`a batch of ${batch} does not divide into ${microBatches} micro-batches`);
   }
-  const text = await (data === null ? readDefaultText(files) : readText(files, data));
-  const split = splitText(text, config.context);
+  const task = await openTask(model, { data, rows: batch / microBatches, seed }, files);
   const resumed = read ?? (options.resume === null ? null : await readCheckpoint(files, options.resume));
-  if (resumed) requireModel(resumed, { ...config }, options.resume!);
-  const model = gptGraph(config, batch / microBatches, config.context, "loss");
+  if (resumed) requireModel(resumed, task.description, options.resume!);
   await prepareCheckpoint(files, options.checkpoint);
-  return { text, split, model, resumed };
+  return { task, resumed };
 }
 
 /** Trains, and resolves with the last event. Rejects with the first real error, in one line for people. */
@@ -138,17 +130,16 @@ export async function train(
   prepared?: PreparedRun,
 ): Promise<TrainEvent & { event: "done" }> {
   const { node, devices, files, clock, emit } = world;
-  const { model: config, batch, microBatches, steps, seed } = options;
-  const { context } = config;
-  const rows = batch / microBatches;
-  const { text, split, model, resumed } = prepared ?? (await prepare(options, files));
-  const parameters = gptParameters(config).map(({ name }) => name);
-  const data = await node.spawn(DataSource, [new TextFeed(split, { seed, context, rows })]);
+  const { microBatches, steps, seed } = options;
+  const { task, resumed } = prepared ?? (await prepare(options, files));
+  const { model, source, unit } = task;
+  const { graph, parameters } = model;
+  const data = await node.spawn(DataSource, [task.feed]);
   const scheduler = await node.spawn(Scheduler, [
     devices,
     data,
     {
-      model,
+      model: graph,
       parameters,
       microBatches,
       optimizer: options.optimizer,
@@ -159,10 +150,17 @@ export async function train(
   ]);
   try {
     const plan = await scheduler.ask.plan();
-    const count = gptParameters(config).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-    emit({ event: "plan", plan, parameters: count, text: text.name, text_bytes: text.bytes.length });
+    const count = graph.inputs
+      .filter(({ name }) => parameters.includes(name) && !Object.hasOwn(model.ties, name))
+      .reduce((sum, { shape }) => sum + elements(shape), 0);
+    emit({
+      ...{ event: "plan", plan, parameters: count, unit: unit.name },
+      ...{ data: source.name, data_bytes: source.bytes },
+    });
     await scheduler.ask.deploy(
-      resumed ? Object.fromEntries([...resumed.parameters, ...resumed.moments]) : initialState(config, seed),
+      resumed
+        ? Object.fromEntries([...resumed.parameters, ...resumed.moments])
+        : await initialState(model, seed),
     );
 
     let validation = Number.NaN;
@@ -170,15 +168,11 @@ export async function train(
     let saved = "";
     const save = async (step: number) => {
       const state = await scheduler.ask.state();
-      const checkpoint = checkpointOf(options, step, state);
-      saved = await writeCheckpoint(
-        files,
-        options.checkpoint,
-        checkpoint,
-        inferenceModel(config, checkpoint.parameters),
-      );
+      const checkpoint = checkpointOf(options, task, step, state);
+      const onnx = await task.inference(checkpoint.parameters);
+      saved = await writeCheckpoint(files, options.checkpoint, checkpoint, onnx);
       await emit({ event: "checkpoint", step, path: options.checkpoint });
-      return state;
+      return checkpoint.parameters;
     };
     const validate = async (step: number) => {
       validation = await scheduler.ask.evaluate(step);
@@ -187,7 +181,7 @@ export async function train(
     };
 
     const first = resumed?.step ?? 0;
-    const tokens = batch * context;
+    const tokens = unit.perMicroBatch * microBatches;
     let training = 0;
     for (let step = first; step < steps; step++) {
       const began = clock.now();
@@ -215,15 +209,19 @@ export async function train(
 
     const last = Math.max(first, steps);
     await validate(last);
-    const state = await save(last);
+    const values = await save(last);
     const usage = await scheduler.ask.usage();
     const names = await scheduler.ask.descriptions();
-    if (options.sampleBytes > 0) emit({ event: "sample", text: await sample(options, state, world.random) });
+    if (options.sampleBytes > 0 && task.sample) {
+      const request = { prompt: options.prompt, count: options.sampleBytes, random: world.random };
+      emit({ event: "sample", text: await task.sample(values, request) });
+    }
     const done = {
       event: "done" as const,
       steps: last,
       final_loss: loss,
       validation_loss: validation,
+      loss_unit: task.lossUnit,
       tokens_per_s: training > 0 ? ((tokens * (last - first)) / training) * 1000 : 0,
       weights_sha256: saved,
       checkpoint: options.checkpoint,
@@ -252,52 +250,27 @@ function requireFinite(what: string, step: number, value: number): void {
   throw new DivergedError(`the ${what} of step ${step} is ${value}: lower the learning rate`);
 }
 
-function initialState(config: GptConfig, seed: number): Record<string, Tensor> {
-  return Object.fromEntries(
-    gptParameters(config).map(({ name, shape }) => [name, gptInitial(seed, name, shape, config.layers)]),
-  );
+/** Initial values of all that stages hold, by name. */
+export async function initialState(model: Model, seed: number): Promise<Record<string, Tensor>> {
+  const state: Record<string, Tensor> = {};
+  for (const { name } of heldInputs(model)) state[name] = await model.initial(name, seed);
+  return state;
 }
 
 function checkpointOf(
-  options: TrainOptions,
+  { seed, data, batch, microBatches, steps, optimizer }: TrainOptions,
+  { model, description }: Task,
   step: number,
   state: Readonly<Record<string, Tensor>>,
 ): Checkpoint {
-  const { model, seed, data, batch, microBatches, steps, optimizer } = options;
-  const names = gptParameters(model).map(({ name }) => name);
+  const names = model.parameters;
   const pick = (keys: readonly string[]) => new Map(keys.map((key) => [key, state[key]!]));
   return {
     step,
     seed,
-    model: { ...model },
+    model: description,
     training: { ...optimizer, batch, microBatches, steps, ...(data === null ? {} : { data }) },
     parameters: pick(names),
     moments: pick([...names.map(firstMomentName), ...names.map(secondMomentName)]),
   };
-}
-
-/** `ids` i64 [context, 1] in, `logits` f32 [context, vocabulary] out, weights inside. */
-function inferenceModel(config: GptConfig, parameters: ReadonlyMap<string, Tensor>): Uint8Array {
-  return encodeModel(freeze(gptGraph(config, 1, config.context, "logits"), parameters));
-}
-
-async function sample(
-  options: TrainOptions,
-  parameters: Readonly<Record<string, Tensor>>,
-  random: () => number,
-): Promise<string> {
-  const engine = await createEngine({ engine: "auto" });
-  try {
-    const bytes = await generate(engine, {
-      config: options.model,
-      parameters,
-      prompt: new TextEncoder().encode(options.prompt),
-      count: options.sampleBytes,
-      sampling: { temperature: 0.7, topK: 40 },
-      random,
-    });
-    return new TextDecoder().decode(bytes);
-  } finally {
-    await engine.close();
-  }
 }

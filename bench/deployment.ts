@@ -4,16 +4,13 @@
  */
 
 import { DataSource } from "../actors/data/source.ts";
-import { TextFeed } from "../actors/data/text.ts";
 import { type Plan, planPrograms } from "../actors/scheduler/plan.ts";
 import type { StageProgram } from "../actors/scheduler/program.ts";
 import { Scheduler, type StepResult } from "../actors/scheduler/scheduler.ts";
-import { type PreparedRun, prepare } from "../actors/train.ts";
+import { initialState, type PreparedRun, prepare } from "../actors/train.ts";
 import { Devices } from "../cli/devices.ts";
 import { parseOptions } from "../cli/options.ts";
 import { TRAIN_OPTIONS, type TrainSettings, trainSettings } from "../cli/train-options.ts";
-import { gptParameters } from "../nn/models/gpt.ts";
-import { gptInitial } from "../nn/models/init.ts";
 import { type Ref, systemClock } from "../runtime/index.ts";
 import { files } from "../runtime/platform/files.ts";
 import { machine } from "../runtime/platform/machine.ts";
@@ -54,20 +51,14 @@ export class Deployment {
       throw error;
     }
 
-    async function deploy({ run }: TrainSettings, { split, model }: PreparedRun, { node, joined }: Devices) {
-      const { microBatches, batch, seed, optimizer, strategy, schedule, recompute } = run;
-      const { context, layers } = run.model;
-      const feed = new TextFeed(split, { seed, context, rows: batch / microBatches });
-      const data = await node.spawn(DataSource, [feed]);
-      const parameters = gptParameters(run.model);
-      const names = parameters.map(({ name }) => name);
-      const scheduling = { model, parameters: names, microBatches, optimizer, strategy, schedule, recompute };
+    async function deploy({ run }: TrainSettings, { task }: PreparedRun, { node, joined }: Devices) {
+      const { microBatches, seed, optimizer, strategy, schedule, recompute } = run;
+      const { graph, parameters } = task.model;
+      const data = await node.spawn(DataSource, [task.feed]);
+      const scheduling = { model: graph, parameters, microBatches, optimizer, strategy, schedule, recompute };
       const scheduler = await node.spawn(Scheduler, [joined.map(({ ref }) => ref), data, scheduling]);
       const plan = await scheduler.ask.plan();
-      const initial = parameters.map(
-        ({ name, shape }) => [name, gptInitial(seed, name, shape, layers)] as const,
-      );
-      await scheduler.ask.deploy(Object.fromEntries(initial));
+      await scheduler.ask.deploy(await initialState(task.model, seed));
       return new Deployment(devices, scheduler, plan);
     }
   }

@@ -49,7 +49,7 @@ export class Results {
     switch (event.event) {
       case "plan":
         this.names = event.plan.stages.map(({ deviceName }) => deviceName);
-        this.title = event.text;
+        this.title = event.data;
         this.write("plan.json", `${JSON.stringify(event.plan, null, 2)}\n`);
         return;
       case "step":

@@ -62,7 +62,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     const how = strategy === "single" ? "single device" : `pipeline of ${stages.length}, ${schedule}`;
     line("");
     line(
-      `${paint("bold", `${count(event.parameters)} parameters`)} on ${event.text} (${bytes(event.text_bytes)}): ` +
+      `${paint("bold", `${count(event.parameters)} parameters`)} on ${event.data} (${bytes(event.data_bytes)}): ` +
         `${how}, ${microBatches} micro-batches`,
     );
     const rows = devices.map(({ id, name, reason }) => {
@@ -100,7 +100,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     smoothMs = smoothMs === undefined ? event.step_ms : smoothMs + NEWEST * (event.step_ms - smoothMs);
     const { step, loss, tokens_per_s } = event;
     const held = validation === undefined ? "" : `  validation ${validation.toFixed(3)}`;
-    const rest = `  ${count(tokens_per_s)} tokens/s  ${duration((steps - step) * smoothMs)} left`;
+    const rest = `  ${count(tokens_per_s)} ${plan?.unit}/s  ${duration((steps - step) * smoothMs)} left`;
     if (err.terminal) {
       const text = ` ${step}/${steps}  loss ${loss.toFixed(3)}${held}${rest}`;
       const width = Math.min(BAR_COLUMNS, err.columns() - text.length - 4);
@@ -132,7 +132,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     line("");
     line(
       `  ${paint("green", `${event.steps} steps`)}  loss ${event.final_loss.toFixed(3)}  ` +
-        `validation ${event.validation_loss.toFixed(3)} nats per byte  ${count(event.tokens_per_s)} tokens/s`,
+        `validation ${event.validation_loss.toFixed(3)} ${event.loss_unit}  ` +
+        `${count(event.tokens_per_s)} ${plan!.unit}/s`,
     );
     line(`  weights  ${paint("dim", event.weights_sha256)}`);
     line(`  results  ${folder}/  (checkpoint, loss.svg, loss.jsonl, plan.json)`);

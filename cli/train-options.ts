@@ -160,7 +160,7 @@ export async function trainSettings(
   }
   return {
     run: {
-      ...{ data, model, batch, microBatches, steps, strategy, schedule },
+      ...{ data, model: { kind: "gpt" as const, ...model }, batch, microBatches, steps, strategy, schedule },
       seed: options.whole("seed", { from: 0 }) ?? before?.seed ?? DEFAULTS.seed,
       recompute: options.has("recompute"),
       optimizer: optimizerOf(options, before, steps),

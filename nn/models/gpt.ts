@@ -8,8 +8,10 @@
  */
 
 import { Tensor } from "../../protocols/tensor.ts";
+import type { Model } from "../model.ts";
 import { GraphBuilder } from "../onnx/builder.ts";
 import { float, type Graph, GraphError, type ValueInfo } from "../onnx/graph.ts";
+import { gptInitial } from "./init.ts";
 
 export interface GptConfig {
   readonly layers: number;
@@ -134,4 +136,19 @@ function causalMask(length: number): Tensor {
   const mask = new Float32Array(length * length);
   for (let i = 0; i < length; i++) mask.fill(MASKED, i * length + i + 1, (i + 1) * length);
   return Tensor.f32([length, length], mask);
+}
+
+/** The GPT as a trainable model, for micro-batches of `rows` sequences of the full context. */
+export function gptModel(config: GptConfig, rows: number): Model {
+  const parameters = new Map(gptParameters(config).map((parameter) => [parameter.name, parameter]));
+  return {
+    name: "gpt",
+    graph: gptGraph(config, rows, config.context, "loss"),
+    parameters: [...parameters.keys()],
+    frozen: [],
+    statistics: {},
+    ties: {},
+    prediction: "logits",
+    initial: (name, seed) => gptInitial(seed, name, parameters.get(name)!.shape, config.layers),
+  };
 }

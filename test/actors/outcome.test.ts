@@ -27,7 +27,7 @@ async function run(options: Partial<TrainOptions> & { checkpoint: string }) {
     const device = await node.spawn(Device, ["device", "native"]);
     const settings: TrainOptions = {
       data: join(import.meta.dir, "../fixtures/text.txt"),
-      model: CONFIG,
+      model: { kind: "gpt", ...CONFIG },
       ...{ batch: 4, microBatches: 2, steps: 2, seed: 1 },
       ...{ strategy: "single", schedule: "1f1b", recompute: false },
       optimizer: { ...DEFAULT_ADAMW, warmup: 1, steps: 2 },

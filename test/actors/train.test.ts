@@ -69,7 +69,7 @@ async function run(variant: Variant): Promise<{ events: TrainEvent[]; checkpoint
     const events: TrainEvent[] = [];
     const options: TrainOptions = {
       data: join(import.meta.dir, "../fixtures/text.txt"),
-      model: variant.engine === "reference" ? TINY : MODEL,
+      model: { kind: "gpt", ...(variant.engine === "reference" ? TINY : MODEL) },
       batch: 8,
       microBatches: variant.microBatches ?? 4,
       steps: variant.steps ?? STEPS,
