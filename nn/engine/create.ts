@@ -20,11 +20,11 @@ interface Kind {
   create(threads: number): Promise<Engine>;
 }
 
-/** Fastest first. Loaded on demand: a browser must not meet bun:ffi. */
+/** Fastest first. Loaded on demand: a browser must not meet built-in modules. */
 const KINDS: Readonly<Record<Engine["name"], Kind>> = {
   native: {
     probe: async () => {
-      if (typeof process === "undefined" || !process.versions.bun) return null;
+      if (typeof process === "undefined" || !(process.versions.bun || "Deno" in globalThis)) return null;
       return (await import("./native/native.ts")).probeNative();
     },
     create: async (threads) => (await import("./native/native.ts")).createNativeEngine(threads),

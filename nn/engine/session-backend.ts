@@ -40,8 +40,15 @@ interface Session {
   readonly profiling?: { readonly times: OperatorTimes; readonly reopen: () => Promise<InferenceSession> };
 }
 
+/** An input whose memory the runtime does not take: copied to memory of its own before each run. */
+interface Staged {
+  readonly from: Uint8Array;
+  readonly to: Uint8Array;
+}
+
 interface Bound {
   readonly executable: number;
+  readonly staged: readonly Staged[];
   readonly feeds: Readonly<Record<string, OrtTensor>>;
   readonly names: readonly string[];
   readonly fetches: readonly BoundTensor[];
@@ -50,17 +57,20 @@ interface Bound {
 export class SessionBackend implements Backend<Uint8Array> {
   private readonly ort: OrtModule;
   private readonly now: () => number;
+  private readonly takesShared: boolean;
   private readonly profiler: (() => OperatorTimes) | undefined;
   private readonly sessions = new Map<number, Session>();
   private readonly bindings = new Map<number, Bound | Error>();
 
   /**
-   * `now` reads milliseconds; it times the kernels. `profiler` makes the collector of a profiled executable;
+   * `now` reads milliseconds; it times the kernels. `takesShared` says whether the runtime takes tensors in shared
+   * memory as they are; they are copied before each run where it does not. `profiler` makes the collector of a profiled executable;
    * without one, compiling with `profile` is refused.
    */
-  constructor(ort: OrtModule, now: () => number, profiler?: () => OperatorTimes) {
+  constructor(ort: OrtModule, now: () => number, takesShared: boolean, profiler?: () => OperatorTimes) {
     this.ort = ort;
     this.now = now;
+    this.takesShared = takesShared;
     this.profiler = profiler;
   }
 
@@ -89,9 +99,10 @@ export class SessionBackend implements Backend<Uint8Array> {
     fetches: readonly BoundTensor[],
   ): void {
     try {
-      const inputs = Object.fromEntries(feeds.map((feed) => [feed.name, this.view(feed)]));
+      const staged: Staged[] = [];
+      const inputs = Object.fromEntries(feeds.map((feed) => [feed.name, this.view(feed, staged)]));
       const names = fetches.map((fetch) => fetch.name);
-      this.bindings.set(binding, { executable, feeds: inputs, names, fetches });
+      this.bindings.set(binding, { executable, staged, feeds: inputs, names, fetches });
     } catch (error) {
       this.bindings.set(binding, error as Error);
     }
@@ -102,6 +113,7 @@ export class SessionBackend implements Backend<Uint8Array> {
     if (bound === undefined) throw new EngineError("run of a released binding");
     if (bound instanceof Error) throw bound;
     const { session } = this.session(bound.executable);
+    for (const { from, to } of bound.staged) to.set(from);
     const start = this.now();
     const results = await session.run(bound.feeds, bound.names, { logSeverityLevel: LOG_FATAL });
     const elapsed = this.now() - start;
@@ -159,11 +171,16 @@ export class SessionBackend implements Backend<Uint8Array> {
     profiling?.times.end();
   }
 
-  private view({ name, dtype, shape, bytes }: BoundTensor): OrtTensor {
+  private view({ name, dtype, shape, bytes }: BoundTensor, staged: Staged[]): OrtTensor {
     const element = ELEMENT[dtype];
     if (!element) throw new EngineError(`input "${name}": this engine has no ${dtype} tensors`);
     const [type, Typed, size] = element;
-    const data = new Typed(bytes.buffer, bytes.byteOffset, bytes.byteLength / size);
+    let memory = bytes;
+    if (!this.takesShared && !(bytes.buffer instanceof ArrayBuffer)) {
+      memory = new Uint8Array(bytes.byteLength);
+      staged.push({ from: bytes, to: memory });
+    }
+    const data = new Typed(memory.buffer, memory.byteOffset, memory.byteLength / size);
     return new this.ort.Tensor(type as "float32", data as Float32Array<ArrayBuffer>, shape);
   }
 }

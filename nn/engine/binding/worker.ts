@@ -1,5 +1,6 @@
 /** The script of the node-binding engine's worker thread. */
 
+import process from "node:process";
 import { OperatorTimes } from "../profile.ts";
 import { type OrtModule, SessionBackend } from "../session-backend.ts";
 import { serveBackend } from "../worker.ts";
@@ -9,5 +10,10 @@ const times = () => new OperatorTimes();
 serveBackend(async () => {
   const ort = await loadBinding();
   ort.env.logLevel = "fatal";
-  return new SessionBackend(ort as unknown as OrtModule, () => performance.now(), times);
+  return new SessionBackend(
+    ort as unknown as OrtModule,
+    () => performance.now(),
+    "bun" in process.versions,
+    times,
+  );
 });

@@ -5,13 +5,14 @@
  * kernels read and write the bound tensors themselves. `Run` blocks, which is why this lives in a worker.
  */
 
-import type { Pointer } from "bun:ffi";
+import process from "node:process";
 import { DATA_TYPE } from "../../onnx/datatype.ts";
 import type { Backend, BoundTensor } from "../backend.ts";
 import { type CompileOptions, EngineError, type OperatorTime } from "../engine.ts";
 import { OperatorTimes } from "../profile.ts";
+import type { Foreign, Pointer } from "./ffi.ts";
 import { check, type OrtApi, type OrtLibrary } from "./library.ts";
-import { addressOf, cString, out, pointers } from "./pointers.ts";
+import { cString, pointers } from "./pointers.ts";
 
 /** OrtLoggingLevel: errors come back as statuses, so the log says only what ends the process. */
 const LOG_FATAL = 4;
@@ -41,6 +42,7 @@ interface Side {
 
 export class NativeBackend implements Backend<Uint8Array> {
   private readonly api: OrtApi;
+  private readonly foreign: Foreign;
   private readonly env: Pointer;
   private readonly memory: Pointer;
   private readonly sessions = new Map<number, Session>();
@@ -48,14 +50,18 @@ export class NativeBackend implements Backend<Uint8Array> {
   private readonly now: () => number;
 
   /** `now` reads milliseconds; it times the kernels. */
-  constructor(library: OrtLibrary, now: () => number) {
+  constructor(library: OrtLibrary, foreign: Foreign, now: () => number) {
     const api = library.api;
     this.api = api;
+    this.foreign = foreign;
     this.now = now;
-    const name = cString("troupe");
-    this.env = out((slot) => check(api, api.CreateEnv(LOG_FATAL, addressOf(name), slot)));
+    this.env = this.withText("troupe", (name) =>
+      this.out((slot) => check(api, api.CreateEnv(LOG_FATAL, name, slot))),
+    );
     check(api, api.DisableTelemetryEvents(this.env));
-    this.memory = out((slot) => check(api, api.CreateCpuMemoryInfo(DEVICE_ALLOCATOR, DEFAULT_MEMORY, slot)));
+    this.memory = this.out((slot) =>
+      check(api, api.CreateCpuMemoryInfo(DEVICE_ALLOCATOR, DEFAULT_MEMORY, slot)),
+    );
   }
 
   compile(executable: number, model: Uint8Array, options: CompileOptions): void {
@@ -100,7 +106,7 @@ export class NativeBackend implements Backend<Uint8Array> {
       this.api,
       this.api.Run(
         session.handle,
-        null,
+        0,
         inputs.names,
         inputs.values,
         inputs.count,
@@ -152,7 +158,7 @@ export class NativeBackend implements Backend<Uint8Array> {
 
   private open(model: Uint8Array, threads: number, profilePrefix?: string): Pointer {
     const { api, env } = this;
-    const options = out((slot) => check(api, api.CreateSessionOptions(slot)));
+    const options = this.out((slot) => check(api, api.CreateSessionOptions(slot)));
     try {
       check(api, api.SetSessionLogSeverityLevel(options, LOG_FATAL));
       check(api, api.SetSessionGraphOptimizationLevel(options, OPTIMISE_ALL));
@@ -163,11 +169,14 @@ export class NativeBackend implements Backend<Uint8Array> {
       // Devices share their processors with people: a thread that waits must sleep.
       this.configure(options, "session.intra_op.allow_spinning", "0");
       if (profilePrefix !== undefined) {
-        const path = cString(profilePrefix, process.platform === "win32" ? "utf16le" : "utf8");
-        check(api, api.EnableProfiling(options, addressOf(path)));
+        const encoding = process.platform === "win32" ? "utf16le" : "utf8";
+        this.withText(profilePrefix, (path) => check(api, api.EnableProfiling(options, path)), encoding);
       }
-      return out((slot) =>
-        check(api, api.CreateSessionFromArray(env, addressOf(model), model.byteLength, options, slot)),
+      return this.out((slot) =>
+        check(
+          api,
+          api.CreateSessionFromArray(env, this.foreign.addressOf(model), model.byteLength, options, slot),
+        ),
       );
     } finally {
       api.ReleaseSessionOptions(options);
@@ -175,24 +184,44 @@ export class NativeBackend implements Backend<Uint8Array> {
   }
 
   private configure(options: Pointer, key: string, value: string): void {
-    const [name, setting] = [cString(key), cString(value)];
-    check(this.api, this.api.AddSessionConfigEntry(options, addressOf(name), addressOf(setting)));
+    this.withText(key, (name) =>
+      this.withText(value, (setting) =>
+        check(this.api, this.api.AddSessionConfigEntry(options, name, setting)),
+      ),
+    );
+  }
+
+  /** Calls C with a text, which stays reachable until C returns. */
+  private withText<T>(text: string, call: (at: Pointer) => T, encoding?: "utf8" | "utf16le"): T {
+    const kept = [cString(text, encoding)];
+    try {
+      return call(this.foreign.addressOf(kept[0]!));
+    } finally {
+      kept.length = 0;
+    }
+  }
+
+  /** Calls C with an out-parameter and gives the pointer it wrote. */
+  private out(call: (slot: Pointer) => void): Pointer {
+    const slot = pointers(1);
+    call(this.foreign.addressOf(slot));
+    return Number(slot[0]);
   }
 
   private side(tensors: readonly BoundTensor[]): Side {
-    const { api } = this;
+    const { api, foreign } = this;
     const names = pointers(tensors.length);
     const values = pointers(tensors.length);
     // Held by the closure: C keeps addresses into all of these until the release.
     const kept = tensors.map((tensor) => ({ name: cString(tensor.name), bytes: tensor.bytes }));
     const release = () => {
-      for (const value of values) if (value !== 0n) api.ReleaseValue(Number(value) as Pointer);
+      for (const value of values) if (value !== 0n) api.ReleaseValue(Number(value));
       values.fill(0n);
       kept.length = 0;
     };
     try {
       tensors.forEach((tensor, index) => {
-        names[index] = BigInt(addressOf(kept[index]!.name));
+        names[index] = BigInt(foreign.addressOf(kept[index]!.name));
         values[index] = BigInt(this.value(tensor));
       });
     } catch (error) {
@@ -201,8 +230,8 @@ export class NativeBackend implements Backend<Uint8Array> {
     }
     return {
       count: tensors.length,
-      names: addressOf(names),
-      values: addressOf(values),
+      names: foreign.addressOf(names),
+      values: foreign.addressOf(values),
       release: () => {
         names.fill(0n);
         release();
@@ -212,7 +241,7 @@ export class NativeBackend implements Backend<Uint8Array> {
 
   /** An OrtValue over the tensor's own bytes. */
   private value({ dtype, shape, bytes }: BoundTensor): Pointer {
-    const { api, memory } = this;
+    const { api, memory, foreign } = this;
     const dims = pointers(shape.length);
     shape.forEach((dim, index) => {
       dims[index] = BigInt(dim);
@@ -220,15 +249,15 @@ export class NativeBackend implements Backend<Uint8Array> {
     // ONNXTensorElementDataType has the numbers of TensorProto.DataType.
     const type = DATA_TYPE[dtype];
     // An empty view has no address of its own.
-    const data = addressOf(bytes.byteLength > 0 ? bytes : bytes.buffer);
-    return out((slot) =>
+    const data = foreign.addressOf(bytes.byteLength > 0 ? bytes : bytes.buffer);
+    return this.out((slot) =>
       check(
         api,
         api.CreateTensorWithDataAsOrtValue(
           memory,
           data,
           bytes.byteLength,
-          addressOf(dims),
+          foreign.addressOf(dims),
           shape.length,
           type,
           slot,
@@ -240,8 +269,8 @@ export class NativeBackend implements Backend<Uint8Array> {
   private closeSession({ handle, profiling }: Session): void {
     const { api } = this;
     if (profiling) {
-      const allocator = out((slot) => check(api, api.GetAllocatorWithDefaultOptions(slot)));
-      const path = out((slot) => check(api, api.SessionEndProfiling(handle, allocator, slot)));
+      const allocator = this.out((slot) => check(api, api.GetAllocatorWithDefaultOptions(slot)));
+      const path = this.out((slot) => check(api, api.SessionEndProfiling(handle, allocator, slot)));
       check(api, api.AllocatorFree(allocator, path));
       profiling.times.end();
     }

@@ -1,13 +1,14 @@
 /**
- * The process's environment as C libraries see it. Bun keeps `process.env` to itself, so a variable that a library
- * is to read has to be set through C.
+ * The process's environment as C libraries see it. Platforms may keep `process.env` to themselves (Bun does), so a
+ * variable that a library is to read is set through C.
  *
  * It is needed for one thing: ONNX Runtime's library reports usage to its maker over the network, and leaves log
  * files in the folder for temporary files, unless ORT_DISABLE_TELEMETRY is set before it is loaded. What people
  * train on their devices is nobody's business.
  */
 
-import { dlopen } from "bun:ffi";
+import process from "node:process";
+import type { Foreign } from "./ffi.ts";
 import { cString } from "./pointers.ts";
 
 const LIBRARY: Readonly<Record<string, string>> = {
@@ -17,17 +18,18 @@ const LIBRARY: Readonly<Record<string, string>> = {
 };
 
 /** Call before ONNX Runtime is loaded, by whatever way. An existing setting is left as it is. */
-export function disableTelemetry(): void {
+export function disableTelemetry({ open, addressOf }: Foreign): void {
   const library = LIBRARY[process.platform];
   if (!library) return;
-  const [name, value] = [cString("ORT_DISABLE_TELEMETRY"), cString("1")];
+  const texts = [cString("ORT_DISABLE_TELEMETRY"), cString("1")];
+  const [name, value] = texts.map(addressOf) as [number, number];
   if (process.platform === "win32") {
-    const { SetEnvironmentVariableA } = dlopen(library, {
+    open(library, {
       SetEnvironmentVariableA: { args: ["ptr", "ptr"], returns: "i32" },
-    }).symbols;
-    SetEnvironmentVariableA(name, value);
+    }).SetEnvironmentVariableA!(name, value);
   } else {
-    const { setenv } = dlopen(library, { setenv: { args: ["ptr", "ptr", "i32"], returns: "i32" } }).symbols;
-    setenv(name, value, 0);
+    open(library, { setenv: { args: ["ptr", "ptr", "i32"], returns: "i32" } }).setenv!(name, value, 0);
   }
+  // Reachable until C has read them.
+  texts.length = 0;
 }

@@ -1,16 +1,17 @@
 /**
- * Finds the ONNX Runtime library that the onnxruntime-node package ships and opens its C API through bun:ffi.
+ * Finds the ONNX Runtime library that the onnxruntime-node package ships and opens its C API.
  *
  * `OrtGetApiBase` gives a table of function pointers. The table only ever grows at its end, so an index, once
  * published, holds for all later versions: https://onnxruntime.ai/docs/api/c/struct_ort_api.html and
  * `onnxruntime_c_api.h`. The indices below are those of the functions' order in that header.
  */
 
-import { dlopen, linkSymbols, type Pointer, read } from "bun:ffi";
 import { existsSync } from "node:fs";
+import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { EngineError } from "../engine.ts";
 import { disableTelemetry } from "./environment.ts";
+import type { Foreign, ForeignType, Pointer } from "./ffi.ts";
 
 /** The version of the table that is asked for; every function used is older than it. */
 const API_VERSION = 20;
@@ -20,6 +21,12 @@ const FILE: Readonly<Record<string, string>> = {
   darwin: "libonnxruntime.1.dylib",
   win32: "onnxruntime.dll",
 };
+
+interface TableEntry {
+  readonly index: number;
+  readonly args: readonly ForeignType[];
+  readonly returns: ForeignType;
+}
 
 /** Index in the table, arguments, result. A status is a pointer: null is success. */
 const FUNCTIONS = {
@@ -51,15 +58,15 @@ const FUNCTIONS = {
   ReleaseSessionOptions: { index: 100, args: ["ptr"], returns: "void" },
   SessionEndProfiling: { index: 110, args: ["ptr", "ptr", "ptr"], returns: "ptr" },
   AddSessionConfigEntry: { index: 130, args: ["ptr", "ptr", "ptr"], returns: "ptr" },
-} as const;
+} as const satisfies Readonly<Record<string, TableEntry>>;
 
-type Argument = Pointer | number | null;
-type Status = Pointer | null;
+/** 0 is success. */
+type Status = Pointer;
 
 /** The functions by their names in the header. */
 export type OrtApi = {
   readonly [Name in keyof typeof FUNCTIONS]: (
-    ...args: Argument[]
+    ...args: number[]
   ) => (typeof FUNCTIONS)[Name]["returns"] extends "ptr"
     ? Status
     : (typeof FUNCTIONS)[Name]["returns"] extends "cstring"
@@ -87,26 +94,27 @@ export function libraryPath(): string | null {
 }
 
 /** Opens the library; null where there is none or it is too old. The library stays loaded with the process. */
-export function openLibrary(): OrtLibrary | null {
+export function openLibrary(foreign: Foreign): OrtLibrary | null {
   const path = libraryPath();
   if (path === null) return null;
   try {
-    disableTelemetry();
-    const base = dlopen(path, { OrtGetApiBase: { args: [], returns: "ptr" } }).symbols.OrtGetApiBase();
-    if (base === null) return null;
+    disableTelemetry(foreign);
+    const { OrtGetApiBase } = foreign.open(path, { OrtGetApiBase: { args: [], returns: "ptr" } });
+    const base = OrtGetApiBase!() as Pointer;
+    if (base === 0) return null;
     // struct OrtApiBase { const OrtApi* GetApi(uint32_t); const char* GetVersionString(); }
-    const root = linkSymbols({
-      GetApi: { ptr: read.ptr(base, 0) as Pointer, args: ["u32"], returns: "ptr" },
-      GetVersionString: { ptr: read.ptr(base, 8) as Pointer, args: [], returns: "cstring" },
-    }).symbols;
-    const table = root.GetApi(API_VERSION);
-    if (table === null) return null;
+    const root = foreign.link({
+      GetApi: { at: foreign.readPointer(base), args: ["u32"], returns: "ptr" },
+      GetVersionString: { at: foreign.readPointer(base + 8), args: [], returns: "cstring" },
+    });
+    const table = root.GetApi!(API_VERSION) as Pointer;
+    if (table === 0) return null;
     const entries = Object.entries(FUNCTIONS).map(([name, { index, args, returns }]) => [
       name,
-      { ptr: read.ptr(table, index * 8) as Pointer, args, returns },
+      { at: foreign.readPointer(table + index * 8), args, returns },
     ]);
-    const api = linkSymbols(Object.fromEntries(entries)).symbols as unknown as OrtApi;
-    return { path, version: String(root.GetVersionString()), api };
+    const api = foreign.link(Object.fromEntries(entries)) as unknown as OrtApi;
+    return { path, version: String(root.GetVersionString!()), api };
   } catch {
     return null;
   }
@@ -114,8 +122,8 @@ export function openLibrary(): OrtLibrary | null {
 
 /** Takes a status: success passes, a failure is released and thrown with the runtime's message. */
 export function check(api: OrtApi, status: Status): void {
-  if (status === null) return;
-  const message = String(api.GetErrorMessage(status));
+  if (status === 0) return;
+  const message = api.GetErrorMessage(status);
   api.ReleaseStatus(status);
   throw new EngineError(message);
 }

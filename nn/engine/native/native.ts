@@ -1,22 +1,26 @@
 /**
- * The native engine: the ONNX Runtime library that onnxruntime-node ships, called through bun:ffi in a worker.
+ * The native engine: the ONNX Runtime library that onnxruntime-node ships, called through the platform's foreign
+ * function interface in a worker.
  *
- * Nothing is copied between the caller and the kernels. Needs Bun and a platform the package has a library for.
+ * Nothing is copied between the caller and the kernels. Needs Bun or Deno and a platform the package has a library for.
  */
 
-import type { Engine } from "../engine.ts";
+import { type Engine, EngineError } from "../engine.ts";
 import { HostEngine } from "../host.ts";
 import { sharedAllocator } from "../memory.ts";
 import { connectWorker } from "../worker.ts";
+import { openForeign } from "./ffi.ts";
 import { openLibrary } from "./library.ts";
-import { addressOf } from "./pointers.ts";
 
 /** The runtime's version; null where this engine cannot work. */
-export function probeNative(): string | null {
-  return openLibrary()?.version ?? null;
+export async function probeNative(): Promise<string | null> {
+  const foreign = await openForeign();
+  return foreign && (openLibrary(foreign)?.version ?? null);
 }
 
-export function createNativeEngine(threads: number): Engine {
+export async function createNativeEngine(threads: number): Promise<Engine> {
+  const foreign = await openForeign();
+  if (!foreign) throw new EngineError("the native engine needs Bun or Deno; node-binding works in Node.js");
   const backend = connectWorker(new URL("./worker.ts", import.meta.url));
-  return new HostEngine("native", backend, sharedAllocator(addressOf), threads);
+  return new HostEngine("native", backend, sharedAllocator(foreign.addressOf), threads);
 }

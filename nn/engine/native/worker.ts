@@ -3,10 +3,12 @@
 import { EngineError } from "../engine.ts";
 import { serveBackend } from "../worker.ts";
 import { NativeBackend } from "./backend.ts";
+import { openForeign } from "./ffi.ts";
 import { openLibrary } from "./library.ts";
 
-serveBackend(() => {
-  const library = openLibrary();
+serveBackend(async () => {
+  const foreign = await openForeign();
+  const library = foreign && openLibrary(foreign);
   if (!library) throw new EngineError("no ONNX Runtime library for this platform");
-  return new NativeBackend(library, () => performance.now());
+  return new NativeBackend(library, foreign, () => performance.now());
 });

@@ -10,4 +10,4 @@ import { serveBackend } from "../worker.ts";
 
 ort.env.wasm.numThreads = 1;
 ort.env.logLevel = "fatal";
-serveBackend(() => new SessionBackend(ort as unknown as OrtModule, () => performance.now()));
+serveBackend(() => new SessionBackend(ort as unknown as OrtModule, () => performance.now(), true));

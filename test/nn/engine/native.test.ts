@@ -6,6 +6,7 @@ import type { BoundTensor } from "../../../nn/engine/backend.ts";
 import { availableEngines } from "../../../nn/engine/create.ts";
 import { EngineError } from "../../../nn/engine/engine.ts";
 import { sharedAllocator } from "../../../nn/engine/memory.ts";
+import { openForeign } from "../../../nn/engine/native/ffi.ts";
 import type { OrtApi } from "../../../nn/engine/native/library.ts";
 import { GraphBuilder } from "../../../nn/onnx/builder.ts";
 import { encodeModel } from "../../../nn/onnx/proto.ts";
@@ -25,12 +26,13 @@ const tensor = (name: string): BoundTensor => ({ name, ...sharedAllocator()("f32
 describe.skipIf(!available)("native backend: calls into the C API", async () => {
   const { NativeBackend } = await import("../../../nn/engine/native/backend.ts");
   const { openLibrary } = await import("../../../nn/engine/native/library.ts");
+  const foreign = (await openForeign())!;
 
   /** How often each function of the C API was called. */
   let calls: Record<string, number> = {};
   let backend: InstanceType<typeof NativeBackend>;
   beforeAll(() => {
-    const library = openLibrary()!;
+    const library = openLibrary(foreign)!;
     const counted = Object.entries(library.api).map(([name, call]) => [
       name,
       (...args: never[]) => {
@@ -38,7 +40,7 @@ describe.skipIf(!available)("native backend: calls into the C API", async () => 
         return (call as (...args: never[]) => unknown)(...args);
       },
     ]);
-    backend = new NativeBackend({ ...library, api: Object.fromEntries(counted) as OrtApi }, () => 0);
+    backend = new NativeBackend({ ...library, api: Object.fromEntries(counted) as OrtApi }, foreign, () => 0);
   });
   afterAll(() => {
     calls = {};
