@@ -7,8 +7,10 @@
 import type { DType } from "../../protocols/tensor.ts";
 import { GraphBuilder } from "../onnx/builder.ts";
 import { type Graph, GraphError, type Node } from "../onnx/graph.ts";
+import { filledTensor } from "../onnx/numbers.ts";
 import { describe, inferShapes } from "../onnx/shapes.ts";
-import type { GradientRule, Saved } from "./rule.ts";
+import { pathThrough } from "./path.ts";
+import { type DirectRule, FLAT, type GradientRule, type Saved } from "./rule.ts";
 import { elementwiseRules } from "./rules/elementwise.ts";
 import { normalisationRules } from "./rules/normalisation.ts";
 import { productRules } from "./rules/products.ts";
@@ -37,24 +39,39 @@ export interface JointGraph {
  * @param seeds gradient of each output: the name of a new graph input of the output's shape, or a number for a
  *   scalar output (a loss), which becomes a constant.
  * @param wrt names of inputs whose gradients are wanted.
- * @throws GraphError naming the operator without a rule and its node, or the input no output depends on.
+ * A composite operator is written out first. An input all of whose ways to the outputs lead through operators of no
+ * slope has a gradient of zeros.
+ * @throws GraphError naming the operator without a rule, or in a form whose rule is not known, with its node and the
+ *   way through it; or the input that no output depends on.
  */
 export function differentiate(
   graph: Graph,
   seeds: Readonly<Record<string, string | number>>,
   wrt: readonly string[],
 ): JointGraph {
-  const builder = new GraphBuilder(graph.name);
-  for (const { name, dtype, shape } of graph.inputs) builder.input(name, dtype, shape);
-  for (const [name, tensor] of graph.initializers) builder.constant(name, tensor);
-  builder.reserve(graph.nodes.flatMap((node) => node.outputs));
+  const outputs = Object.keys(seeds);
+  return differentiateDirect(expandComposites(graph, outputs, wrt), seeds, wrt);
+}
 
-  const active = activeValues(graph, Object.keys(seeds), wrt);
+function differentiateDirect(
+  graph: Graph,
+  seeds: Readonly<Record<string, string | number>>,
+  wrt: readonly string[],
+): JointGraph {
+  const builder = builderOf(graph);
+  const outputs = Object.keys(seeds);
+  const active = activeValues(graph, outputs, wrt);
   const isActive = (node: Node) => node.outputs.some((output) => active.has(output));
+  const at = <T>(node: Node, act: (rule: DirectRule) => T): T =>
+    located(graph, node, outputs, wrt, () => act(ruleOf(node) as DirectRule));
   const saved = new Map<Node, Saved>();
   for (const node of graph.nodes) {
-    const rule = isActive(node) ? ruleOf(node) : undefined;
-    if (rule?.forward) saved.set(node, rule.forward(builder, node));
+    const forward = isActive(node) ? at(node, (rule) => rule.forward) : undefined;
+    if (forward)
+      saved.set(
+        node,
+        at(node, () => forward(builder, node)),
+      );
     else builder.append(node);
   }
   const forwardCount = builder.nodeList.length;
@@ -67,17 +84,21 @@ export function differentiate(
         `output "${output}" is [${shape}]: only a scalar's gradient can be given as a number`,
       );
     }
-    adjoints.set(output, typeof seed === "number" ? builder.scalar(seed) : builder.input(seed, dtype, shape));
+    const gradient =
+      typeof seed === "number" ? builder.scalarLike(seed, output) : builder.input(seed, dtype, shape);
+    adjoints.set(output, gradient);
   }
   for (const node of [...graph.nodes].reverse()) {
     if (!isActive(node) || !node.outputs.some((output) => adjoints.has(output))) continue;
-    const gradients = ruleOf(node).backward({
-      builder,
-      node,
-      gradient: (index) => adjoints.get(node.outputs[index]!),
-      wants: (index) => active.has(node.inputs[index]!),
-      saved: saved.get(node) ?? {},
-    });
+    const gradients = at(node, (rule) =>
+      rule.backward({
+        builder,
+        node,
+        gradient: (index) => adjoints.get(node.outputs[index]!),
+        wants: (index) => active.has(node.inputs[index]!),
+        saved: saved.get(node) ?? {},
+      }),
+    );
     node.inputs.forEach((input, index) => {
       const gradient = gradients[index];
       if (gradient === undefined || !active.has(input)) return;
@@ -86,25 +107,77 @@ export function differentiate(
     });
   }
 
+  const gradients = wrt.map((name): [string, string] => {
+    const gradient = adjoints.get(name);
+    if (gradient) return [name, gradient];
+    if (active.has(name)) return [name, zeros(builder, name)];
+    throw new GraphError(`graph ${graph.name}: no output depends on "${name}"`);
+  });
   const nodes = builder.nodeList;
   return {
     builder,
     forward: nodes.slice(0, forwardCount),
     backward: nodes.slice(forwardCount),
-    gradients: new Map(
-      wrt.map((name) => {
-        const gradient = adjoints.get(name);
-        if (!gradient) throw new GraphError(`graph ${graph.name}: no output depends on "${name}"`);
-        return [name, gradient];
-      }),
-    ),
+    gradients: new Map(gradients),
   };
+}
+
+/** A builder with the graph's inputs and constants that keeps off the names of its nodes. */
+function builderOf(graph: Graph): GraphBuilder {
+  const builder = new GraphBuilder(graph.name);
+  for (const { name, dtype, shape } of graph.inputs) builder.input(name, dtype, shape);
+  for (const [name, tensor] of graph.initializers) builder.constant(name, tensor);
+  builder.reserve(graph.nodes.flatMap((node) => node.outputs));
+  return builder;
+}
+
+/** The graph with composite operators written out where a gradient flows through them. */
+function expandComposites(graph: Graph, outputs: readonly string[], wrt: readonly string[]): Graph {
+  const composite = (node: Node) => {
+    const rule = GRADIENT_RULES[node.op];
+    return rule && "expand" in rule ? rule : undefined;
+  };
+  if (!graph.nodes.some(composite)) return graph;
+  const active = activeValues(graph, outputs, wrt);
+  const builder = builderOf(graph);
+  let expanded = false;
+  for (const node of graph.nodes) {
+    const rule = node.outputs.some((output) => active.has(output)) ? composite(node) : undefined;
+    if (rule) located(graph, node, outputs, wrt, () => rule.expand(builder, node));
+    else builder.append(node);
+    expanded ||= rule !== undefined;
+  }
+  if (!expanded) return graph;
+  for (const { name } of graph.outputs) builder.output(name);
+  return expandComposites(builder.build(), outputs, wrt);
+}
+
+/** Runs what a rule does at a node; an error says how the node comes to be differentiated. */
+function located<T>(
+  graph: Graph,
+  node: Node,
+  outputs: readonly string[],
+  wrt: readonly string[],
+  run: () => T,
+): T {
+  try {
+    return run();
+  } catch (cause) {
+    if (!(cause instanceof GraphError)) throw cause;
+    const path = pathThrough(graph, node, new Set(wrt), new Set(outputs));
+    throw new GraphError(`${cause.message}; differentiated on the way ${path}`, { cause });
+  }
 }
 
 function ruleOf(node: Node): GradientRule {
   const rule = GRADIENT_RULES[node.op];
   if (!rule) throw new GraphError(`no gradient rule for operator ${node.op}, at ${describe(node)}`);
   return rule;
+}
+
+function zeros(builder: GraphBuilder, like: string): string {
+  const { dtype, shape } = builder.type(like);
+  return builder.op("ConstantOfShape", [builder.ints(shape)], { value: filledTensor(dtype, [1], 0) });
 }
 
 const REAL: readonly DType[] = ["f32", "f16", "bf16", "f64"];
@@ -114,7 +187,7 @@ function activeValues(graph: Graph, outputs: readonly string[], wrt: readonly st
   const types = inferShapes(graph);
   const dependent = new Set(wrt);
   for (const node of graph.nodes) {
-    if (!node.inputs.some((input) => dependent.has(input))) continue;
+    if (GRADIENT_RULES[node.op] === FLAT || !node.inputs.some((input) => dependent.has(input))) continue;
     for (const output of node.outputs) {
       if (output !== "" && REAL.includes(types.get(output)!.dtype)) dependent.add(output);
     }

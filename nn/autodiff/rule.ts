@@ -7,9 +7,10 @@
  * because another spelling is another rounding.
  */
 
-import { type Shape, Tensor } from "../../protocols/tensor.ts";
+import type { Shape } from "../../protocols/tensor.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import { float, type Node } from "../onnx/graph.ts";
+import { filledTensor } from "../onnx/numbers.ts";
 
 /** Values a rule's forward part leaves for its backward part, by a name private to the rule. */
 export type Saved = Readonly<Record<string, string>>;
@@ -24,9 +25,16 @@ export interface BackwardSite {
   readonly saved: Saved;
 }
 
-export interface GradientRule {
+/** What every rule may say of itself. */
+interface Described {
   /** For the table of operators: what has no gradient or is refused, in a few words; left out when nothing is. */
   readonly limits?: string;
+  /** For the table of operators: how it is written when that is not the operator itself, in a few words. */
+  readonly spelling?: string;
+}
+
+/** An operator whose gradient is written by hand. */
+export interface DirectRule extends Described {
   /**
    * Writes the operator in the form that training wants, with the same outputs; left out, the node stays as it is.
    * Returns the extra values that `backward` reads.
@@ -35,6 +43,17 @@ export interface GradientRule {
   /** Appends the backward nodes; returns the gradient of each input, undefined where there is none. */
   readonly backward: (site: BackwardSite) => readonly (string | undefined)[];
 }
+
+/** An operator that is written in terms of others where its gradient is wanted; theirs make its own. */
+export interface CompositeRule extends Described {
+  /** Writes nodes that make the same outputs, by the same names. They may be composite themselves. */
+  readonly expand: (builder: GraphBuilder, node: Node) => void;
+}
+
+export type GradientRule = DirectRule | CompositeRule;
+
+/** The rule of an operator that is constant wherever it is continuous: nothing flows back through it. */
+export const FLAT: GradientRule = { limits: "its gradient is zero", backward: () => [] };
 
 /** Sums a gradient over the axes along which a value of `shape` had been broadcast. */
 export function unbroadcast(builder: GraphBuilder, gradient: string, shape: Shape): string {
@@ -53,8 +72,9 @@ export function unbroadcast(builder: GraphBuilder, gradient: string, shape: Shap
  * faster than a ReduceSum over the first axis.
  */
 export function columnSum(builder: GraphBuilder, matrix: string): string {
-  const [rows, columns] = builder.shape(matrix) as [number, number];
-  const ones = builder.constant(`const.ones.${rows}`, Tensor.f32([1, rows], new Float32Array(rows).fill(1)));
+  const { dtype, shape } = builder.type(matrix);
+  const [rows, columns] = shape as [number, number];
+  const ones = builder.constant(`const.ones.${dtype}.${rows}`, filledTensor(dtype, [1, rows], 1));
   const sum = builder.op("Gemm", [ones, matrix], { alpha: float(1), beta: float(0) });
   return builder.op("Reshape", [sum, builder.ints([columns])]);
 }

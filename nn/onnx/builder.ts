@@ -13,6 +13,7 @@ import {
   type ValueInfo,
   type ValueType,
 } from "./graph.ts";
+import { filledTensor, numbersOf } from "./numbers.ts";
 import { inferNode, integers } from "./shapes.ts";
 
 export type Attributes = Readonly<Record<string, Attribute>>;
@@ -77,14 +78,15 @@ export class GraphBuilder {
     return outputs;
   }
 
-  /** A scalar constant; equal scalars share one initializer. */
-  scalar(value: number, dtype: "f32" | "f64" = "f32"): string {
+  /** A scalar constant; equal scalars share one initializer. Sixteen-bit floats get the nearest value they have. */
+  scalar(value: number, dtype: DType = "f32"): string {
     const name = `const.${dtype}.${value}`;
-    if (!this.initializers.has(name)) {
-      const array = dtype === "f32" ? Float32Array.of(value) : Float64Array.of(value);
-      this.constant(name, new Tensor(dtype, [], new Uint8Array(array.buffer)));
-    }
-    return name;
+    return this.initializers.has(name) ? name : this.constant(name, filledTensor(dtype, [], value));
+  }
+
+  /** A scalar constant of the element type of `like`: arithmetic does not mix types. */
+  scalarLike(value: number, like: string): string {
+    return this.scalar(value, this.type(like).dtype);
   }
 
   /** A 1-d i64 constant, as shapes and axes are given; equal ones share one initializer. */
@@ -106,6 +108,12 @@ export class GraphBuilder {
   constantInts(name: string | undefined): number[] | undefined {
     const tensor = name === undefined ? undefined : this.initializers.get(name);
     return tensor && integers(tensor);
+  }
+
+  /** The numbers of a constant of any type, or undefined when `name` is not a constant. */
+  constantNumbers(name: string | undefined): number[] | undefined {
+    const tensor = name === undefined ? undefined : this.initializers.get(name);
+    return tensor && numbersOf(tensor);
   }
 
   type(name: string): ValueType {

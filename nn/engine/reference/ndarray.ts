@@ -6,8 +6,8 @@
  */
 
 import { DTYPE_BYTES, type DType, elements, type Shape, type Tensor } from "../../../protocols/tensor.ts";
+import { fromHalfBits, roundHalf, toHalfBits } from "../../onnx/half.ts";
 import { broadcast } from "../../onnx/shapes.ts";
-import { EngineError } from "../engine.ts";
 
 export interface NdArray {
   readonly dtype: DType;
@@ -16,9 +16,11 @@ export interface NdArray {
 }
 
 /** The stored value of a computed one: nearest for floats, towards zero for integers. */
-const STORE: Readonly<Partial<Record<DType, (x: number) => number>>> = {
+const STORE: Readonly<Record<DType, (x: number) => number>> = {
   f32: Math.fround,
   f64: (x) => x,
+  f16: (x) => roundHalf("f16", x),
+  bf16: (x) => roundHalf("bf16", x),
   i64: Math.trunc,
   i32: Math.trunc,
   u8: Math.trunc,
@@ -27,9 +29,7 @@ const STORE: Readonly<Partial<Record<DType, (x: number) => number>>> = {
 };
 
 export function store(dtype: DType): (x: number) => number {
-  const rounding = STORE[dtype];
-  if (!rounding) throw new EngineError(`the reference engine has no ${dtype} tensors`);
-  return rounding;
+  return STORE[dtype];
 }
 
 /** An array computed element by element; `at` is given the flat index. */
@@ -40,7 +40,7 @@ export function compute(dtype: DType, shape: Shape, at: (index: number) => numbe
   return { dtype, shape, data };
 }
 
-/** Typed view of a tensor's bytes; 64-bit integers are BigInts there. */
+/** Typed view of a tensor's bytes; 64-bit integers are BigInts there, sixteen-bit floats their bits. */
 function view(dtype: DType, bytes: Uint8Array) {
   const { buffer, byteOffset } = bytes;
   const length = bytes.byteLength / DTYPE_BYTES[dtype];
@@ -55,6 +55,9 @@ function view(dtype: DType, bytes: Uint8Array) {
       return new Int32Array(buffer, byteOffset, length);
     case "i8":
       return new Int8Array(buffer, byteOffset, length);
+    case "f16":
+    case "bf16":
+      return new Uint16Array(buffer, byteOffset, length);
     default:
       return bytes;
   }
@@ -62,15 +65,20 @@ function view(dtype: DType, bytes: Uint8Array) {
 
 /** A copy of a tensor's elements. */
 export function read({ dtype, shape, bytes }: Pick<Tensor, "dtype" | "shape" | "bytes">): NdArray {
-  store(dtype);
-  const source = view(dtype, bytes);
-  return { dtype, shape, data: Float64Array.from(source as Iterable<number | bigint>, Number) };
+  const source = view(dtype, bytes) as Iterable<number | bigint>;
+  const number =
+    dtype === "f16" || dtype === "bf16"
+      ? (half: number | bigint) => fromHalfBits(dtype, half as number)
+      : Number;
+  return { dtype, shape, data: Float64Array.from(source, number) };
 }
 
 /** Writes an array's elements over a tensor's bytes. */
 export function write(array: NdArray, bytes: Uint8Array): void {
   const target = view(array.dtype, bytes);
+  const { dtype } = array;
   if (target instanceof BigInt64Array) target.set(BigInt64Array.from(array.data, BigInt));
+  else if (dtype === "f16" || dtype === "bf16") target.set(array.data.map((x) => toHalfBits(dtype, x)));
   else target.set(array.data);
 }
 

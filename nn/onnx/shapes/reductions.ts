@@ -30,6 +30,7 @@ export function reducedAxes(node: Node, shape: Shape, given?: readonly number[])
 export const reductionShapes: Rules = {
   Softmax: same,
   LogSoftmax: same,
+  Hardmax: same,
   ReduceSum: reduction,
   ReduceMean: reduction,
   ReduceMax: reduction,

@@ -127,15 +127,28 @@ describe("names", () => {
 });
 
 describe("refuses", () => {
-  test("an operator without a rule, naming operator and node", () => {
-    const message = refusal(() =>
-      differentiate(
-        graphOf((b, x) => b.op("Cos", [x], {}, "wave")),
-        { loss: 1 },
-        ["x"],
-      ),
+  test("an operator without a rule, naming operator, node and the way through it", () => {
+    const unknown = (from: string) =>
+      graphOf((b, x) => {
+        const near = b.op("Neg", [x], {}, from);
+        return b.op("Sigmoid", [b.op("Hardmax", [near], {}, "corner")], {}, "y");
+      });
+    const rule = refusal(() => differentiate(unknown("near"), { loss: 1 }, ["x"]));
+    expect(rule).toMatch(
+      /no gradient rule for operator Hardmax, at Hardmax \(near\) -> \(corner\); .* x -> near -> corner/,
     );
-    expect(message).toMatch(/no gradient rule for operator Cos.*\(x\) -> \(wave\)/);
+    expect(rule).toEndWith("-> corner -> y -> loss");
+  });
+
+  test("a long way with its middle left out", () => {
+    const graph = graphOf((b, x) => {
+      let y = b.op("Hardmax", [x], {}, "corner");
+      for (let i = 0; i < 20; i++) y = b.op("Neg", [y], {}, `neg${i}`);
+      return y;
+    });
+    expect(refusal(() => differentiate(graph, { loss: 1 }, ["x"]))).toMatch(
+      /way x -> corner -> neg0 -> neg1 -> \(16 more\) -> neg18 -> neg19 -> loss$/,
+    );
   });
 
   test("an input that no output depends on", () => {

@@ -21,9 +21,12 @@ interface Case {
   readonly op: string;
   readonly domain: string;
   readonly attributes: Readonly<Record<string, Attribute>>;
-  readonly inputs: readonly Input[];
-  /** Of each output, by which it enters the loss. */
-  readonly weights: readonly (readonly number[])[];
+  /** Null where an input is left out. */
+  readonly inputs: readonly (Input | null)[];
+  /** Which outputs the node has. */
+  readonly outputs: readonly boolean[];
+  /** Of each output, by which it enters the loss; null when it is no real number. */
+  readonly weights: readonly (readonly number[] | null)[];
 }
 
 interface Input {
@@ -49,45 +52,53 @@ test("every rule has cases", () => {
   expect([...new Set(cases.map(({ op }) => op))].sort()).toEqual(Object.keys(GRADIENT_RULES).sort());
 });
 
+function tensorOf({ dtype, shape, data }: Input): Tensor {
+  if (dtype === "i64") return Tensor.i64(shape, data);
+  return dtype === "bool" ? new Tensor("bool", shape, Uint8Array.from(data)) : Tensor.f32(shape, data);
+}
+
 for (const op of Object.keys(GRADIENT_RULES)) {
   test(`${op} agrees with PyTorch`, async () => {
     for (const [i, instance] of cases.filter((each) => each.op === op).entries()) {
-      const { inputs } = instance;
-      const b = new GraphBuilder(op);
-      const tensors = inputs.map(({ dtype, shape, data }) =>
-        dtype === "i64" ? Tensor.i64(shape, data) : Tensor.f32(shape, data),
-      );
-      const names = inputs.map(({ constant }, k) =>
-        constant ? b.constant(`x${k}`, tensors[k]!) : b.input(`x${k}`, tensors[k]!.dtype, tensors[k]!.shape),
-      );
-      const outputs = instance.weights.map((_, k) => `y${k}`);
-      const { attributes } = instance;
-      b.node(op, names, { outputs, attributes, domain: instance.domain });
-      for (const y of outputs) b.output(y);
-
-      const wrt = names.filter((_, k) => inputs[k]!.gradient);
-      const seeds = Object.fromEntries(outputs.map((y) => [y, `d${y}`]));
-      const joint = differentiate(b.build(), seeds, wrt);
-      const given = [...b.build().inputs, ...outputs.map((y) => ({ name: `d${y}`, ...b.type(y) }))];
-      // Two inputs may share one gradient, and an output's gradient may be passed on as it came.
-      const wanted = [...new Set(joint.gradients.values())].filter(
-        (name) => !Object.values(seeds).includes(name),
-      );
-      const values: Record<string, Tensor> = Object.fromEntries(names.map((name, k) => [name, tensors[k]!]));
-      for (const [k, y] of outputs.entries()) values[`d${y}`] = Tensor.f32(b.shape(y), instance.weights[k]!);
-      const graph = extract(joint.builder.build(), given, wanted);
-      const results = { ...values, ...(wanted.length > 0 && (await runGraph(engine, graph, values))) };
-      for (const [k, name] of names.entries()) {
-        const { gradient, shape } = inputs[k]!;
-        if (!gradient) continue;
-        const got = results[joint.gradients.get(name)!]!;
-        expect(got.shape).toEqual(shape);
-        const largest = gradient.reduce((a, x) => Math.max(a, Math.abs(x)), 1e-3);
-        gradient.forEach((value, at) => {
-          const error = Math.abs(got.f32()[at]! - value) / largest;
-          expect(error, `${op} case ${i}, gradient of ${name}[${at}]`).toBeLessThan(TOLERANCE);
-        });
-      }
+      await check(instance, `${op} case ${i}`);
     }
   });
+}
+
+async function check({ op, domain, attributes, inputs, outputs, weights }: Case, where: string) {
+  const b = new GraphBuilder(op);
+  const values: Record<string, Tensor> = {};
+  const names = inputs.map((input, k) => {
+    if (!input) return "";
+    const tensor = tensorOf(input);
+    if (input.constant) return b.constant(`x${k}`, tensor);
+    values[`x${k}`] = tensor;
+    return b.input(`x${k}`, tensor.dtype, tensor.shape);
+  });
+  const ys = outputs.map((there, k) => (there ? `y${k}` : ""));
+  b.node(op, names, { outputs: ys, attributes, domain });
+  const weighed = ys.filter((_, k) => weights[k]);
+  for (const y of weighed) b.output(y);
+
+  const wrt = names.filter((_, k) => inputs[k]?.gradient);
+  const seeds = Object.fromEntries(weighed.map((y) => [y, `d${y}`]));
+  const joint = differentiate(b.build(), seeds, wrt);
+  const given = [...b.build().inputs, ...weighed.map((y) => ({ name: `d${y}`, ...b.type(y) }))];
+  // Two inputs may share one gradient, and an output's gradient may be passed on as it came.
+  const passed = Object.values(seeds);
+  const wanted = [...new Set(joint.gradients.values())].filter((name) => !passed.includes(name));
+  for (const [k, y] of ys.entries()) if (weights[k]) values[`d${y}`] = Tensor.f32(b.shape(y), weights[k]);
+  const graph = extract(joint.builder.build(), given, wanted);
+  const results = { ...values, ...(wanted.length > 0 && (await runGraph(engine, graph, values))) };
+  for (const [k, name] of names.entries()) {
+    const gradient = inputs[k]?.gradient;
+    if (!gradient) continue;
+    const got = results[joint.gradients.get(name)!]!;
+    expect(got.shape).toEqual(inputs[k]!.shape);
+    const largest = gradient.reduce((a, x) => Math.max(a, Math.abs(x)), 1e-3);
+    gradient.forEach((value, at) => {
+      const error = Math.abs(got.f32()[at]! - value) / largest;
+      expect(error, `${where}, gradient of ${name}[${at}]`).toBeLessThan(TOLERANCE);
+    });
+  }
 }

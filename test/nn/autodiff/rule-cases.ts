@@ -8,7 +8,8 @@ import { Tensor } from "../../../protocols/tensor.ts";
 import type { Chance } from "../engine/operator-cases.ts";
 
 export interface RuleCase {
-  readonly inputs: readonly Tensor[];
+  /** Undefined where an optional input is left out. */
+  readonly inputs: readonly (Tensor | undefined)[];
   readonly attributes?: Readonly<Record<string, Attribute>> | undefined;
   readonly outputs?: number;
   readonly domain?: string;
