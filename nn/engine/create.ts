@@ -35,7 +35,7 @@ const KINDS: Readonly<Record<Engine["name"], Kind>> = {
   },
   web: {
     probe: async () => (await import("./web/web.ts")).probeWeb(),
-    create: async () => (await import("./web/web.ts")).createWebEngine(),
+    create: async (threads) => (await import("./web/web.ts")).createWebEngine(threads),
   },
   reference: {
     probe: async () => "1",

@@ -20,12 +20,22 @@ import {
 } from "./engine.ts";
 import type { Allocator } from "./memory.ts";
 
+/** Memory of a tensor, held by its owner and by every binding that uses it. */
+interface Held {
+  readonly free: () => void;
+  holders: number;
+}
+
+function drop(held: Held): void {
+  if (--held.holders === 0) held.free();
+}
+
 export class HostEngine implements Engine {
   readonly name: Engine["name"];
   private readonly backend: Backend<Graph>;
   private readonly allocator: Allocator;
   private readonly threads: number;
-  private readonly tensors = new Set<EngineTensor>();
+  private readonly tensors = new Map<EngineTensor, Held>();
   private readonly executables = new Set<Executable>();
   private readonly bindings = new Set<Binding>();
   /** Rejects each promise that has not settled yet. */
@@ -43,14 +53,17 @@ export class HostEngine implements Engine {
 
   allocate(dtype: DType, shape: Shape): EngineTensor {
     this.expectOpen();
-    const tensor = this.allocator(dtype, shape);
+    const { tensor, free } = this.allocator(dtype, shape);
+    const held = { free, holders: 1 };
     const owned: EngineTensor = {
       tensor,
       release: () => {
-        if (this.tensors.delete(owned)) this.tensorBytes -= tensor.bytes.byteLength;
+        if (!this.tensors.delete(owned)) return;
+        this.tensorBytes -= tensor.bytes.byteLength;
+        drop(held);
       },
     };
-    this.tensors.add(owned);
+    this.tensors.set(owned, held);
     this.tensorBytes += tensor.bytes.byteLength;
     return owned;
   }
@@ -112,6 +125,10 @@ export class HostEngine implements Engine {
     const inputs = this.match(`graph ${graph}, input`, executable.inputs, feeds);
     const outputs = this.match(`graph ${graph}, output`, executable.outputs, fetches);
     const id = this.nextId++;
+    const used = [...Object.values(feeds), ...Object.values(fetches)].map(
+      (owned) => this.tensors.get(owned)!,
+    );
+    for (const held of used) held.holders++;
     // The backend remembers a binding it failed to make and says why when it is run.
     this.forget(() => this.backend.createBinding(id, executableId, inputs, outputs));
     const binding: Binding = {
@@ -122,7 +139,11 @@ export class HostEngine implements Engine {
       release: () => {
         if (!this.bindings.delete(binding)) return;
         onRelease();
-        this.forget(() => this.backend.releaseBinding(id));
+        this.forget(async () => {
+          // Runs that were asked for come first.
+          await this.backend.releaseBinding(id);
+          for (const held of used) drop(held);
+        });
       },
     };
     this.bindings.add(binding);

@@ -11,7 +11,14 @@ import { byteLength, type DType, type Shape, Tensor } from "../../protocols/tens
 /** One cache line, and the widest vector register of today's processors (AVX-512). */
 export const ALIGNMENT = 64;
 
-export type Allocator = (dtype: DType, shape: Shape) => Tensor;
+/** A tensor's memory, until it is freed: once, and after the last run that uses it. */
+export interface Allocation {
+  readonly tensor: Tensor;
+  free(): void;
+}
+
+/** @throws EngineError when there is no memory left. */
+export type Allocator = (dtype: DType, shape: Shape) => Allocation;
 
 /** Allocates in memory that worker threads see too. `addressOf` gives the address a buffer starts at. */
 export function sharedAllocator(addressOf: (buffer: SharedArrayBuffer) => number = () => 0): Allocator {
@@ -19,6 +26,8 @@ export function sharedAllocator(addressOf: (buffer: SharedArrayBuffer) => number
     const size = byteLength(dtype, shape);
     const buffer = new SharedArrayBuffer(size + ALIGNMENT);
     const offset = (ALIGNMENT - (addressOf(buffer) % ALIGNMENT)) % ALIGNMENT;
-    return new Tensor(dtype, shape, new Uint8Array(buffer, offset, size));
+    const tensor = new Tensor(dtype, shape, new Uint8Array(buffer, offset, size));
+    // The platform's garbage collector does it.
+    return { tensor, free: () => {} };
   };
 }

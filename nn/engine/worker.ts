@@ -49,9 +49,8 @@ export function serveBackend(open: () => Backend<Uint8Array> | Promise<Backend<U
   Comlink.expose(remote);
 }
 
-/** Starts a worker whose script calls `serveBackend`, and gives its backend. */
-export function connectWorker(script: URL): Backend<Graph> {
-  const worker = new Worker(script, { type: "module" });
+/** The backend of a worker whose script calls `serveBackend`; the worker is its own from here on. */
+export function connectWorker(worker: Worker): Backend<Graph> {
   const remote = Comlink.wrap<Remote>(worker as Comlink.Endpoint);
   // Looked up once: every property access on a Comlink proxy makes a new proxy.
   const { watch, compile, createBinding, profile, releaseBinding, releaseExecutable, close } = remote;

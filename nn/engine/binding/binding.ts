@@ -20,6 +20,6 @@ export async function probeBinding(): Promise<string | null> {
 }
 
 export function createBindingEngine(threads: number): Engine {
-  const backend = connectWorker(new URL("./worker.ts", import.meta.url));
+  const backend = connectWorker(new Worker(new URL("./worker.ts", import.meta.url), { type: "module" }));
   return new HostEngine("node-binding", backend, sharedAllocator(), threads);
 }

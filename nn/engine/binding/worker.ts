@@ -2,8 +2,8 @@
 
 import process from "node:process";
 import { OperatorTimes } from "../profile.ts";
-import { type OrtModule, SessionBackend } from "../session-backend.ts";
 import { serveBackend } from "../worker.ts";
+import { type OrtModule, SessionBackend } from "./backend.ts";
 import { loadBinding } from "./load.ts";
 
 const times = () => new OperatorTimes();

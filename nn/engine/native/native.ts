@@ -21,6 +21,6 @@ export async function probeNative(): Promise<string | null> {
 export async function createNativeEngine(threads: number): Promise<Engine> {
   const foreign = await openForeign();
   if (!foreign) throw new EngineError("the native engine needs Bun or Deno; node-binding works in Node.js");
-  const backend = connectWorker(new URL("./worker.ts", import.meta.url));
+  const backend = connectWorker(new Worker(new URL("./worker.ts", import.meta.url), { type: "module" }));
   return new HostEngine("native", backend, sharedAllocator(foreign.addressOf), threads);
 }

@@ -10,5 +10,8 @@ import { ReferenceBackend } from "./backend.ts";
 
 /** `now` reads milliseconds for the times that runs report; without it they report zero. */
 export function createReferenceEngine(now: () => number = () => 0): Engine {
-  return new HostEngine("reference", new ReferenceBackend(now), (dtype, shape) => Tensor.zeros(dtype, shape));
+  return new HostEngine("reference", new ReferenceBackend(now), (dtype, shape) => ({
+    tensor: Tensor.zeros(dtype, shape),
+    free: () => {},
+  }));
 }

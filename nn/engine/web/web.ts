@@ -1,16 +1,18 @@
 /**
  * The web engine: onnxruntime-web on WebAssembly, in browsers and wherever WebAssembly runs.
  *
- * Inputs are copied into the module's heap and outputs out of it on each run. Its arithmetic differs from the
- * native engine's in the last bits.
+ * Tensors live in the module's heap, which the caller and the worker share: nothing is copied on a run. Its
+ * arithmetic differs from the native engine's in the last bits.
  */
 
-import type { Engine } from "../engine.ts";
+import { type Engine, EngineError } from "../engine.ts";
 import { HostEngine } from "../host.ts";
-import { sharedAllocator } from "../memory.ts";
 import { connectWorker } from "../worker.ts";
+import { startArenas } from "./arenas.ts";
+import { isBundled } from "./assets.ts";
+import { Heap } from "./heap.ts";
 
-/** The runtime's version; null where there is no WebAssembly. */
+/** The runtime's version; null where there is no WebAssembly, or no memory that threads share. */
 export async function probeWeb(): Promise<string | null> {
   if (typeof WebAssembly === "undefined" || typeof SharedArrayBuffer === "undefined") return null;
   try {
@@ -21,7 +23,20 @@ export async function probeWeb(): Promise<string | null> {
   }
 }
 
-export function createWebEngine(): Engine {
-  const backend = connectWorker(new URL("./worker.ts", import.meta.url));
-  return new HostEngine("web", backend, sharedAllocator());
+/** `threads` are shared by all runs of the engine. @throws EngineError when the module does not start. */
+export async function createWebEngine(threads: number): Promise<Engine> {
+  const script = new URL(isBundled() ? "./engine-web.js" : "./worker.ts", import.meta.url);
+  const worker = new Worker(script, { type: "module" });
+  try {
+    const heap = new Heap(await startArenas(worker, threads));
+    return new HostEngine(
+      "web",
+      connectWorker(worker),
+      (dtype, shape) => heap.allocate(dtype, shape),
+      threads,
+    );
+  } catch (error) {
+    worker.terminate();
+    throw error instanceof EngineError ? error : new EngineError(String(error), { cause: error });
+  }
 }

@@ -36,7 +36,9 @@ describe("createEngine", () => {
 
 describe("a worker that cannot start", () => {
   test("rejects with its reason, and the engine closes", async () => {
-    const backend = connectWorker(new URL("./no-such-worker.ts", import.meta.url));
+    const backend = connectWorker(
+      new Worker(new URL("./no-such-worker.ts", import.meta.url), { type: "module" }),
+    );
     const engine = new HostEngine("native", backend, sharedAllocator());
     const failure = await engine.compile(addGraph()).catch((error) => error);
     expect(failure).toBeInstanceOf(EngineError);

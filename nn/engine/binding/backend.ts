@@ -6,10 +6,10 @@
  */
 
 import type { InferenceSession, Tensor as OrtTensor, TensorConstructor } from "onnxruntime-web";
-import type { DType } from "../../protocols/tensor.ts";
-import type { Backend, BoundTensor } from "./backend.ts";
-import { type CompileOptions, EngineError, type OperatorTime } from "./engine.ts";
-import type { OperatorTimes } from "./profile.ts";
+import type { DType } from "../../../protocols/tensor.ts";
+import type { Backend, BoundTensor } from "../backend.ts";
+import { type CompileOptions, EngineError, type OperatorTime } from "../engine.ts";
+import type { OperatorTimes } from "../profile.ts";
 
 /** What the two packages have in common, as far as it is used. */
 export interface OrtModule {
