@@ -11,6 +11,10 @@ import { dirname, join } from "node:path";
 export interface Files {
   /** The whole file, in memory of the caller's own. */
   read(path: string): Promise<Uint8Array>;
+  /** The bytes [start, end) of a file, in memory of the caller's own; fewer where it ends before. */
+  readRange(path: string, start: number, end: number): Promise<Uint8Array>;
+  /** Bytes of a file. */
+  size(path: string): Promise<number>;
   /** Names of the files and folders in a folder, in no particular order. */
   list(folder: string): Promise<string[]>;
   exists(path: string): Promise<boolean>;
@@ -78,6 +82,8 @@ export const files: Files = {
       await requireFile("read", path);
       return readFile(path);
     }),
+  readRange: (path, start, end) => attempt("read", path, () => readRange(path, start, end)),
+  size: (path) => attempt("read", path, async () => (await stat(path)).size),
   list: (folder) => attempt("list", folder, () => readdir(folder)),
   exists: (path) =>
     stat(path).then(
@@ -108,6 +114,25 @@ export const files: Files = {
   packageFolder,
   platform: `${process.platform}-${process.arch}`,
 };
+
+async function readRange(path: string, start: number, end: number): Promise<Uint8Array> {
+  await requireFile("read", path);
+  const file = await open(path, "r");
+  try {
+    const bytes = new Uint8Array(Math.max(0, end - start));
+    let filled = 0;
+    // One read gives at most 2 GiB.
+    while (filled < bytes.length) {
+      const length = Math.min(bytes.length - filled, 2 ** 30);
+      const { bytesRead } = await file.read(bytes, filled, length, start + filled);
+      if (bytesRead === 0) break;
+      filled += bytesRead;
+    }
+    return bytes.subarray(0, filled);
+  } finally {
+    await file.close();
+  }
+}
 
 /** Devices and pipes never end, or are not to be replaced; folders are told of by whoever opens them. */
 async function requireFile(verb: string, path: string): Promise<void> {

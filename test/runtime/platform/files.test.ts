@@ -30,6 +30,17 @@ describe("files", () => {
     await files.remove(path);
   });
 
+  test("a range is read alone, and ends where the file does", async () => {
+    const path = join(folder, "range.bin");
+    await files.write(path, [bytes("0123456789")]);
+    expect(await files.size(path)).toBe(10);
+    expect(await files.readRange(path, 2, 5)).toEqual(bytes("234"));
+    expect(await files.readRange(path, 8, 20)).toEqual(bytes("89"));
+    expect(await files.readRange(path, 12, 20)).toEqual(bytes(""));
+    expect((await failure(files.readRange(join(folder, "none"), 0, 1)))?.reason).toBe("missing");
+    await files.remove(path);
+  });
+
   test("a failed write leaves the old file and no temporary one", async () => {
     const path = join(folder, "b");
     await files.makeFolder(join(path, "inner"));
