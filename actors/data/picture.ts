@@ -1,0 +1,98 @@
+/**
+ * A picture in memory, and sets of them with labels: what every loader of images gives and the image feed takes.
+ * Pixels are bytes and planar: all of the first channel row by row, then all of the second.
+ */
+
+import { DataError } from "./error.ts";
+import { splitSamples } from "./samples.ts";
+
+export interface Picture {
+  readonly width: number;
+  readonly height: number;
+  /** 1 is grey, 3 is red, green, blue. */
+  readonly channels: number;
+  /** [channels, height, width]. */
+  readonly pixels: Uint8Array;
+}
+
+/** A file format of pictures. */
+export interface PictureFormat {
+  /** As people call it. */
+  readonly name: string;
+  /** Endings of file names, in lower case, with the dot. */
+  readonly extensions: readonly string[];
+  /** Whether bytes begin as this format does. */
+  recognises(bytes: Uint8Array): boolean;
+  /** @throws Error saying in a few words what is wrong with the file. */
+  decode(bytes: Uint8Array): Picture;
+}
+
+/** Pictures with the index of the class of each. */
+export interface LabelledPictures {
+  readonly count: number;
+  /** Borrowed. */
+  picture(index: number): Picture;
+  label(index: number): number;
+}
+
+export interface ImageData {
+  readonly kind: "images";
+  /** What was found and where, for people. */
+  readonly name: string;
+  readonly classes: readonly string[];
+  readonly channels: number;
+  /** The shorter side of the pictures. */
+  readonly size: number;
+  readonly train: LabelledPictures;
+  readonly validation: LabelledPictures;
+}
+
+/** Pictures of one size that lie one after another, and their labels; neither is copied. */
+export function packed(
+  { width, height, channels }: Omit<Picture, "pixels">,
+  pixels: Uint8Array,
+  labels: ArrayLike<number>,
+): LabelledPictures {
+  const each = width * height * channels;
+  return {
+    count: labels.length,
+    picture: (index) => ({
+      width,
+      height,
+      channels,
+      pixels: pixels.subarray(index * each, (index + 1) * each),
+    }),
+    label: (index) => labels[index]!,
+  };
+}
+
+/** Those of the pictures that `indices` names. */
+export function subset(whole: LabelledPictures, indices: Uint32Array): LabelledPictures {
+  return {
+    count: indices.length,
+    picture: (index) => whole.picture(indices[index]!),
+    label: (index) => whole.label(indices[index]!),
+  };
+}
+
+/**
+ * The training and the validation part: what the data brings, or a tenth of all held out.
+ * @param path for the error.
+ * @throws DataError when there are fewer than two pictures to share.
+ */
+export function parts(
+  path: string,
+  train: LabelledPictures,
+  validation: LabelledPictures | null,
+): Pick<ImageData, "train" | "validation"> {
+  const count = train.count + (validation?.count ?? 0);
+  if (count < 2 || train.count === 0) {
+    throw new DataError("too-few", path, `it holds ${count} images; two at least are needed`);
+  }
+  if (validation && validation.count > 0) return { train, validation };
+  const split = splitSamples(train.count);
+  return { train: subset(train, split.train), validation: subset(train, split.validation) };
+}
+
+/** Whole numbers as names of classes: "0", "1", … */
+export const numbered = (count: number): string[] => Array.from({ length: count }, (_, i) => String(i));
