@@ -12,6 +12,8 @@ import { describe, inferShapes } from "../onnx/shapes.ts";
 import { pathThrough } from "./path.ts";
 import { type DirectRule, FLAT, type GradientRule, type Saved } from "./rule.ts";
 import { elementwiseRules } from "./rules/elementwise.ts";
+import { indexingRules } from "./rules/indexing.ts";
+import { layoutRules } from "./rules/layout.ts";
 import { normalisationRules } from "./rules/normalisation.ts";
 import { productRules } from "./rules/products.ts";
 import { reductionRules } from "./rules/reductions.ts";
@@ -23,6 +25,8 @@ export const GRADIENT_RULES: Readonly<Record<string, GradientRule>> = {
   ...productRules,
   ...reductionRules,
   ...shapeRules,
+  ...layoutRules,
+  ...indexingRules,
 };
 
 export interface JointGraph {

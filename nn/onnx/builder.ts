@@ -14,7 +14,7 @@ import {
   type ValueType,
 } from "./graph.ts";
 import { filledTensor, numbersOf } from "./numbers.ts";
-import { inferNode, integers } from "./shapes.ts";
+import { constantValue, inferNode, integers } from "./shapes.ts";
 
 export type Attributes = Readonly<Record<string, Attribute>>;
 
@@ -30,6 +30,8 @@ export class GraphBuilder {
   private readonly inputs: ValueInfo[] = [];
   private readonly outputs: string[] = [];
   private readonly initializers = new Map<string, Tensor>();
+  /** Values of Constant nodes: as good as initializers where a rule needs to know them. */
+  private readonly constants = new Map<string, Tensor>();
   private readonly nodes: Node[] = [];
   private readonly types = new Map<string, ValueType>();
   private readonly reserved = new Set<string>();
@@ -53,11 +55,11 @@ export class GraphBuilder {
   /** Adds a node as it is. @throws GraphError for unknown inputs, names produced twice, or shapes that do not fit. */
   append(node: Node): void {
     const types = node.inputs.map((input) => (input === "" ? undefined : this.type(input)));
-    const constants = (index: number) => this.initializers.get(node.inputs[index] ?? "");
-    const inferred = inferNode(node, types, constants);
+    const inferred = inferNode(node, types, (index) => this.known(node.inputs[index]));
     node.outputs.forEach((output, index) => {
       if (output !== "") this.define(output, inferred[index]!);
     });
+    if (node.op === "Constant") this.constants.set(node.outputs[0]!, constantValue(node));
     this.nodes.push(node);
   }
 
@@ -106,13 +108,13 @@ export class GraphBuilder {
 
   /** The integers of a constant, or undefined when `name` is not a constant. */
   constantInts(name: string | undefined): number[] | undefined {
-    const tensor = name === undefined ? undefined : this.initializers.get(name);
+    const tensor = this.known(name);
     return tensor && integers(tensor);
   }
 
   /** The numbers of a constant of any type, or undefined when `name` is not a constant. */
   constantNumbers(name: string | undefined): number[] | undefined {
-    const tensor = name === undefined ? undefined : this.initializers.get(name);
+    const tensor = this.known(name);
     return tensor && numbersOf(tensor);
   }
 
@@ -154,6 +156,10 @@ export class GraphBuilder {
       initializers: new Map([...this.initializers].filter(([name]) => used.has(name))),
       nodes: [...this.nodes],
     };
+  }
+
+  private known(name = ""): Tensor | undefined {
+    return this.initializers.get(name) ?? this.constants.get(name);
   }
 
   private define(name: string, type: ValueType): void {

@@ -6,7 +6,7 @@
 
 import type { Tensor } from "../../protocols/tensor.ts";
 import { type Graph, GraphError, type Node, type ValueType } from "./graph.ts";
-import { creationShapes } from "./shapes/creation.ts";
+import { constantValue, creationShapes } from "./shapes/creation.ts";
 import { elementwiseShapes } from "./shapes/elementwise.ts";
 import { indexingShapes } from "./shapes/indexing.ts";
 import { layoutShapes } from "./shapes/layout.ts";
@@ -15,6 +15,8 @@ import { productShapes } from "./shapes/products.ts";
 import { reductionShapes } from "./shapes/reductions.ts";
 import { describe, type Rules } from "./shapes/rule.ts";
 
+export { constantValue } from "./shapes/creation.ts";
+export { type Cut, padAmounts, sliceCuts } from "./shapes/layout.ts";
 export { fusedOperand } from "./shapes/products.ts";
 export { reducedAxes } from "./shapes/reductions.ts";
 export {
@@ -41,13 +43,15 @@ const RULES: Rules = {
 /** Types of all values of a graph, by name. */
 export function inferShapes(graph: Graph): Map<string, ValueType> {
   const types = new Map<string, ValueType>();
+  const constants = new Map(graph.initializers);
   for (const { name, dtype, shape } of graph.inputs) types.set(name, { dtype, shape });
   for (const [name, { dtype, shape }] of graph.initializers) types.set(name, { dtype, shape });
   for (const node of graph.nodes) {
     const inputs = node.inputs.map((name) => (name === "" ? undefined : types.get(name)));
     const missing = node.inputs.find((name, index) => name !== "" && !inputs[index]);
     if (missing) throw new GraphError(`${describe(node)}: input "${missing}" is not defined before it`);
-    const outputs = inferNode(node, inputs, (index) => graph.initializers.get(node.inputs[index] ?? ""));
+    const outputs = inferNode(node, inputs, (index) => constants.get(node.inputs[index] ?? ""));
+    if (node.op === "Constant") constants.set(node.outputs[0]!, constantValue(node));
     node.outputs.forEach((name, index) => {
       if (name !== "") types.set(name, outputs[index]!);
     });

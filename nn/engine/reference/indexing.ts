@@ -54,11 +54,19 @@ const gatherElements: Operator = (call) => {
   return [result];
 };
 
+const REDUCTIONS: Readonly<Record<string, (old: number, update: number) => number>> = {
+  none: (_, update) => update,
+  add: (old, update) => old + update,
+  mul: (old, update) => old * update,
+  min: Math.min,
+  max: Math.max,
+};
+
 /** How a scattered element is combined with what is there. */
 function combine(call: Call): (old: number, update: number) => number {
   const reduction = call.node.attributes.reduction ?? "none";
-  if (reduction === "none") return (_, update) => update;
-  if (reduction === "add") return (old, update) => old + update;
+  const f = REDUCTIONS[String(reduction)];
+  if (f) return f;
   throw call.error(`reduction "${reduction}" is not supported`);
 }
 
@@ -90,9 +98,55 @@ const scatterND: Operator = (call) => {
   return [{ ...array, data: result }];
 };
 
+/** As scatterND reads its indices; the first `batch_dims` axes of array and indices go together. */
+const gatherND: Operator = (call) => {
+  const [array, indices] = [call.input(0), call.input(1)];
+  const batch = intAttribute(call.node, "batch_dims", 0);
+  const depth = indices.shape.at(-1)!;
+  const size = elements(array.shape.slice(batch + depth));
+  const strides = stridesOf(array.shape);
+  const perBatch = elements(indices.shape.slice(batch, -1));
+  const shape = [...indices.shape.slice(0, -1), ...array.shape.slice(batch + depth)];
+  return [
+    compute(array.dtype, shape, (i) => {
+      const row = Math.floor(i / size);
+      let at = Math.floor(row / perBatch) * (strides[batch - 1] ?? 0);
+      for (let axis = 0; axis < depth; axis++) {
+        const index = within(call, indices.data[row * depth + axis]!, array.shape[batch + axis]!);
+        at += index * strides[batch + axis]!;
+      }
+      return array.data[at + (i % size)]!;
+    }),
+  ];
+};
+
+/** The k largest (or smallest) elements along an axis, in order, the first of equal ones first; and their places. */
+const topK: Operator = (call) => {
+  const { dtype, shape, data } = call.input(0);
+  const axis = normalAxis(intAttribute(call.node, "axis", -1), shape.length);
+  const k = call.numbers(1)[0]!;
+  const sign = intAttribute(call.node, "largest", 1) === 1 ? -1 : 1;
+  const inner = elements(shape.slice(axis + 1));
+  const size = shape[axis]!;
+  const values = compute(dtype, shape.with(axis, k), () => 0);
+  const places = compute("i64", shape.with(axis, k), () => 0);
+  for (let line = 0; line < data.length / size; line++) {
+    const [outer, column] = [Math.floor(line / inner), line % inner];
+    const at = (i: number) => data[(outer * size + i) * inner + column]!;
+    const order = Array.from({ length: size }, (_, i) => i).sort((i, j) => sign * (at(i) - at(j)) || i - j);
+    for (let i = 0; i < k; i++) {
+      values.data[(outer * k + i) * inner + column] = at(order[i]!);
+      places.data[(outer * k + i) * inner + column] = order[i]!;
+    }
+  }
+  return [values, places];
+};
+
 export const indexing: Operators = {
   Gather: gather,
   GatherElements: gatherElements,
+  GatherND: gatherND,
+  TopK: topK,
   ScatterElements: scatterElements,
   ScatterND: scatterND,
 };

@@ -1,8 +1,25 @@
-/** Operators that move elements or make constants, without arithmetic. */
+/** Operators that move elements along axes. */
 
-import { elements, Tensor } from "../../../protocols/tensor.ts";
-import { broadcast, describe, intAttribute, intsAttribute, normalAxis } from "../../onnx/shapes.ts";
-import { compute, expand, type NdArray, read, reshape, strided, stridesOf, transpose } from "./ndarray.ts";
+import { elements } from "../../../protocols/tensor.ts";
+import {
+  broadcast,
+  describe,
+  intAttribute,
+  intsAttribute,
+  normalAxis,
+  padAmounts,
+  sliceCuts,
+} from "../../onnx/shapes.ts";
+import {
+  compute,
+  eachIndex,
+  expand,
+  type NdArray,
+  reshape,
+  strided,
+  stridesOf,
+  transpose,
+} from "./ndarray.ts";
 import type { Operator, Operators } from "./operator.ts";
 
 const reshapeTo: Operator = (call) => {
@@ -91,53 +108,136 @@ const split: Operator = (call) => {
 };
 
 const slice: Operator = (call) => {
-  let array = call.input(0);
-  const [starts, ends] = [call.numbers(1), call.numbers(2)];
-  const axes = call.optionalNumbers(3) ?? starts.map((_, i) => i);
-  const steps = call.optionalNumbers(4) ?? starts.map(() => 1);
-  axes.forEach((given, i) => {
-    const axis = normalAxis(given, array.shape.length);
-    const size = array.shape[axis]!;
-    const step = steps[i]!;
-    // A backward slice may end before element 0, a forward one may start after the last.
-    const [low, high] = step > 0 ? [0, size] : [-1, size - 1];
-    const clamp = (at: number) => Math.min(Math.max(at < 0 ? at + size : at, low), high);
-    const start = clamp(starts[i]!);
-    const count = Math.max(0, Math.ceil((clamp(ends[i]!) - start) / step));
-    array = along(array, axis, start, count, step);
+  const array = call.input(0);
+  const [starts, ends, axes, steps] = [1, 2, 3, 4].map((index) => call.optionalNumbers(index));
+  return [
+    sliceCuts(call.node, array.shape, starts!, ends!, axes, steps).reduce(
+      (part, { axis, start, count, step }) => along(part, axis, start, count, step),
+      array,
+    ),
+  ];
+};
+
+const flatten: Operator = (call) => {
+  const array = call.input(0);
+  const axis = normalAxis(intAttribute(call.node, "axis", 1), array.shape.length);
+  return [reshape(array, [elements(array.shape.slice(0, axis)), elements(array.shape.slice(axis))])];
+};
+
+/** The elements at the given coordinates of each axis. */
+function select(array: NdArray, coordinates: readonly (readonly number[])[]): NdArray {
+  const strides = stridesOf(array.shape);
+  const shape = coordinates.map((of) => of.length);
+  const data = new Float64Array(elements(shape));
+  eachIndex(shape, (flat, at) => {
+    data[flat] = array.data[at.reduce((sum, i, axis) => sum + coordinates[axis]![i]! * strides[axis]!, 0)]!;
   });
-  return [array];
+  return { dtype: array.dtype, shape, data };
+}
+
+const counting = (count: number, at: (i: number) => number) => Array.from({ length: count }, (_, i) => at(i));
+
+const tile: Operator = (call) => {
+  const array = call.input(0);
+  const repeats = call.numbers(1);
+  return [
+    select(
+      array,
+      array.shape.map((dim, axis) => counting(dim * repeats[axis]!, (i) => i % dim)),
+    ),
+  ];
 };
 
-const constant: Operator = (call) => {
-  const { value } = call.node.attributes;
-  if (!(value instanceof Tensor)) throw call.error("only the attribute `value` (a tensor) is supported");
-  return [read(value)];
+/** Where an element of a padded axis of `size` comes from. */
+const SOURCE: Readonly<Record<string, (at: number, size: number) => number>> = {
+  edge: (at, size) => Math.min(Math.max(at, 0), size - 1),
+  reflect: (at, size) => (at < 0 ? -at : at >= size ? 2 * (size - 1) - at : at),
+  wrap: (at, size) => ((at % size) + size) % size,
 };
 
-const constantOfShape: Operator = (call) => {
-  const { value } = call.node.attributes;
-  const fill = value instanceof Tensor ? read(value) : { dtype: "f32" as const, data: [0] };
-  return [compute(fill.dtype, call.numbers(0), () => fill.data[0]!)];
+const pad: Operator = (call) => {
+  const array = call.input(0);
+  const { shape } = array;
+  const { before, after } = padAmounts(call.node, shape, call.numbers(1), call.optionalNumbers(3));
+  const mode = call.node.attributes.mode ?? "constant";
+  const sizes = shape.map((dim, axis) => Math.max(0, before[axis]! + dim + after[axis]!));
+  const places = (at: (place: number, size: number) => number) =>
+    shape.map((dim, axis) => counting(sizes[axis]!, (i) => at(i - before[axis]!, dim)));
+  if (mode !== "constant") {
+    const source = SOURCE[String(mode)];
+    if (!source) throw call.error(`no mode "${mode}"`);
+    return [select(array, places(source))];
+  }
+  const fill = call.inputs[2]?.data[0] ?? 0;
+  const coordinates = places((at) => at);
+  const strides = stridesOf(shape);
+  const data = new Float64Array(elements(sizes)).fill(fill);
+  eachIndex(sizes, (flat, at) => {
+    let from = 0;
+    for (let axis = 0; axis < at.length; axis++) {
+      const place = coordinates[axis]![at[axis]!]!;
+      if (place < 0 || place >= shape[axis]!) return;
+      from += place * strides[axis]!;
+    }
+    data[flat] = array.data[from]!;
+  });
+  return [{ dtype: array.dtype, shape: sizes, data }];
 };
 
-const shapeOf: Operator = (call) => {
-  const { shape } = call.input(0);
-  const start = intAttribute(call.node, "start", 0);
-  const dims = shape.slice(start, intAttribute(call.node, "end", shape.length));
-  return [compute("i64", [dims.length], (i) => dims[i]!)];
+const depthToSpace: Operator = (call) => {
+  const array = call.input(0);
+  const size = intAttribute(call.node, "blocksize", 1);
+  const [n, depth, h, w] = array.shape as [number, number, number, number];
+  const c = depth / size ** 2;
+  const blocks =
+    (call.node.attributes.mode ?? "DCR") === "DCR"
+      ? transpose(reshape(array, [n, size, size, c, h, w]), [0, 3, 4, 1, 5, 2])
+      : transpose(reshape(array, [n, c, size, size, h, w]), [0, 1, 4, 2, 5, 3]);
+  return [reshape(blocks, [n, c, h * size, w * size])];
+};
+
+const spaceToDepth: Operator = (call) => {
+  const array = call.input(0);
+  const size = intAttribute(call.node, "blocksize", 1);
+  const [n, c, height, width] = array.shape as [number, number, number, number];
+  const [h, w] = [height / size, width / size];
+  const blocks = transpose(reshape(array, [n, c, h, size, w, size]), [0, 3, 5, 1, 2, 4]);
+  return [reshape(blocks, [n, c * size ** 2, h, w])];
+};
+
+/** Sums of the elements up to each one along an axis, from the front or the back, with or without itself. */
+const cumSum: Operator = (call) => {
+  const { dtype, shape, data } = call.input(0);
+  const axis = normalAxis(call.numbers(1)[0]!, shape.length);
+  const exclusive = intAttribute(call.node, "exclusive", 0) === 1;
+  const reverse = intAttribute(call.node, "reverse", 0) === 1;
+  const [size, stride] = [shape[axis]!, stridesOf(shape)[axis]!];
+  const sums = new Float64Array(data.length);
+  for (let line = 0; line < data.length / size; line++) {
+    const start = Math.floor(line / stride) * stride * size + (line % stride);
+    let sum = 0;
+    for (let i = 0; i < size; i++) {
+      const at = start + (reverse ? size - 1 - i : i) * stride;
+      sums[at] = exclusive ? sum : sum + data[at]!;
+      sum += data[at]!;
+    }
+  }
+  return [compute(dtype, shape, (i) => sums[i]!)];
 };
 
 export const layout: Operators = {
   Reshape: reshapeTo,
+  Flatten: flatten,
   Transpose: transposed,
   Squeeze: squeeze,
   Unsqueeze: unsqueeze,
   Expand: expanded,
+  Tile: tile,
   Concat: concat,
   Split: split,
   Slice: slice,
-  Constant: constant,
-  ConstantOfShape: constantOfShape,
-  Shape: shapeOf,
+  Pad: pad,
+  DepthToSpace: depthToSpace,
+  SpaceToDepth: spaceToDepth,
+  CumSum: cumSum,
 };

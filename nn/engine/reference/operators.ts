@@ -3,6 +3,7 @@
 import { MICROSOFT, type Node } from "../../onnx/graph.ts";
 import { describe } from "../../onnx/shapes.ts";
 import { EngineError } from "../engine.ts";
+import { creation } from "./creation.ts";
 import { elementwise } from "./elementwise.ts";
 import { indexing } from "./indexing.ts";
 import { layout } from "./layout.ts";
@@ -11,7 +12,7 @@ import { fusedProduct, product } from "./product.ts";
 import { reductions } from "./reduction.ts";
 
 export const OPERATORS: Readonly<Record<string, Operators>> = {
-  "": { ...elementwise, ...layout, ...product, ...reductions, ...indexing },
+  "": { ...elementwise, ...layout, ...creation, ...product, ...reductions, ...indexing },
   [MICROSOFT]: fusedProduct,
 };
 

@@ -1,16 +1,16 @@
 /** Shapes of operators that rearrange, join or cut. */
 
 import { elements, type Shape } from "../../../protocols/tensor.ts";
-import { GraphError } from "../graph.ts";
+import { GraphError, type Node } from "../graph.ts";
 import {
   broadcast,
   constantInts,
+  constantNumber,
   describe,
   intAttribute,
   intsAttribute,
   normalAxis,
   type Rules,
-  same,
 } from "./rule.ts";
 
 export const layoutShapes: Rules = {
@@ -84,18 +84,119 @@ export const layoutShapes: Rules = {
   Slice: ({ node, input, has, constant }) => {
     const { dtype, shape } = input(0);
     const [starts, ends] = [constantInts(node, constant, 1), constantInts(node, constant, 2)];
-    const axes = has(3) ? constantInts(node, constant, 3) : starts.map((_, i) => i);
-    const steps = has(4) ? constantInts(node, constant, 4) : starts.map(() => 1);
+    const axes = has(3) ? constantInts(node, constant, 3) : undefined;
+    const steps = has(4) ? constantInts(node, constant, 4) : undefined;
     const result = [...shape];
-    axes.forEach((raw, i) => {
-      const axis = normalAxis(raw, shape.length);
-      const [size, step] = [shape[axis]!, steps[i]!];
-      // A backward slice may end before element 0, a forward one may start after the last.
-      const [low, high] = step > 0 ? [0, size] : [-1, size - 1];
-      const clamp = (at: number) => Math.min(Math.max(at < 0 ? at + size : at, low), high);
-      result[axis] = Math.max(0, Math.ceil((clamp(ends[i]!) - clamp(starts[i]!)) / step));
-    });
+    for (const { axis, count } of sliceCuts(node, shape, starts, ends, axes, steps)) result[axis] = count;
     return [{ dtype, shape: result }];
   },
-  Trilu: same,
+  Trilu: ({ node, input }) => {
+    const { dtype, shape } = input(0);
+    if (shape.length < 2) throw new GraphError(`${describe(node)}: [${shape}] has no matrices`);
+    return [{ dtype, shape }];
+  },
+  CumSum: ({ node, input, constant }) => {
+    const { shape } = input(0);
+    if (constant(1)) checkedAxis(node, constantNumber(node, constant, 1), shape);
+    return [input(0)];
+  },
+  Flatten: ({ node, input }) => {
+    const { dtype, shape } = input(0);
+    const axis = normalAxis(intAttribute(node, "axis", 1), shape.length);
+    if (axis < 0 || axis > shape.length) throw new GraphError(`${describe(node)}: no axis ${axis}`);
+    return [{ dtype, shape: [elements(shape.slice(0, axis)), elements(shape.slice(axis))] }];
+  },
+  Tile: ({ node, input, constant }) => {
+    const { dtype, shape } = input(0);
+    const repeats = constantInts(node, constant, 1);
+    if (repeats.length !== shape.length) {
+      throw new GraphError(`${describe(node)}: ${repeats.length} repeats for the axes of [${shape}]`);
+    }
+    return [{ dtype, shape: shape.map((dim, i) => dim * repeats[i]!) }];
+  },
+  Pad: ({ node, input, has, constant }) => {
+    const { dtype, shape } = input(0);
+    const axes = has(3) ? constantInts(node, constant, 3) : undefined;
+    const { before, after } = padAmounts(node, shape, constantInts(node, constant, 1), axes);
+    return [{ dtype, shape: shape.map((dim, i) => Math.max(0, before[i]! + dim + after[i]!)) }];
+  },
+  DepthToSpace: ({ node, input }) => {
+    const { dtype, shape } = input(0);
+    const size = intAttribute(node, "blocksize", 1);
+    const [n, c, h, w] = shape;
+    if (shape.length !== 4 || c! % (size * size) !== 0) {
+      throw new GraphError(`${describe(node)}: [${shape}] has no channels for blocks of ${size} by ${size}`);
+    }
+    return [{ dtype, shape: [n!, c! / (size * size), h! * size, w! * size] }];
+  },
+  SpaceToDepth: ({ node, input }) => {
+    const { dtype, shape } = input(0);
+    const size = intAttribute(node, "blocksize", 1);
+    const [n, c, h, w] = shape;
+    if (shape.length !== 4 || h! % size !== 0 || w! % size !== 0) {
+      throw new GraphError(`${describe(node)}: [${shape}] does not divide into blocks of ${size} by ${size}`);
+    }
+    return [{ dtype, shape: [n!, c! * size * size, h! / size, w! / size] }];
+  },
+  /** Only between transformations: it is written out before anything runs. */
+  Dropout: ({ input }) => [input(0), { dtype: "bool", shape: input(0).shape }],
 };
+
+/** Elements that a Pad adds (or, below zero, takes away) in front of and behind each axis. */
+export function padAmounts(
+  node: Node,
+  shape: Shape,
+  pads: readonly number[],
+  axes: readonly number[] = shape.map((_, i) => i),
+): { before: number[]; after: number[] } {
+  if (pads.length !== 2 * axes.length) {
+    throw new GraphError(
+      `${describe(node)}: ${pads.length} pads for ${axes.length} axes, two each are needed`,
+    );
+  }
+  const [before, after] = [shape.map(() => 0), shape.map(() => 0)];
+  axes.forEach((given, i) => {
+    const axis = checkedAxis(node, given, shape);
+    before[axis] = pads[i]!;
+    after[axis] = pads[i + axes.length]!;
+  });
+  return { before, after };
+}
+
+/** A Slice along one axis: `count` elements from `start`, by `step`. */
+export interface Cut {
+  readonly axis: number;
+  readonly start: number;
+  readonly step: number;
+  readonly count: number;
+}
+
+/** What a Slice takes of each axis it names; starts and ends beyond an axis are moved onto it. */
+export function sliceCuts(
+  node: Node,
+  shape: Shape,
+  starts: readonly number[],
+  ends: readonly number[],
+  axes: readonly number[] = starts.map((_, i) => i),
+  steps: readonly number[] = starts.map(() => 1),
+): Cut[] {
+  return axes.map((given, i) => {
+    const axis = checkedAxis(node, given, shape);
+    const [size, step] = [shape[axis]!, steps[i]!];
+    if (step === 0) throw new GraphError(`${describe(node)}: a step of 0`);
+    // A backward slice may end before element 0, a forward one may start after the last.
+    const [low, high] = step > 0 ? [0, size] : [-1, size - 1];
+    const clamp = (at: number) => Math.min(Math.max(at < 0 ? at + size : at, low), high);
+    const start = clamp(starts[i]!);
+    return { axis, start, step, count: Math.max(0, Math.ceil((clamp(ends[i]!) - start) / step)) };
+  });
+}
+
+/** @throws GraphError when the shape has no such axis. */
+function checkedAxis(node: Node, given: number, shape: Shape): number {
+  const axis = normalAxis(given, shape.length);
+  if (axis < 0 || axis >= shape.length) {
+    throw new GraphError(`${describe(node)}: [${shape}] has no axis ${given}`);
+  }
+  return axis;
+}

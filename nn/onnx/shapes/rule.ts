@@ -2,6 +2,7 @@
 
 import type { Shape, Tensor } from "../../../protocols/tensor.ts";
 import { GraphError, type Node, type ValueType } from "../graph.ts";
+import { numbersOf } from "../numbers.ts";
 
 /** What a rule sees: the node, the types of its inputs, and those inputs that are constants. */
 export interface Site {
@@ -39,9 +40,9 @@ export function normalAxis(axis: number, rank: number): number {
   return axis < 0 ? axis + rank : axis;
 }
 
-/** Integers of a constant i64 tensor. */
+/** Integers of a constant tensor, i64 or i32. @throws TensorError for another element type. */
 export function integers(tensor: Tensor): number[] {
-  return Array.from(tensor.i64(), Number);
+  return tensor.dtype === "i32" ? numbersOf(tensor) : Array.from(tensor.i64(), Number);
 }
 
 export function intAttribute(node: Node, name: string, fallback: number): number {

@@ -6,6 +6,7 @@
 import { type Attribute, float, MICROSOFT, TROUPE } from "../../../nn/onnx/graph.ts";
 import { Tensor } from "../../../protocols/tensor.ts";
 import type { Chance } from "../engine/operator-cases.ts";
+import { LAYOUT_RULE_CASES } from "./cases/layout.ts";
 
 export interface RuleCase {
   /** Undefined where an optional input is left out. */
@@ -183,4 +184,5 @@ export const RULE_CASES: Readonly<Record<string, Maker>> = {
       outputs: sizes.length,
     };
   },
+  ...LAYOUT_RULE_CASES,
 };

@@ -5,6 +5,7 @@
 
 import { type Attribute, float, MICROSOFT } from "../../../nn/onnx/graph.ts";
 import { type DType, elements, type Shape, Tensor } from "../../../protocols/tensor.ts";
+import { LAYOUT_CASES } from "./cases/layout.ts";
 
 type Attributes = Readonly<Record<string, Attribute>>;
 
@@ -361,6 +362,7 @@ export const CASES: Readonly<Record<string, Maker>> = {
   GatherElements: pointed(false),
   ScatterElements: pointed(true),
   ScatterND: scatterND,
+  ...LAYOUT_CASES,
 };
 
 /** dtype[shape] of each input, for messages. */
