@@ -39,6 +39,8 @@ const DOORS: readonly { readonly packages: RegExp; readonly only: RegExp }[] = [
   { packages: /^selfsigned$/, only: /^runtime\/security\/certificate\.ts$/ },
   { packages: /^@roamhq\/wrtc$/, only: /^runtime\/transports\/webrtc\// },
   { packages: /^@huggingface\/tokenizers$/, only: /^nn\/tokenizer\.ts$/ },
+  { packages: /^fast-png$/, only: /^actors\/data\/png\.ts$/ },
+  { packages: /^jpeg-js$/, only: /^actors\/data\/jpeg\.ts$/ },
   { packages: /^bonjour-service$/, only: /^runtime\/discovery\/mdns\.ts$/ },
 ];
 

@@ -94,5 +94,24 @@ export function parts(
   return { train: subset(train, split.train), validation: subset(train, split.validation) };
 }
 
+/**
+ * A picture out of samples that lie pixel by pixel, `channels` of 8 bits each: 1 grey, 2 grey and transparency, 3
+ * colours, 4 colours and transparency, which is left out.
+ */
+export function planar(
+  samples: Uint8Array | Uint8ClampedArray,
+  { width, height }: Pick<Picture, "width" | "height">,
+  channels: number,
+): Picture {
+  const kept = channels < 3 ? 1 : 3;
+  const area = width * height;
+  const pixels = new Uint8Array(kept * area);
+  for (let channel = 0; channel < kept; channel++) {
+    for (let i = 0, from = channel; i < area; i++, from += channels)
+      pixels[channel * area + i] = samples[from]!;
+  }
+  return { width, height, channels: kept, pixels };
+}
+
 /** Whole numbers as names of classes: "0", "1", … */
 export const numbered = (count: number): string[] => Array.from({ length: count }, (_, i) => String(i));
