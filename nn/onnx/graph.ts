@@ -8,11 +8,28 @@
 
 import type { DType, Shape, Tensor } from "../../protocols/tensor.ts";
 
-export type Attribute = number | string | readonly number[] | Tensor | FloatAttribute;
+export type Attribute =
+  | number
+  | string
+  | readonly number[]
+  | Tensor
+  | FloatAttribute
+  | FloatsAttribute
+  | StringsAttribute;
 
 /** A float attribute: ONNX tells 1 (int) from 1.0 (float), JavaScript does not, so floats are marked. */
 export interface FloatAttribute {
   readonly float: number;
+}
+
+/** A list of floats, marked for the same reason. */
+export interface FloatsAttribute {
+  readonly floats: readonly number[];
+}
+
+/** A list of strings. */
+export interface StringsAttribute {
+  readonly strings: readonly string[];
 }
 
 /** Marks an attribute as a float, rounded to the 32 bits that a file holds: every reader computes with the same. */

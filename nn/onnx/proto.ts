@@ -1,32 +1,76 @@
 /**
  * Graphs as real `.onnx` files and back: the ONNX ModelProto through protobufjs.
  *
- * Written tensors use `raw_data`; read tensors may use raw_data or the typed fields. Attributes keep the
- * difference between 1 and 1.0 (see `float` in graph.ts).
+ * Written tensors use `raw_data`, or lie in a file of their own; read tensors may use any of the fields. Attributes
+ * keep the difference between 1 and 1.0 (see `float` in graph.ts).
  */
 
-import { byteLength, type DType, Tensor } from "../../protocols/tensor.ts";
-import { DATA_TYPE, dtypeOf } from "./datatype.ts";
-import {
-  type Attribute,
-  type Graph,
-  GraphError,
-  MICROSOFT,
-  type Node,
-  OPSET,
-  type ValueInfo,
-} from "./graph.ts";
+import { Tensor } from "../../protocols/tensor.ts";
+import { DATA_TYPE } from "./datatype.ts";
+import { type ExternalTensor, type ReadExternal, readExternal } from "./external.ts";
+import { type Attribute, type Graph, GraphError, MICROSOFT, OPSET, type ValueInfo } from "./graph.ts";
+import { toOpset } from "./opset.ts";
+import { ATTRIBUTE, type OnnxFile, parseFile, type SymbolicInfo } from "./proto-file.ts";
 import { ModelProto } from "./schema.ts";
 
 const IR_VERSION = 9;
-/** Since then axes and sizes are inputs of all operators that have them, as shape inference expects. */
-const OLDEST_OPSET = 13;
-/** Both names of the standard domain. */
-const STANDARD = ["", "ai.onnx"];
-const [FLOAT, INT, STRING, TENSOR, FLOATS, INTS] = [1, 2, 3, 4, 6, 7];
+/** Protobuf messages are smaller than 2 GiB. */
+const LARGEST = 2 ** 31 - 1;
+/** Where a tensor may begin in a file of external data. */
+const ALIGNMENT = 64;
 
-/** The graph as the bytes of an `.onnx` file. */
+export interface ExternalModel {
+  /** The `.onnx` file. */
+  readonly model: Uint8Array;
+  /** What the file of external data holds, in order. Borrowed: the graph's own tensors, and padding between them. */
+  readonly data: readonly Uint8Array[];
+}
+
+/**
+ * The graph as the bytes of an `.onnx` file.
+ * @throws GraphError when they would be more than a file may be; see `encodeExternalModel`.
+ */
 export function encodeModel(graph: Graph, metadata: Readonly<Record<string, string>> = {}): Uint8Array {
+  const size = [...graph.initializers.values()].reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
+  if (size > LARGEST) {
+    throw new GraphError(`${size} bytes of constants are more than an .onnx file holds; use external data`);
+  }
+  return encode(graph, metadata, encodeTensor);
+}
+
+/**
+ * The graph as an `.onnx` file and one with the data of its initializers.
+ * @param location name of the file of external data, beside the model.
+ */
+export function encodeExternalModel(
+  graph: Graph,
+  location: string,
+  metadata: Readonly<Record<string, string>> = {},
+): ExternalModel {
+  const data: Uint8Array[] = [];
+  let offset = 0;
+  const model = encode(graph, metadata, (name, { dtype, shape, bytes }) => {
+    const padding = (ALIGNMENT - (offset % ALIGNMENT)) % ALIGNMENT;
+    if (padding > 0) data.push(new Uint8Array(padding));
+    data.push(bytes);
+    const entries = { location, offset: offset + padding, length: bytes.byteLength };
+    offset += padding + bytes.byteLength;
+    return {
+      name,
+      dims: shape,
+      data_type: DATA_TYPE[dtype],
+      data_location: 1,
+      external_data: Object.entries(entries).map(([key, value]) => ({ key, value: String(value) })),
+    };
+  });
+  return { model, data };
+}
+
+function encode(
+  graph: Graph,
+  metadata: Readonly<Record<string, string>>,
+  initializer: (name: string, tensor: Tensor) => object,
+): Uint8Array {
   const bytes = ModelProto.encode(
     ModelProto.fromObject({
       ir_version: IR_VERSION,
@@ -46,7 +90,7 @@ export function encodeModel(graph: Graph, metadata: Readonly<Record<string, stri
           output: node.outputs,
           attribute: Object.entries(node.attributes).map(([name, value]) => encodeAttribute(name, value)),
         })),
-        initializer: [...graph.initializers].map(([name, tensor]) => encodeTensor(name, tensor)),
+        initializer: [...graph.initializers].map(([name, tensor]) => initializer(name, tensor)),
         input: graph.inputs.map(encodeValueInfo),
         output: graph.outputs.map(encodeValueInfo),
       },
@@ -57,130 +101,116 @@ export function encodeModel(graph: Graph, metadata: Readonly<Record<string, stri
 }
 
 /**
- * Reads the bytes of an `.onnx` file.
+ * Reads the bytes of an `.onnx` file whose sizes are all numbers and whose data is inside.
  * @throws GraphError when the bytes are not an ONNX model, or use what is not supported (old operators, external
  * data, symbolic dimensions), naming it.
  */
 export function decodeModel(bytes: Uint8Array): Graph {
-  let model: any;
-  try {
-    // 64-bit integers as strings: the data of a tensor may need all of their bits.
-    model = ModelProto.toObject(ModelProto.decode(bytes), { longs: String, arrays: true, defaults: true });
-  } catch (cause) {
-    throw new GraphError("not an ONNX file, or a truncated one", { cause });
+  const file = parseFile(bytes);
+  const initializers = new Map<string, Tensor>();
+  for (const [name, tensor] of file.initializers) {
+    if (tensor instanceof Tensor) initializers.set(name, tensor);
+    else
+      throw new GraphError(
+        `tensor ${JSON.stringify(name)}: external data, and no way to read files was given`,
+      );
   }
-  const graph = model.graph;
-  if (!graph) throw new GraphError("not an ONNX file: it holds no graph");
-  const opset = model.opset_import.find(({ domain }: any) => STANDARD.includes(domain));
-  if (!opset)
-    throw new GraphError("a truncated ONNX file: it does not say which version of the operators it uses");
-  if (Number(opset.version) < OLDEST_OPSET) {
-    throw new GraphError(`ONNX operators of version ${opset.version}; known are ${OLDEST_OPSET} and later`);
-  }
-  const imported = new Set(model.opset_import.map(({ domain }: any) => domain));
-  const foreign = graph.node.find(({ domain }: any) => !STANDARD.includes(domain) && !imported.has(domain));
-  if (foreign) {
-    const domain = JSON.stringify(foreign.domain);
-    throw new GraphError(
-      `a truncated ONNX file: ${nodeText(foreign)} is of the domain ${domain}, not imported`,
-    );
-  }
-  const initializers = new Map<string, Tensor>(
-    graph.initializer.map((tensor: any) => [tensor.name, decodeTensor(tensor)]),
+  const outputs = file.outputTypes.map((type, i) => {
+    if (type) return numbered(type, {}, undefined);
+    throw new GraphError(`value ${JSON.stringify(file.outputs[i])} has no tensor type with a shape`);
+  });
+  return toOpset(
+    {
+      name: file.name,
+      inputs: file.inputs.map((input) => numbered(input, {}, undefined)),
+      outputs,
+      initializers,
+      nodes: file.nodes,
+    },
+    file.opset,
   );
+}
+
+export interface ReadOptions {
+  /** Reads external data; without it, files that have any are refused. */
+  readonly external?: ReadExternal;
+  /** Sizes of symbolic dimensions, by name. */
+  readonly dimensions?: Readonly<Record<string, number>>;
+  /** Rows of a micro-batch: size of first dimensions that are symbols without a size, or unknown; default 1. */
+  readonly rows?: number;
+}
+
+/** A file with all of its data and numbers for all sizes of its inputs; see `importModel` for what is made of it. */
+export interface LoadedFile {
+  /** Operators are of version `OPSET`; the declared types of its outputs are not known yet. */
+  readonly graph: Omit<Graph, "outputs">;
+  readonly outputs: readonly string[];
+  readonly producer: string;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/**
+ * Reads the bytes of any `.onnx` file, with its external data.
+ * @throws GraphError for broken files, sizes that are not given, unreadable external data, unknown operators' versions.
+ */
+export async function loadFile(bytes: Uint8Array, options: ReadOptions = {}): Promise<LoadedFile> {
+  const file: OnnxFile = parseFile(bytes);
+  const inputs = file.inputs.map((input) => numbered(input, options.dimensions ?? {}, options.rows ?? 1));
+  const initializers = new Map<string, Tensor>();
+  for (const [name, tensor] of file.initializers) {
+    initializers.set(name, tensor instanceof Tensor ? tensor : await load(tensor, options));
+  }
+  const graph = { name: file.name, inputs, initializers, nodes: file.nodes };
   return {
-    name: graph.name,
-    initializers,
-    inputs: graph.input.filter((input: any) => !initializers.has(input.name)).map(decodeValueInfo),
-    outputs: graph.output.map(decodeValueInfo),
-    nodes: graph.node.map(
-      (node: any): Node => ({
-        op: node.op_type,
-        domain: STANDARD.includes(node.domain) ? "" : node.domain,
-        inputs: node.input,
-        outputs: node.output,
-        attributes: Object.fromEntries(node.attribute.map((a: any) => [a.name, decodeAttribute(node, a)])),
-      }),
-    ),
+    graph: toOpset({ ...graph, outputs: [] }, file.opset),
+    outputs: file.outputs,
+    producer: file.producer,
+    metadata: file.metadata,
   };
+}
+
+const load = (tensor: ExternalTensor, { external }: ReadOptions) => readExternal(tensor, external);
+
+/** A value with a number for every size. */
+function numbered(
+  info: SymbolicInfo,
+  dimensions: Readonly<Record<string, number>>,
+  rows: number | undefined,
+): ValueInfo {
+  const where = `value ${JSON.stringify(info.name)}`;
+  const shape = info.shape.map((dim, axis) => {
+    if (typeof dim === "number") return dim;
+    const given = dim !== null && Object.hasOwn(dimensions, dim) ? dimensions[dim] : undefined;
+    const size = given ?? (axis === 0 ? rows : undefined);
+    if (size === undefined) {
+      const symbol = JSON.stringify(dim ?? "");
+      throw new GraphError(`${where} has the symbolic dimension ${symbol} at axis ${axis}; give its size`);
+    }
+    if (!Number.isSafeInteger(size) || size < 1) {
+      throw new GraphError(`${where}: ${size} is no size for the dimension ${JSON.stringify(dim ?? axis)}`);
+    }
+    return size;
+  });
+  return { name: info.name, dtype: info.dtype, shape };
 }
 
 function encodeAttribute(name: string, value: Attribute): object {
   if (typeof value === "number") {
     if (!Number.isInteger(value))
       throw new GraphError(`attribute ${name}: mark the float ${value} as float(…)`);
-    return { name, type: INT, i: value };
+    return { name, type: ATTRIBUTE.INT, i: value };
   }
-  if (typeof value === "string") return { name, type: STRING, s: new TextEncoder().encode(value) };
-  if (value instanceof Tensor) return { name, type: TENSOR, t: encodeTensor("", value) };
-  if ("float" in value) return { name, type: FLOAT, f: value.float };
-  return { name, type: INTS, ints: value };
-}
-
-/** Names come from the file and may hold anything; quoted, they keep a message on one line. */
-const nodeText = (node: any): string => `node ${JSON.stringify(node.name)} (${JSON.stringify(node.op_type)})`;
-
-function decodeAttribute(node: any, a: any): Attribute {
-  switch (a.type) {
-    case FLOAT:
-      return { float: a.f };
-    case INT:
-      return Number(a.i);
-    case STRING:
-      return new TextDecoder().decode(a.s);
-    case TENSOR:
-      if (a.t) return decodeTensor(a.t);
-      throw new GraphError(`${nodeText(node)}: attribute ${JSON.stringify(a.name)} holds no tensor`);
-    case INTS:
-      return a.ints.map(Number);
-    case FLOATS:
-      throw new GraphError(
-        `${nodeText(node)}: attribute ${JSON.stringify(a.name)} is a list of floats, not supported`,
-      );
-    default:
-      throw new GraphError(
-        `${nodeText(node)}: attribute ${JSON.stringify(a.name)} has unsupported type ${a.type}`,
-      );
-  }
+  const text = (string: string) => new TextEncoder().encode(string);
+  if (typeof value === "string") return { name, type: ATTRIBUTE.STRING, s: text(value) };
+  if (value instanceof Tensor) return { name, type: ATTRIBUTE.TENSOR, t: encodeTensor("", value) };
+  if ("float" in value) return { name, type: ATTRIBUTE.FLOAT, f: value.float };
+  if ("floats" in value) return { name, type: ATTRIBUTE.FLOATS, floats: value.floats };
+  if ("strings" in value) return { name, type: ATTRIBUTE.STRINGS, strings: value.strings.map(text) };
+  return { name, type: ATTRIBUTE.INTS, ints: value };
 }
 
 function encodeTensor(name: string, tensor: Tensor): object {
   return { name, dims: tensor.shape, data_type: DATA_TYPE[tensor.dtype], raw_data: tensor.bytes };
-}
-
-function decodeTensor(proto: any): Tensor {
-  const where = `tensor ${JSON.stringify(proto.name)}`;
-  const dtype = dtypeNumbered(proto.data_type, where);
-  const shape = checkedShape(proto.dims, where);
-  if (proto.data_location === 1) throw new GraphError(`${where}: external data is not supported`);
-  const expected = byteLength(dtype, shape);
-  // A copy: protobuf hands out views into the file at any alignment.
-  let bytes = Uint8Array.from(proto.raw_data as Uint8Array);
-  if (bytes.byteLength === 0 && expected > 0) bytes = typedFields(proto, dtype);
-  if (bytes.byteLength !== expected) {
-    throw new GraphError(`${where}: ${bytes.byteLength} bytes for ${dtype}[${shape}] (${expected})`);
-  }
-  return new Tensor(dtype, shape, bytes);
-}
-
-function typedFields(proto: any, dtype: DType): Uint8Array<ArrayBuffer> {
-  const of = (array: ArrayBufferView<ArrayBuffer>) =>
-    new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-  switch (dtype) {
-    case "f32":
-      return of(Float32Array.from(proto.float_data));
-    case "f64":
-      return of(Float64Array.from(proto.double_data));
-    case "i64":
-      return of(BigInt64Array.from(proto.int64_data, (value: string) => BigInt(value)));
-    case "i32":
-      return of(Int32Array.from(proto.int32_data));
-    case "f16":
-    case "bf16":
-      return of(Uint16Array.from(proto.int32_data));
-    default:
-      return Uint8Array.from(proto.int32_data);
-  }
 }
 
 function encodeValueInfo(value: ValueInfo): object {
@@ -193,31 +223,4 @@ function encodeValueInfo(value: ValueInfo): object {
       },
     },
   };
-}
-
-function decodeValueInfo(proto: any): ValueInfo {
-  const where = `value ${JSON.stringify(proto.name)}`;
-  const tensor = proto.type?.tensor_type;
-  if (!tensor?.shape) throw new GraphError(`${where} has no tensor type with a shape`);
-  const dims = tensor.shape.dim.map((dim: any) => {
-    if (dim.dim_value !== undefined) return dim.dim_value;
-    throw new GraphError(`${where} has the symbolic dimension ${JSON.stringify(dim.dim_param ?? "")}`);
-  });
-  return {
-    name: proto.name,
-    dtype: dtypeNumbered(tensor.elem_type, where),
-    shape: checkedShape(dims, where),
-  };
-}
-
-function checkedShape(dims: readonly string[], where: string): number[] {
-  const shape = dims.map(Number);
-  if (shape.every((dim) => dim >= 0 && Number.isSafeInteger(dim))) return shape;
-  throw new GraphError(`${where}: [${dims}] is no shape`);
-}
-
-function dtypeNumbered(id: number, where: string): DType {
-  const dtype = dtypeOf(id);
-  if (!dtype) throw new GraphError(`${where}: ONNX data type ${id} is not supported`);
-  return dtype;
 }

@@ -44,7 +44,16 @@ describe("a written graph is read back as it was:", () => {
     ["its optimiser", adamwGraph(parameters, parameters.length, { ...DEFAULT_ADAMW, steps: 10 })],
     [
       "attributes of every kind",
-      nodeWith({ i: -3, f: float(0.1), one: float(1), s: "é", list: [1, -2], t: Tensor.i64([1], [5]) }),
+      nodeWith({
+        i: -3,
+        f: float(0.1),
+        one: float(1),
+        s: "é",
+        list: [1, -2],
+        t: Tensor.i64([1], [5]),
+        floats: { floats: [0.5, -2] },
+        strings: { strings: ["é", ""] },
+      }),
     ],
     ["an empty graph", empty],
   ])("%s", (_, graph) => {
@@ -95,12 +104,19 @@ describe("files of other producers:", () => {
       { name: "i8", dims: [1], data_type: 3, int32_data: [-2] },
       { name: "bool", dims: [2], data_type: 9, int32_data: [1, 0] },
       { name: "f16", dims: [1], data_type: 10, int32_data: [0x3c00] },
+      { name: "u16", dims: [2], data_type: 4, raw_data: Uint8Array.of(255, 255, 1, 0) },
+      { name: "i16", dims: [1], data_type: 5, int32_data: [-2] },
+      { name: "u32", dims: [1], data_type: 12, uint64_data: ["4294967295"] },
+      { name: "u64", dims: [1], data_type: 13, uint64_data: ["9223372036854775807"] },
     ];
     const read = (name: string) => decodeModel(file({ initializer })).initializers.get(name)!;
     expect([...read("f32").f32()]).toEqual([1.5, -2]);
     expect([...read("i64").i64()]).toEqual([2n ** 63n - 1n, -1n]);
     expect([...read("f64").f64()]).toEqual([0.1]);
     expect(read("i32").bytes).toEqual(Uint8Array.of(0xf9, 0xff, 0xff, 0xff));
+    expect(read("u16")).toEqual(new Tensor("i32", [2], Uint8Array.of(255, 255, 0, 0, 1, 0, 0, 0)));
+    expect(read("i16")).toEqual(new Tensor("i32", [1], Uint8Array.of(254, 255, 255, 255)));
+    expect([...read("u32").i64(), ...read("u64").i64()]).toEqual([2n ** 32n - 1n, 2n ** 63n - 1n]);
     expect(["u8", "i8", "bool", "f16"].map((name) => [...read(name).bytes])).toEqual([
       [255],
       [254],
@@ -133,14 +149,25 @@ describe("files of other producers:", () => {
   test.each([
     ["external data", tensor({ data_location: 1 }), 'tensor "w": external data'],
     ["missing data", tensor({ float_data: [1] }), 'tensor "w": 4 bytes for f32[2] (8)'],
-    ["strings", tensor({ data_type: 8 }), 'tensor "w": ONNX data type 8'],
+    ["strings", tensor({ data_type: 8 }), 'tensor "w": ONNX data type 8 (string) is not supported'],
     ["a negative size", tensor({ dims: [-2, -1] }), 'tensor "w": [-2,-1] is no shape'],
-    ["a subgraph", attribute({ type: 5 }), '("If"): attribute "a" has unsupported type 5'],
+    ["a subgraph", attribute({ type: 5 }), '("If"): attribute "a" holds a subgraph: control flow'],
+    ["a sparse tensor", attribute({ type: 11 }), '("If"): attribute "a" holds a sparse tensor'],
+    [
+      "a kind of attribute that nobody knows",
+      attribute({ type: 99 }),
+      'attribute "a" has unsupported type 99',
+    ],
+    ["sparse initializers", file({ sparse_initializer: [Uint8Array.of(1)] }), "has sparse initializers"],
     ["an attribute without its tensor", attribute({ type: 4 }), 'attribute "a" holds no tensor'],
-    ["a list of floats", attribute({ type: 6, floats: [1] }), "is a list of floats"],
     ["a symbolic size", input({ elem_type: 1, shape: { dim: [{ dim_param: "N\n" }] } }), 'dimension "N\\n"'],
     ["an input without shape", input({ elem_type: 1 }), 'value "x" has no tensor type with a shape'],
-    ["operators of before axes were inputs", file({}, 11), "version 11; known are 13 and later"],
+    [
+      "operators of before axes were inputs",
+      file({}, 12),
+      "version 12; known are 13 to 23: export the model again",
+    ],
+    ["operators of the future", file({}, 24), "version 24; known are 13 to 23: export the model again"],
     ["a foreign domain that is not imported", file({ node: [{ op_type: "A", domain: "b" }] }), 'domain "b"'],
   ])("%s is refused by name", (_, bytes, message) => {
     expect(refusal(bytes)).toContain(message);
