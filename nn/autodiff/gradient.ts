@@ -11,17 +11,27 @@ import { filledTensor } from "../onnx/numbers.ts";
 import { describe, inferShapes } from "../onnx/shapes.ts";
 import { pathThrough } from "./path.ts";
 import { type DirectRule, FLAT, type GradientRule, type Saved } from "./rule.ts";
+import { activationRules } from "./rules/activations.ts";
+import { geluRules } from "./rules/activations-gelu.ts";
+import { convolutionRules } from "./rules/convolution.ts";
 import { elementwiseRules } from "./rules/elementwise.ts";
+import { powerRules } from "./rules/elementwise-power.ts";
 import { indexingRules } from "./rules/indexing.ts";
 import { layoutRules } from "./rules/layout.ts";
 import { normalisationRules } from "./rules/normalisation.ts";
+import { poolingRules } from "./rules/pooling.ts";
 import { productRules } from "./rules/products.ts";
 import { reductionRules } from "./rules/reductions.ts";
 import { shapeRules } from "./rules/shape.ts";
 
 export const GRADIENT_RULES: Readonly<Record<string, GradientRule>> = {
+  ...activationRules,
+  ...convolutionRules,
   ...elementwiseRules,
+  ...geluRules,
   ...normalisationRules,
+  ...poolingRules,
+  ...powerRules,
   ...productRules,
   ...reductionRules,
   ...shapeRules,

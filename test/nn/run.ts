@@ -2,6 +2,7 @@
 
 import type { Engine } from "../../nn/engine/engine.ts";
 import { GraphBuilder } from "../../nn/onnx/builder.ts";
+import { DATA_TYPE } from "../../nn/onnx/datatype.ts";
 import type { Graph, Node } from "../../nn/onnx/graph.ts";
 import { Tensor } from "../../protocols/tensor.ts";
 import type { Chance } from "./engine/operator-cases.ts";
@@ -56,6 +57,11 @@ export function inDoubles(graph: Graph): Graph {
     inputs: graph.inputs.map(value),
     outputs: graph.outputs.map(value),
     initializers: new Map([...graph.initializers].map(([name, tensor]) => [name, widened(tensor)])),
+    nodes: graph.nodes.map((node) =>
+      node.op === "Cast" && node.attributes.to === DATA_TYPE.f32
+        ? { ...node, attributes: { to: DATA_TYPE.f64 } }
+        : node,
+    ),
   };
 }
 

@@ -1,10 +1,11 @@
 /** Operators that look at one element of each input at a time: arithmetic, comparisons, activations, Cast. */
 
 import { type DType, elements } from "../../../protocols/tensor.ts";
+import { dtypeOf } from "../../onnx/datatype.ts";
 import { describe, intAttribute } from "../../onnx/shapes.ts";
-import { broadcastAll, compute } from "./ndarray.ts";
+import { broadcastAll, compute, type NdArray } from "./ndarray.ts";
 import type { Operator, Operators } from "./operator.ts";
-import { erf } from "./special.ts";
+import { erf, roundHalfToEven } from "./special.ts";
 
 const unary =
   (f: (x: number) => number): Operator =>
@@ -33,33 +34,51 @@ const where: Operator = (call) => {
   return [compute(x!.dtype, x!.shape, (i) => (condition!.data[i] ? x : y)!.data[i]!)];
 };
 
-/** TensorProto.DataType. */
-const CAST: Readonly<Record<number, DType>> = {
-  1: "f32",
-  2: "u8",
-  3: "i8",
-  6: "i32",
-  7: "i64",
-  9: "bool",
-  11: "f64",
-};
+const converted = (array: NdArray, dtype: DType) => compute(dtype, array.shape, (i) => array.data[i]!);
 
 const cast: Operator = (call) => {
-  const { shape, data } = call.input(0);
   const to = intAttribute(call.node, "to", 0);
-  const dtype = CAST[to];
+  const dtype = dtypeOf(to);
   if (!dtype) throw call.error(`no cast to element type ${to}`);
-  return [compute(dtype, shape, (i) => data[i]!)];
+  return [converted(call.input(0), dtype)];
 };
 
-/** Hendrycks and Gimpel, arXiv:1606.08415: exact, or its tanh approximation. */
-const gelu: Operator = (call) => {
-  const approximate = call.node.attributes.approximate ?? "none";
-  const cdf =
-    approximate === "tanh"
-      ? (x: number) => 0.5 * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)))
-      : (x: number) => 0.5 * (1 + erf(x / Math.SQRT2));
-  return unary((x) => x * cdf(x))(call);
+const castLike: Operator = (call) => [converted(call.input(0), call.input(1).dtype)];
+
+/** Both bounds are included, and either may be left out. */
+const clip: Operator = (call) => {
+  const [low, high] = [call.optionalNumbers(1)?.[0] ?? -Infinity, call.optionalNumbers(2)?.[0] ?? Infinity];
+  return unary((x) => Math.min(Math.max(x, low), high))(call);
+};
+
+const mean: Operator = (call) => {
+  const [total] = fold((x, y) => x + y, "f64")(call);
+  return [compute(call.input(0).dtype, total!.shape, (i) => total!.data[i]! / call.present().length)];
+};
+
+/** The sign of the divisor, as Python's, or with fmod of the dividend, as C's. */
+const mod: Operator = (call) => {
+  const truncated = intAttribute(call.node, "fmod", 0) === 1;
+  return fold((x, y) => (truncated ? x % y : x - y * Math.floor(x / y)))(call);
+};
+
+/** The exponent may be of another type. */
+const pow: Operator = (call) => {
+  const [x, p] = broadcastAll([call.input(0), call.input(1)], describe(call.node));
+  return [compute(x!.dtype, x!.shape, (i) => x!.data[i]! ** p!.data[i]!)];
+};
+
+const isInf: Operator = (call) => {
+  const positive = intAttribute(call.node, "detect_positive", 1) === 1;
+  const negative = intAttribute(call.node, "detect_negative", 1) === 1;
+  const { shape, data } = call.input(0);
+  const found = (x: number) => (positive && x === Infinity) || (negative && x === -Infinity);
+  return [compute("bool", shape, (i) => Number(found(data[i]!)))];
+};
+
+const isNotANumber: Operator = (call) => {
+  const { shape, data } = call.input(0);
+  return [compute("bool", shape, (i) => Number(Number.isNaN(data[i]!)))];
 };
 
 const range: Operator = (call) => {
@@ -94,27 +113,46 @@ export const elementwise: Operators = {
   Exp: unary(Math.exp),
   Log: unary(Math.log),
   Erf: unary(erf),
-  Tanh: unary(Math.tanh),
-  Sigmoid: unary((x) => 1 / (1 + Math.exp(-x))),
-  Relu: unary((x) => Math.max(0, x)),
   Sin: unary(Math.sin),
   Cos: unary(Math.cos),
-  Gelu: gelu,
+  Tan: unary(Math.tan),
+  Asin: unary(Math.asin),
+  Acos: unary(Math.acos),
+  Atan: unary(Math.atan),
+  Sinh: unary(Math.sinh),
+  Cosh: unary(Math.cosh),
+  Asinh: unary(Math.asinh),
+  Acosh: unary(Math.acosh),
+  Atanh: unary(Math.atanh),
+  Sign: unary(Math.sign),
+  Floor: unary(Math.floor),
+  Ceil: unary(Math.ceil),
+  Round: unary(roundHalfToEven),
+  Not: unary((x) => Number(x === 0)),
+  IsNaN: isNotANumber,
+  IsInf: isInf,
   Add: fold((x, y) => x + y),
   Sub: fold((x, y) => x - y),
   Mul: fold((x, y) => x * y),
   Div: fold((x, y) => x / y),
-  Pow: fold((x, y) => x ** y),
+  Mod: mod,
+  Pow: pow,
   Min: fold(Math.min),
   Max: fold(Math.max),
   Sum: fold((x, y) => x + y),
+  Mean: mean,
+  And: fold((x, y) => x && y),
+  Or: fold((x, y) => x || y),
+  Xor: fold((x, y) => x ^ y),
   Equal: compare((x, y) => x === y),
   Less: compare((x, y) => x < y),
   LessOrEqual: compare((x, y) => x <= y),
   Greater: compare((x, y) => x > y),
   GreaterOrEqual: compare((x, y) => x >= y),
   Where: where,
+  Clip: clip,
   Cast: cast,
+  CastLike: castLike,
   Range: range,
   Trilu: trilu,
 };

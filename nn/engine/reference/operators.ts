@@ -3,6 +3,8 @@
 import { MICROSOFT, type Node } from "../../onnx/graph.ts";
 import { describe } from "../../onnx/shapes.ts";
 import { EngineError } from "../engine.ts";
+import { activations, fusedActivations } from "./activation.ts";
+import { convolution } from "./convolution.ts";
 import { creation } from "./creation.ts";
 import { elementwise } from "./elementwise.ts";
 import { indexing } from "./indexing.ts";
@@ -12,8 +14,8 @@ import { fusedProduct, product } from "./product.ts";
 import { reductions } from "./reduction.ts";
 
 export const OPERATORS: Readonly<Record<string, Operators>> = {
-  "": { ...elementwise, ...layout, ...creation, ...product, ...reductions, ...indexing },
-  [MICROSOFT]: fusedProduct,
+  "": { ...activations, ...elementwise, ...layout, ...creation, ...convolution, ...product, ...reductions, ...indexing },
+  [MICROSOFT]: { ...fusedActivations, ...fusedProduct },
 };
 
 /** @throws EngineError naming operator and node when there is none. */

@@ -1,4 +1,4 @@
-/** The error function in double precision. */
+/** Functions that JavaScript does not have, in double precision. */
 
 /**
  * erf(x), to about 1e-13: its Maclaurin series near zero, the continued fraction of erfc in the tail
@@ -25,4 +25,10 @@ function tail(x: number): number {
   let fraction = x;
   for (let n = 60; n >= 1; n--) fraction = x + n / 2 / fraction;
   return Math.exp(-x * x) / (Math.sqrt(Math.PI) * fraction);
+}
+
+/** The nearest integer, the even one of two. */
+export function roundHalfToEven(x: number): number {
+  const rounded = Math.round(x);
+  return rounded - x === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
 }

@@ -6,6 +6,9 @@
 import { type Attribute, float, MICROSOFT, TROUPE } from "../../../nn/onnx/graph.ts";
 import { Tensor } from "../../../protocols/tensor.ts";
 import type { Chance } from "../engine/operator-cases.ts";
+import { ACTIVATION_RULE_CASES } from "./cases/activations.ts";
+import { CONVOLUTION_RULE_CASES } from "./cases/convolution.ts";
+import { ELEMENTWISE_RULE_CASES } from "./cases/elementwise.ts";
 import { LAYOUT_RULE_CASES } from "./cases/layout.ts";
 
 export interface RuleCase {
@@ -107,7 +110,6 @@ export const RULE_CASES: Readonly<Record<string, Maker>> = {
   Sigmoid: unary(-4, 4),
   Relu: offZero,
   Erf: unary(),
-  Gelu: unary(-4, 4),
   ErfGate: (c) => ({ ...unary()(c), domain: TROUPE }),
   LayerNormalization: (c) => {
     const shape = [...c.shape(c.int(0, 2)), c.int(2, 6)];
@@ -156,15 +158,6 @@ export const RULE_CASES: Readonly<Record<string, Maker>> = {
     const shape = c.shape();
     return { inputs: [c.f32(c.narrowed(shape)), ints(shape)], constant: [1] };
   },
-  Gather: (c) => {
-    const shape = c.shape(c.int(1, 3));
-    const size = shape[0]!;
-    // More indices than rows: some rows are read several times.
-    return {
-      inputs: [c.f32(shape), c.i64(c.pick([], [7], [3, 4]), -size, size - 1)],
-      attributes: { axis: c.pick(0, -shape.length) },
-    };
-  },
   Concat: (c) => {
     const shape = c.shape();
     const axis = c.int(0, shape.length - 1);
@@ -184,5 +177,8 @@ export const RULE_CASES: Readonly<Record<string, Maker>> = {
       outputs: sizes.length,
     };
   },
+  ...ACTIVATION_RULE_CASES,
+  ...CONVOLUTION_RULE_CASES,
+  ...ELEMENTWISE_RULE_CASES,
   ...LAYOUT_RULE_CASES,
 };

@@ -5,6 +5,9 @@
 
 import { type Attribute, float, MICROSOFT } from "../../../nn/onnx/graph.ts";
 import { type DType, elements, type Shape, Tensor } from "../../../protocols/tensor.ts";
+import { ACTIVATION_CASES } from "./cases/activations.ts";
+import { CONVOLUTION_CASES } from "./cases/convolution.ts";
+import { ELEMENTWISE_CASES } from "./cases/elementwise.ts";
 import { LAYOUT_CASES } from "./cases/layout.ts";
 
 type Attributes = Readonly<Record<string, Attribute>>;
@@ -362,6 +365,9 @@ export const CASES: Readonly<Record<string, Maker>> = {
   GatherElements: pointed(false),
   ScatterElements: pointed(true),
   ScatterND: scatterND,
+  ...ACTIVATION_CASES,
+  ...CONVOLUTION_CASES,
+  ...ELEMENTWISE_CASES,
   ...LAYOUT_CASES,
 };
 
