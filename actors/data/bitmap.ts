@@ -3,7 +3,7 @@
  * bits a pixel). What is compressed is a library's to read.
  */
 
-import type { Picture, PictureFormat } from "./picture.ts";
+import { type Picture, type PictureFormat, planar } from "./picture.ts";
 
 const WHITESPACE = new Set([0x20, 0x09, 0x0a, 0x0b, 0x0c, 0x0d]);
 const HASH = 0x23;
@@ -40,7 +40,7 @@ export const netpbm: PictureFormat = {
     const samples = data.subarray(0, expected);
     const scaled =
       most === 255 ? samples : samples.map((value) => Math.round((Math.min(value, most) * 255) / most));
-    return { width, height, channels, pixels: planar(scaled, width * height, channels) };
+    return planar(scaled, { width, height }, channels);
   },
 };
 
@@ -86,16 +86,6 @@ export const bmp: PictureFormat = {
 
 /** Formats that are read without a library. */
 export const BITMAPS: readonly PictureFormat[] = [netpbm, bmp];
-
-/** Samples that lie channel by channel within a pixel, by planes; `plane` pixels of `stride` samples each. */
-export function planar(samples: Uint8Array, plane: number, channels: number, stride = channels): Uint8Array {
-  if (channels === 1 && stride === 1) return samples.slice();
-  const pixels = new Uint8Array(plane * channels);
-  for (let c = 0; c < channels; c++) {
-    for (let i = 0, from = c; i < plane; i++, from += stride) pixels[c * plane + i] = samples[from]!;
-  }
-  return pixels;
-}
 
 function requireBytes(found: number, expected: number, width: number, height: number): void {
   if (found < expected) {
