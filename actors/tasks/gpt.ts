@@ -37,14 +37,14 @@ export async function openGpt(
       const engine = await createEngine({ engine: "auto" });
       try {
         const bytes = await generate(engine, {
-          config,
-          parameters: Object.fromEntries(values),
+          graph: gptGraph(config, 1, context, "logits"),
+          values,
           prompt: new TextEncoder().encode(prompt),
           count,
           sampling: SAMPLING,
           random,
         });
-        return new TextDecoder().decode(bytes);
+        return new TextDecoder().decode(Uint8Array.from(bytes));
       } finally {
         await engine.close();
       }
