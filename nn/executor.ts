@@ -1,77 +1,73 @@
 /**
  * One stage's training state in an engine's memory, and the runs over it: parameters, gradient accumulators,
- * moments, and a fixed number of slots, each with room for one micro-batch in flight.
+ * optimiser state, frozen values, running statistics, and a fixed number of slots, each with room for one micro-batch
+ * in flight.
  *
  * Everything is allocated and bound once, so a step allocates nothing and parameters are never copied. What runs
  * when is the caller's business; runs happen one at a time, in the order asked for.
+ *
+ * Statistics are there twice: as the last update left them, which validation reads, and as the micro-batches since then
+ * have moved them. A slot keeps those that its micro-batch began with, so that its backward pass sees what its forward
+ * pass saw.
  */
 
 import { type Tensor, TensorError } from "../protocols/tensor.ts";
-import type { Binding, Engine, EngineTensor, Executable } from "./engine/engine.ts";
-import type { Graph, ValueInfo } from "./onnx/graph.ts";
-import { typeText } from "./onnx/shapes.ts";
-import {
-  type AdamWConfig,
-  adamwGraph,
-  firstMomentName,
-  secondMomentName,
-  squareSumsGraph,
-  updatedName,
-} from "./optim/adamw.ts";
-import { accumulatorName, sumName } from "./passes/accumulate.ts";
-import type { StageGraphs } from "./training.ts";
+import type { Binding, Engine, Executable } from "./engine/engine.ts";
+import { Arena, copyInto, type EngineTensors, requireType } from "./executor/arena.ts";
+import { type UpdateResult, Updater } from "./executor/updater.ts";
+import { COUNTERS } from "./model.ts";
+import type { OptimizerConfig } from "./optim/optimizer.ts";
+import { LOSS_GRADIENT, type StageGraphs } from "./training.ts";
+
+export type { UpdateResult } from "./executor/updater.ts";
+
+const RUNS = ["forward", "backward", "backwardInput", "backwardWeights", "joint"] as const;
+type Run = (typeof RUNS)[number];
 
 /** Room for one micro-batch between its arrival and the end of its backward pass. */
 interface Slot {
-  readonly tensors: ReadonlyMap<string, EngineTensor>;
-  readonly forward: Binding | null;
-  readonly backward: Binding | null;
-  readonly joint: Binding | null;
+  readonly tensors: EngineTensors;
+  readonly runs: Readonly<Record<Run, Binding | null>>;
 }
-
-type Tensors = Record<string, EngineTensor>;
 
 export interface ExecutorOptions {
   /** Micro-batches that may be in flight at once. */
   readonly slots: number;
-  readonly optimizer: AdamWConfig;
+  readonly optimizer: OptimizerConfig;
   /** Parameters of the whole model, all stages together. */
   readonly totalParameters: number;
+  /** Micro-batches in a step, where the loss is scaled. */
+  readonly microBatches?: number;
+  /** What randomness in the graph is drawn from; 0 when left out. */
+  readonly seed?: number;
   /** Collects operator times; see `profile`. */
   readonly profile?: boolean;
 }
 
-/**
- * Parameters that one update graph holds. They all read the same few scalars, and ONNX Runtime takes time in the
- * square of their number to compile that: for 640 parameters in one graph, 17 s. Fewer would cost runs and memory.
- */
-const UPDATE_GROUP = 128;
-
-export interface UpdateResult {
-  readonly gradNorm: number;
-  readonly learningRate: number;
-}
-
 export class StageExecutor {
   readonly graphs: StageGraphs;
-  private readonly engine: Engine;
   private readonly options: ExecutorOptions;
-  private readonly state: Tensors = {};
-  private readonly executables: Executable[] = [];
-  private readonly bindings: Binding[] = [];
-  private readonly allocated: EngineTensor[] = [];
+  private readonly arena: Arena;
+  private readonly updater: Updater;
+  /** What all slots share, by name. */
+  private readonly state: EngineTensors = new Map();
+  /** Statistics as the last update left them. */
+  private readonly committed: EngineTensors = new Map();
+  /** Statistics as the micro-batches since then have moved them. */
+  private readonly moving: EngineTensors = new Map();
   private readonly slots: Slot[] = [];
-  private readonly optimizerTensors = new Map<string, EngineTensor>();
-  private squareSumsRun!: Binding;
-  private readonly updateRuns: Binding[] = [];
+  private readonly evaluateTensors: EngineTensors = new Map();
   private evaluateRun: Binding | undefined;
-  private readonly squareSumsTensors = new Map<string, EngineTensor>();
-  private readonly evaluateTensors = new Map<string, EngineTensor>();
+  private readonly loaded = new Set<string>();
+  /** Where statistics move, a run begins when the one before it has been heard of. */
+  private last: Promise<unknown> = Promise.resolve();
 
   private constructor(engine: Engine, graphs: StageGraphs, options: ExecutorOptions) {
-    this.engine = engine;
     this.graphs = graphs;
     this.options = options;
+    this.arena = new Arena(engine, options.profile ?? false);
+    const { totalParameters, optimizer } = options;
+    this.updater = new Updater(this.arena, graphs, totalParameters, optimizer, this.state);
   }
 
   /**
@@ -90,32 +86,33 @@ export class StageExecutor {
   }
 
   private async build(): Promise<void> {
-    const { graphs, state, options } = this;
-    for (const { name, dtype, shape } of graphs.parameters) {
-      for (const key of [name, accumulatorName(name), firstMomentName(name), secondMomentName(name)]) {
-        state[key] = this.allocate({ name: key, dtype, shape });
-      }
-      state[sumName(name)] = state[accumulatorName(name)]!;
-      for (const key of [name, firstMomentName(name), secondMomentName(name)]) {
-        state[updatedName(key)] = state[key]!;
-      }
+    const { graphs, arena, options } = this;
+    await this.updater.build();
+    for (const info of graphs.frozen) this.state.set(info.name, arena.allocate(info));
+    for (const info of graphs.statistics) {
+      this.committed.set(info.name, arena.allocate(info));
+      this.moving.set(info.name, arena.allocate(info));
     }
-    const forward = graphs.forward && (await this.compile(graphs.forward));
-    const backward = graphs.backward && (await this.compile(graphs.backward));
-    const joint = graphs.joint && (await this.compile(graphs.joint));
+    const compiled: Partial<Record<Run, Executable>> = {};
+    for (const run of RUNS) {
+      const graph = graphs[run];
+      if (graph) compiled[run] = await arena.compile(graph);
+    }
     for (let i = 0; i < options.slots; i++) {
-      const tensors = new Map<string, EngineTensor>();
-      const bind = (executable: Executable | null) => executable && this.bind(executable, tensors);
-      this.slots.push({ tensors, forward: bind(forward), backward: bind(backward), joint: bind(joint) });
+      const tensors: EngineTensors = new Map();
+      const bind = (run: Run) => compiled[run] && arena.bind(compiled[run], tensors, this.state);
+      const runs = Object.fromEntries(RUNS.map((run) => [run, bind(run) ?? null]));
+      this.slots.push({ tensors, runs: runs as Slot["runs"] });
     }
+  }
 
-    const sums = await this.compile(squareSumsGraph(graphs.parameters));
-    this.squareSumsRun = this.bind(sums, this.squareSumsTensors);
-    for (let from = 0; from === 0 || from < graphs.parameters.length; from += UPDATE_GROUP) {
-      const group = graphs.parameters.slice(from, from + UPDATE_GROUP);
-      const update = await this.compile(adamwGraph(group, options.totalParameters, options.optimizer));
-      this.updateRuns.push(this.bind(update, this.optimizerTensors));
-    }
+  /** Says which micro-batch is about to be in `slot`: what is random in it is drawn from that. Both count from 0. */
+  place(slot: number, step: number, microBatch: number): void {
+    const counts = [this.options.seed ?? 0, step, microBatch];
+    COUNTERS.forEach((name, i) => {
+      const tensor = this.slots[slot]?.tensors.get(name);
+      if (tensor) tensor.tensor.i64()[0] = BigInt(counts[i]!);
+    });
   }
 
   /** Runs the forward pass of the micro-batch in `slot`; resolves with kernel milliseconds. */
@@ -126,6 +123,16 @@ export class StageExecutor {
   /** Runs the backward pass: gradients are added to the accumulators, the input's gradient is in the slot. */
   backward(slot: number): Promise<number> {
     return this.run(slot, "backward");
+  }
+
+  /** The backward pass up to the input's gradient, where it is split; nothing to run where that is not wanted. */
+  backwardInput(slot: number): Promise<number> {
+    return this.graphs.backwardInput ? this.run(slot, "backwardInput") : Promise.resolve(0);
+  }
+
+  /** The rest of the backward pass, where it is split: gradients are added to the accumulators. */
+  backwardWeights(slot: number): Promise<number> {
+    return this.graphs.backwardWeights ? this.run(slot, "backwardWeights") : Promise.resolve(0);
   }
 
   /** Forward and backward in one run (last stage only); the loss is in the slot. */
@@ -143,6 +150,11 @@ export class StageExecutor {
     return tensor.tensor;
   }
 
+  /** Whether micro-batches have a value of this name: training may have no use for an input of the forward graph. */
+  has(name: string): boolean {
+    return this.slots[0]?.tensors.has(name) ?? false;
+  }
+
   /** Copies an input of the micro-batch in `slot` to where its runs read it. @throws TensorError for another type. */
   write(slot: number, name: string, tensor: Tensor): void {
     copyInto(this.value(slot, name), name, tensor);
@@ -154,134 +166,148 @@ export class StageExecutor {
    * @throws TensorError for an input that the stage does not have, or of another type.
    */
   async evaluate(inputs: Readonly<Record<string, Tensor>>): Promise<Tensor> {
-    this.evaluateRun ??= this.bind(await this.compile(this.graphs.evaluate), this.evaluateTensors);
+    if (!this.evaluateRun) {
+      const executable = await this.arena.compile(this.graphs.evaluate);
+      const shared = new Map([...this.state, ...this.committed]);
+      this.evaluateRun = this.arena.bind(executable, this.evaluateTensors, shared);
+    }
     for (const [name, tensor] of Object.entries(inputs)) {
       const input = this.evaluateTensors.get(name);
       if (!input) throw new TensorError(`stage ${this.graphs.evaluate.name} has no input "${name}"`);
       copyInto(input.tensor, name, tensor);
     }
     await this.evaluateRun.run();
-    return this.evaluateTensors.get(this.graphs.evaluate.outputs[0]!.name)!.tensor;
+    return this.evaluateTensors.get(this.graphs.result)!.tensor;
+  }
+
+  /** Live view of the gradients of a parameter that have added up so far; what other stages with a tied one ask for. */
+  gradient(name: string): Tensor {
+    return this.updater.gradient(name);
+  }
+
+  /** Takes the gradient of a tied parameter that another stage holds, before `squareSums`. @throws TensorError for others. */
+  putTied(name: string, tensor: Tensor): void {
+    this.updater.putTied(name, tensor);
   }
 
   /** Sum of squares of each parameter's accumulated gradient, in the order of `graphs.parameters`. */
-  async squareSums(): Promise<Float32Array> {
-    await this.squareSumsRun.run();
-    return this.squareSumsTensors.get("square_sums")!.tensor.f32().slice();
+  squareSums(): Promise<Float32Array> {
+    return this.updater.squareSums();
   }
 
   /**
-   * Updates parameters and moments in place and clears the accumulators.
+   * Updates parameters and optimiser state in place, keeps the statistics as they have moved, and clears the
+   * accumulators.
    * @param step 0-based.
    * @param squareSums of all parameters of the model, in the model's order.
+   * @throws DivergedError when one of them is not finite: then nothing has been updated.
    */
   async update(step: number, squareSums: Float32Array): Promise<UpdateResult> {
-    const tensors = this.optimizerTensors;
-    if (squareSums.length !== this.options.totalParameters) {
-      const expected = `one per parameter of the model, ${this.options.totalParameters}`;
-      throw new TensorError(`square sums: expected ${expected}, got ${squareSums.length}`);
+    const result = await this.updater.update(step, squareSums);
+    if (!result.skipped) {
+      for (const [name, { tensor }] of this.moving) this.committed.get(name)!.tensor.bytes.set(tensor.bytes);
     }
-    tensors.get("step")!.tensor.i64()[0] = BigInt(step);
-    tensors.get("square_sums")!.tensor.f32().set(squareSums);
-    await Promise.all(this.updateRuns.map((update) => update.run()));
     this.clearGradients();
-    const scalar = (name: string) => tensors.get(name)!.tensor.f32()[0]!;
-    return { gradNorm: scalar("grad_norm"), learningRate: scalar("learning_rate") };
+    return result;
   }
 
-  /** Forgets what has been accumulated since the last update. */
+  /** Forgets what has been accumulated since the last update, statistics included. */
   clearGradients(): void {
-    for (const { name } of this.graphs.parameters) this.state[accumulatorName(name)]!.tensor.bytes.fill(0);
-  }
-
-  /** Live views of the training state: each parameter, and its moments under their own names. */
-  tensors(): Map<string, Tensor> {
-    const names = this.graphs.parameters.flatMap(({ name }) => [
-      name,
-      firstMomentName(name),
-      secondMomentName(name),
-    ]);
-    return new Map(names.map((name) => [name, this.state[name]!.tensor]));
+    this.updater.clearGradients();
+    for (const [name, { tensor }] of this.committed) this.moving.get(name)!.tensor.bytes.set(tensor.bytes);
   }
 
   /**
-   * Copies parameters and, where given, moments in; names of other stages are passed over.
-   * @throws TensorError for a missing parameter or a tensor of another type; then nothing has been copied.
+   * Live views of what training changes: each parameter, the optimiser's state under its own names, and statistics.
+   * Tied parameters of one stage are views of the same memory.
+   */
+  tensors(): Map<string, Tensor> {
+    const statistics = [...this.committed].map(([name, { tensor }]): [string, Tensor] => [name, tensor]);
+    return new Map([...this.updater.tensors(), ...statistics]);
+  }
+
+  /**
+   * Copies parameters, frozen values, statistics and, where given, optimiser state in; names of other stages are
+   * passed over. A tied parameter may be given under its owner's name.
+   * @throws TensorError for one that is missing or of another type; then nothing has been copied.
    */
   load(values: ReadonlyMap<string, Tensor>): void {
-    const own = this.tensors();
-    for (const { name } of this.graphs.parameters) {
-      if (!values.has(name)) throw new TensorError(`parameter ${name} is missing`);
-    }
-    const given = [...own].flatMap(([name, tensor]) => {
-      const value = values.get(name);
+    this.requireNames((name) => values.has(name));
+    this.put(values);
+  }
+
+  /** As `load`, of a part of what the stage holds. @throws TensorError for a tensor of another type. */
+  put(values: ReadonlyMap<string, Tensor>): void {
+    const frozen = this.graphs.frozen.map(({ name }): [string, Tensor] => [
+      name,
+      this.state.get(name)!.tensor,
+    ]);
+    const given = [...this.tensors(), ...frozen].flatMap(([name, tensor]) => {
+      const value = values.get(name) ?? values.get(this.ownerOf(name));
       return value ? [{ name, tensor, value }] : [];
     });
     for (const { name, tensor, value } of given) requireType(tensor, name, value);
-    for (const { name, tensor, value } of given) copyInto(tensor, name, value);
+    for (const { name, tensor, value } of given) {
+      tensor.bytes.set(value.bytes);
+      this.moving.get(name)?.tensor.bytes.set(value.bytes);
+      this.loaded.add(name);
+    }
+  }
+
+  /** @throws TensorError naming a parameter, frozen value or statistic that has not been loaded. */
+  requireLoaded(): void {
+    this.requireNames((name) => this.loaded.has(name));
   }
 
   /** Kernel time by operator of all runs so far, when created with `profile`. */
-  async profile(): Promise<Map<string, number>> {
-    const totals = new Map<string, number>();
-    for (const executable of this.executables) {
-      for (const { op, ms } of await executable.profile()) totals.set(op, (totals.get(op) ?? 0) + ms);
-    }
-    return totals;
+  profile(): Promise<Map<string, number>> {
+    return this.arena.profile();
   }
 
   /** Gives back everything the stage holds in the engine. No run may be in flight. */
   release(): void {
-    for (const held of [...this.bindings, ...this.executables, ...this.allocated]) held.release();
+    this.arena.release();
   }
 
-  private async run(slot: number, kind: "forward" | "backward" | "joint"): Promise<number> {
-    const binding = this.slots[slot]?.[kind];
+  private requireNames(has: (name: string) => boolean): void {
+    const { parameters, frozen, statistics } = this.graphs;
+    for (const [what, infos] of Object.entries({
+      parameter: parameters,
+      "frozen value": frozen,
+      statistic: statistics,
+    })) {
+      for (const { name } of infos) {
+        if (!has(name) && !has(this.ownerOf(name))) throw new TensorError(`${what} ${name} is missing`);
+      }
+    }
+  }
+
+  private ownerOf(name: string): string {
+    return this.graphs.ties.find((group) => group.includes(name))?.[0] ?? name;
+  }
+
+  private async run(slot: number, kind: Run): Promise<number> {
+    const { runs, tensors } = this.slots[slot] ?? { runs: null, tensors: null };
+    const binding = runs?.[kind];
     if (!binding) throw new TensorError(`${this.slotText(slot)} has no ${kind} run`);
-    return binding.run();
+    const gradient = tensors!.get(LOSS_GRADIENT);
+    if (gradient) gradient.tensor.f32()[0] = this.updater.lossGradient(this.options.microBatches ?? 1);
+    if (this.moving.size === 0 || (kind !== "forward" && kind !== "joint")) return binding.run();
+    const turn = this.last.then(async () => {
+      for (const { name } of this.graphs.statistics) {
+        tensors!.get(name)?.tensor.bytes.set(this.moving.get(name)!.tensor.bytes);
+      }
+      const ms = await binding.run();
+      for (const { name, output } of this.graphs.statistics) {
+        this.moving.get(name)!.tensor.bytes.set(tensors!.get(output)!.tensor.bytes);
+      }
+      return ms;
+    });
+    this.last = turn.catch(() => {});
+    return turn;
   }
 
   private slotText(slot: number): string {
     return `slot ${slot} of ${this.slots.length} of stage ${this.graphs.evaluate.name}`;
   }
-
-  private async compile(graph: Graph): Promise<Executable> {
-    const executable = await this.engine.compile(graph, { profile: this.options.profile ?? false });
-    this.executables.push(executable);
-    return executable;
-  }
-
-  /** Binds state by name, and everything else to `local`, allocating there what is missing. */
-  private bind(executable: Executable, local: Map<string, EngineTensor>): Binding {
-    const tie = (values: readonly ValueInfo[]): Tensors =>
-      Object.fromEntries(
-        values.map(({ name, dtype, shape }) => {
-          let tensor = this.state[name] ?? local.get(name);
-          if (!tensor) {
-            tensor = this.allocate({ name, dtype, shape });
-            local.set(name, tensor);
-          }
-          return [name, tensor];
-        }),
-      );
-    const binding = executable.bind(tie(executable.inputs), tie(executable.outputs));
-    this.bindings.push(binding);
-    return binding;
-  }
-
-  private allocate({ dtype, shape }: ValueInfo): EngineTensor {
-    const tensor = this.engine.allocate(dtype, shape);
-    this.allocated.push(tensor);
-    return tensor;
-  }
-}
-
-function copyInto(memory: Tensor, name: string, tensor: Tensor): void {
-  requireType(memory, name, tensor);
-  memory.bytes.set(tensor.bytes);
-}
-
-function requireType(memory: Tensor, name: string, tensor: Tensor): void {
-  if (typeText(tensor) === typeText(memory)) return;
-  throw new TensorError(`${name}: expected ${typeText(memory)}, got ${typeText(tensor)}`);
 }

@@ -10,13 +10,8 @@
 import type { Tensor } from "../protocols/tensor.ts";
 import type { Graph, ValueInfo } from "./onnx/graph.ts";
 
-export interface Model {
-  readonly name: string;
-  /**
-   * The forward graph of one micro-batch, as it is in training. Its first output is the loss, an f32 scalar: the mean
-   * over the micro-batch. The other outputs are the new values of the running statistics.
-   */
-  readonly graph: Graph;
+/** What a graph's inputs are, as plain data that can be sent. Inputs that are not named here are data. */
+export interface Roles {
   /** Inputs that are trained, in the model's order. */
   readonly parameters: readonly string[];
   /** Inputs that are held and not trained. */
@@ -28,10 +23,42 @@ export interface Model {
    * graph and in `parameters`; they start equal and are updated by the sum of their gradients, so they stay equal.
    */
   readonly ties: Readonly<Record<string, string>>;
+}
+
+/** A forward graph and what its inputs are: all that cutting and differentiating ask of a model. */
+export interface Trainable extends Roles {
+  /**
+   * The forward graph of one micro-batch, as it is in training. Its first output is the loss, an f32 scalar: the mean
+   * over the micro-batch. The other outputs are the new values of the running statistics.
+   */
+  readonly graph: Graph;
+}
+
+export interface Model extends Trainable {
+  readonly name: string;
   /** The value that the model predicts with (logits), and the loss is made from; null where that is not known. */
   readonly prediction: string | null;
   /** The initial value of a parameter, a frozen value or a statistic. The tensor is borrowed. */
   initial(name: string, seed: number): Tensor | Promise<Tensor>;
+}
+
+/** Roles for a graph that has parameters and data, and nothing else. */
+export function rolesOf(parameters: Iterable<string>): Roles {
+  return { parameters: [...parameters], frozen: [], statistics: {}, ties: {} };
+}
+
+/** All that `roles` says about those inputs and outputs that `graph`, a part of the model, has. */
+export function rolesWithin({ parameters, frozen, statistics, ties }: Roles, graph: Graph): Roles {
+  const inputs = new Set(graph.inputs.map(({ name }) => name));
+  const has = (name: string) => inputs.has(name);
+  const own = (record: Readonly<Record<string, string>>) =>
+    Object.fromEntries(Object.entries(record).filter(([name]) => has(name)));
+  return {
+    parameters: parameters.filter(has),
+    frozen: frozen.filter(has),
+    statistics: own(statistics),
+    ties,
+  };
 }
 
 /**
@@ -41,13 +68,13 @@ export interface Model {
 export const COUNTERS = ["troupe.seed", "troupe.step", "troupe.micro_batch"] as const;
 
 /** Inputs that stages hold between steps: parameters, frozen values and statistics, in the graph's order. */
-export function heldInputs({ graph, parameters, frozen, statistics }: Model): ValueInfo[] {
+export function heldInputs({ graph, parameters, frozen, statistics }: Trainable): ValueInfo[] {
   const held = new Set([...parameters, ...frozen, ...Object.keys(statistics)]);
   return graph.inputs.filter(({ name }) => held.has(name));
 }
 
 /** Inputs that come with every micro-batch from the data source. */
-export function dataInputs(model: Model): ValueInfo[] {
+export function dataInputs(model: Trainable): ValueInfo[] {
   const held = new Set(heldInputs(model).map(({ name }) => name));
   const own: readonly string[] = COUNTERS;
   return model.graph.inputs.filter(({ name }) => !held.has(name) && !own.includes(name));

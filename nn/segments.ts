@@ -2,27 +2,44 @@
  * Segments: the smallest pieces a model can be cut into for a pipeline, found from the graph itself.
  *
  * A cut is possible after a node when exactly one activation is still alive there; that value is all that has to
- * travel, besides data inputs, which go to whoever reads them. Every segment multiplies by a matrix or looks
- * something up in one, so that it is worth a device: what does neither joins the lookup before it (positions, a
- * reshape) or else the piece after it (a lone normalisation). What training rewrites together is not cut apart,
- * since the parts would compute other bits. A stage is a range of segments.
+ * travel, besides data inputs, which go to whoever reads them. No activations are what is computed from held values
+ * and constants alone, and what is computed from data without a weight (a mask, the angles of rotary positions): every
+ * stage computes its own. Every segment multiplies by a matrix or looks something up in one, so that it is worth a
+ * device: what does neither joins the lookup before it (positions, a reshape) or else the piece after it (a lone
+ * normalisation), and of several places between two products the cut is at the one with the least to send.
+ *
+ * What must stay together does: nodes that training rewrites together, since the parts would compute other bits; all
+ * uses of a parameter or of a running statistic, of which there would otherwise be two. Parameters that are tied may be
+ * apart (their stages exchange gradients), and of a frozen value every segment that reads it has a copy. A stage is a
+ * range of segments.
  */
 
-import { byteLength, elements } from "../protocols/tensor.ts";
+import { byteLength } from "../protocols/tensor.ts";
+import { rolesOf, type Trainable } from "./model.ts";
 import { extract } from "./onnx/extract.ts";
-import { type Graph, GraphError, type Node, type ValueInfo, type ValueType } from "./onnx/graph.ts";
-import { fusedOperand, inferShapes, intAttribute } from "./onnx/shapes.ts";
-import { geluTriples } from "./passes/gelu-between-products.ts";
+import { type Graph, GraphError, type ValueInfo, type ValueType } from "./onnx/graph.ts";
+import { inferShapes } from "./onnx/shapes.ts";
+import { nodeFlops } from "./segments/flops.ts";
+import { classify, type Flow } from "./segments/flow.ts";
+import { cutPoints, readsMatrix } from "./segments/points.ts";
 
 export interface Segment {
   readonly index: number;
   /** The activation that comes in; null for the first segment, which reads the model's data inputs. */
   readonly input: string | null;
-  /** The activation that goes out; null for the last segment, which ends in the model's outputs. */
+  /** Whether `input` depends on a parameter: only then is its gradient wanted. False for the first segment. */
+  readonly inputTrained: boolean;
+  /** The activation that goes out; null for the last segment, which ends in the model's loss. */
   readonly output: string | null;
   /** Parameters of this segment, in the model's order. */
   readonly parameters: readonly string[];
+  /** Frozen values that it reads, in the model's order; others may read them too. */
+  readonly frozen: readonly string[];
+  /** Its running statistics: from each input to the output that replaces it. */
+  readonly statistics: Readonly<Record<string, string>>;
   readonly parameterBytes: number;
+  /** Bytes of frozen values and statistics. */
+  readonly frozenBytes: number;
   /** Floating-point operations of one forward pass over one micro-batch (multiply and add count as two). */
   readonly flops: number;
   /** Bytes of the outgoing activation for one micro-batch; 0 for the last segment. */
@@ -30,66 +47,96 @@ export interface Segment {
 }
 
 /**
- * Cuts `graph` into segments.
- * @param parameters names of the inputs that are parameters; all other inputs are data.
- * @throws GraphError for a parameter that no segment needs, or that two need.
+ * Cuts a model into segments.
+ * @throws GraphError for a parameter that no output depends on, and for a model without any.
  */
-export function findSegments(graph: Graph, parameters: ReadonlySet<string>): Segment[] {
-  const types = inferShapes(graph);
-  const outputs: (string | null)[] = [];
-  let nodes: Node[] = [];
+export function findSegments(model: Trainable): Segment[];
+/** The same for a graph of parameters and data only. */
+export function findSegments(graph: Graph, parameters: ReadonlySet<string>): Segment[];
+export function findSegments(given: Trainable | Graph, parameters?: ReadonlySet<string>): Segment[] {
+  const model: Trainable = "graph" in given ? given : { graph: given, ...rolesOf(parameters!) };
+  const { graph } = model;
+  const types = typesOf(graph);
+  const flow = classify(model, types);
+  const outputs: string[] = [];
+  const matrices = readsMatrix(model, types);
+  const cuts = new Map(cutPoints(model, flow).map(({ node, value }) => [node, value]));
+  let reads: string[] = [];
   let afterLookup = false;
-  const cuts = new Map(cutPoints(graph, parameters).map(({ node, value }) => [node, value]));
-  for (const node of graph.nodes) {
-    nodes.push(node);
+  for (const node of flow.main) {
+    if (matrices(node)) reads.push(node.op);
     const value = cuts.get(node);
     if (value === undefined) continue;
-    const reads = matrixReaders(nodes, parameters, types);
+    const size = (name: string) => bytesOf(types, name);
     if (reads.length > 0) {
       outputs.push(value);
-      afterLookup = reads.every(({ op }) => op === "Gather");
-    } else if (afterLookup) {
+      afterLookup = reads.every((op) => op === "Gather");
+    } else if (outputs.length > 0 && (afterLookup || size(value) < size(outputs.at(-1)!))) {
+      // Behind a pooling there is less to send.
       outputs[outputs.length - 1] = value;
-    } else {
-      continue;
     }
-    nodes = [];
+    reads = [];
   }
-  if (matrixReaders(nodes, parameters, types).length === 0) outputs.pop();
-  outputs.push(null);
+  if (reads.length === 0) outputs.pop();
+  return describeSegments(model, types, flow, [...outputs, null]);
+}
 
-  const owner = new Map<string, number>();
+function describeSegments(
+  model: Trainable,
+  types: ReadonlyMap<string, ValueType>,
+  flow: Flow,
+  outputs: readonly (string | null)[],
+): Segment[] {
+  const { graph } = model;
+  const at = statisticsBySegment(model, flow, outputs);
+  const used = new Set<string>();
   const segments = outputs.map((output, index): Segment => {
     const input = outputs[index - 1] ?? null;
-    const piece = between(graph, types, input, output);
-    const own = piece.inputs.filter(({ name }) => parameters.has(name));
-    for (const { name } of own) {
-      const other = owner.get(name);
-      if (other !== undefined) {
-        throw new GraphError(
-          `parameter ${name} is used by segments ${other} and ${index}, which would each train a copy of it`,
-        );
-      }
-      owner.set(name, index);
-    }
+    const statistics = at[index]!;
+    const piece = between(graph, input, output, Object.values(statistics));
+    const inputs = new Map(piece.inputs.map((info) => [info.name, info]));
+    const own = (names: readonly string[]) => names.filter((name) => inputs.has(name));
+    const bytes = (names: readonly string[]) =>
+      names.reduce((sum, name) => sum + byteLength(inputs.get(name)!.dtype, inputs.get(name)!.shape), 0);
+    const parameters = own(model.parameters);
+    const frozen = own(model.frozen);
+    for (const name of parameters) used.add(name);
     return {
       index,
       input,
+      inputTrained: input !== null && flow.trained.has(input),
       output,
-      parameters: own.map(({ name }) => name),
-      parameterBytes: own.reduce((sum, { dtype, shape }) => sum + byteLength(dtype, shape), 0),
-      flops: piece.nodes.reduce((sum, node) => sum + flops(node, types), 0),
+      parameters,
+      frozen,
+      statistics,
+      parameterBytes: bytes(parameters),
+      frozenBytes: bytes([...frozen, ...own(Object.keys(statistics))]),
+      flops: piece.nodes.reduce((sum, node) => sum + nodeFlops(node, types), 0),
       activationBytes: output === null ? 0 : bytesOf(types, output),
     };
   });
-  for (const name of parameters) {
-    if (!owner.has(name)) throw new GraphError(`graph ${graph.name}: no output depends on parameter ${name}`);
+  for (const name of model.parameters) {
+    if (!used.has(name)) throw new GraphError(`graph ${graph.name}: no output depends on parameter ${name}`);
   }
+  if (used.size === 0) throw new GraphError(`graph ${graph.name} has no parameter to train`);
   return segments;
 }
 
+/** Which statistics each segment replaces: a statistic is where the node that computes its new value is. */
+function statisticsBySegment(
+  { statistics }: Trainable,
+  { segmentOf }: Flow,
+  outputs: readonly (string | null)[],
+): Record<string, string>[] {
+  const found = outputs.map((): Record<string, string> => ({}));
+  for (const [input, output] of Object.entries(statistics))
+    found[segmentOf(output, outputs)]![input] = output;
+  return found;
+}
+
 /**
- * The forward graph of segments [from, to): from one cut to the next, with only the inputs it uses.
+ * The forward graph of segments [from, to): from one cut to the next, with only the inputs it uses. Its outputs are
+ * that of the last segment, or the loss, and the new values of its running statistics.
  * @throws GraphError when there is no such range.
  */
 export function cutGraph(graph: Graph, segments: readonly Segment[], from: number, to: number): Graph {
@@ -97,69 +144,32 @@ export function cutGraph(graph: Graph, segments: readonly Segment[], from: numbe
   if (!first || !last || from >= to) {
     throw new GraphError(`segments [${from}, ${to}) of ${graph.name}, which has ${segments.length}`);
   }
-  return between(graph, inferShapes(graph), first.input, last.output);
+  const replaced = segments.slice(from, to).flatMap(({ statistics }) => Object.values(statistics));
+  return between(graph, first.input, last.output, replaced);
 }
 
-/** What computes one cut's value, or the graph's outputs, from another's, or the graph's inputs. */
+/** What computes one cut's value, or the loss, from another's, or the graph's inputs; and the statistics on the way. */
 function between(
   graph: Graph,
-  types: ReadonlyMap<string, ValueType>,
   input: string | null,
   output: string | null,
+  statistics: readonly string[],
 ): Graph {
-  const incoming: ValueInfo[] = input === null ? [] : [{ name: input, ...types.get(input)! }];
-  const outputs = output === null ? graph.outputs.map(({ name }) => name) : [output];
-  return extract(graph, [...incoming, ...graph.inputs], outputs);
+  const incoming: ValueInfo[] = input === null ? [] : [{ name: input, ...typesOf(graph).get(input)! }];
+  const result = output ?? graph.outputs[0]!.name;
+  return extract(graph, [...incoming, ...graph.inputs], [result, ...statistics]);
 }
 
-/** Nodes after which exactly one activation is alive, and that activation. */
-function cutPoints(graph: Graph, parameters: ReadonlySet<string>): { node: Node; value: string }[] {
-  const lastUse = new Map<string, number>();
-  graph.nodes.forEach((node, i) => {
-    for (const input of node.inputs) lastUse.set(input, i);
-  });
-  for (const { name } of graph.outputs) lastUse.set(name, graph.nodes.length);
-  const together = new Set(geluTriples(graph).flatMap(({ gelu }) => [gelu.inputs[0]!, gelu.outputs[0]!]));
+/** Graphs are immutable, and cutting one into its segments asks for its types once per segment. */
+const inferred = new WeakMap<Graph, ReadonlyMap<string, ValueType>>();
 
-  // What is computed from parameters and constants alone is no activation: every stage computes its own.
-  const activations = new Set(
-    graph.inputs.filter(({ name }) => !parameters.has(name)).map(({ name }) => name),
-  );
-  const live = new Set<string>();
-  const points: { node: Node; value: string }[] = [];
-  graph.nodes.forEach((node, i) => {
-    if (!node.inputs.some((input) => activations.has(input))) return;
-    for (const output of node.outputs) {
-      if (output === "") continue;
-      activations.add(output);
-      live.add(output);
-    }
-    for (const value of live) if ((lastUse.get(value) ?? -1) <= i) live.delete(value);
-    const [only] = live;
-    if (live.size !== 1 || together.has(only!) || lastUse.get(only!) === graph.nodes.length) return;
-    points.push({ node, value: only! });
-  });
-  return points;
-}
-
-/** Reading a matrix through one of these is neither multiplying by it nor looking something up in it. */
-const ELEMENTWISE = new Set(["Add", "Sub", "Mul", "Div", "Reshape", "Slice", "Transpose", "Identity"]);
-
-function matrixReaders(
-  nodes: readonly Node[],
-  parameters: ReadonlySet<string>,
-  types: ReadonlyMap<string, ValueType>,
-): Node[] {
-  const isMatrix = (name: string) => parameters.has(name) && types.get(name)!.shape.length >= 2;
-  return nodes.filter(({ op, inputs }) => !ELEMENTWISE.has(op) && inputs.some(isMatrix));
-}
-
-function flops(node: Node, types: ReadonlyMap<string, ValueType>): number {
-  if (!["Gemm", "MatMul", "FusedMatMul"].includes(node.op)) return 0;
-  const a = types.get(node.inputs[0]!)!.shape;
-  const flag = (name: string) => intAttribute(node, name, 0) === 1;
-  const inner = fusedOperand(a, flag("transA"), flag("transBatchA")).at(-1)!;
-  return 2 * elements(types.get(node.outputs[0]!)!.shape) * inner;
+function typesOf(graph: Graph): ReadonlyMap<string, ValueType> {
+  let types = inferred.get(graph);
+  if (!types) {
+    types = inferShapes(graph);
+    inferred.set(graph, types);
+  }
+  return types;
 }
 
 function bytesOf(types: ReadonlyMap<string, ValueType>, name: string): number {

@@ -1,0 +1,215 @@
+/**
+ * The end of a step on one stage: tied gradients are added, the squares of all are summed, and the optimiser updates
+ * the parameters in place.
+ *
+ * Of parameters that are one, each has an accumulator of its own, here or on another stage, and their sum is formed
+ * in the order of the group, so that every cut of the model comes to the same bits. Members on one stage share the
+ * memory of their value; a group counts once in the norm of all gradients, where its owner is.
+ */
+
+import { type Tensor, TensorError } from "../../protocols/tensor.ts";
+import type { Binding, EngineTensor } from "../engine/engine.ts";
+import { GraphBuilder } from "../onnx/builder.ts";
+import type { Graph, ValueInfo } from "../onnx/graph.ts";
+import { diverged, firstNonFinite } from "../optim/finite.ts";
+import { LossScale } from "../optim/loss-scale.ts";
+import { type OptimizerConfig, optimizerGraph, stateNames, updatedName } from "../optim/optimizer.ts";
+import { squareSumsGraph } from "../optim/square-sums.ts";
+import { accumulatorName, sumName } from "../passes/accumulate.ts";
+import type { StageGraphs } from "../training.ts";
+import { type Arena, copyInto, type EngineTensors } from "./arena.ts";
+
+/**
+ * Parameters that one update graph holds. They all read the same few scalars, and ONNX Runtime takes time in the
+ * square of their number to compile that: for 640 parameters in one graph, 17 s. Fewer would cost runs and memory.
+ */
+const UPDATE_GROUP = 128;
+
+export interface UpdateResult {
+  /** Of all gradients of the model, before clipping. Not finite only when `skipped`. */
+  readonly gradNorm: number;
+  readonly learningRate: number;
+  /** The scaled gradients overflowed: nothing was updated, and the next step's loss scale is half. */
+  readonly skipped: boolean;
+}
+
+export class Updater {
+  private readonly arena: Arena;
+  private readonly graphs: StageGraphs;
+  private readonly total: number;
+  private readonly config: OptimizerConfig;
+  /** Parameters with memory of their own, and accumulators and optimiser state by name. */
+  private readonly state: EngineTensors;
+  private readonly lossScale: LossScale;
+  private readonly sums: {
+    readonly binding: Binding;
+    readonly local: EngineTensors;
+    readonly places: number[];
+  }[] = [];
+  private readonly tied: Binding[] = [];
+  private readonly updates: Binding[] = [];
+  private readonly local: EngineTensors = new Map();
+
+  constructor(
+    arena: Arena,
+    graphs: StageGraphs,
+    total: number,
+    config: OptimizerConfig,
+    state: EngineTensors,
+  ) {
+    this.arena = arena;
+    this.graphs = graphs;
+    this.total = total;
+    this.config = config;
+    this.state = state;
+    this.lossScale = new LossScale(config);
+  }
+
+  /** Allocates parameters, accumulators and optimiser state, and compiles what runs at the end of a step. */
+  async build(): Promise<void> {
+    const { arena, graphs, state, local } = this;
+    const totals: EngineTensors = new Map();
+    for (const info of graphs.parameters) {
+      const { name } = info;
+      const lead = this.leadOf(name);
+      const accumulator = arena.allocate(info);
+      state.set(accumulatorName(name), accumulator);
+      state.set(sumName(name), accumulator);
+      const leads = this.stateOf({ ...info, name: lead });
+      this.stateOf(info).forEach((key, i) => {
+        const tensor = lead === name ? arena.allocate(info) : state.get(leads[i]!)!;
+        state.set(key, tensor);
+        state.set(updatedName(key), tensor);
+      });
+    }
+    for (const group of graphs.ties) {
+      const info = graphs.parameters.find(({ name }) => group.includes(name))!;
+      for (const name of group) {
+        if (!state.has(accumulatorName(name))) state.set(accumulatorName(name), arena.allocate(info));
+      }
+      const executable = await arena.compile(tieGraph(group, info));
+      this.tied.push(arena.bind(executable, totals, state));
+      local.set(sumName(info.name), totals.get("total")!);
+      totals.delete("total");
+    }
+
+    const counted = graphs.parameters.filter(({ name }) => this.isOwner(name));
+    if (counted.length > 0) {
+      const own: EngineTensors = new Map(
+        [...local].filter(([name]) => counted.some((info) => sumName(info.name) === name)),
+      );
+      const binding = arena.bind(await arena.compile(squareSumsGraph(counted)), own, state);
+      const places = counted.map((info) => graphs.parameters.indexOf(info));
+      this.sums.push({ binding, local: own, places });
+    }
+    const leads = graphs.parameters.filter(({ name }) => this.leadOf(name) === name);
+    for (let from = 0; from === 0 || from < leads.length; from += UPDATE_GROUP) {
+      const group = leads.slice(from, from + UPDATE_GROUP);
+      const update = await arena.compile(optimizerGraph(group, this.total, this.config));
+      this.updates.push(arena.bind(update, local, state));
+    }
+  }
+
+  /** The gradient of the loss that the next micro-batch starts from, for `microBatches` of them. */
+  lossGradient(microBatches: number): number {
+    return this.lossScale.value / microBatches;
+  }
+
+  /** Live view of the gradients of a parameter that have added up so far. */
+  gradient(name: string): Tensor {
+    return this.memory(accumulatorName(name));
+  }
+
+  /** Takes the gradient of a tied parameter that another stage holds. @throws TensorError for any other. */
+  putTied(name: string, tensor: Tensor): void {
+    const here = this.graphs.parameters.some((info) => info.name === name);
+    if (here || !this.graphs.ties.some((group) => group.includes(name))) {
+      throw new TensorError(`stage ${this.graphs.evaluate.name} waits for no gradient of ${name}`);
+    }
+    copyInto(this.memory(accumulatorName(name)), name, tensor);
+  }
+
+  /**
+   * Sum of squares of each parameter's gradient, in the order of `graphs.parameters`. A tied group's is where its owner
+   * is, 0 at its other members. Gradients that other stages hold members of have been put before.
+   */
+  async squareSums(): Promise<Float32Array> {
+    await Promise.all(this.tied.map((binding) => binding.run()));
+    const result = new Float32Array(this.graphs.parameters.length);
+    for (const { binding, local, places } of this.sums) {
+      await binding.run();
+      const sums = local.get("square_sums")!.tensor.f32();
+      places.forEach((place, i) => {
+        result[place] = sums[i]!;
+      });
+    }
+    return result;
+  }
+
+  /** @throws DivergedError when a sum of squares is not finite and no loss scale explains it; nothing has changed. */
+  async update(step: number, squareSums: Float32Array): Promise<UpdateResult> {
+    const tensors = this.local;
+    if (squareSums.length !== this.total) {
+      const expected = `one per parameter of the model, ${this.total}`;
+      throw new TensorError(`square sums: expected ${expected}, got ${squareSums.length}`);
+    }
+    const broken = firstNonFinite(squareSums);
+    if (broken !== undefined && !this.lossScale.canShrink) {
+      const own =
+        this.graphs.parameters.length === this.total ? this.graphs.parameters[broken.index] : undefined;
+      throw diverged(`gradient of ${own?.name ?? `parameter ${broken.index}`}`, step + 1, broken.value);
+    }
+    tensors.get("step")!.tensor.i64()[0] = BigInt(step);
+    tensors.get("square_sums")!.tensor.f32().set(squareSums);
+    const scale = tensors.get("loss_scale");
+    if (scale) scale.tensor.f32()[0] = this.lossScale.value;
+    const skipped = broken !== undefined;
+    this.lossScale.after(skipped);
+    if (skipped) return { gradNorm: broken.value, learningRate: 0, skipped };
+    await Promise.all(this.updates.map((update) => update.run()));
+    const scalar = (name: string) => tensors.get(name)!.tensor.f32()[0]!;
+    return { gradNorm: scalar("grad_norm"), learningRate: scalar("learning_rate"), skipped };
+  }
+
+  clearGradients(): void {
+    for (const { name } of this.graphs.parameters) this.memory(accumulatorName(name)).bytes.fill(0);
+  }
+
+  /** Live views of what updates change, by name: parameters, optimiser state, the loss scale. */
+  tensors(): Map<string, Tensor> {
+    const names = this.graphs.parameters.flatMap((info) => this.stateOf(info));
+    const own = names.map((name): [string, Tensor] => [name, this.memory(name)]);
+    return new Map([...own, ...this.lossScale.tensors()]);
+  }
+
+  /** A parameter and what the optimiser keeps of it. */
+  private stateOf(info: ValueInfo): string[] {
+    return [info.name, ...stateNames(this.config, info)];
+  }
+
+  private memory(name: string): Tensor {
+    return (this.state.get(name) as EngineTensor).tensor;
+  }
+
+  /** The first member of its group that this stage holds: the one whose memory all of them use. */
+  private leadOf(name: string): string {
+    const group = this.graphs.ties.find((members) => members.includes(name));
+    const held = new Set(this.graphs.parameters.map((info) => info.name));
+    return group?.find((member) => held.has(member)) ?? name;
+  }
+
+  private isOwner(name: string): boolean {
+    return this.graphs.ties.every((group) => group[0] === name || !group.includes(name));
+  }
+}
+
+/** `acc.<name>` of every member in, their sum `total` out, added in the order given. */
+function tieGraph(members: readonly string[], { dtype, shape }: ValueInfo): Graph {
+  const b = new GraphBuilder("ties");
+  const parts = members.map((name) => b.input(accumulatorName(name), dtype, shape));
+  const last = parts.pop()!;
+  const before = parts.reduce((sum, part) => b.op("Add", [sum, part]));
+  b.op("Add", [before, last], {}, "total");
+  b.output("total");
+  return b.build();
+}

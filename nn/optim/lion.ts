@@ -1,0 +1,41 @@
+/**
+ * Lion (Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023): every element moves by the learning rate
+ * in the direction of the sign of an interpolated momentum. One state tensor instead of AdamW's two; learning rates
+ * are three to ten times smaller than AdamW's, weight decay as many times larger.
+ */
+
+import type { Graph, ValueInfo } from "../onnx/graph.ts";
+import { type CommonConfig, firstMomentName, updatedName, updateGraph } from "./update.ts";
+
+export interface LionConfig extends CommonConfig {
+  readonly kind: "lion";
+  /** Share of the momentum in the direction of a step. */
+  readonly beta1: number;
+  /** Decay of the momentum. */
+  readonly beta2: number;
+}
+
+/** State of p: `m.p`. */
+export function lionGraph(parameters: readonly ValueInfo[], total: number, config: LionConfig): Graph {
+  const { beta1, beta2, weightDecay } = config;
+  return updateGraph("lion", parameters, total, config, ({ b, rate, scale, k, f32 }) => {
+    const step = f32(rate);
+    const keep = f32(b.op("Sub", [k(1), b.op("Mul", [rate, k(weightDecay)])]));
+    const [direction, memory] = [beta1, beta2].map((beta) => f32(b.op("Mul", [scale, k(1 - beta)]))) as [
+      string,
+      string,
+    ];
+    return ({ name, shape, p, g, state }) => {
+      const m = state(firstMomentName);
+      const mix = (beta: number, share: string, output?: string) =>
+        b.op("Add", [b.op("Mul", [m, b.scalar(beta)]), b.op("Mul", [g, share])], {}, output);
+      const way = mix(beta1, direction);
+      const zero = b.scalar(0);
+      const back = b.op("Where", [b.op("Less", [way, zero]), b.scalar(-1), zero]);
+      const sign = b.op("Where", [b.op("Greater", [way, zero]), b.scalar(1), back]);
+      const decayed = shape.length >= 2 ? b.op("Mul", [p, keep]) : p;
+      b.op("Sub", [decayed, b.op("Mul", [sign, step])], {}, updatedName(name));
+      mix(beta2, memory, updatedName(m));
+    };
+  });
+}
