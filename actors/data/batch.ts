@@ -1,8 +1,9 @@
 /**
  * From windows of text to the integers a model takes: inputs and, one byte further on, targets.
  *
- * The layout is time-major, [context, rows]: token t of row b is at t * rows + b. That is the order in which the
- * model's rows run through all of its matrix products, so nothing is transposed later.
+ * The layout of Troupe's own models is time-major, [context, rows]: token t of row b is at t * rows + b. That is the
+ * order in which the model's rows run through all of its matrix products, so nothing is transposed later. Models from
+ * elsewhere take sequence after sequence.
  */
 
 /** A text as numbers: bytes, or tokens of a larger vocabulary. */
@@ -22,18 +23,9 @@ export function fillBatch(
   targets: BigInt64Array,
 ): void {
   const rows = starts.length;
-  if (ids.length !== context * rows || targets.length !== context * rows) {
-    throw new RangeError(
-      `a batch of ${rows} windows of ${context} takes ${context * rows} integers, ids have ${ids.length} and targets ${targets.length}`,
-    );
-  }
+  requireFit(text, starts, context, ids, targets);
   for (let b = 0; b < rows; b++) {
     const start = starts[b]!;
-    if (start < 0 || start + context >= text.length) {
-      throw new RangeError(
-        `the window [${start}, ${start + context}] leaves the text of ${text.length} tokens`,
-      );
-    }
     let at = b;
     let token = integer(text[start]!);
     for (let t = 1; t <= context; t++) {
@@ -43,6 +35,45 @@ export function fillBatch(
       token = next;
       at += rows;
     }
+  }
+}
+
+/** As `fillBatch` with sequence after sequence: ids[b * context + t] = text[starts[b] + t]. */
+export function fillSequences(
+  text: Tokens,
+  starts: readonly number[],
+  context: number,
+  ids: BigInt64Array,
+  targets: BigInt64Array,
+): void {
+  requireFit(text, starts, context, ids, targets);
+  let at = 0;
+  for (const start of starts) {
+    for (let t = start; t < start + context; t++, at++) {
+      ids[at] = integer(text[t]!);
+      targets[at] = integer(text[t + 1]!);
+    }
+  }
+}
+
+function requireFit(
+  text: Tokens,
+  starts: readonly number[],
+  context: number,
+  ids: BigInt64Array,
+  targets: BigInt64Array,
+): void {
+  const rows = starts.length;
+  if (ids.length !== context * rows || targets.length !== context * rows) {
+    throw new RangeError(
+      `a batch of ${rows} windows of ${context} takes ${context * rows} integers, ids have ${ids.length} and targets ${targets.length}`,
+    );
+  }
+  const outside = starts.find((start) => start < 0 || start + context >= text.length);
+  if (outside !== undefined) {
+    throw new RangeError(
+      `the window [${outside}, ${outside + context}] leaves the text of ${text.length} tokens`,
+    );
   }
 }
 

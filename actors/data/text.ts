@@ -1,6 +1,6 @@
 /**
- * Windows of a text as a feed: `ids`, i64 [context, rows], and `targets`, i64 [context * rows], one token further on.
- * A token is a byte, or a number of some vocabulary; how text became tokens is not known here.
+ * Windows of a text as a feed: `ids`, i64 [context, rows], and `targets`, i64 [context * rows], one token further on;
+ * or the same sequence by sequence, [rows, context], for models that take them so. A token is a byte, or a number of some vocabulary; how text became tokens is not known here.
  *
  * In training windows start anywhere, with replacement, by a pure function of (seed, step, micro-batch); `order.ts`
  * has the rule. Validation windows are those that the split held out.
@@ -8,7 +8,7 @@
 
 import type { ValueInfo } from "../../nn/onnx/graph.ts";
 import { Tensor } from "../../protocols/tensor.ts";
-import { fillBatch, type Tokens } from "./batch.ts";
+import { fillBatch, fillSequences, type Tokens } from "./batch.ts";
 import type { Split } from "./corpus.ts";
 import type { Feed } from "./feed.ts";
 import { microBatchStarts, VALIDATION_WINDOWS, validationStarts } from "./order.ts";
@@ -19,6 +19,10 @@ export interface TextFeedOptions {
   readonly context: number;
   /** Windows in a micro-batch. */
   readonly rows: number;
+  /** What the ids are called; `ids` when left out. */
+  readonly ids?: string;
+  /** Whether ids are [rows, context] and not [context, rows]. */
+  readonly batchMajor?: boolean;
 }
 
 export class TextFeed implements Feed {
@@ -36,7 +40,7 @@ export class TextFeed implements Feed {
     this.held = validationMicroBatches(split, options);
     this.validationCount = this.held.length;
     this.values = [
-      { name: "ids", dtype: "i64", shape: [context, rows] },
+      { name: this.ids, dtype: "i64", shape: options.batchMajor ? [rows, context] : [context, rows] },
       { name: "targets", dtype: "i64", shape: [context * rows] },
     ];
   }
@@ -52,11 +56,18 @@ export class TextFeed implements Feed {
   }
 
   private batch(text: Tokens, starts: readonly number[]): Record<string, Tensor> {
-    const { context, rows } = this.options;
-    const ids = Tensor.zeros("i64", [context, rows]);
-    const targets = Tensor.zeros("i64", [context * rows]);
-    fillBatch(text, starts, context, ids.i64(), targets.i64());
-    return { ids, targets };
+    const { context, batchMajor } = this.options;
+    const [ids, targets] = this.values.map(({ dtype, shape }) => Tensor.zeros(dtype, shape)) as [
+      Tensor,
+      Tensor,
+    ];
+    if (batchMajor) fillSequences(text, starts, context, ids.i64(), targets.i64());
+    else fillBatch(text, starts, context, ids.i64(), targets.i64());
+    return { [this.ids]: ids, targets };
+  }
+
+  private get ids(): string {
+    return this.options.ids ?? "ids";
   }
 }
 

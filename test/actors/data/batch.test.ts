@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { fillBatch } from "../../../actors/data/batch.ts";
+import { fillBatch, fillSequences } from "../../../actors/data/batch.ts";
 import { splitText } from "../../../actors/data/corpus.ts";
 import { microBatchStarts, trainingStart, validationStarts } from "../../../actors/data/order.ts";
 
@@ -64,4 +64,24 @@ describe("fillBatch", () => {
     expect(() => fillBatch(text, [0, -1], 3, six(), six())).toThrow("leaves the text");
     fillBatch(text, [0, text.length - 4], 3, six(), six());
   });
+});
+
+test("sequence after sequence is the same, transposed", () => {
+  const text = Uint32Array.from({ length: 50 }, (_, i) => 1000 * i);
+  const [starts, context] = [[3, 40, 7], 4];
+  const [ids, targets, rowIds, rowTargets] = Array.from({ length: 4 }, () => new BigInt64Array(12)) as [
+    BigInt64Array,
+    BigInt64Array,
+    BigInt64Array,
+    BigInt64Array,
+  ];
+  fillBatch(text, starts, context, ids, targets);
+  fillSequences(text, starts, context, rowIds, rowTargets);
+  for (let b = 0; b < 3; b++) {
+    for (let t = 0; t < context; t++) {
+      expect(rowIds[b * context + t]).toBe(ids[t * 3 + b]!);
+      expect(rowTargets[b * context + t]).toBe(targets[t * 3 + b]!);
+    }
+  }
+  expect(rowIds[1]).toBe(4000n);
 });
