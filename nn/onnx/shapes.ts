@@ -6,6 +6,7 @@
 
 import type { Tensor } from "../../protocols/tensor.ts";
 import { type Graph, GraphError, type Node, type ValueType } from "./graph.ts";
+import { convolutionShapes } from "./shapes/convolution.ts";
 import { constantValue, creationShapes } from "./shapes/creation.ts";
 import { elementwiseShapes } from "./shapes/elementwise.ts";
 import { indexingShapes } from "./shapes/indexing.ts";
@@ -36,6 +37,7 @@ const RULES: Rules = {
   ...productShapes,
   ...layoutShapes,
   ...indexingShapes,
+  ...convolutionShapes,
   ...normalisationShapes,
   ...creationShapes,
 };

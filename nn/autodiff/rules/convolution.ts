@@ -1,0 +1,249 @@
+/**
+ * Gradients of convolutions.
+ *
+ * With respect to the input: the convolution of the result's gradient with the weights turned round, where the stride
+ * is 1, and ConvTranspose otherwise. With respect to the weights: one matrix product of the result's gradient with the
+ * patches that the convolution has read, which a Gather of whole pixels lays out as rows. Turning large weights round
+ * costs more than the arithmetic when there are few pixels, as in the last layers of a network: there the patches are
+ * laid out of the result's gradient, and one layout serves both gradients. (`bench nn` measures these beside others.)
+ */
+
+import { elements, type Shape, Tensor } from "../../../protocols/tensor.ts";
+import type { GraphBuilder } from "../../onnx/builder.ts";
+import { float, GraphError, type Node } from "../../onnx/graph.ts";
+import { type ConvGroups, convolutionOf } from "../../onnx/shapes/convolution.ts";
+import { eachTap, reach, type Window } from "../../onnx/shapes/window.ts";
+import { describe } from "../../onnx/shapes.ts";
+import { columnSum, type GradientRule } from "../rule.ts";
+
+/** A convolution from `image` [N, C, …] to a result [N, O, …], with weights [O, C / groups, …]. */
+interface Convolution extends ConvGroups {
+  readonly window: Window;
+  readonly images: number;
+  readonly weights: Shape;
+}
+
+const attributesOf = ({ groups, window }: Convolution) => ({
+  group: groups,
+  kernel_shape: window.kernel,
+  strides: window.strides,
+  dilations: window.dilations,
+  pads: [...window.before, ...window.after],
+});
+
+/** What each tap of each window reads, −1 outside of the image; by windows, then taps. */
+function readsOf(window: Window): number[] {
+  const reads: number[] = [];
+  eachTap(window, (_, __, read) => reads.push(read));
+  return reads;
+}
+
+/** Which window reads an element by which tap, −1 for none; by elements, then taps. Strides are 1. */
+function readersOf(window: Window): number[] {
+  const taps = elements(window.kernel);
+  const readers = new Array<number>(elements(window.input) * taps).fill(-1);
+  eachTap(window, (at, tap, read) => {
+    if (read >= 0) readers[read * taps + tap] = at;
+  });
+  return readers;
+}
+
+/**
+ * Pixels of x [N, C, size] picked by `index`, as rows of a matrix [N·places, taps·C]; a row of zeros stands for −1.
+ * A pixel is moved whole, all of its channels at once.
+ */
+function patches(b: GraphBuilder, x: string, index: readonly number[], taps: number, key: string): string {
+  const [images, channels, size] = b.shape(x) as [number, number, number];
+  let pixels = b.op("Transpose", [x], { perm: [0, 2, 1] });
+  if (index.some((at, i) => at !== i) || index.length !== size) {
+    if (index.includes(-1)) pixels = b.op("Pad", [pixels, b.ints([0, 0, 0, 0, 1, 0])]);
+    const picked = index.map((at) => (at < 0 ? size : at));
+    const places = b.constant(`const.${key}`, Tensor.i64([index.length], picked));
+    pixels = b.op("Gather", [pixels, places], { axis: 1 });
+  }
+  return b.op("Reshape", [pixels, b.ints([(images * index.length) / taps, taps * channels])]);
+}
+
+const keyOf = (kind: string, { kernel, strides, dilations, before, input, output }: Window) =>
+  [kind, ...[input, kernel, strides, dilations, before, output].map((list) => list.join("x"))].join(".");
+
+const product = (b: GraphBuilder, left: string, right: string, transB = 0) =>
+  b.op("Gemm", [left, right], { alpha: float(1), beta: float(0), transB });
+
+/** [N, C, …] as [C, N·size]: blocks of memory change places, no element moves within its block. */
+function byChannel(b: GraphBuilder, x: string): string {
+  const [images, channels, ...sizes] = b.shape(x) as [number, number, ...number[]];
+  const size = elements(sizes);
+  const flat = b.op("Reshape", [x, b.ints([images, channels, size])]);
+  const turned = b.op("Transpose", [flat], { perm: [1, 0, 2] });
+  return b.op("Reshape", [turned, b.ints([channels, images * size])]);
+}
+
+const flatten = (b: GraphBuilder, x: string): string => {
+  const [images, channels, ...sizes] = b.shape(x) as [number, number, ...number[]];
+  return b.op("Reshape", [x, b.ints([images, channels, elements(sizes)])]);
+};
+
+/** Gradient of the weights from the image that was read and the gradient of the result. */
+function weightGradient(b: GraphBuilder, conv: Convolution, image: string, dy: string): string {
+  const { groups, read, written, window, images, weights } = conv;
+  const [taps, size, places] = [window.kernel, window.input, window.output].map(elements) as [
+    number,
+    number,
+    number,
+  ];
+  const rows = (x: string) => patches(b, x, readsOf(window), taps, keyOf("reads", window));
+  /** [O, taps, C / groups] in the order of the weights. */
+  const ordered = (gradient: string) => {
+    const apart = b.op("Reshape", [gradient, b.ints([groups * written, taps, read])]);
+    const turned = taps === 1 || read === 1 ? apart : b.op("Transpose", [apart], { perm: [0, 2, 1] });
+    return b.op("Reshape", [turned, b.ints(weights)]);
+  };
+  if (groups === 1) return ordered(product(b, byChannel(b, dy), rows(flatten(b, image))));
+  if (read === 1) {
+    // Depthwise: every channel is multiplied with its own, so there is no matrix to multiply.
+    const pixels = images * places;
+    const each = b.op("Reshape", [rows(flatten(b, image)), b.ints([pixels, taps, groups, 1])]);
+    const results = b.op("Transpose", [flatten(b, dy)], { perm: [0, 2, 1] });
+    const across = b.op("Reshape", [results, b.ints([pixels, 1, groups, written])]);
+    const products = b.op("Mul", [each, across]);
+    const sum = columnSum(b, b.op("Reshape", [products, b.ints([pixels, taps * groups * written])]));
+    const byTap = b.op("Reshape", [sum, b.ints([taps, groups * written])]);
+    return b.op("Reshape", [b.op("Transpose", [byTap], { perm: [1, 0] }), b.ints(weights)]);
+  }
+  const parts = b.op("Reshape", [image, b.ints([images, groups, read, size])]);
+  const apart = b.op("Transpose", [parts], { perm: [1, 0, 2, 3] });
+  const matrix = rows(b.op("Reshape", [apart, b.ints([groups * images, read, size])]));
+  const right = b.op("Reshape", [matrix, b.ints([groups, images * places, taps * read])]);
+  const left = b.op("Reshape", [byChannel(b, dy), b.ints([groups, written, images * places])]);
+  return ordered(b.op("MatMul", [left, right]));
+}
+
+/** Gradient of the image by the convolution's transpose, which the runtime has as an operator. */
+function byTranspose(b: GraphBuilder, conv: Convolution, w: string, dy: string): string {
+  const { kernel, strides, dilations, before, after, input, output } = conv.window;
+  const left = input.map((size, i) => {
+    const covered = (output[i]! - 1) * strides[i]! + reach(kernel[i]!, dilations[i]!);
+    return size - (covered - before[i]! - after[i]!);
+  });
+  return b.op("ConvTranspose", [dy, w], { ...attributesOf(conv), output_padding: left });
+}
+
+/** Gradient of the image as a convolution with the weights turned round; strides are 1. */
+function byConvolution(b: GraphBuilder, conv: Convolution, w: string, dy: string): string {
+  const { groups, read, written, window } = conv;
+  const { kernel, dilations } = window;
+  let turned = w;
+  if (groups === 1) turned = b.op("Transpose", [w], { perm: [1, 0, ...kernel.map((_, i) => i + 2)] });
+  else if (read > 1 || written > 1) {
+    const apart = b.op("Reshape", [w, b.ints([groups, written, read, elements(kernel)])]);
+    const swapped = b.op("Transpose", [apart], { perm: [0, 2, 1, 3] });
+    turned = b.op("Reshape", [swapped, b.ints([groups * read, written, ...kernel])]);
+  }
+  const axes = kernel.map((_, i) => i + 2).filter((axis) => kernel[axis - 2]! > 1);
+  if (axes.length > 0) {
+    const all = (value: number) => b.ints(axes.map(() => value));
+    const beyond = -1 - Math.max(...kernel);
+    turned = b.op("Slice", [turned, all(-1), all(beyond), b.ints(axes), all(-1)]);
+  }
+  const pads = [window.before, window.after].flatMap((margins) =>
+    margins.map((margin, i) => reach(kernel[i]!, dilations[i]!) - 1 - margin),
+  );
+  return b.op("Conv", [dy, turned], { ...attributesOf(conv), pads });
+}
+
+/** Weights by pixels where turning the weights round costs as much as laying out patches does. */
+const PIXELS_PER_CHANNEL = 8;
+
+/** Whether the gradients are fastest out of patches of the result's gradient. */
+const hasFewPixels = ({ groups, read, window, images }: Convolution) =>
+  groups === 1 && elements(window.kernel) > 1 && images * elements(window.input) <= PIXELS_PER_CHANNEL * read;
+
+/** Both gradients out of patches of dy: rows [N·size, taps·O], in which every pixel of the image finds its readers. */
+function fromResultPatches(
+  b: GraphBuilder,
+  conv: Convolution,
+  [image, w, dy]: readonly [image: string, w: string, dy: string],
+  wants: (index: number) => boolean,
+): [string | undefined, string | undefined] {
+  const { read, written, window, images, weights } = conv;
+  const taps = elements(window.kernel);
+  const size = elements(window.input);
+  const rows = patches(b, flatten(b, dy), readersOf(window), taps, keyOf("readers", window));
+  const dImage = () => {
+    const matrix = b.op("Reshape", [w, b.ints([written, read * taps])]);
+    const turned = b.op("Transpose", [matrix], { perm: [1, 0] });
+    const dx = product(b, b.op("Reshape", [turned, b.ints([read, taps * written])]), rows, 1);
+    const apart = b.op("Reshape", [dx, b.ints([read, images, size])]);
+    return b.op("Reshape", [b.op("Transpose", [apart], { perm: [1, 0, 2] }), b.ints(b.shape(image))]);
+  };
+  const dWeights = () => {
+    const dw = product(b, byChannel(b, image), rows);
+    const turned = b.op("Transpose", [b.op("Reshape", [dw, b.ints([read * taps, written])])], {
+      perm: [1, 0],
+    });
+    return b.op("Reshape", [turned, b.ints(weights)]);
+  };
+  return [wants(0) ? dImage() : undefined, wants(1) ? dWeights() : undefined];
+}
+
+/** The bias is added to every pixel of every image. */
+function biasGradient(b: GraphBuilder, dy: string): string {
+  const axes = b.shape(dy).map((_, i) => i);
+  return b.op("ReduceSum", [dy, b.ints(axes.filter((axis) => axis !== 1))], { keepdims: 0 });
+}
+
+function convolution(b: GraphBuilder, node: Node): Convolution {
+  const [x, weights] = [b.shape(node.inputs[0]!), b.shape(node.inputs[1]!)];
+  return { ...convolutionOf(node, x, weights), images: x[0]!, weights };
+}
+
+export const convolutionRules: Readonly<Record<string, GradientRule>> = {
+  Conv: {
+    backward: ({ builder: b, node, gradient, wants }) => {
+      const [x, w, bias] = node.inputs as [string, string, string?];
+      const dy = gradient(0)!;
+      const conv = convolution(b, node);
+      const { kernel, strides, dilations, before, after } = conv.window;
+      const dBias = bias && wants(2) ? biasGradient(b, dy) : undefined;
+      // A margin wider than what a window reaches holds windows that read nothing but zeros.
+      const turns = kernel.every((size, i) => {
+        return strides[i] === 1 && Math.max(before[i]!, after[i]!) < reach(size, dilations[i]!);
+      });
+      if (turns && wants(0) && hasFewPixels(conv)) {
+        return [...fromResultPatches(b, conv, [x, w, dy], wants), dBias];
+      }
+      const dImage = turns ? byConvolution : byTranspose;
+      return [
+        wants(0) ? dImage(b, conv, w, dy) : undefined,
+        wants(1) ? weightGradient(b, conv, x, dy) : undefined,
+        dBias,
+      ];
+    },
+  },
+
+  /** The transpose of a convolution: its gradient is the convolution itself, and the weights have the same part. */
+  ConvTranspose: {
+    limits: "output_padding of a stride or more",
+    backward: ({ builder: b, node, gradient, wants }) => {
+      const [x, w, bias] = node.inputs as [string, string, string?];
+      const dy = gradient(0)!;
+      const conv = convolution(b, node);
+      const { kernel, strides, dilations, before, after, input, output } = conv.window;
+      const fits = output.every((size, i) => {
+        const room = input[i]! + before[i]! + after[i]! - reach(kernel[i]!, dilations[i]!);
+        return Math.floor(room / strides[i]!) + 1 === size;
+      });
+      if (!fits) {
+        throw new GraphError(
+          `${describe(node)}: its gradient is known for output_padding below the stride only`,
+        );
+      }
+      return [
+        wants(0) ? b.op("Conv", [dy, w], attributesOf(conv)) : undefined,
+        wants(1) ? weightGradient(b, conv, dy, x) : undefined,
+        bias && wants(2) ? biasGradient(b, dy) : undefined,
+      ];
+    },
+  },
+};
