@@ -104,6 +104,9 @@ const trilu: Operator = (call) => {
   ];
 };
 
+/** A product of 32-bit integers wraps around, and does not fit in a double before it does. */
+const multiply: Operator = (call) => fold(call.input(0).dtype === "i32" ? Math.imul : (x, y) => x * y)(call);
+
 export const elementwise: Operators = {
   Identity: unary((x) => x),
   Neg: unary((x) => -x),
@@ -133,7 +136,7 @@ export const elementwise: Operators = {
   IsInf: isInf,
   Add: fold((x, y) => x + y),
   Sub: fold((x, y) => x - y),
-  Mul: fold((x, y) => x * y),
+  Mul: multiply,
   Div: fold((x, y) => x / y),
   Mod: mod,
   Pow: pow,

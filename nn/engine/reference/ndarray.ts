@@ -15,14 +15,14 @@ export interface NdArray {
   readonly data: Float64Array;
 }
 
-/** The stored value of a computed one: nearest for floats, towards zero for integers. */
+/** The stored value of a computed one: nearest for floats, towards zero for integers; 32-bit ones wrap around. */
 const STORE: Readonly<Record<DType, (x: number) => number>> = {
   f32: Math.fround,
   f64: (x) => x,
   f16: (x) => roundHalf("f16", x),
   bf16: (x) => roundHalf("bf16", x),
   i64: Math.trunc,
-  i32: Math.trunc,
+  i32: (x) => x | 0,
   u8: Math.trunc,
   i8: Math.trunc,
   bool: (x) => (x !== 0 ? 1 : 0),
