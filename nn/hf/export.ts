@@ -6,7 +6,7 @@
  * Files are given one after another and their tensors one after another, so that memory holds one shard at most.
  */
 
-import { byteLength, type Tensor } from "../../protocols/tensor.ts";
+import { byteLength, elements, type Tensor } from "../../protocols/tensor.ts";
 import { typeText } from "../onnx/shapes.ts";
 import { type FloatType, fromF32, isFloat, toF32 } from "../weights/convert.ts";
 import type { SafetensorsReader } from "../weights/reader.ts";
@@ -74,7 +74,7 @@ export async function* exportFolder(
   yield { name: CONFIG, chunks: [json(config)] };
 
   const index: [string, string][] = [];
-  let total = 0;
+  const total = { total_parameters: 0, total_size: 0 };
   const last = [...weights.files.keys()].at(-1);
   for (const [file, reader] of weights.files) {
     const tensors = await shardOf(reader, replaced, options);
@@ -83,13 +83,14 @@ export async function* exportFolder(
     }
     for (const [name, { dtype, shape }] of tensors) {
       index.push([name, file]);
-      total += byteLength(dtype, shape);
+      total.total_parameters += elements(shape);
+      total.total_size += byteLength(dtype, shape);
     }
     yield { name: file, chunks: encodeSafetensors(tensors, METADATA) };
   }
   if (weights.sharded) {
     const map = Object.fromEntries(index.sort(([a], [b]) => (a < b ? -1 : 1)));
-    yield { name: INDEX, chunks: [json({ metadata: { total_size: total }, weight_map: map })] };
+    yield { name: INDEX, chunks: [json({ metadata: total, weight_map: map })] };
   }
 }
 
