@@ -3,7 +3,8 @@
  * and a transposed matrix is a flag of it. ONNX Runtime is fastest with it, and so are the gradient rules: the
  * gradient of a matrix is one product then, over all rows.
  *
- * A product with a transposed batch of matrices (attention's scores) becomes FusedMatMul with the flag for it.
+ * Products of two batches of matrices (attention) take transposes and scalar factors as attributes of FusedMatMul, and
+ * of a transpose what is left moves whole rows.
  */
 
 import { elements } from "../../protocols/tensor.ts";
@@ -24,21 +25,67 @@ export function fuseGemm(graph: Graph): Graph {
       // The bias may be made after the product, never after the sum.
       if (biased) replacements.set(node, []);
     } else if (matrix.length === from.length && matrix.length > 2) {
-      const transpose = pattern.maker(w, "Transpose");
-      const perm = transpose?.attributes.perm;
-      if (!transpose || !Array.isArray(perm) || !swapsLast(perm)) continue;
-      const attributes = { transA: 0, transB: 1, transBatchA: 0, transBatchB: 0, alpha: float(1) };
-      const inputs = [x, transpose.inputs[0]!];
-      replacements.set(node, [
-        { op: "FusedMatMul", domain: MICROSOFT, inputs, outputs: node.outputs, attributes },
-      ]);
+      const fused = batched(pattern, node);
+      if (fused) replacements.set(fused.last, fused.nodes);
     }
   }
   return pattern.replaced(replacements);
 }
 
-const swapsLast = (perm: readonly number[]) =>
-  perm.every((axis, i) => axis === (i < perm.length - 2 ? i : 2 * perm.length - 3 - i));
+/** The product of two batches with what can be its attributes, or undefined when there is nothing of the kind. */
+function batched(pattern: Pattern, node: Node): { last: Node; nodes: Node[] } | undefined {
+  const left = unscaled(pattern, node.inputs[0]!);
+  const right = unscaled(pattern, node.inputs[1]!);
+  const transpose = pattern.maker(right.name, "Transpose");
+  const perm = transpose?.attributes.perm;
+  const rank = pattern.shape(right.name).length;
+  // The last axis became the last but one: the product can read it as it was.
+  const turned = transpose && Array.isArray(perm) && perm.at(-2) === rank - 1 ? perm : undefined;
+  const after = pattern.onlyReader(node.outputs[0]!);
+  const rest = after?.op === "Mul" && after.domain === "" ? scaleOf(pattern, after) : undefined;
+  const alpha = left.scale * right.scale * (rest?.scale ?? 1);
+  if (!turned && alpha === 1) return undefined;
+
+  const nodes: Node[] = [];
+  let operand = right.name;
+  if (turned) {
+    operand = transpose!.inputs[0]!;
+    const others = [...turned.slice(0, -2), turned.at(-1)!, turned.at(-2)!];
+    if (others.some((axis, i) => axis !== i)) {
+      const moved = pattern.fresh(`${right.name}.rows`);
+      nodes.push({ ...transpose!, outputs: [moved], attributes: { perm: others } });
+      operand = moved;
+    }
+  }
+  const last = rest ? after! : node;
+  nodes.push({
+    op: "FusedMatMul",
+    domain: MICROSOFT,
+    inputs: [left.name, operand],
+    outputs: last.outputs,
+    attributes: { transA: 0, transB: turned ? 1 : 0, transBatchA: 0, transBatchB: 0, alpha: float(alpha) },
+  });
+  return { last, nodes };
+}
+
+interface Scaled {
+  readonly name: string;
+  readonly scale: number;
+}
+
+/** A value without the number that it was multiplied by, where it was. */
+function unscaled(pattern: Pattern, name: string): Scaled {
+  const product = pattern.maker(name, "Mul");
+  return (product && scaleOf(pattern, product)) ?? { name, scale: 1 };
+}
+
+/** What a product multiplies by which number; undefined when it is not by a number, or changes the shape. */
+function scaleOf(pattern: Pattern, node: Node): Scaled | undefined {
+  const name = pattern.besides(node, (value) => value > 0);
+  const scale = node.inputs.map((input) => pattern.number(input)).find((value) => value !== undefined);
+  if (name === undefined || scale === undefined) return undefined;
+  return pattern.shape(name).length === pattern.shape(node.outputs[0]!).length ? { name, scale } : undefined;
+}
 
 /** The sum with a vector that alone reads a product, and the vector. */
 function biasOf(pattern: Pattern, name: string, width: number): { node: Node; bias: string } | undefined {

@@ -34,7 +34,27 @@ export function fuseLayout(graph: Graph): Graph {
   return pattern.replaced(replacements);
 }
 
+/**
+ * Exporters turn the last two axes of a batch of matrices by making the batch one axis, [N, R, C], and undoing that
+ * afterwards: one Transpose.
+ */
+function turned(pattern: Pattern, node: Node): Node[] | undefined {
+  const transpose = pattern.maker(node.inputs[0], "Transpose");
+  const view = transpose && pattern.maker(transpose.inputs[0], ...VIEWS);
+  if (!view || String(transpose.attributes.perm) !== "0,2,1") return undefined;
+  const shape = pattern.shape(view.inputs[0]!);
+  const [rows, columns] = shape.slice(-2);
+  const wanted = [...shape.slice(0, -2), columns, rows];
+  if (shape.length < 4 || String(wanted) !== String(pattern.shape(node.outputs[0]!))) return undefined;
+  if (pattern.shape(transpose.inputs[0]!).slice(1).join() !== [rows, columns].join()) return undefined;
+  const axes = shape.map((_, axis) => axis);
+  const perm = [...axes.slice(0, -2), shape.length - 1, shape.length - 2];
+  return [{ ...transpose, inputs: [view.inputs[0]!], outputs: node.outputs, attributes: { perm } }];
+}
+
 function reshaped(pattern: Pattern, node: Node): Node[] | undefined {
+  const turn = turned(pattern, node);
+  if (turn) return turn;
   const shape = pattern.shape(node.outputs[0]!);
   let input = node.inputs[0]!;
   for (let before = pattern.maker(input, ...VIEWS); before; before = pattern.maker(input, ...VIEWS)) {

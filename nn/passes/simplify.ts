@@ -19,6 +19,8 @@ const PASSES: readonly ((graph: Graph) => Graph)[] = [
   fuseNormalisation,
   fuseGelu,
   removeDead,
+  fuseLayout,
+  removeDead,
   fuseGemm,
   fuseLayout,
   removeIdentities,
