@@ -54,7 +54,7 @@ export interface TrainOptions {
 }
 
 export type TrainEvent =
-  | { event: "plan"; plan: Plan; parameters: number; unit: string; data: string; data_bytes: number }
+  | { event: "plan"; plan: Plan; parameters: number; unit: string; data: string; data_bytes: number | null }
   | {
       event: "step";
       step: number;
@@ -116,7 +116,7 @@ export async function prepare(
   if (batch % microBatches !== 0) {
     throw new RangeError(`a batch of ${batch} does not divide into ${microBatches} micro-batches`);
   }
-  const task = await openTask(model, { data, rows: batch / microBatches, seed }, files);
+  const task = await openTask(model, { data, rows: batch / microBatches, microBatches, seed }, files);
   const resumed = read ?? (options.resume === null ? null : await readCheckpoint(files, options.resume));
   if (resumed) requireModel(resumed, task.description, options.resume!);
   await prepareCheckpoint(files, options.checkpoint);

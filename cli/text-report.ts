@@ -62,7 +62,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     const how = strategy === "single" ? "single device" : `pipeline of ${stages.length}, ${schedule}`;
     line("");
     line(
-      `${paint("bold", `${count(event.parameters)} parameters`)} on ${event.data} (${bytes(event.data_bytes)}): ` +
+      `${paint("bold", `${count(event.parameters)} parameters`)} on ${event.data}${event.data_bytes === null ? "" : ` (${bytes(event.data_bytes)})`}: ` +
         `${how}, ${microBatches} micro-batches`,
     );
     const rows = devices.map(({ id, name, reason }) => {

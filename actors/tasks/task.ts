@@ -14,8 +14,8 @@ export interface Task {
   readonly feed: Feed;
   /** What the model is made from; a checkpoint says it, and is refused for another. */
   readonly description: Config;
-  /** What is learned from, for people. */
-  readonly source: { readonly name: string; readonly bytes: number };
+  /** What is learned from, for people; with its size where that is of text. */
+  readonly source: { readonly name: string; readonly bytes: number | null };
   /** What is counted for a rate, and how many of them a micro-batch holds. */
   readonly unit: { readonly name: "tokens" | "images" | "samples"; readonly perMicroBatch: number };
   /** What the loss is measured in, e.g. "nats per byte". */
@@ -39,5 +39,7 @@ export interface TaskOptions {
   readonly data: string | null;
   /** Samples in a micro-batch. */
   readonly rows: number;
+  /** Micro-batches in a step. */
+  readonly microBatches: number;
   readonly seed: number;
 }

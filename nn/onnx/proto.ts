@@ -116,13 +116,13 @@ export function decodeModel(bytes: Uint8Array): Graph {
       );
   }
   const outputs = file.outputTypes.map((type, i) => {
-    if (type) return numbered(type, {}, undefined);
+    if (type) return numbered(type, {});
     throw new GraphError(`value ${JSON.stringify(file.outputs[i])} has no tensor type with a shape`);
   });
   return toOpset(
     {
       name: file.name,
-      inputs: file.inputs.map((input) => numbered(input, {}, undefined)),
+      inputs: file.inputs.map((input) => numbered(input, {})),
       outputs,
       initializers,
       nodes: file.nodes,
@@ -138,6 +138,8 @@ export interface ReadOptions {
   readonly dimensions?: Readonly<Record<string, number>>;
   /** Rows of a micro-batch: size of first dimensions that are symbols without a size, or unknown; default 1. */
   readonly rows?: number;
+  /** Size of all other symbolic dimensions without a size; left out, they are refused. */
+  readonly others?: number;
 }
 
 /** A file with all of its data and numbers for all sizes of its inputs; see `importModel` for what is made of it. */
@@ -155,7 +157,7 @@ export interface LoadedFile {
  */
 export async function loadFile(bytes: Uint8Array, options: ReadOptions = {}): Promise<LoadedFile> {
   const file: OnnxFile = parseFile(bytes);
-  const inputs = file.inputs.map((input) => numbered(input, options.dimensions ?? {}, options.rows ?? 1));
+  const inputs = file.inputs.map((input) => numbered(input, { rows: 1, ...options }));
   const initializers = new Map<string, Tensor>();
   for (const [name, tensor] of file.initializers) {
     initializers.set(name, tensor instanceof Tensor ? tensor : await load(tensor, options));
@@ -172,16 +174,12 @@ export async function loadFile(bytes: Uint8Array, options: ReadOptions = {}): Pr
 const load = (tensor: ExternalTensor, { external }: ReadOptions) => readExternal(tensor, external);
 
 /** A value with a number for every size. */
-function numbered(
-  info: SymbolicInfo,
-  dimensions: Readonly<Record<string, number>>,
-  rows: number | undefined,
-): ValueInfo {
+function numbered(info: SymbolicInfo, { dimensions = {}, rows, others }: ReadOptions): ValueInfo {
   const where = `value ${JSON.stringify(info.name)}`;
   const shape = info.shape.map((dim, axis) => {
     if (typeof dim === "number") return dim;
     const given = dim !== null && Object.hasOwn(dimensions, dim) ? dimensions[dim] : undefined;
-    const size = given ?? (axis === 0 ? rows : undefined);
+    const size = given ?? (axis === 0 ? rows : others);
     if (size === undefined) {
       const symbol = JSON.stringify(dim ?? "");
       throw new GraphError(`${where} has the symbolic dimension ${symbol} at axis ${axis}; give its size`);
