@@ -20,6 +20,7 @@ import { COUNTERS, type Roles, rolesOf, rolesWithin } from "./model.ts";
 import { extract, type Source } from "./onnx/extract.ts";
 import { type Graph, GraphError, type Node, type ValueInfo } from "./onnx/graph.ts";
 import { accumulate, sumName } from "./passes/accumulate.ts";
+import { writeDropout } from "./passes/dropout.ts";
 import { evaluationForm } from "./passes/evaluation.ts";
 import { geluBetweenProducts } from "./passes/gelu-between-products.ts";
 import { sumIntoGemm } from "./passes/sum-into-gemm.ts";
@@ -101,7 +102,7 @@ export function trainingGraphs(
 ): StageGraphs {
   const { input, output, microBatches, recompute, split = false } = options;
   const own = rolesWithin(typeof roles === "function" ? simpleRoles(given, roles) : roles, given);
-  const forward = given;
+  const forward = writeDropout(given);
   const result = output ?? forward.outputs[0]!.name;
   const inputs = inputsByRole(forward, own, input);
   const names = inputs.parameters.map(({ name }) => name);
@@ -127,7 +128,7 @@ export function trainingGraphs(
   const rename = (graph: Graph) =>
     inputGradient ? renameOutput(graph, dInput[0]!, gradientName(input!)) : graph;
 
-  const evaluation = { ...source, nodes: evaluationForm(forward, joint.forward) };
+  const evaluation = { ...source, nodes: evaluationForm(given, joint.forward) };
   const shared = {
     ...inputs,
     ties: tieGroups(own.ties, names),

@@ -9,6 +9,7 @@ import { extract } from "../../../nn/onnx/extract.ts";
 import { type Graph, GraphError } from "../../../nn/onnx/graph.ts";
 import { writeDropout } from "../../../nn/passes/dropout.ts";
 import { inferenceForm } from "../../../nn/passes/inference.ts";
+import { trainingGraphs } from "../../../nn/training.ts";
 import { type Shape, Tensor } from "../../../protocols/tensor.ts";
 import { Chance } from "../engine/operator-cases.ts";
 import { runGraph } from "../run.ts";
@@ -204,6 +205,25 @@ describe("refuses, naming the node,", () => {
     b.output(b.op("Dropout", inputs, {}, "y"));
     expect(() => writeDropout(b.build())).toThrow('training_mode "mode" should be a constant');
   });
+});
+
+test("a stage drops in training, draws the same again when it recomputes, and drops nothing in validation", async () => {
+  const shape = [4, 32];
+  const b = new GraphBuilder("stage");
+  const x = b.op("Mul", [b.input("x", "f32", shape), b.input("w", "f32", shape)]);
+  const dropped = b.op("Dropout", [x, b.scalar(0.5), b.constant("training", YES)], {}, "dropped");
+  b.output(b.op("Exp", [dropped], {}, "y"));
+  const options = { input: "x", output: "y", microBatches: 1, recompute: true };
+  const { forward, backward, evaluate } = trainingGraphs(b.build(), (name) => name === "w", options);
+  const values = { x: ones(shape), w: ones(shape), ...counters(6, 2, 1) };
+  const { y } = await runGraph(engine, forward!, values);
+  const gradients = await runGraph(engine, backward!, { ...values, "grad.y": ones(shape) });
+  y!.f32().forEach((value, i) => {
+    expect(value).toBeCloseTo(gradients["grad.x"]!.f32()[i] === 0 ? 1 : Math.exp(2), 5);
+  });
+  expect(new Set(gradients["grad.x"]!.f32()).size).toBe(2);
+  const validation = await runGraph(engine, evaluate, values);
+  for (const value of validation.y!.f32()) expect(value).toBeCloseTo(Math.E, 5);
 });
 
 test("the inference form has no Dropout, and nothing in its place", () => {
