@@ -7,7 +7,7 @@
  */
 
 import { streamOf, threefry2x32 } from "../../nn/models/threefry.ts";
-import type { Picture } from "./picture.ts";
+import { type Picture, SHARES } from "./picture.ts";
 
 export interface Augmentations {
   /** Pixels of black added on every side, of which a random window of the old size is taken; 0 for none. */
@@ -113,9 +113,6 @@ function move(
     }
   }
 }
-
-/** Shares of red, green and blue in how bright a colour is seen (ITU-R BT.601). */
-const SHARES = [0.299, 0.587, 0.114] as const;
 
 /** Mean brightness of what is in `values`. */
 function luminance({ width, height, channels }: Picture, values: Float32Array): number {

@@ -3,7 +3,7 @@
  * bits a pixel). What is compressed is a library's to read.
  */
 
-import { type Picture, type PictureFormat, planar } from "./picture.ts";
+import { type PictureFormat, planar } from "./picture.ts";
 
 const WHITESPACE = new Set([0x20, 0x09, 0x0a, 0x0b, 0x0c, 0x0d]);
 const HASH = 0x23;
@@ -93,13 +93,4 @@ function requireBytes(found: number, expected: number, width: number, height: nu
       `${width}x${height} pixels take ${expected} bytes, ${Math.max(0, found)} follow its header`,
     );
   }
-}
-
-/** Grey as three equal channels; a picture of the wanted channels as it is. */
-export function withChannels(picture: Picture, channels: number): Picture {
-  if (picture.channels === channels) return picture;
-  const { pixels } = picture;
-  const triple = new Uint8Array(3 * pixels.length);
-  for (let c = 0; c < 3; c++) triple.set(pixels, c * pixels.length);
-  return { ...picture, channels: 3, pixels: triple };
 }

@@ -8,9 +8,15 @@
  */
 
 import type { Files } from "../../runtime/platform/files.ts";
-import { withChannels } from "./bitmap.ts";
 import { DataError } from "./error.ts";
-import { type ImageData, type LabelledPictures, type Picture, type PictureFormat, parts } from "./picture.ts";
+import {
+  type ImageData,
+  type LabelledPictures,
+  type Picture,
+  type PictureFormat,
+  parts,
+  withChannels,
+} from "./picture.ts";
 import { squared } from "./resize.ts";
 
 export interface FolderOptions {

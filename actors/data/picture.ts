@@ -15,6 +15,9 @@ export interface Picture {
   readonly pixels: Uint8Array;
 }
 
+/** Shares of red, green and blue in how bright a colour is seen (ITU-R BT.601). */
+export const SHARES = [0.299, 0.587, 0.114] as const;
+
 /** A file format of pictures. */
 export interface PictureFormat {
   /** As people call it. */
@@ -111,6 +114,33 @@ export function planar(
       pixels[channel * area + i] = samples[from]!;
   }
   return { width, height, channels: kept, pixels };
+}
+
+/** A grey picture as three equal channels, a coloured one as its brightness; one that has as many as it is. */
+export function withChannels(picture: Picture, channels: number): Picture {
+  if (picture.channels === channels) return picture;
+  const { pixels } = picture;
+  if (channels === 3) {
+    const triple = new Uint8Array(3 * pixels.length);
+    for (let c = 0; c < 3; c++) triple.set(pixels, c * pixels.length);
+    return { ...picture, channels, pixels: triple };
+  }
+  const area = picture.width * picture.height;
+  const grey = Uint8Array.from({ length: area }, (_, i) => {
+    return Math.round(
+      SHARES[0] * pixels[i]! + SHARES[1] * pixels[area + i]! + SHARES[2] * pixels[2 * area + i]!,
+    );
+  });
+  return { ...picture, channels, pixels: grey };
+}
+
+/** The same pictures, all with 1 channel or with 3. */
+export function imagesWithChannels(data: ImageData, channels: number): ImageData {
+  const of = (part: LabelledPictures): LabelledPictures => ({
+    ...part,
+    picture: (index) => withChannels(part.picture(index), channels),
+  });
+  return { ...data, channels, train: of(data.train), validation: of(data.validation) };
 }
 
 /** Whole numbers as names of classes: "0", "1", … */

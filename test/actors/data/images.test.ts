@@ -1,7 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import { NO_AUGMENTATION } from "../../../actors/data/augment.ts";
 import { ImageFeed, type ImageFeedOptions } from "../../../actors/data/images.ts";
-import { type ImageData, numbered, packed, parts } from "../../../actors/data/picture.ts";
+import {
+  type ImageData,
+  imagesWithChannels,
+  numbered,
+  packed,
+  parts,
+  withChannels,
+} from "../../../actors/data/picture.ts";
 import { noise } from "./memory.ts";
 
 const COUNT = 40;
@@ -94,4 +101,12 @@ test("pictures that never vary are only centred", () => {
     { seed: 1, rows: 1, microBatches: 1, size: 1, augment: NO_AUGMENTATION },
   );
   expect(one.training(0, 0).images!.f32()[0]).toBeCloseTo(0, 6);
+});
+
+test("grey pictures become coloured ones and back; coloured ones become their brightness", () => {
+  const coloured = imagesWithChannels(data, 3);
+  expect([coloured.channels, coloured.train.picture(3).pixels.length]).toEqual([3, 48]);
+  expect(imagesWithChannels(coloured, 1).train.picture(3)).toEqual(data.train.picture(3));
+  const red = { width: 2, height: 1, channels: 3, pixels: Uint8Array.of(255, 0, 0, 100, 0, 0) };
+  expect([...withChannels(red, 1).pixels]).toEqual([76, 59]);
 });
