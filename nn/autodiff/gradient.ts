@@ -18,10 +18,12 @@ import { elementwiseRules } from "./rules/elementwise.ts";
 import { powerRules } from "./rules/elementwise-power.ts";
 import { indexingRules } from "./rules/indexing.ts";
 import { layoutRules } from "./rules/layout.ts";
+import { lossRules } from "./rules/losses.ts";
 import { normalisationRules } from "./rules/normalisation.ts";
 import { poolingRules } from "./rules/pooling.ts";
 import { productRules } from "./rules/products.ts";
 import { reductionRules } from "./rules/reductions.ts";
+import { softmaxRules } from "./rules/reductions-softmax.ts";
 import { shapeRules } from "./rules/shape.ts";
 
 export const GRADIENT_RULES: Readonly<Record<string, GradientRule>> = {
@@ -29,11 +31,13 @@ export const GRADIENT_RULES: Readonly<Record<string, GradientRule>> = {
   ...convolutionRules,
   ...elementwiseRules,
   ...geluRules,
+  ...lossRules,
   ...normalisationRules,
   ...poolingRules,
   ...powerRules,
   ...productRules,
   ...reductionRules,
+  ...softmaxRules,
   ...shapeRules,
   ...layoutRules,
   ...indexingRules,

@@ -9,12 +9,23 @@ import { creation } from "./creation.ts";
 import { elementwise } from "./elementwise.ts";
 import { indexing } from "./indexing.ts";
 import { layout } from "./layout.ts";
+import { losses } from "./loss.ts";
 import type { Operator, Operators } from "./operator.ts";
 import { fusedProduct, product } from "./product.ts";
 import { reductions } from "./reduction.ts";
 
 export const OPERATORS: Readonly<Record<string, Operators>> = {
-  "": { ...activations, ...elementwise, ...layout, ...creation, ...convolution, ...product, ...reductions, ...indexing },
+  "": {
+    ...activations,
+    ...elementwise,
+    ...layout,
+    ...creation,
+    ...convolution,
+    ...product,
+    ...reductions,
+    ...losses,
+    ...indexing,
+  },
   [MICROSOFT]: { ...fusedActivations, ...fusedProduct },
 };
 

@@ -6,7 +6,7 @@ import { compute, expand, type NdArray, reshape, transpose } from "./ndarray.ts"
 import type { Call, Operator, Operators } from "./operator.ts";
 
 /** The elements that each result is made of, with the axes that are looked along moved to the end. */
-function rows(array: NdArray, axes: readonly number[]): (row: number) => Float64Array {
+export function rows(array: NdArray, axes: readonly number[]): (row: number) => Float64Array {
   const others = array.shape.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
   const { data } = transpose(array, [...others, ...axes]);
   const length = elements(axes.map((axis) => array.shape[axis]!));
@@ -35,17 +35,23 @@ const reduction =
     ];
   };
 
-const sum = (values: Float64Array) => values.reduce((a, b) => a + b, 0);
+export const sum = (values: Float64Array) => values.reduce((a, b) => a + b, 0);
+const product = (values: Float64Array) => values.reduce((a, b) => a * b, 1);
+const sumOfSquares = (values: Float64Array) => sum(values.map((x) => x * x));
+const min = (values: Float64Array) => values.reduce((a, b) => Math.min(a, b), Infinity);
 const max = (values: Float64Array) => values.reduce((a, b) => Math.max(a, b), -Infinity);
 
 /** log Σ exp(x), shifted by the largest element so that nothing overflows. */
-function logSumExp(values: Float64Array): number {
+export function logSumExp(values: Float64Array): number {
   const top = max(values);
   return top + Math.log(sum(values.map((x) => Math.exp(x - top))));
 }
 
 /** Maps each line along one axis; `f` is given a line and gives a function of its elements. */
-function alongAxis(call: Call, f: (line: Float64Array) => (x: number) => number): readonly NdArray[] {
+function alongAxis(
+  call: Call,
+  f: (line: Float64Array) => (x: number, at: number) => number,
+): readonly NdArray[] {
   const array = call.input(0);
   const axis = normalAxis(intAttribute(call.node, "axis", -1), array.shape.length);
   const order = array.shape.map((_, i) => i).filter((i) => i !== axis);
@@ -74,23 +80,30 @@ const logSoftmax: Operator = (call) =>
     return (x) => x - total;
   });
 
-/** Mean, sum or list of −log softmax(scores)[label], for scores [N, C, …] and labels [N, …]. */
-const crossEntropy: Operator = (call) => {
-  const [scores, labels] = [call.input(0), call.input(1)];
-  if (call.inputs[2] || "ignore_index" in call.node.attributes) {
-    throw call.error("weights and ignore_index are not supported");
-  }
-  const at = rows(scores, [1]);
-  const losses = labels.data.map((label, row) => {
-    const line = at(row);
-    const score = line[label];
-    if (score === undefined) throw call.error(`label ${label} is outside of ${line.length} classes`);
-    return logSumExp(line) - score;
+/** One at the first of the largest elements of each line, and zero elsewhere. */
+const hardmax: Operator = (call) =>
+  alongAxis(call, (line) => {
+    const top = line.indexOf(max(line));
+    return (_, at) => Number(at === top);
   });
-  const mode = call.node.attributes.reduction ?? "mean";
-  if (mode === "none") return [compute(scores.dtype, labels.shape, (i) => losses[i]!)];
-  return [compute(scores.dtype, [], () => sum(losses) / (mode === "mean" ? losses.length : 1))];
-};
+
+/** Where the extreme element of each line is: the first of equals, or the last of them where the node says so. */
+const argument =
+  (f: (line: Float64Array) => number): Operator =>
+  (call) => {
+    const array = call.input(0);
+    const axis = normalAxis(intAttribute(call.node, "axis", 0), array.shape.length);
+    const last = intAttribute(call.node, "select_last_index", 0) === 1;
+    const keep = intAttribute(call.node, "keepdims", 1) === 1;
+    const shape = keep ? array.shape.with(axis, 1) : array.shape.filter((_, i) => i !== axis);
+    const at = rows(array, [axis]);
+    return [
+      compute("i64", shape, (i) => {
+        const line = at(i);
+        return last ? line.lastIndexOf(f(line)) : line.indexOf(f(line));
+      }),
+    ];
+  };
 
 /** Ba, Kiros and Hinton, arXiv:1607.06450. Gives the result, the means and the inverse standard deviations. */
 const layerNormalization: Operator = (call) => {
@@ -123,9 +136,17 @@ export const reductions: Operators = {
   ReduceSum: reduction(sum),
   ReduceMean: reduction((values) => sum(values) / values.length),
   ReduceMax: reduction(max),
-  ReduceSumSquare: reduction((values) => sum(values.map((x) => x * x))),
+  ReduceMin: reduction(min),
+  ReduceProd: reduction(product),
+  ReduceL1: reduction((values) => sum(values.map(Math.abs))),
+  ReduceL2: reduction((values) => Math.sqrt(sumOfSquares(values))),
+  ReduceSumSquare: reduction(sumOfSquares),
+  ReduceLogSum: reduction((values) => Math.log(sum(values))),
+  ReduceLogSumExp: reduction(logSumExp),
+  ArgMax: argument(max),
+  ArgMin: argument(min),
   Softmax: softmax,
   LogSoftmax: logSoftmax,
-  SoftmaxCrossEntropyLoss: crossEntropy,
+  Hardmax: hardmax,
   LayerNormalization: layerNormalization,
 };

@@ -1,9 +1,10 @@
 /** Shapes of reductions, softmax and losses. */
 
 import type { Shape } from "../../../protocols/tensor.ts";
-import type { Node } from "../graph.ts";
+import { GraphError, type Node } from "../graph.ts";
 import {
   constantInts,
+  describe,
   intAttribute,
   intsAttribute,
   normalAxis,
@@ -27,19 +28,42 @@ export function reducedAxes(node: Node, shape: Shape, given?: readonly number[])
   return intAttribute(node, "noop_with_empty_axes", 0) === 1 ? [] : shape.map((_, i) => i);
 }
 
+/** The index of an element along one axis. */
+const argument: Rule = ({ node, input }) => {
+  const { shape } = input(0);
+  const axis = normalAxis(intAttribute(node, "axis", 0), shape.length);
+  const keep = intAttribute(node, "keepdims", 1) === 1;
+  return [{ dtype: "i64", shape: keep ? shape.with(axis, 1) : shape.filter((_, i) => i !== axis) }];
+};
+
+/** Classes [N, d…] for scores [N, C, d…]; the loss of each, or one of all. */
+const loss: Rule = ({ node, input, has }) => {
+  const { dtype, shape } = input(0);
+  const classes = input(1).shape;
+  if (classes.join() !== shape.filter((_, i) => i !== 1).join()) {
+    throw new GraphError(`${describe(node)}: classes [${classes}] do not go with scores [${shape}]`);
+  }
+  if (has(2) && input(2).shape.join() !== `${shape[1]}`) {
+    throw new GraphError(`${describe(node)}: weights [${input(2).shape}] are not for ${shape[1]} classes`);
+  }
+  return [
+    { dtype, shape: node.attributes.reduction === "none" ? classes : [] },
+    { dtype, shape },
+  ];
+};
+
+const REDUCTIONS = [
+  ...["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"],
+  ...["ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"],
+];
+
 export const reductionShapes: Rules = {
+  ...Object.fromEntries(REDUCTIONS.map((op) => [op, reduction])),
   Softmax: same,
   LogSoftmax: same,
   Hardmax: same,
-  ReduceSum: reduction,
-  ReduceMean: reduction,
-  ReduceMax: reduction,
-  ReduceSumSquare: reduction,
-  SoftmaxCrossEntropyLoss: ({ node, input }) => {
-    const { dtype, shape } = input(0);
-    return [
-      { dtype, shape: node.attributes.reduction === "none" ? input(1).shape : [] },
-      { dtype, shape },
-    ];
-  },
+  ArgMax: argument,
+  ArgMin: argument,
+  SoftmaxCrossEntropyLoss: loss,
+  NegativeLogLikelihoodLoss: (site) => loss(site).slice(0, 1),
 };

@@ -10,6 +10,7 @@ import { ACTIVATION_RULE_CASES } from "./cases/activations.ts";
 import { CONVOLUTION_RULE_CASES } from "./cases/convolution.ts";
 import { ELEMENTWISE_RULE_CASES } from "./cases/elementwise.ts";
 import { LAYOUT_RULE_CASES } from "./cases/layout.ts";
+import { REDUCTION_RULE_CASES } from "./cases/reductions.ts";
 
 export interface RuleCase {
   /** Undefined where an optional input is left out. */
@@ -57,11 +58,6 @@ const reduction = (c: Chance): RuleCase => {
     return { inputs: [c.f32(shape)], attributes: { keepdims, noop_with_empty_axes: c.int(0, 1) } };
   }
   return { inputs: [c.f32(shape), ints(c.axes(shape.length))], constant: [1], attributes: { keepdims } };
-};
-
-const lastAxis: Maker = (c) => {
-  const shape = c.shape();
-  return { inputs: [c.f32(shape)], attributes: { axis: c.pick(-1, shape.length - 1) } };
 };
 
 /** C broadcasts to the product in every way that Gemm allows. */
@@ -131,13 +127,6 @@ export const RULE_CASES: Readonly<Record<string, Maker>> = {
   },
   ReduceSum: reduction,
   ReduceMean: reduction,
-  Softmax: lastAxis,
-  LogSoftmax: lastAxis,
-  SoftmaxCrossEntropyLoss: (c) => {
-    const [n, classes] = [c.int(2, 5), c.int(2, 5)];
-    const inputs = [c.f32([n, classes]), c.i64([n], 0, classes - 1)];
-    return c.int(0, 1) ? { inputs, attributes: { reduction: "mean" } } : { inputs };
-  },
   Reshape: (c) => {
     const [a, b, d] = c.shape(3) as [number, number, number];
     return { inputs: [c.f32([a, b, d]), ints(c.pick([a * b, d], [-1, d], [0, -1]))], constant: [1] };
@@ -180,5 +169,6 @@ export const RULE_CASES: Readonly<Record<string, Maker>> = {
   ...ACTIVATION_RULE_CASES,
   ...CONVOLUTION_RULE_CASES,
   ...ELEMENTWISE_RULE_CASES,
+  ...REDUCTION_RULE_CASES,
   ...LAYOUT_RULE_CASES,
 };

@@ -9,6 +9,7 @@ import { ACTIVATION_CASES } from "./cases/activations.ts";
 import { CONVOLUTION_CASES } from "./cases/convolution.ts";
 import { ELEMENTWISE_CASES } from "./cases/elementwise.ts";
 import { LAYOUT_CASES } from "./cases/layout.ts";
+import { REDUCTION_CASES } from "./cases/reductions.ts";
 
 type Attributes = Readonly<Record<string, Attribute>>;
 
@@ -340,12 +341,6 @@ export const CASES: Readonly<Record<string, Maker>> = {
   ReduceSumSquare: reduction,
   Softmax: alongAxis,
   LogSoftmax: alongAxis,
-  SoftmaxCrossEntropyLoss: (c) => {
-    const [n, classes, ...rest] = c.shape(c.int(2, 4)) as [number, number, ...number[]];
-    const labels = c.i64([n, ...rest], 0, classes - 1);
-    const attributes: Attributes = { reduction: c.pick("mean", "sum", "none") };
-    return { inputs: [c.f32([n, classes, ...rest], -8, 8), labels], attributes };
-  },
   LayerNormalization: (c) => {
     const shape = c.shape();
     const axis = c.int(0, shape.length - 1);
@@ -368,6 +363,7 @@ export const CASES: Readonly<Record<string, Maker>> = {
   ...ACTIVATION_CASES,
   ...CONVOLUTION_CASES,
   ...ELEMENTWISE_CASES,
+  ...REDUCTION_CASES,
   ...LAYOUT_CASES,
 };
 
