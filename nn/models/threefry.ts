@@ -11,26 +11,44 @@
 
 const PARITY = 0x1bd11bda;
 
-/** Rotation distances of the rounds, repeated every eight. */
-const ROTATIONS = [13, 15, 26, 6, 17, 29, 16, 24] as const;
-
 /**
  * Enciphers the counter (`c0`, `c1`) under the key (`k0`, `k1`) and writes two independent, uniformly
  * distributed unsigned 32-bit words to `out[at]` and `out[at + 1]`. Arguments are taken modulo 2^32.
  */
 export function threefry2x32(k0: number, k1: number, c0: number, c1: number, out: Uint32Array, at = 0): void {
-  const key = [k0 | 0, k1 | 0, k0 ^ k1 ^ PARITY] as const;
-  let x0 = (c0 + key[0]) | 0;
-  let x1 = (c1 + key[1]) | 0;
+  // Twenty rounds, each an addition, a rotation and an exclusive or; written out, for this is drawn by the million.
+  // After every four a part of the key is added, the three parts in turn.
+  let now = k0 | 0;
+  let next = k1 | 0;
+  let last = k0 ^ k1 ^ PARITY;
+  let x0 = (c0 + now) | 0;
+  let x1 = (c1 + next) | 0;
   for (let group = 1; group <= 5; group++) {
-    const first = group % 2 === 1 ? 0 : 4;
-    for (let round = first; round < first + 4; round++) {
-      const distance = ROTATIONS[round]!;
+    if (group % 2 === 1) {
       x0 = (x0 + x1) | 0;
-      x1 = ((x1 << distance) | (x1 >>> (32 - distance))) ^ x0;
+      x1 = ((x1 << 13) | (x1 >>> 19)) ^ x0;
+      x0 = (x0 + x1) | 0;
+      x1 = ((x1 << 15) | (x1 >>> 17)) ^ x0;
+      x0 = (x0 + x1) | 0;
+      x1 = ((x1 << 26) | (x1 >>> 6)) ^ x0;
+      x0 = (x0 + x1) | 0;
+      x1 = ((x1 << 6) | (x1 >>> 26)) ^ x0;
+    } else {
+      x0 = (x0 + x1) | 0;
+      x1 = ((x1 << 17) | (x1 >>> 15)) ^ x0;
+      x0 = (x0 + x1) | 0;
+      x1 = ((x1 << 29) | (x1 >>> 3)) ^ x0;
+      x0 = (x0 + x1) | 0;
+      x1 = ((x1 << 16) | (x1 >>> 16)) ^ x0;
+      x0 = (x0 + x1) | 0;
+      x1 = ((x1 << 24) | (x1 >>> 8)) ^ x0;
     }
-    x0 = (x0 + key[group % 3]!) | 0;
-    x1 = (x1 + key[(group + 1) % 3]! + group) | 0;
+    x0 = (x0 + next) | 0;
+    x1 = (x1 + last + group) | 0;
+    const first = now;
+    now = next;
+    next = last;
+    last = first;
   }
   out[at] = x0;
   out[at + 1] = x1;
