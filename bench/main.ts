@@ -8,13 +8,14 @@ import { nearest } from "../cli/nearest.ts";
 import { describeOptions, type OptionTable, parseOptions } from "../cli/options.ts";
 import { EXIT_CODES, onSignal } from "../runtime/platform/process.ts";
 import { memory } from "./memory.ts";
+import { nn } from "./nn.ts";
 import { record, settingOf, toMarkdown } from "./report.ts";
 import { runtime } from "./runtime.ts";
 import { type Suite, temporaryFolder } from "./suite.ts";
 import { train } from "./train.ts";
 import { validation } from "./validation.ts";
 
-const SUITES: readonly Suite[] = [train, memory, validation, runtime];
+const SUITES: readonly Suite[] = [train, memory, validation, runtime, nn];
 
 const COMMON: OptionTable = {
   json: { help: "one JSON object on standard output" },

@@ -108,6 +108,12 @@ export function startRounds(torch: PyTorch, rival: RivalRun, options: RivalOptio
   return LineChild.start({ command: [...command, ...args], environment });
 }
 
+/** A Python that trains one of nets.py's networks so many steps when it is told to; one thread. */
+export function startNet(torch: PyTorch, args: readonly string[], unlocked: boolean): Promise<LineChild> {
+  const { command, environment } = script(torch, "nets.py", unlocked);
+  return LineChild.start({ command: [...command, ...args], environment });
+}
+
 /** A Python that multiplies matrices when it is told to; one thread. */
 export function startProducts(torch: PyTorch, unlocked: boolean): Promise<LineChild> {
   return LineChild.start(script(torch, "product.py", unlocked));
