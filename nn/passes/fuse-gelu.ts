@@ -17,16 +17,15 @@ interface Product {
 
 export function fuseGelu(graph: Graph): Graph {
   const pattern = new Pattern(graph);
-  const replacements = new Map<Node, Node[]>();
   for (const node of graph.nodes) {
     if (node.op !== "Mul" && node.op !== "Div") continue;
     const match = geluOf(pattern, node);
     if (!match) continue;
     const attributes: Node["attributes"] = match.approximate ? { approximate: "tanh" } : {};
     const gelu: Node = { op: "Gelu", domain: "", inputs: [match.x], outputs: node.outputs, attributes };
-    replacements.set(node, [gelu]);
+    pattern.replace(node, [gelu]);
   }
-  return pattern.replaced(replacements);
+  return pattern.result();
 }
 
 function geluOf(pattern: Pattern, node: Node): { x: string; approximate: boolean } | undefined {

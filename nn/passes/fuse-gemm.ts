@@ -13,7 +13,6 @@ import { Pattern } from "./rewrite.ts";
 
 export function fuseGemm(graph: Graph): Graph {
   const pattern = new Pattern(graph);
-  const replacements = new Map<Node, Node[]>();
   for (const node of graph.nodes) {
     if (node.op !== "MatMul" || node.domain !== "") continue;
     const [x, w] = node.inputs as [string, string];
@@ -21,15 +20,20 @@ export function fuseGemm(graph: Graph): Graph {
     if (matrix.length === 2 && from.length >= 2) {
       const biased = biasOf(pattern, node.outputs[0]!, matrix[1]!);
       const last = biased?.node ?? node;
-      replacements.set(last, product(pattern, x, w, biased?.bias, last.outputs[0]!));
       // The bias may be made after the product, never after the sum.
-      if (biased) replacements.set(node, []);
+      replaceBoth(pattern, node, last, product(pattern, x, w, biased?.bias, last.outputs[0]!));
     } else if (matrix.length === from.length && matrix.length > 2) {
       const fused = batched(pattern, node);
-      if (fused) replacements.set(fused.last, fused.nodes);
+      if (fused) replaceBoth(pattern, node, fused.last, fused.nodes);
     }
   }
-  return pattern.replaced(replacements);
+  return pattern.result();
+}
+
+/** Puts nodes in the place of a product and what is done to it, where the latter is. */
+function replaceBoth(pattern: Pattern, product: Node, last: Node, nodes: readonly Node[]): void {
+  if (last !== product) pattern.replace(product, []);
+  pattern.replace(last, nodes);
 }
 
 /** The product of two batches with what can be its attributes, or undefined when there is nothing of the kind. */

@@ -17,21 +17,20 @@ const UNARY = [
 
 export function fuseLayout(graph: Graph): Graph {
   const pattern = new Pattern(graph);
-  const replacements = new Map<Node, Node[]>();
   for (const node of graph.nodes) {
     if (node.domain !== "") continue;
     if (VIEWS.includes(node.op)) {
       const replacement = reshaped(pattern, node);
-      if (replacement) replacements.set(node, replacement);
+      if (replacement) pattern.replace(node, replacement);
     } else if (node.op === "Transpose") {
       const before = pattern.maker(node.inputs[0], "Transpose");
       const [first, second] = [before?.attributes.perm, node.attributes.perm];
       if (!before || !Array.isArray(first) || !Array.isArray(second)) continue;
       const perm = second.map((axis) => first[axis]!);
-      replacements.set(node, [{ ...node, inputs: [before.inputs[0]!], attributes: { perm } }]);
+      pattern.replace(node, [{ ...node, inputs: [before.inputs[0]!], attributes: { perm } }]);
     }
   }
-  return pattern.replaced(replacements);
+  return pattern.result();
 }
 
 /**

@@ -21,14 +21,13 @@ interface Quotient {
 
 export function fuseNormalisation(graph: Graph): Graph {
   const pattern = new Pattern(graph);
-  const replacements = new Map<Node, Node[]>();
   for (const node of graph.nodes) {
     const quotient = quotientOf(pattern, node);
     if (!quotient || quotient.x !== quotient.y) continue;
     const centred = centredOf(pattern, quotient.x);
     const scaled = scaledOf(pattern, node.outputs[0]!);
     if (centred === undefined) {
-      if (scaled) replacements.set(scaled.node, [rms(quotient, scaled)]);
+      if (scaled) pattern.replace(scaled.node, [rms(quotient, scaled)]);
       continue;
     }
     const width = pattern.shape(centred).at(-1)!;
@@ -44,9 +43,9 @@ export function fuseNormalisation(graph: Graph): Graph {
       outputs: last.outputs,
       attributes: { axis: -1, epsilon: float(quotient.epsilon) },
     };
-    replacements.set(last, [norm]);
+    pattern.replace(last, [norm]);
   }
-  return pattern.replaced(replacements);
+  return pattern.result();
 }
 
 const rms = ({ x, epsilon }: Quotient, scaled: { node: Node; weight: string }): Node => ({

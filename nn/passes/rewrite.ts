@@ -7,16 +7,17 @@
 import { elements, Tensor } from "../../protocols/tensor.ts";
 import type { Graph, Node, ValueType } from "../onnx/graph.ts";
 import { numbersOf } from "../onnx/numbers.ts";
-import { inferShapes, integers } from "../onnx/shapes.ts";
+import { inferNode, inferShapes, integers } from "../onnx/shapes.ts";
 
 export class Pattern {
-  readonly types: ReadonlyMap<string, ValueType>;
+  private readonly types: Map<string, ValueType>;
   private readonly graph: Graph;
   private readonly makers = new Map<string, Node>();
-  private readonly readers = new Map<string, Node[]>();
+  private readonly readers = new Map<string, Set<Node>>();
   private readonly outputs: ReadonlySet<string>;
   private readonly added = new Map<string, Tensor>();
   private readonly taken = new Set<string>();
+  private readonly replacements = new Map<Node, readonly Node[]>();
 
   constructor(graph: Graph) {
     this.graph = graph;
@@ -24,11 +25,7 @@ export class Pattern {
     this.outputs = new Set(graph.outputs.map(({ name }) => name));
     for (const node of graph.nodes) {
       for (const output of node.outputs) if (output !== "") this.makers.set(output, node);
-      for (const input of new Set(node.inputs)) {
-        const readers = this.readers.get(input);
-        if (readers) readers.push(node);
-        else this.readers.set(input, [node]);
-      }
+      this.addReader(node);
     }
   }
 
@@ -45,7 +42,7 @@ export class Pattern {
   /** The node that alone reads a value which is no output of the graph. */
   onlyReader(name: string): Node | undefined {
     const readers = this.readers.get(name);
-    return readers?.length === 1 && !this.outputs.has(name) ? readers[0] : undefined;
+    return readers?.size === 1 && !this.outputs.has(name) ? [...readers][0] : undefined;
   }
 
   shape(name: string): readonly number[] {
@@ -53,7 +50,7 @@ export class Pattern {
   }
 
   constant(name: string | undefined): Tensor | undefined {
-    return name === undefined ? undefined : this.graph.initializers.get(name);
+    return name === undefined ? undefined : (this.graph.initializers.get(name) ?? this.added.get(name));
   }
 
   /** The number that a constant of one element is. */
@@ -105,13 +102,37 @@ export class Pattern {
     return name;
   }
 
-  /** The graph with each node replaced by what is given for it, and the constants that were added. */
-  replaced(replacements: ReadonlyMap<Node, readonly Node[]>): Graph {
-    if (replacements.size === 0) return this.graph;
+  /** Puts nodes in the place of one. What is asked afterwards sees them instead of it. */
+  replace(node: Node, nodes: readonly Node[]): void {
+    this.replacements.set(node, nodes);
+    for (const input of node.inputs) this.readers.get(input)!.delete(node);
+    for (const made of nodes) {
+      const inputs = made.inputs.map((name) => this.types.get(name) ?? this.added.get(name));
+      const types = inferNode(made, inputs, (index) => this.constant(made.inputs[index]));
+      made.outputs.forEach((name, i) => {
+        if (name === "") return;
+        this.makers.set(name, made);
+        this.types.set(name, types[i]!);
+      });
+      this.addReader(made);
+    }
+  }
+
+  private addReader(node: Node): void {
+    for (const input of node.inputs) {
+      const readers = this.readers.get(input);
+      if (readers) readers.add(node);
+      else this.readers.set(input, new Set([node]));
+    }
+  }
+
+  /** The graph with all replacements made, and the constants that were added. */
+  result(): Graph {
+    if (this.replacements.size === 0) return this.graph;
     return {
       ...this.graph,
       initializers: new Map([...this.graph.initializers, ...this.added]),
-      nodes: this.graph.nodes.flatMap((node) => replacements.get(node) ?? [node]),
+      nodes: this.graph.nodes.flatMap((node) => this.replacements.get(node) ?? [node]),
     };
   }
 }

@@ -1,0 +1,79 @@
+/**
+ * The way back: a trained model as an `.onnx` file for inference. The loss and its targets are gone, batch
+ * normalisation goes by its running statistics, nothing is dropped, parameters are inside, and one that was used
+ * twice is there once.
+ */
+
+import type { Tensor } from "../../protocols/tensor.ts";
+import { COUNTERS, type Model } from "../model.ts";
+import { freeze } from "../onnx/freeze.ts";
+import { type Graph, GraphError, type Node } from "../onnx/graph.ts";
+import { type ExternalModel, encodeExternalModel, encodeModel } from "../onnx/proto.ts";
+import { inferShapes } from "../onnx/shapes.ts";
+import { removeDead, removeIdentities } from "../passes/dead.ts";
+import { evaluationForm } from "../passes/evaluation.ts";
+import { renameInputs } from "../passes/rewrite.ts";
+
+/** A model whose own outputs are known, as `importModel` gives it. */
+type Exportable = Model & { readonly inference?: Graph };
+
+/**
+ * The graph that computes what the model was for: an imported model's own outputs under their names, and else its
+ * prediction. Inputs are its data and what it holds, tied parameters once.
+ * @throws GraphError for a model of which only the loss is known.
+ */
+export function inferenceGraph(model: Exportable): Graph {
+  const graph = model.inference ?? predicting(model);
+  const inferred = { ...graph, nodes: evaluationForm(graph, graph.nodes) };
+  const owners = new Map(Object.entries(model.ties));
+  const nodes = inferred.nodes.map((node: Node) => renameInputs(node, owners));
+  const read = new Set(nodes.flatMap(({ inputs }) => inputs));
+  const counters: readonly string[] = COUNTERS;
+  const inputs = graph.inputs.filter(({ name }) => read.has(name) && !counters.includes(name));
+  const result = removeDead(removeIdentities({ ...inferred, nodes, inputs }));
+  const used = new Set(result.nodes.flatMap((node) => node.inputs));
+  return { ...result, inputs: result.inputs.filter(({ name }) => used.has(name)) };
+}
+
+function predicting({ graph, name, prediction }: Model): Graph {
+  if (prediction === null) throw new GraphError(`model ${name} has no prediction to export, only a loss`);
+  const type = inferShapes(graph).get(prediction);
+  if (!type) throw new GraphError(`model ${name} has no value "${prediction}"`);
+  return removeDead({ ...graph, outputs: [{ name: prediction, dtype: type.dtype, shape: type.shape }] });
+}
+
+/**
+ * @param values of all parameters, frozen values and statistics, by name, as `StageExecutor.tensors` gives them; a tied
+ * parameter's under its owner's name. What is missing has its initial value. Borrowed.
+ */
+export async function exportModel(
+  model: Exportable,
+  values: ReadonlyMap<string, Tensor>,
+  seed = 0,
+): Promise<Uint8Array> {
+  return encodeModel(await withValues(model, values, seed));
+}
+
+/** As `exportModel`, with the data in a file of its own: for more than 2 GB, or to be read in parts. */
+export async function exportExternalModel(
+  model: Exportable,
+  values: ReadonlyMap<string, Tensor>,
+  location: string,
+  seed = 0,
+): Promise<ExternalModel> {
+  return encodeExternalModel(await withValues(model, values, seed), location);
+}
+
+async function withValues(
+  model: Exportable,
+  values: ReadonlyMap<string, Tensor>,
+  seed: number,
+): Promise<Graph> {
+  const graph = inferenceGraph(model);
+  const held = new Set([...model.parameters, ...model.frozen, ...Object.keys(model.statistics)]);
+  const inside = new Map<string, Tensor>();
+  for (const { name } of graph.inputs) {
+    if (held.has(name)) inside.set(name, values.get(name) ?? (await model.initial(name, seed)));
+  }
+  return freeze(graph, inside);
+}
