@@ -23,14 +23,18 @@ export interface Task {
   /** The trained model as a file for inference elsewhere; parameters and statistics by name, borrowed. */
   inference(values: ReadonlyMap<string, Tensor>): Uint8Array | Promise<Uint8Array>;
   /** Files of a folder in which others find the trained model in their own form; absent where there is no other. */
-  readonly exported?: (
-    values: ReadonlyMap<string, Tensor>,
-  ) => Promise<Readonly<Record<string, readonly Uint8Array[]>>>;
+  readonly exported?: (values: ReadonlyMap<string, Tensor>) => AsyncIterable<ExportedFile>;
   /** Text that the model goes on with; absent for a model that writes none. */
   readonly sample?: (
     values: ReadonlyMap<string, Tensor>,
     request: { readonly prompt: string; readonly count: number; readonly random: () => number },
   ) => Promise<string>;
+}
+
+/** A file to write: its chunks one after another, which stay until the next file is asked for. */
+export interface ExportedFile {
+  readonly name: string;
+  readonly chunks: readonly Uint8Array[];
 }
 
 /** What a task is opened with besides the model's own settings. */

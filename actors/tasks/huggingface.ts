@@ -1,0 +1,104 @@
+/**
+ * A Hugging Face model folder, trained further on any text file: all of it, or with LoRA. What comes out is a folder
+ * that transformers loads.
+ */
+
+import { createEngine } from "../../nn/engine/create.ts";
+import { exportFolder } from "../../nn/hf/export.ts";
+import { type Folder, HuggingFaceError } from "../../nn/hf/folder.ts";
+import { HuggingFaceModel } from "../../nn/hf/model.ts";
+import { heldInputs, type Model } from "../../nn/model.ts";
+import { predictionGraph } from "../../nn/models/predict.ts";
+import { freeze } from "../../nn/onnx/freeze.ts";
+import { encodeModel } from "../../nn/onnx/proto.ts";
+import { Tokenizer } from "../../nn/tokenizer.ts";
+import type { Tensor } from "../../protocols/tensor.ts";
+import type { Files } from "../../runtime/platform/files.ts";
+import { readDefaultText, readText, splitTokens } from "../data/corpus.ts";
+import { TextFeed } from "../data/text.ts";
+import { generate } from "../generate.ts";
+import { diskFolder } from "./disk.ts";
+import type { Task, TaskOptions } from "./task.ts";
+
+export interface HuggingFaceSpec {
+  readonly kind: "huggingface";
+  /** The folder. */
+  readonly from: string;
+  /** Tokens of a window; null for as many as the model takes, up to `CONTEXT`. */
+  readonly context: number | null;
+}
+
+/** Tokens of a window when nothing else is asked for. */
+const CONTEXT = 128;
+
+const SAMPLING = { temperature: 0.7, topK: 40 };
+
+/** @throws FileError, CorpusError, HuggingFaceError, WeightsError, TokenizerError, GraphError in one line for people. */
+export async function openHuggingFace(
+  spec: HuggingFaceSpec,
+  { data, rows, seed }: TaskOptions,
+  files: Files,
+): Promise<Task> {
+  const { from } = spec;
+  const folder = diskFolder(files, from);
+  const source = await HuggingFaceModel.open(folder);
+  const context = spec.context ?? Math.min(CONTEXT, source.positions);
+  const tokenizer = await tokenizerOf(folder);
+  if (tokenizer.vocabulary > source.vocabulary) {
+    throw new HuggingFaceError(
+      `${folder.name}: its tokenizer has ${tokenizer.vocabulary} tokens, its model ${source.vocabulary}: take both from one folder`,
+    );
+  }
+  const text = await (data === null ? readDefaultText(files) : readText(files, data));
+  const tokens = tokenizer.encodeText(text.bytes);
+  const split = splitTokens(tokens, { name: text.name, unit: "tokens" }, context);
+  const model = source.model({ context, rows });
+  const one = source.model({ context, rows: 1 });
+  const values = async (trained: ReadonlyMap<string, Tensor>) => valuesOf(one, trained);
+  return {
+    model,
+    feed: new TextFeed(split, { seed, context, rows }),
+    description: { kind: "huggingface", from, context },
+    source: { name: text.name, bytes: text.bytes.length },
+    unit: { name: "tokens", perMicroBatch: rows * context },
+    lossUnit: "nats per token",
+    // `ids` i64 [context, 1] in, `logits` f32 [context, vocabulary] out.
+    inference: async (trained) => encodeModel(freeze(predictionGraph(one), await values(trained))),
+    exported: (trained) => exportFolder(source, trained),
+    sample: async (trained, { prompt, count, random }) => {
+      const engine = await createEngine({ engine: "auto" });
+      try {
+        const ids = await generate(engine, {
+          graph: predictionGraph(one),
+          values: await values(trained),
+          prompt: tokenizer.encode(prompt, { special: true }),
+          ...{ count, sampling: SAMPLING, random, end: tokenizer.endOfText },
+        });
+        return tokenizer.decode(ids, { special: false });
+      } finally {
+        await engine.close();
+      }
+    },
+  };
+}
+
+async function tokenizerOf(folder: Folder): Promise<Tokenizer> {
+  const names = await folder.list();
+  if (!names.has("tokenizer.json")) {
+    throw new HuggingFaceError(
+      `${folder.name} has no tokenizer.json: save it with transformers' AutoTokenizer and save_pretrained`,
+    );
+  }
+  const config = names.has("tokenizer_config.json") ? await folder.read("tokenizer_config.json") : null;
+  return Tokenizer.load(await folder.read("tokenizer.json"), config, folder.name);
+}
+
+/** Values of all that the prediction of `model` holds: trained ones, and the others as they began. */
+async function valuesOf(model: Model, trained: ReadonlyMap<string, Tensor>): Promise<Map<string, Tensor>> {
+  const used = new Set(predictionGraph(model).inputs.map(({ name }) => name));
+  const values = new Map<string, Tensor>();
+  for (const { name } of heldInputs(model)) {
+    if (used.has(name)) values.set(name, trained.get(name) ?? (await model.initial(name, 0)));
+  }
+  return values;
+}
