@@ -59,7 +59,7 @@ const AMBIENT: readonly { readonly what: RegExp; readonly only: readonly RegExp[
   {
     what: /\bperformance\s*\.\s*now\b/,
     // An engine measures the time in its kernels where they run: in its worker.
-    only: [/^runtime\/clock\.ts$/, /^nn\/engine\/(native|binding|web)\/(worker|backend)\.ts$/],
+    only: [/^runtime\/clock\.ts$/, /^nn\/engine\/(native|binding|web|webgpu)\/(worker|backend)\.ts$/],
   },
   { what: /\bDate\s*\.\s*now\b|\bnew Date\b(?!\s*\(\s*[^\s)])/, only: [/^runtime\/clock\.ts$/] },
   {

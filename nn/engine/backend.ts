@@ -7,14 +7,21 @@
  */
 
 import type { DType, Shape } from "../../protocols/tensor.ts";
-import type { CompileOptions, OperatorTime } from "./engine.ts";
+import type { CompileOptions, OperatorTime, Place } from "./engine.ts";
 
-/** A named value tied to memory. The bytes are borrowed until the binding is released. */
-export interface BoundTensor {
-  readonly name: string;
+/** An engine's tensor as a backend sees it. */
+export interface BackendTensor {
+  /** The same for the same tensor, wherever it is bound. */
+  readonly id: number;
+  readonly place: Place;
   readonly dtype: DType;
   readonly shape: Shape;
   readonly bytes: Uint8Array;
+}
+
+/** A named value tied to memory. The bytes are borrowed until the binding is released. */
+export interface BoundTensor extends BackendTensor {
+  readonly name: string;
 }
 
 type Answer<T> = T | Promise<T>;
@@ -35,4 +42,14 @@ export interface Backend<Model> {
   releaseExecutable(executable: number): Answer<void>;
   /** Releases everything that is left. Nothing is called afterwards. */
   close(): Answer<void>;
+}
+
+/** A backend whose kernels do not reach the caller's memory. */
+export interface DeviceBackend<Model> extends Backend<Model> {
+  /** Carries the caller's bytes to the device. */
+  writeTensor(tensor: BackendTensor): Answer<void>;
+  /** Carries the device's bytes to the caller's. */
+  readTensor(tensor: BackendTensor): Answer<void>;
+  /** The last binding that used the tensor has been released, and its owner has. */
+  releaseTensor(id: number): Answer<void>;
 }

@@ -30,8 +30,13 @@ const KINDS: Readonly<Record<Engine["name"], Kind>> = {
     create: async (threads) => (await import("./native/native.ts")).createNativeEngine(threads),
   },
   "node-binding": {
-    probe: async () => (await import("./binding/binding.ts")).probeBinding(),
+    probe: async () =>
+      typeof process === "undefined" ? null : (await import("./binding/binding.ts")).probeBinding(),
     create: async (threads) => (await import("./binding/binding.ts")).createBindingEngine(threads),
+  },
+  webgpu: {
+    probe: async () => (await import("./webgpu/webgpu.ts")).probeWebGpu(),
+    create: async () => (await import("./webgpu/webgpu.ts")).createWebGpuEngine(),
   },
   web: {
     probe: async () => (await import("./web/web.ts")).probeWeb(),

@@ -1,6 +1,6 @@
 /**
- * An engine runs ONNX graphs: one small interface over the native ONNX Runtime library, onnxruntime-web and the
- * plain TypeScript reference. Who implements it passes `test/contract/engine.contract.ts`.
+ * An engine runs ONNX graphs: one small interface over the native ONNX Runtime library, onnxruntime-web (on
+ * WebAssembly and on WebGPU) and the plain TypeScript reference. Who implements it passes `test/contract/engine.contract.ts`.
  *
  * Memory is the point of the interface. Tensors are allocated once, by the engine, where its kernels can reach
  * them; a `Binding` ties an executable to such tensors once; a run then names the binding and nothing else, so
@@ -11,13 +11,13 @@ import type { DType, Shape, Tensor } from "../../protocols/tensor.ts";
 import type { Graph, ValueInfo } from "../onnx/graph.ts";
 
 export interface Engine {
-  readonly name: "native" | "node-binding" | "web" | "reference";
+  readonly name: "native" | "node-binding" | "web" | "webgpu" | "reference";
   /**
    * A zero-filled tensor in the engine's memory. Owned by the caller, who releases it.
-   * `tensor` is a live host view when the engine's memory is the host's (all engines but a GPU one): it may be
-   * read and written whenever no run that uses it is in flight, without copying.
+   * `place` says who uses it most, default "host"; it matters to engines with memory of their own (webgpu) alone.
+   * @throws EngineError for a dtype that the engine does not have, and when there is no memory left.
    */
-  allocate(dtype: DType, shape: Shape): EngineTensor;
+  allocate(dtype: DType, shape: Shape, place?: Place): EngineTensor;
   /** Compiles a graph. @throws EngineError naming the operator or node the engine refuses. */
   compile(graph: Graph, options?: CompileOptions): Promise<Executable>;
   /** What is alive now; all zero after everything has been released. */
@@ -40,8 +40,24 @@ export interface CompileOptions {
   readonly profile?: boolean;
 }
 
+/**
+ * Who uses a tensor. "host": the caller, between runs; `tensor` is always what the runs see and have written, at
+ * the price of a copy per run on a device with memory of its own. "device": the runs, as parameters and the
+ * optimiser's state are; it stays where the kernels are, and `write` and `read` carry it there and back.
+ */
+export type Place = "host" | "device";
+
 export interface EngineTensor {
+  /**
+   * A live view: it may be read and written, without copying, whenever no run that uses it is in flight. Where
+   * `place` is "device" and the engine has memory of its own, it is the host's copy, brought in line by `write`
+   * and `read` alone.
+   */
   readonly tensor: Tensor;
+  /** Carries `tensor` to where the runs asked for from now on see it; at once where that is the host's memory. */
+  write(): Promise<void>;
+  /** Carries what the runs asked for so far have written to `tensor`, and gives it. */
+  read(): Promise<Tensor>;
   release(): void;
 }
 

@@ -7,7 +7,7 @@
 
 import type { DType, Shape } from "../../protocols/tensor.ts";
 import type { Graph, ValueInfo } from "../onnx/graph.ts";
-import type { Backend, BoundTensor } from "./backend.ts";
+import type { Backend, BackendTensor, BoundTensor, DeviceBackend } from "./backend.ts";
 import {
   type Binding,
   type CompileOptions,
@@ -17,13 +17,28 @@ import {
   type EngineUsage,
   type Executable,
   type OperatorTime,
+  type Place,
 } from "./engine.ts";
 import type { Allocator } from "./memory.ts";
 
 /** Memory of a tensor, held by its owner and by every binding that uses it. */
 interface Held {
+  readonly seen: BackendTensor;
   readonly free: () => void;
   holders: number;
+}
+
+/** What an engine is made of. */
+export interface EngineParts {
+  readonly name: Engine["name"];
+  readonly backend: Backend<Graph>;
+  readonly allocator: Allocator;
+  /** Element types that a tensor may have. */
+  readonly dtypes: readonly DType[];
+  /** Threads of a run unless it says otherwise; default 1. */
+  readonly threads?: number;
+  /** The same backend, where its kernels do not reach the caller's memory. */
+  readonly device?: DeviceBackend<Graph>;
 }
 
 function drop(held: Held): void {
@@ -33,7 +48,9 @@ function drop(held: Held): void {
 export class HostEngine implements Engine {
   readonly name: Engine["name"];
   private readonly backend: Backend<Graph>;
+  private readonly device: DeviceBackend<Graph> | undefined;
   private readonly allocator: Allocator;
+  private readonly dtypes: readonly DType[];
   private readonly threads: number;
   private readonly tensors = new Map<EngineTensor, Held>();
   private readonly executables = new Set<Executable>();
@@ -44,19 +61,41 @@ export class HostEngine implements Engine {
   private nextId = 1;
   private closing: Promise<void> | undefined;
 
-  constructor(name: Engine["name"], backend: Backend<Graph>, allocator: Allocator, threads = 1) {
+  constructor({ name, backend, allocator, dtypes, threads = 1, device }: EngineParts) {
     this.name = name;
     this.backend = backend;
     this.allocator = allocator;
+    this.dtypes = dtypes;
     this.threads = threads;
+    this.device = device;
   }
 
-  allocate(dtype: DType, shape: Shape): EngineTensor {
+  allocate(dtype: DType, shape: Shape, place: Place = "host"): EngineTensor {
     this.expectOpen();
+    this.expectDtype("a tensor", { dtype, shape });
     const { tensor, free } = this.allocator(dtype, shape);
-    const held = { free, holders: 1 };
+    const { device } = this;
+    const id = this.nextId++;
+    const seen = { id, place, dtype, shape, bytes: tensor.bytes };
+    const held: Held = {
+      seen,
+      holders: 1,
+      free: () => {
+        free();
+        if (device) this.forget(() => device.releaseTensor(id));
+      },
+    };
+    const carry = (tell: (device: DeviceBackend<Graph>) => void | Promise<void>): Promise<void> => {
+      if (!this.tensors.has(owned)) return Promise.reject(new EngineError("a tensor used after its release"));
+      return device && place === "device" ? this.settle(() => tell(device)) : Promise.resolve();
+    };
     const owned: EngineTensor = {
       tensor,
+      write: () => carry((device) => device.writeTensor(seen)),
+      read: async () => {
+        await carry((device) => device.readTensor(seen));
+        return tensor;
+      },
       release: () => {
         if (!this.tensors.delete(owned)) return;
         this.tensorBytes -= tensor.bytes.byteLength;
@@ -69,6 +108,9 @@ export class HostEngine implements Engine {
   }
 
   async compile(graph: Graph, options: CompileOptions = {}): Promise<Executable> {
+    for (const [kind, values] of Object.entries({ input: graph.inputs, output: graph.outputs })) {
+      for (const value of values) this.expectDtype(`graph ${graph.name}, ${kind} "${value.name}"`, value);
+    }
     const id = this.nextId++;
     await this.settle(() => this.backend.compile(id, graph, { threads: this.threads, ...options }));
     const own = new Set<Binding>();
@@ -172,7 +214,8 @@ export class HostEngine implements Engine {
     return declared.map(({ name, dtype, shape }) => {
       const owned = given[name];
       if (!owned) throw new EngineError(`${kind} "${name}" (${dtype}[${shape}]) is not bound`);
-      if (!this.tensors.has(owned)) {
+      const held = this.tensors.get(owned);
+      if (!held) {
         throw new EngineError(`${kind} "${name}": the tensor was released or belongs to another engine`);
       }
       const { tensor } = owned;
@@ -180,7 +223,7 @@ export class HostEngine implements Engine {
         const came = `${tensor.dtype}[${tensor.shape}]`;
         throw new EngineError(`${kind} "${name}": expected ${dtype}[${shape}], got ${came}`);
       }
-      return { name, dtype, shape, bytes: tensor.bytes };
+      return { name, ...held.seen };
     });
   }
 
@@ -198,6 +241,14 @@ export class HostEngine implements Engine {
   /** Tells the backend something whose failure, if any, shows elsewhere. */
   private forget(tell: () => void | Promise<void>): void {
     if (!this.closing) Promise.try(tell).catch(() => {});
+  }
+
+  private expectDtype(what: string, { dtype, shape }: { dtype: DType; shape: Shape }): void {
+    if (this.dtypes.includes(dtype)) return;
+    throw new EngineError(
+      `${what} is ${dtype}[${shape}], which the ${this.name} engine does not have: ` +
+        `cast it to one of ${this.dtypes.join(", ")}, or choose another engine`,
+    );
   }
 
   private expectOpen(): void {

@@ -11,17 +11,18 @@
 import * as Comlink from "comlink";
 import type { Graph } from "../onnx/graph.ts";
 import { encodeModel } from "../onnx/proto.ts";
-import type { Backend } from "./backend.ts";
+import type { Backend, DeviceBackend } from "./backend.ts";
 import { EngineError } from "./engine.ts";
 
-type Remote = Omit<Backend<Uint8Array>, "run"> & { watch(flag: SharedArrayBuffer): void };
+type Remote = Omit<DeviceBackend<Uint8Array>, "run"> & { watch(flag: SharedArrayBuffer): void };
+type AnyBackend = Backend<Uint8Array> & Partial<DeviceBackend<Uint8Array>>;
 
 /** In the worker: answers the calls of `connectWorker` with this backend, one after the other. */
-export function serveBackend(open: () => Backend<Uint8Array> | Promise<Backend<Uint8Array>>): void {
-  let backend: Backend<Uint8Array> | undefined;
+export function serveBackend(open: () => AnyBackend | Promise<AnyBackend>): void {
+  let backend: AnyBackend | undefined;
   let closing: Int32Array = new Int32Array(1);
   let last: Promise<unknown> = Promise.resolve();
-  const inTurn = <T>(task: (backend: Backend<Uint8Array>) => T | Promise<T>): Promise<T> => {
+  const inTurn = <T>(task: (backend: AnyBackend) => T | Promise<T>): Promise<T> => {
     const turn = last.then(async () => {
       if (Atomics.load(closing, 0)) throw new EngineError("the engine is closed");
       backend ??= await open();
@@ -40,6 +41,9 @@ export function serveBackend(open: () => Backend<Uint8Array> | Promise<Backend<U
     profile: (id) => inTurn((b) => b.profile(id)),
     releaseBinding: (id) => inTurn((b) => b.releaseBinding(id)),
     releaseExecutable: (id) => inTurn((b) => b.releaseExecutable(id)),
+    writeTensor: (tensor) => inTurn((b) => b.writeTensor?.(tensor)),
+    readTensor: (tensor) => inTurn((b) => b.readTensor?.(tensor)),
+    releaseTensor: (id) => inTurn((b) => b.releaseTensor?.(id)),
     close: () => last.then(() => backend?.close()),
   };
   addEventListener("message", ({ data }) => {
@@ -50,10 +54,11 @@ export function serveBackend(open: () => Backend<Uint8Array> | Promise<Backend<U
 }
 
 /** The backend of a worker whose script calls `serveBackend`; the worker is its own from here on. */
-export function connectWorker(worker: Worker): Backend<Graph> {
+export function connectWorker(worker: Worker): DeviceBackend<Graph> {
   const remote = Comlink.wrap<Remote>(worker as Comlink.Endpoint);
   // Looked up once: every property access on a Comlink proxy makes a new proxy.
   const { watch, compile, createBinding, profile, releaseBinding, releaseExecutable, close } = remote;
+  const { writeTensor, readTensor, releaseTensor } = remote;
   const closing = new Int32Array(new SharedArrayBuffer(4));
   // Not a race against one long-lived promise: each race would leave a reaction behind for the engine's life.
   const waiting = new Set<(reason: EngineError) => void>();
@@ -97,6 +102,9 @@ export function connectWorker(worker: Worker): Backend<Graph> {
     profile: (id) => answer(profile(id)),
     releaseBinding: (id) => answer(releaseBinding(id)),
     releaseExecutable: (id) => answer(releaseExecutable(id)),
+    writeTensor: (tensor) => answer(writeTensor(tensor)),
+    readTensor: (tensor) => answer(readTensor(tensor)),
+    releaseTensor: (id) => answer(releaseTensor(id)),
     async close() {
       // What is queued is skipped; what is running ends first, for its memory must outlive it.
       Atomics.store(closing, 0, 1);

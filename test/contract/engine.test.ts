@@ -7,6 +7,7 @@ const TRAITS: Readonly<Record<Engine["name"], EngineTraits>> = {
   native: { profiles: true },
   "node-binding": { profiles: true },
   web: { profiles: false },
+  webgpu: { profiles: false },
   reference: { profiles: true },
 };
 

@@ -6,9 +6,9 @@
  */
 
 import type { InferenceSession, Tensor as OrtTensor, TensorConstructor } from "onnxruntime-web";
-import type { DType } from "../../../protocols/tensor.ts";
 import type { Backend, BoundTensor } from "../backend.ts";
 import { type CompileOptions, EngineError, type OperatorTime } from "../engine.ts";
+import { ELEMENT } from "../javascript.ts";
 import type { OperatorTimes } from "../profile.ts";
 
 /** What the two packages have in common, as far as it is used. */
@@ -21,19 +21,6 @@ export interface OrtModule {
 
 /** Errors are thrown, so the log says only what ends the process. */
 const LOG_FATAL = 4;
-
-type View = new (buffer: ArrayBufferLike, offset: number, length: number) => ArrayBufferView;
-
-/** Names and views of the element types; there is none for bf16. */
-const ELEMENT: Readonly<Partial<Record<DType, readonly [name: string, view: View, bytes: number]>>> = {
-  f32: ["float32", Float32Array, 4],
-  f64: ["float64", Float64Array, 8],
-  i64: ["int64", BigInt64Array, 8],
-  i32: ["int32", Int32Array, 4],
-  u8: ["uint8", Uint8Array, 1],
-  i8: ["int8", Int8Array, 1],
-  bool: ["bool", Uint8Array, 1],
-};
 
 interface Session {
   session: InferenceSession;

@@ -3,6 +3,7 @@
  * kernels and the same bits as the native engine, and one copy of every output on each run.
  */
 
+import { JAVASCRIPT_DTYPES } from "../dtypes.ts";
 import type { Engine } from "../engine.ts";
 import { HostEngine } from "../host.ts";
 import { sharedAllocator } from "../memory.ts";
@@ -21,5 +22,6 @@ export async function probeBinding(): Promise<string | null> {
 
 export function createBindingEngine(threads: number): Engine {
   const backend = connectWorker(new Worker(new URL("./worker.ts", import.meta.url), { type: "module" }));
-  return new HostEngine("node-binding", backend, sharedAllocator(), threads);
+  const allocator = sharedAllocator();
+  return new HostEngine({ name: "node-binding", backend, allocator, dtypes: JAVASCRIPT_DTYPES, threads });
 }

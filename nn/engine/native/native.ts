@@ -5,6 +5,7 @@
  * Nothing is copied between the caller and the kernels. Needs Bun or Deno and a platform the package has a library for.
  */
 
+import { DTYPES } from "../dtypes.ts";
 import { type Engine, EngineError } from "../engine.ts";
 import { HostEngine } from "../host.ts";
 import { sharedAllocator } from "../memory.ts";
@@ -22,5 +23,6 @@ export async function createNativeEngine(threads: number): Promise<Engine> {
   const foreign = await openForeign();
   if (!foreign) throw new EngineError("the native engine needs Bun or Deno; node-binding works in Node.js");
   const backend = connectWorker(new Worker(new URL("./worker.ts", import.meta.url), { type: "module" }));
-  return new HostEngine("native", backend, sharedAllocator(foreign.addressOf), threads);
+  const allocator = sharedAllocator(foreign.addressOf);
+  return new HostEngine({ name: "native", backend, allocator, dtypes: DTYPES, threads });
 }

@@ -6,17 +6,21 @@ import { EngineError } from "../engine.ts";
 import { activations, fusedActivations } from "./activation.ts";
 import { convolution } from "./convolution.ts";
 import { creation } from "./creation.ts";
+import { einsums } from "./einsum.ts";
 import { elementwise } from "./elementwise.ts";
 import { indexing } from "./indexing.ts";
 import { layout } from "./layout.ts";
 import { losses } from "./loss.ts";
+import { normalisations } from "./normalisation.ts";
 import type { Operator, Operators } from "./operator.ts";
 import { fusedProduct, product } from "./product.ts";
+import { quantisation } from "./quantisation.ts";
 import { reductions } from "./reduction.ts";
 
 export const OPERATORS: Readonly<Record<string, Operators>> = {
   "": {
     ...activations,
+    ...einsums,
     ...elementwise,
     ...layout,
     ...creation,
@@ -24,7 +28,9 @@ export const OPERATORS: Readonly<Record<string, Operators>> = {
     ...product,
     ...reductions,
     ...losses,
+    ...normalisations,
     ...indexing,
+    ...quantisation,
   },
   [MICROSOFT]: { ...fusedActivations, ...fusedProduct },
 };

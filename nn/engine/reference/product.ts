@@ -2,7 +2,7 @@
 
 import { elements } from "../../../protocols/tensor.ts";
 import { broadcast, describe, floatAttribute, intAttribute } from "../../onnx/shapes.ts";
-import { compute, expand, type NdArray, transpose } from "./ndarray.ts";
+import { compute, expand, type NdArray, reshape, transpose } from "./ndarray.ts";
 import type { Call, Operator, Operators } from "./operator.ts";
 
 /** Products of the last two axes, [..., m, k] by [..., k, n], over broadcast batch axes; sums not yet rounded. */
@@ -38,10 +38,14 @@ function operand(array: NdArray, trans: boolean, transBatch: boolean): NdArray {
   return trans || transBatch ? transpose(array, perm) : array;
 }
 
+/** A vector is a row on the left and a column on the right, and that axis is left out of the result. */
 const matMul: Operator = (call) => {
-  const a = call.input(0);
-  const { shape, sums } = multiply(call, a, call.input(1));
-  return [compute(a.dtype, shape, (i) => sums[i]!)];
+  const [a, b] = [call.input(0), call.input(1)];
+  const [row, column] = [a.shape.length === 1, b.shape.length === 1];
+  const left = row ? reshape(a, [1, ...a.shape]) : a;
+  const { shape, sums } = multiply(call, left, column ? reshape(b, [...b.shape, 1]) : b);
+  const matrix = [...(row ? [] : shape.slice(-2, -1)), ...(column ? [] : shape.slice(-1))];
+  return [compute(a.dtype, [...shape.slice(0, -2), ...matrix], (i) => sums[i]!)];
 };
 
 /** ONNX Runtime's contrib operator: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md */

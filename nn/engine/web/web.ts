@@ -5,6 +5,7 @@
  * arithmetic differs from the native engine's in the last bits.
  */
 
+import { DTYPES } from "../dtypes.ts";
 import { type Engine, EngineError } from "../engine.ts";
 import { HostEngine } from "../host.ts";
 import { connectWorker } from "../worker.ts";
@@ -29,12 +30,13 @@ export async function createWebEngine(threads: number): Promise<Engine> {
   const worker = new Worker(script, { type: "module" });
   try {
     const heap = new Heap(await startArenas(worker, threads));
-    return new HostEngine(
-      "web",
-      connectWorker(worker),
-      (dtype, shape) => heap.allocate(dtype, shape),
+    return new HostEngine({
+      name: "web",
+      backend: connectWorker(worker),
+      allocator: (dtype, shape) => heap.allocate(dtype, shape),
+      dtypes: DTYPES,
       threads,
-    );
+    });
   } catch (error) {
     worker.terminate();
     throw error instanceof EngineError ? error : new EngineError(String(error), { cause: error });

@@ -39,7 +39,7 @@ describe("a worker that cannot start", () => {
     const backend = connectWorker(
       new Worker(new URL("./no-such-worker.ts", import.meta.url), { type: "module" }),
     );
-    const engine = new HostEngine("native", backend, sharedAllocator());
+    const engine = new HostEngine({ name: "native", backend, allocator: sharedAllocator(), dtypes: ["f32"] });
     const failure = await engine.compile(addGraph()).catch((error) => error);
     expect(failure).toBeInstanceOf(EngineError);
     expect(failure.message).toContain("no-such-worker");

@@ -21,7 +21,12 @@ const graph = () => {
   return builder.build();
 };
 
-const tensor = (name: string): BoundTensor => ({ name, ...sharedAllocator()("f32", [3]).tensor });
+const tensor = (name: string): BoundTensor => ({
+  id: 0,
+  place: "host",
+  name,
+  ...sharedAllocator()("f32", [3]).tensor,
+});
 
 describe.skipIf(!available)("native backend: calls into the C API", async () => {
   const { NativeBackend } = await import("../../../nn/engine/native/backend.ts");

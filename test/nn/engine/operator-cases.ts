@@ -3,12 +3,15 @@
  * values follow from a seed, so that a failing case can be made again.
  */
 
-import { type Attribute, float, MICROSOFT } from "../../../nn/onnx/graph.ts";
+import { type Attribute, float } from "../../../nn/onnx/graph.ts";
 import { type DType, elements, type Shape, Tensor } from "../../../protocols/tensor.ts";
 import { ACTIVATION_CASES } from "./cases/activations.ts";
 import { CONVOLUTION_CASES } from "./cases/convolution.ts";
 import { ELEMENTWISE_CASES } from "./cases/elementwise.ts";
 import { LAYOUT_CASES } from "./cases/layout.ts";
+import { NORMALISATION_CASES } from "./cases/normalisation.ts";
+import { PRODUCT_CASES } from "./cases/products.ts";
+import { QUANTISATION_CASES } from "./cases/quantisation.ts";
 import { REDUCTION_CASES } from "./cases/reductions.ts";
 
 type Attributes = Readonly<Record<string, Attribute>>;
@@ -148,26 +151,6 @@ const scalar = (dtype: "f32" | "i64", value: number) =>
 /** Operands of a Gemm or of one matrix of a product, transposed as the flags say. */
 const matrix = (c: Chance, rows: number, columns: number, trans: number) =>
   c.f32(trans ? [columns, rows] : [rows, columns]);
-
-const fusedMatMul: Maker = (c) => {
-  const [m, k, n] = [c.int(2, 6), c.int(1, 6), c.int(2, 6)];
-  const batch = c.shape(c.int(1, 2));
-  const flags = {
-    transA: c.int(0, 1),
-    transB: c.int(0, 1),
-    transBatchA: c.int(0, 1),
-    transBatchB: c.int(0, 1),
-  };
-  const operand = (rows: number, columns: number, trans: number, transBatch: number) => {
-    const [first, last] = trans ? [columns, rows] : [rows, columns];
-    return c.f32(transBatch ? [first, ...batch, last] : [...batch, first, last]);
-  };
-  return {
-    domain: MICROSOFT,
-    inputs: [operand(m, k, flags.transA, flags.transBatchA), operand(k, n, flags.transB, flags.transBatchB)],
-    attributes: { ...flags, alpha: float(c.pick(1, 0.125)) },
-  };
-};
 
 const slice: Maker = (c) => {
   const shape = c.shape();
@@ -322,11 +305,6 @@ export const CASES: Readonly<Record<string, Maker>> = {
     inputs: [c.f32(c.shape(3))],
     attributes: c.pick<Attributes>({}, { start: 1 }, { start: -2, end: -1 }),
   }),
-  MatMul: (c) => {
-    const [m, k, n] = [c.int(1, 6), c.int(1, 6), c.int(1, 6)];
-    const batch = c.shape(c.int(0, 2));
-    return { inputs: [c.f32([...c.narrowed(batch), m, k]), c.f32([...batch, k, n])] };
-  },
   Gemm: (c) => {
     const [m, k, n] = [c.int(1, 6), c.int(1, 6), c.int(1, 6)];
     const [transA, transB] = [c.int(0, 1), c.int(0, 1)];
@@ -334,7 +312,6 @@ export const CASES: Readonly<Record<string, Maker>> = {
     const attributes = { transA, transB, alpha: float(c.pick(1, 0.5)), beta: float(c.pick(1, 0.25)) };
     return { inputs: [matrix(c, m, k, transA), matrix(c, k, n, transB), ...bias], attributes };
   },
-  FusedMatMul: fusedMatMul,
   ReduceSum: reduction,
   ReduceMean: reduction,
   ReduceMax: reduction,
@@ -363,6 +340,9 @@ export const CASES: Readonly<Record<string, Maker>> = {
   ...ACTIVATION_CASES,
   ...CONVOLUTION_CASES,
   ...ELEMENTWISE_CASES,
+  ...PRODUCT_CASES,
+  ...NORMALISATION_CASES,
+  ...QUANTISATION_CASES,
   ...REDUCTION_CASES,
   ...LAYOUT_CASES,
 };

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { writtenOut } from "../../../nn/autodiff/write-out.ts";
 import { availableEngines, createEngine } from "../../../nn/engine/create.ts";
 import type { Engine } from "../../../nn/engine/engine.ts";
 import { type NdArray, read } from "../../../nn/engine/reference/ndarray.ts";
@@ -70,7 +71,7 @@ async function runNode(
     initializers: new Map(named.filter((x) => x.constant).map(({ name, tensor }) => [name, tensor])),
     nodes: [node],
   };
-  const executable = await engine.compile(graph);
+  const executable = await engine.compile(writtenOut(graph));
   const allocate = ({ dtype, shape }: Pick<Tensor, "dtype" | "shape">) => engine.allocate(dtype, shape);
   const feeds = Object.fromEntries(graph.inputs.map((input) => [input.name, allocate(input)]));
   const fetches = Object.fromEntries(graph.outputs.map((output) => [output.name, allocate(output)]));
