@@ -1,0 +1,450 @@
+/** What a file becomes: which constants are parameters, what the loss is, what sizes are, and what is refused and how. */
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Engine } from "../../../nn/engine/engine.ts";
+import { createReferenceEngine } from "../../../nn/engine/reference/reference.ts";
+import { exportExternalModel, exportModel, inferenceGraph } from "../../../nn/import/export.ts";
+import { type ImportOptions, importModel } from "../../../nn/import/import.ts";
+import { GraphBuilder } from "../../../nn/onnx/builder.ts";
+import { type Graph, GraphError } from "../../../nn/onnx/graph.ts";
+import { decodeModel, encodeModel, loadFile } from "../../../nn/onnx/proto.ts";
+import { ModelProto } from "../../../nn/onnx/schema.ts";
+import { Tensor } from "../../../protocols/tensor.ts";
+import fixture from "../../fixtures/models/losses.json";
+import { Chance } from "../engine/operator-cases.ts";
+import { runGraph } from "../run.ts";
+import { parameterData } from "./values.ts";
+
+let engine: Engine;
+beforeAll(() => {
+  engine = createReferenceEngine();
+});
+afterAll(() => engine.close());
+
+const FOLDER = join(import.meta.dir, "../../fixtures/models");
+const fileNamed = (name: string) => new Uint8Array(readFileSync(join(FOLDER, `${name}.onnx`)));
+
+const chance = new Chance(5);
+
+/** A file with these initializers, whose function of `x` [2, 3, 4] is what `write` makes. */
+function fileOf(
+  initializers: Readonly<Record<string, Tensor>>,
+  write: (b: GraphBuilder, x: string) => string | readonly string[],
+): Uint8Array {
+  const b = new GraphBuilder("file");
+  const x = b.input("x", "f32", [2, 3, 4]);
+  for (const [name, tensor] of Object.entries(initializers)) b.constant(name, tensor);
+  for (const output of [write(b, x)].flat()) b.output(output);
+  return encodeModel(b.build());
+}
+
+const mse: ImportOptions = { loss: "mse" };
+
+async function refusal(bytes: Uint8Array, options: ImportOptions): Promise<string> {
+  try {
+    await importModel(bytes, options);
+  } catch (error) {
+    expect(error).toBeInstanceOf(GraphError);
+    expect((error as Error).message).not.toMatch(/\n/);
+    return (error as Error).message;
+  }
+  return "";
+}
+
+describe("parameters are", () => {
+  const parameters = async (
+    initializers: Readonly<Record<string, Tensor>>,
+    write: (b: GraphBuilder, x: string) => string,
+    options: ImportOptions = mse,
+  ) =>
+    (
+      await importModel(
+        fileOf({ "base.w": chance.f32([4]), ...initializers }, (b, x) =>
+          write(b, b.op("Mul", [x, "base.w"])),
+        ),
+        options,
+      )
+    ).parameters.filter((name) => name !== "base.w");
+
+  test("matrices, whatever their name, and through a Transpose", async () => {
+    const write = (b: GraphBuilder, x: string) => {
+      const turned = b.op("Transpose", ["fc.weight"], { perm: [1, 0] });
+      return b.op("MatMul", [b.op("MatMul", [x, "onnx::MatMul_7"]), turned]);
+    };
+    const tensors = { "onnx::MatMul_7": chance.f32([4, 4]), "fc.weight": chance.f32([4, 4]) };
+    expect(await parameters(tensors, write)).toEqual(["onnx::MatMul_7", "fc.weight"]);
+  });
+
+  test("vectors that are added or multiplied, scales of normalisations", async () => {
+    const write = (b: GraphBuilder, x: string) =>
+      b.op("LayerNormalization", [b.op("Add", [b.op("Mul", [x, "gamma"]), "onnx::Add_3"]), "scale"], {
+        axis: -1,
+      });
+    const tensors = { gamma: chance.f32([4]), "onnx::Add_3": chance.f32([4]), scale: chance.f32([4]) };
+    expect(await parameters(tensors, write)).toEqual(["gamma", "onnx::Add_3", "scale"]);
+  });
+
+  test("learned positions, not masks, tables of factors or scalars", async () => {
+    const write = (b: GraphBuilder, x: string) => {
+      const placed = b.op("Mul", [b.op("Add", [b.op("Add", [x, "pos_embed"]), "hidden"]), "cosines"]);
+      return b.op("Div", [b.op("Add", [placed, "unsqueeze_4"]), "temperature"]);
+    };
+    const tensors = {
+      pos_embed: chance.f32([1, 3, 4]),
+      hidden: Tensor.f32([1, 3, 4], new Float32Array(12).fill(-3.4e38, 3, 5)),
+      cosines: chance.f32([3, 4]),
+      unsqueeze_4: chance.f32([3, 4]),
+      temperature: Tensor.f32([], [2]),
+    };
+    expect(await parameters(tensors, write)).toEqual(["pos_embed"]);
+  });
+
+  test("not what is named like a buffer", async () => {
+    const write = (b: GraphBuilder, x: string) => b.op("MatMul", [x, "rotary_emb.inv_freq"]);
+    expect(await parameters({ "rotary_emb.inv_freq": chance.f32([4, 4]) }, write)).toEqual([]);
+  });
+
+  test("what patterns say, less what is frozen", async () => {
+    const write = (b: GraphBuilder, x: string) => b.op("MatMul", [b.op("MatMul", [x, "a.w"]), "b.w"]);
+    const bytes = fileOf({ "a.w": chance.f32([4, 4]), "b.w": chance.f32([4, 4]) }, write);
+    const some = await importModel(bytes, { ...mse, frozen: ["a.*"] });
+    expect([some.parameters, some.frozen]).toEqual([["b.w"], ["a.w"]]);
+    const named = await importModel(bytes, { ...mse, parameters: ["*a.w"] });
+    expect([named.parameters, named.frozen]).toEqual([["a.w"], []]);
+    expect(named.graph.initializers.has("b.w")).toBe(true);
+    expect(await refusal(bytes, { ...mse, frozen: ["c.*"] })).toContain(
+      'no float initializer of file is named "c.*"',
+    );
+  });
+
+  test("initially what the file has, in f32", async () => {
+    const half = new Tensor("f16", [2, 1], Uint8Array.of(0, 0x3c, 0, 0xc0));
+    const bytes = fileOf({}, (b, x) => {
+      b.constant("w", half);
+      return b.op("MatMul", [
+        b.op("Cast", [b.op("Slice", [x, b.ints([0]), b.ints([2]), b.ints([2])])], { to: 10 }),
+        "w",
+      ]);
+    });
+    const model = await importModel(bytes, mse);
+    expect(await model.initial("w", 0)).toEqual(Tensor.f32([2, 1], [1, -2]));
+    expect(model.graph.inputs.map(({ dtype }) => dtype)).toEqual(["f32", "f32", "f32"]);
+    expect(() => model.initial("v", 0)).toThrow('holds no value named "v"');
+  });
+
+  test("one where one is used twice, tied", async () => {
+    const write = (b: GraphBuilder, x: string) =>
+      b.op("MatMul", [b.op("Relu", [b.op("MatMul", [x, "w"])]), "w"]);
+    const model = await importModel(fileOf({ w: chance.f32([4, 4]) }, write), mse);
+    expect(model.parameters).toEqual(["w", "w.use2"]);
+    expect(model.ties).toEqual({ "w.use2": "w" });
+    expect(await model.initial("w.use2", 0)).toBe(await model.initial("w", 0));
+  });
+
+  test("missing: then there is nothing to train", async () => {
+    expect(
+      await refusal(
+        fileOf({}, (b, x) => b.op("Relu", [x])),
+        mse,
+      ),
+    ).toContain("no parameters on the way to its loss");
+  });
+});
+
+describe("losses", () => {
+  const linear = (b: GraphBuilder, x: string) => b.op("MatMul", [x, "w"]);
+  const weight = { w: chance.f32([4, 5]) };
+  const values = (graph: Graph): Record<string, Tensor> => {
+    const made = new Chance(9);
+    return Object.fromEntries(
+      graph.inputs.map(({ name, dtype, shape }) => [
+        name,
+        dtype === "i64" ? made.i64(shape, 0, 4) : made.f32(shape, 0.1, 0.9),
+      ]),
+    );
+  };
+  const mean = (numbers: ArrayLike<number>) =>
+    Array.from(numbers).reduce((a, b) => a + b, 0) / numbers.length;
+  const formulas: Record<string, (p: number, t: number) => number> = {
+    mse: (p, t) => (p - t) ** 2,
+    l1: (p, t) => Math.abs(p - t),
+    bce: (p, t) => -(t * Math.log(p) + (1 - t) * Math.log(1 - p)),
+    "bce-logits": (p, t) => Math.log1p(Math.exp(p)) - p * t,
+  };
+  test.each(Object.entries(formulas))("%s is the mean over all values", async (loss, formula) => {
+    const write = (b: GraphBuilder, x: string) =>
+      loss === "bce" ? b.op("Sigmoid", [linear(b, x)]) : linear(b, x);
+    const model = await importModel(fileOf(weight, write), { loss });
+    const given = values(model.graph);
+    const result = await runGraph(engine, model.graph, given);
+    const inference = inferenceGraph(model);
+    const predicted = Object.values(await runGraph(engine, inference, given))[0]!.f32();
+    const targets = given.targets!.f32();
+    const expected = mean(predicted.map((p, i) => formula(p, targets[i]!)));
+    expect(result[model.graph.outputs[0]!.name]!.f32()[0]).toBeCloseTo(expected, 5);
+  });
+
+  test("cross-entropy takes every position of sequences", async () => {
+    const model = await importModel(fileOf(weight, linear), { loss: "cross-entropy" });
+    expect(model.graph.inputs.find(({ name }) => name === "targets")).toEqual({
+      name: "targets",
+      dtype: "i64",
+      shape: [6],
+    });
+    expect(model.graph.outputs[0]).toMatchObject({ dtype: "f32", shape: [] });
+  });
+
+  test("of the file itself", async () => {
+    const write = (b: GraphBuilder, x: string) => {
+      const y = linear(b, x);
+      return [y, b.op("ReduceMean", [b.op("Mul", [y, y])], { keepdims: 0 }, "objective")];
+    };
+    const bytes = fileOf(weight, write);
+    for (const options of [{}, { loss: "objective" }]) {
+      const model = await importModel(bytes, options);
+      expect(model.graph.outputs.map(({ name }) => name)).toEqual(["objective"]);
+      expect(model.prediction).toBeNull();
+    }
+  });
+
+  test.each([
+    [{}, "has 0 outputs that could be a loss; name one, or attach cross-entropy"],
+    [{ loss: "hinge" }, 'has no output "hinge": there are MatMul.0, and the losses cross-entropy'],
+    [{ loss: "mse", prediction: "y" }, 'has no output "y"'],
+    [{ loss: "MatMul.0" }, 'output "MatMul.0" is f32[2,3,5]: a loss is an f32 scalar'],
+  ] as [ImportOptions, string][])("%j is refused by name", async (options, message) => {
+    expect(await refusal(fileOf(weight, linear), options)).toContain(message);
+  });
+
+  test("of integers, or beside a value named targets, are refused", async () => {
+    const cast = (b: GraphBuilder, x: string) => b.op("Cast", [linear(b, x)], { to: 7 });
+    expect(await refusal(fileOf(weight, cast), mse)).toContain("is i64[2,3,5]: a loss is made of f32 values");
+    const named = (b: GraphBuilder, x: string) => b.op("Tanh", [b.op("Tanh", [linear(b, x)], {}, "targets")]);
+    expect(await refusal(fileOf(weight, named), mse)).toContain('has a value named "targets"');
+  });
+});
+
+describe("sizes", () => {
+  const file = (dims: readonly object[]): Uint8Array => {
+    const tensor_type = { elem_type: 1, shape: { dim: dims } };
+    const graph = {
+      name: "sized",
+      input: [{ name: "x", type: { tensor_type } }],
+      output: [{ name: "y" }],
+      initializer: [{ name: "fc.w", dims: [4], data_type: 1, float_data: [1, 2, 3, 4] }],
+      node: [{ op_type: "Mul", input: ["x", "fc.w"], output: ["y"] }],
+    };
+    return ModelProto.encode(ModelProto.fromObject({ graph, opset_import: [{ version: 20 }] })).finish();
+  };
+  const shape = async (dims: readonly object[], options: ImportOptions) =>
+    (await importModel(file(dims), { ...mse, ...options })).graph.inputs[0]!.shape;
+
+  test("of the first dimension are rows, of others given by name", async () => {
+    const dims = [{ dim_param: "batch" }, { dim_param: "time" }, { dim_value: 4 }];
+    expect(await shape(dims, { rows: 8, dimensions: { time: 3 } })).toEqual([8, 3, 4]);
+    expect(await shape(dims, { rows: 8, dimensions: { time: 3, batch: 2 } })).toEqual([2, 3, 4]);
+    expect(await shape([{}, { dim_value: 4 }], {})).toEqual([1, 4]);
+  });
+
+  test("that are not given are refused with their name", async () => {
+    const dims = [{ dim_param: "batch" }, { dim_param: "time" }, { dim_value: 4 }];
+    expect(await refusal(file(dims), mse)).toContain(
+      '"x" has the symbolic dimension "time" at axis 1; give its size',
+    );
+    expect(await refusal(file(dims), { ...mse, dimensions: { time: 0 } })).toContain("0 is no size");
+  });
+});
+
+describe("external data", () => {
+  const file = (location: string, fields: Readonly<Record<string, string>> = {}): Uint8Array => {
+    const entries = Object.entries({ location, ...fields });
+    const external_data = entries.map(([key, value]) => ({ key, value }));
+    const initializer = [{ name: "w", dims: [4], data_type: 1, data_location: 1, external_data }];
+    const graph = { name: "g", initializer };
+    return ModelProto.encode(ModelProto.fromObject({ graph, opset_import: [{ version: 20 }] })).finish();
+  };
+  const data = Uint8Array.from({ length: 40 }, (_, i) => i);
+  const read = (_: string, offset: number, length: number) => data.slice(offset, offset + length);
+
+  test("is read from where the file says, aligned or not", async () => {
+    const { graph } = await loadFile(file("weights.bin", { offset: "3", length: "16" }), { external: read });
+    expect(graph.initializers.get("w")).toEqual(new Tensor("f32", [4], data.slice(3, 19)));
+    const view = (_: string, offset: number, length: number) => data.subarray(offset, offset + length);
+    const viewed = await loadFile(file("weights.bin", { offset: "3" }), {
+      external: async (...at) => view(...at),
+    });
+    expect(viewed.graph.initializers.get("w")!.f32()).toHaveLength(4);
+  });
+
+  const missing = () => {
+    throw new Error("no such file");
+  };
+  test.each([
+    [
+      "outside the folder",
+      file("../secrets.bin"),
+      { external: read },
+      '"../secrets.bin" is outside the model',
+    ],
+    ["outside, further in", file("a/../../b"), { external: read }, "is outside the model's folder"],
+    ["at an absolute path", file("/etc/passwd"), { external: read }, '"/etc/passwd" is outside the model'],
+    ["on another drive", file("C:\\weights"), { external: read }, "is outside the model's folder"],
+    ["without a place", file(""), { external: read }, "external data without a location"],
+    [
+      "missing",
+      file("w.bin"),
+      { external: missing },
+      'cannot read "w.bin" (no such file); put it beside the .onnx file',
+    ],
+    [
+      "too short",
+      file("w.bin", { offset: "30" }),
+      { external: read },
+      '"w.bin" has 10 of 16 bytes at 30; it is truncated',
+    ],
+    [
+      "of another length",
+      file("w.bin", { length: "12" }),
+      { external: read },
+      "12 bytes of external data for f32[4] (16)",
+    ],
+    [
+      "at no number",
+      file("w.bin", { offset: "-1" }),
+      { external: read },
+      'the offset "-1", which is no number',
+    ],
+    ["nobody can read", file("w.bin"), {}, 'external data in "w.bin", and no way to read files was given'],
+  ] as const)("%s is refused by name", async (_, bytes, options, message) => {
+    expect(await refusal(bytes, options)).toContain(`tensor "w": `);
+    expect(await refusal(bytes, options)).toContain(message);
+  });
+
+  test("is written beside the model and read again", async () => {
+    const model = await importModel(fileNamed("mlp"), {
+      ...{ rows: 16, loss: "cross-entropy" },
+      external: (location) => parameterData(location, fixture.mlp.parameters),
+    });
+    const { model: bytes, data: chunks } = await exportExternalModel(model, new Map(), "mlp.data");
+    const whole = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0));
+    let at = 0;
+    for (const chunk of chunks) {
+      whole.set(chunk, at);
+      at += chunk.length;
+    }
+    const external = (location: string, offset: number, length: number) => {
+      expect(location).toBe("mlp.data");
+      expect(offset % 64).toBe(0);
+      return whole.slice(offset, offset + length);
+    };
+    const { graph } = await loadFile(bytes, { external });
+    expect(graph).toEqual({ ...decodeModel(await exportModel(model, new Map())), outputs: [] });
+  });
+});
+
+describe("an exported model", () => {
+  test("has the file's own inputs and outputs, and new values", async () => {
+    const bytes = fileOf({ w: chance.f32([4, 4]), "fc.b": chance.f32([4]) }, (b, x) => {
+      const y = b.op("Add", [b.op("MatMul", [b.op("MatMul", [x, "w"]), "w"]), "fc.b"], {}, "y");
+      return [y, b.op("Relu", [y], {}, "z")];
+    });
+    const model = await importModel(bytes, mse);
+    const trained = new Map([["w", chance.f32([4, 4])]]);
+    const back = decodeModel(await exportModel(model, trained));
+    expect([back.inputs.map(({ name }) => name), back.outputs.map(({ name }) => name)]).toEqual([
+      ["x"],
+      ["y", "z"],
+    ]);
+    expect(back.initializers.get("w")).toEqual(trained.get("w")!);
+    const original = decodeModel(bytes);
+    const changed = { ...original, initializers: new Map([...original.initializers, ...trained]) };
+    const x = { x: chance.f32([2, 3, 4]) };
+    const [a, b] = [await runGraph(engine, back, x), await runGraph(engine, changed, x)];
+    for (const name of ["y", "z"]) {
+      for (const [i, value] of a[name]!.f32().entries()) expect(value).toBeCloseTo(b[name]!.f32()[i]!, 4);
+    }
+  });
+});
+
+describe("a function of the file", () => {
+  const named = (name: string, node: readonly object[], more: object = {}) => ({
+    ...{
+      name,
+      domain: "local",
+      input: ["a"],
+      output: ["b"],
+      node,
+      opset_import: [{ domain: "", version: 20 }],
+    },
+    ...more,
+  });
+  const file = (functions: readonly object[]): Uint8Array => {
+    const tensor_type = { elem_type: 1, shape: { dim: [{ dim_value: 2 }, { dim_value: 4 }] } };
+    const use = (input: string, output: string, alpha?: number) => ({
+      ...{ op_type: "Twice", domain: "local", input: [input], output: [output] },
+      attribute: alpha === undefined ? [] : [{ name: "slope", type: 1, f: alpha }],
+    });
+    const graph = {
+      name: "g",
+      input: [{ name: "x", type: { tensor_type } }],
+      output: [{ name: "y" }],
+      initializer: [{ name: "fc.w", dims: [4], data_type: 1, float_data: [1, 2, 3, 4] }],
+      node: [{ op_type: "Mul", input: ["x", "fc.w"], output: ["m"] }, use("m", "n", 0.25), use("n", "y")],
+    };
+    const opset_import = [{ version: 20 }, { domain: "local", version: 1 }];
+    return ModelProto.encode(ModelProto.fromObject({ graph, functions, opset_import })).finish();
+  };
+  const slope = { name: "alpha", type: 1, ref_attr_name: "slope" };
+  const leaky = (input: string, output: string) => ({
+    op_type: "LeakyRelu",
+    input: [input],
+    output: [output],
+    attribute: [slope],
+  });
+
+  test("is written out, with the attributes of its use or its own", async () => {
+    const inner = { op_type: "Inner", domain: "local", input: ["c"], output: ["b"], attribute: [] };
+    const twice = named("Twice", [leaky("a", "c"), inner], {
+      attribute_proto: [{ name: "slope", type: 1, f: 0.5 }],
+    });
+    const { graph } = await loadFile(
+      file([twice, named("Inner", [{ op_type: "Neg", input: ["a"], output: ["b"] }])]),
+    );
+    expect(graph.nodes.map(({ op }) => op)).toEqual(["Mul", "LeakyRelu", "Neg", "LeakyRelu", "Neg"]);
+    expect(graph.nodes.map(({ attributes }) => attributes.alpha)).toEqual([
+      ...[undefined, { float: 0.25 }, undefined, { float: 0.5 }, undefined],
+    ]);
+    expect(new Set(graph.nodes.flatMap(({ outputs }) => outputs)).size).toBe(5);
+    expect(graph.nodes.at(-1)!.outputs).toEqual(["y"]);
+  });
+
+  test("that uses itself is refused", async () => {
+    const cyclic = named("Twice", [{ op_type: "Twice", domain: "local", input: ["a"], output: ["b"] }]);
+    expect(await refusal(file([cyclic]), mse)).toContain('function "Twice" is nested deeper than');
+  });
+
+  test("of another domain that the file does not hold is refused", async () => {
+    expect(await refusal(file([]), mse)).toContain('operator "Twice" of the domain "local"');
+  });
+});
+
+describe("broken files are refused with one line, or are a model:", () => {
+  test.each(["mlp", "gpt2"] as const)("%s", async (name) => {
+    const bytes = fileNamed(name);
+    const { parameters, loss, inputs } = fixture[name];
+    const rows = (Object.values(inputs)[0]![1] as number[])[0]!;
+    const external = (location: string) => parameterData(location, parameters);
+    const noise = new Chance(11);
+    let refused = 0;
+    for (let i = 0; i < (name === "mlp" ? 400 : 40); i++) {
+      const broken = bytes.slice(0, noise.unit() < 0.1 ? noise.int(0, bytes.length) : bytes.length);
+      for (let change = noise.int(1, 4); change > 0; change--) {
+        broken[noise.int(0, broken.length - 1)] = noise.int(0, 255);
+      }
+      if ((await refusal(broken, { rows, loss, external })) !== "") refused++;
+    }
+    expect(refused).toBeGreaterThan(name === "mlp" ? 100 : 10);
+  });
+});
