@@ -14,6 +14,7 @@ import { type DirectRule, FLAT, type GradientRule, type Saved } from "./rule.ts"
 import { activationRules } from "./rules/activations.ts";
 import { geluRules } from "./rules/activations-gelu.ts";
 import { convolutionRules } from "./rules/convolution.ts";
+import { einsumRules } from "./rules/einsum.ts";
 import { elementwiseRules } from "./rules/elementwise.ts";
 import { powerRules } from "./rules/elementwise-power.ts";
 import { indexingRules } from "./rules/indexing.ts";
@@ -29,6 +30,7 @@ import { shapeRules } from "./rules/shape.ts";
 export const GRADIENT_RULES: Readonly<Record<string, GradientRule>> = {
   ...activationRules,
   ...convolutionRules,
+  ...einsumRules,
   ...elementwiseRules,
   ...geluRules,
   ...lossRules,

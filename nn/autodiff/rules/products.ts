@@ -1,8 +1,9 @@
 /** Gradients of matrix products. Transposes are flags of the product wherever the operator has them. */
 
+import { elements, type Shape } from "../../../protocols/tensor.ts";
 import type { GraphBuilder } from "../../onnx/builder.ts";
-import { float, GraphError } from "../../onnx/graph.ts";
-import { describe, floatAttribute, fusedOperand, intAttribute } from "../../onnx/shapes.ts";
+import { float } from "../../onnx/graph.ts";
+import { broadcast, floatAttribute, fusedOperand, intAttribute } from "../../onnx/shapes.ts";
 import { type GradientRule, unbroadcast } from "../rule.ts";
 
 interface Operand {
@@ -13,14 +14,19 @@ interface Operand {
 
 const flag = (value: boolean) => (value ? 1 : 0);
 
-/** alpha · op(a) · op(b) with ONNX Runtime's FusedMatMul. */
-function fusedProduct(b: GraphBuilder, left: Operand, right: Operand, alpha: number): string {
-  return b.fused("FusedMatMul", [left.name, right.name], {
-    transA: flag(left.trans),
-    transB: flag(right.trans),
+/** alpha · op(a) · op(b): a Gemm of matrices, of which one can add into a sum, or ONNX Runtime's FusedMatMul. */
+function product(b: GraphBuilder, left: Operand, right: Operand, alpha: number): string {
+  const trans = { transA: flag(left.trans), transB: flag(right.trans), alpha: float(alpha) };
+  const names = [left.name, right.name];
+  if (names.every((name) => b.shape(name).length === 2)) {
+    return b.op("Gemm", names, { ...trans, beta: float(0) });
+  }
+  return b.fused("FusedMatMul", names, {
+    transA: trans.transA,
+    transB: trans.transB,
     transBatchA: flag(left.transBatch),
     transBatchB: flag(right.transBatch),
-    alpha: float(alpha),
+    alpha: trans.alpha,
   });
 }
 
@@ -32,7 +38,7 @@ function unbatch(b: GraphBuilder, gradient: string, operand: Operand): string {
   return b.op("Transpose", [gradient], { perm: [rank - 2, ...batch, rank - 1] });
 }
 
-/** Gradients of Y = alpha·A′·B′ where A′ and B′ are A and B with their flags applied. */
+/** Gradients of Y = alpha·A′·B′ where A′ and B′ are A and B with their flags applied, over broadcast batch axes. */
 function productGradients(
   b: GraphBuilder,
   dy: string,
@@ -44,13 +50,19 @@ function productGradients(
   const grad: Operand = { name: dy, trans: false, transBatch: false };
   const flip = (operand: Operand): Operand => ({ ...operand, trans: !operand.trans });
   const dLeft = () =>
-    left.trans ? fusedProduct(b, right, flip(grad), alpha) : fusedProduct(b, grad, flip(right), alpha);
+    left.trans ? product(b, right, flip(grad), alpha) : product(b, grad, flip(right), alpha);
   const dRight = () =>
-    right.trans ? fusedProduct(b, flip(grad), left, alpha) : fusedProduct(b, flip(left), grad, alpha);
-  return [
-    wants(0) ? unbatch(b, dLeft(), left) : undefined,
-    wants(1) ? unbatch(b, dRight(), right) : undefined,
-  ];
+    right.trans ? product(b, flip(grad), left, alpha) : product(b, flip(left), grad, alpha);
+  const back = (gradient: string, operand: Operand) => {
+    const batched = fusedOperand(b.shape(operand.name), false, operand.transBatch);
+    return unbatch(b, unbroadcast(b, gradient, batched), operand);
+  };
+  return [wants(0) ? back(dLeft(), left) : undefined, wants(1) ? back(dRight(), right) : undefined];
+}
+
+/** A value under another shape of the same size. */
+function reshaped(b: GraphBuilder, x: string, shape: Shape): string {
+  return b.shape(x).join() === shape.join() ? x : b.op("Reshape", [x, b.ints(shape)]);
 }
 
 export const productRules: Readonly<Record<string, GradientRule>> = {
@@ -69,17 +81,32 @@ export const productRules: Readonly<Record<string, GradientRule>> = {
       const dW = () => (transB ? gemm(dy, a!, 1, transA) : gemm(a!, dy, 1 - transA, 0));
       const dC = () => {
         const sum = unbroadcast(b, dy, b.shape(c!));
-        return beta === 1 ? sum : b.op("Mul", [sum, b.scalar(beta)]);
+        return beta === 1 ? sum : b.op("Mul", [sum, b.scalarLike(beta, sum)]);
       };
       return [wants(0) ? dA() : undefined, wants(1) ? dW() : undefined, c && wants(2) ? dC() : undefined];
     },
   },
 
+  /**
+   * A vector is a row on the left and a column on the right. Where the right side is one matrix for all, the left side
+   * is one tall matrix, and the gradient of the right one product (0.55 of the time of a batch of products and a sum,
+   * for [8, 64, 256] by [256, 512]) which can add into a sum.
+   */
   MatMul: {
     backward: ({ builder: b, node, gradient, wants }) => {
-      const [left, right] = node.inputs.map((name) => ({ name, trans: false, transBatch: false }));
-      const gradients = productGradients(b, gradient(0)!, left!, right!, 1, wants);
-      return gradients.map((g, i) => g && unbroadcast(b, g, b.shape(node.inputs[i]!)));
+      const [x, w] = node.inputs as [string, string];
+      const asMatrix = (shape: Shape, vector: Shape) => (shape.length === 1 ? vector : shape);
+      let left = asMatrix(b.shape(x), [1, ...b.shape(x)]);
+      const right = asMatrix(b.shape(w), [...b.shape(w), 1]);
+      const [inner, columns] = right.slice(-2) as [number, number];
+      if (right.length === 2) left = [elements(left) / inner, inner];
+      const batch = right.length === 2 ? [] : broadcast(left.slice(0, -2), right.slice(0, -2), "");
+      const operand = (name: string, shape: Shape): Operand => {
+        return { name: reshaped(b, name, shape), trans: false, transBatch: false };
+      };
+      const dy = reshaped(b, gradient(0)!, [...batch, left.at(-2)!, columns]);
+      const gradients = productGradients(b, dy, operand(x, left), operand(w, right), 1, wants);
+      return gradients.map((g, i) => g && reshaped(b, g, b.shape(node.inputs[i]!)));
     },
   },
 
@@ -90,11 +117,6 @@ export const productRules: Readonly<Record<string, GradientRule>> = {
         trans: intAttribute(node, `trans${side}`, 0) === 1,
         transBatch: intAttribute(node, `transBatch${side}`, 0) === 1,
       })) as [Operand, Operand];
-      const batch = ({ name, trans, transBatch }: Operand) =>
-        fusedOperand(b.shape(name), trans, transBatch).slice(0, -2).join(",");
-      if (batch(left) !== batch(right)) {
-        throw new GraphError(`${describe(node)}: no gradient for FusedMatMul with broadcast batch axes`);
-      }
       return productGradients(b, gradient(0)!, left, right, floatAttribute(node, "alpha", 1), wants);
     },
   },

@@ -10,6 +10,7 @@ import { ACTIVATION_RULE_CASES } from "./cases/activations.ts";
 import { CONVOLUTION_RULE_CASES } from "./cases/convolution.ts";
 import { ELEMENTWISE_RULE_CASES } from "./cases/elementwise.ts";
 import { LAYOUT_RULE_CASES } from "./cases/layout.ts";
+import { PRODUCT_RULE_CASES } from "./cases/products.ts";
 import { REDUCTION_RULE_CASES } from "./cases/reductions.ts";
 
 export interface RuleCase {
@@ -116,15 +117,6 @@ export const RULE_CASES: Readonly<Record<string, Maker>> = {
     };
   },
   Gemm: gemm,
-  MatMul: (c) => {
-    const [m, k, n] = [c.int(1, 4), c.int(1, 4), c.int(1, 4)];
-    const batch = c.shape(c.int(0, 2));
-    return { inputs: [c.f32([...c.narrowed(batch), m, k]), c.f32([...batch, k, n])] };
-  },
-  FusedMatMul: (c) => {
-    const flag = () => c.int(0, 1);
-    return fusedMatMul({ transA: flag(), transB: flag(), transBatchA: flag(), transBatchB: flag() })(c);
-  },
   ReduceSum: reduction,
   ReduceMean: reduction,
   Reshape: (c) => {
@@ -169,6 +161,7 @@ export const RULE_CASES: Readonly<Record<string, Maker>> = {
   ...ACTIVATION_RULE_CASES,
   ...CONVOLUTION_RULE_CASES,
   ...ELEMENTWISE_RULE_CASES,
+  ...PRODUCT_RULE_CASES,
   ...REDUCTION_RULE_CASES,
   ...LAYOUT_RULE_CASES,
 };

@@ -65,7 +65,35 @@ describe("what does not fit is refused, naming the node:", () => {
         ]),
       "inner sizes of [2,3] and [2,3] differ",
     ],
-    ["a vector in a product", () => infer("MatMul", [[3], [3, 2]]), "[3] and [3,2] are not both matrices"],
+    ["a vector in a Gemm", () => infer("Gemm", [[3], [3, 2]]), "[3] and [3,2] are not both matrices"],
+    [
+      "transBatch with other ranks",
+      () =>
+        infer(
+          "FusedMatMul",
+          [
+            [3, 2, 4],
+            [4, 5],
+          ],
+          { transBatchA: 1 },
+        ),
+      "with transBatch [3,2,4] and [4,5] must have as many axes",
+    ],
+    [
+      "an equation with other sizes",
+      () => infer("Einsum", [[2], [3]], { equation: "i,i->" }),
+      'equation "i,i->" gives i the sizes 2 and 3',
+    ],
+    ["an equation", () => infer("Einsum", [[2]], { equation: "i->j->k" }), "cannot be read"],
+    ["operands of an equation", () => infer("Einsum", [[2]], { equation: "i,j" }), "has 2 operands, not 1"],
+    ["a label from nowhere", () => infer("Einsum", [[2]], { equation: "i->j" }), "has no operand with j"],
+    [
+      "classes of other shapes",
+      () => infer("NegativeLogLikelihoodLoss", [[2, 3, 4], [2]]),
+      "classes [2] do not go with scores [2,3,4]",
+    ],
+    ["a bound that is no scalar", () => infer("Clip", [[2], [2]]), "bound f32[2] is no scalar of type f32"],
+    ["a slope that is too large", () => infer("PRelu", [[1], [3]]), "[3] does not stretch to [1]"],
     [
       "a C that is too large",
       () =>
