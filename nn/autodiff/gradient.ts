@@ -21,6 +21,7 @@ import { indexingRules } from "./rules/indexing.ts";
 import { layoutRules } from "./rules/layout.ts";
 import { lossRules } from "./rules/losses.ts";
 import { normalisationRules } from "./rules/normalisation.ts";
+import { channelNormalisationRules } from "./rules/normalisation-channels.ts";
 import { poolingRules } from "./rules/pooling.ts";
 import { productRules } from "./rules/products.ts";
 import { reductionRules } from "./rules/reductions.ts";
@@ -34,6 +35,7 @@ export const GRADIENT_RULES: Readonly<Record<string, GradientRule>> = {
   ...elementwiseRules,
   ...geluRules,
   ...lossRules,
+  ...channelNormalisationRules,
   ...normalisationRules,
   ...poolingRules,
   ...powerRules,
@@ -162,7 +164,8 @@ function expandComposites(graph: Graph, outputs: readonly string[], wrt: readonl
   const builder = builderOf(graph);
   let expanded = false;
   for (const node of graph.nodes) {
-    const rule = node.outputs.some((output) => active.has(output)) ? composite(node) : undefined;
+    const found = composite(node);
+    const rule = found?.always || node.outputs.some((output) => active.has(output)) ? found : undefined;
     if (rule) located(graph, node, outputs, wrt, () => rule.expand(builder, node));
     else builder.append(node);
     expanded ||= rule !== undefined;

@@ -48,6 +48,8 @@ export interface DirectRule extends Described {
 export interface CompositeRule extends Described {
   /** Writes nodes that make the same outputs, by the same names. They may be composite themselves. */
   readonly expand: (builder: GraphBuilder, node: Node) => void;
+  /** Whether it is written out wherever it stands, as ONNX Runtime lacks the operator in our opset. */
+  readonly always?: true;
 }
 
 export type GradientRule = DirectRule | CompositeRule;

@@ -11,6 +11,7 @@ import { CONVOLUTION_RULE_CASES } from "./cases/convolution.ts";
 import { ELEMENTWISE_RULE_CASES } from "./cases/elementwise.ts";
 import { LAYOUT_RULE_CASES } from "./cases/layout.ts";
 import { PRODUCT_RULE_CASES } from "./cases/products.ts";
+import { NORMALISATION_RULE_CASES } from "./cases/normalisation.ts";
 import { REDUCTION_RULE_CASES } from "./cases/reductions.ts";
 
 export interface RuleCase {
@@ -108,14 +109,6 @@ export const RULE_CASES: Readonly<Record<string, Maker>> = {
   Relu: offZero,
   Erf: unary(),
   ErfGate: (c) => ({ ...unary()(c), domain: TROUPE }),
-  LayerNormalization: (c) => {
-    const shape = [...c.shape(c.int(0, 2)), c.int(2, 6)];
-    const width = shape.slice(-1);
-    return {
-      inputs: [c.f32(shape), c.f32(width, 0.5, 2), ...(c.int(0, 2) ? [c.f32(width)] : [])],
-      attributes: { axis: c.pick(-1, shape.length - 1), epsilon: float(0.01) },
-    };
-  },
   Gemm: gemm,
   ReduceSum: reduction,
   ReduceMean: reduction,
@@ -162,6 +155,7 @@ export const RULE_CASES: Readonly<Record<string, Maker>> = {
   ...CONVOLUTION_RULE_CASES,
   ...ELEMENTWISE_RULE_CASES,
   ...PRODUCT_RULE_CASES,
+  ...NORMALISATION_RULE_CASES,
   ...REDUCTION_RULE_CASES,
   ...LAYOUT_RULE_CASES,
 };
