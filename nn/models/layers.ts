@@ -6,7 +6,7 @@
  * [out, in], a Conv [out, in / groups, height, width], a BatchNorm keeps its running statistics beside its weights.
  */
 
-import type { Shape } from "../../protocols/tensor.ts";
+import { elements, type Shape } from "../../protocols/tensor.ts";
 import type { Model } from "../model.ts";
 import { GraphBuilder } from "../onnx/builder.ts";
 import { float, GraphError } from "../onnx/graph.ts";
@@ -83,7 +83,8 @@ export class Layers {
 
   /** Normalises each channel over the micro-batch, and keeps running statistics for when there is none. */
   batchNorm(x: string, name: string): string {
-    const shape = [this.builder.shape(x)[1]!];
+    const { builder: b } = this;
+    const shape = [b.shape(x)[1]!];
     const inputs = [
       x,
       this.parameter(`${name}.weight`, shape, constant(1)),
@@ -91,14 +92,20 @@ export class Layers {
       this.held(`${name}.running_mean`, shape, constant(0)),
       this.held(`${name}.running_var`, shape, constant(1)),
     ];
-    const after = ["running_mean", "running_var"].map((statistic) => {
-      this.statistics[`${name}.${statistic}`] = `${name}.${statistic}.after`;
-      return `${name}.${statistic}.after`;
-    });
-    const [y] = this.builder.node("BatchNormalization", inputs, {
-      attributes: { epsilon: float(1e-5), momentum: float(MOMENTUM), training_mode: 1 },
-      outputs: [this.builder.fresh("BatchNormalization"), ...after],
-    });
+    const [mean, variance] = [`${name}.running_mean.after`, `${name}.running_var.after`];
+    const raw = `${name}.running_var.population`;
+    const outputs = [b.fresh("BatchNormalization"), mean, raw];
+    const attributes = { epsilon: float(1e-5), momentum: float(MOMENTUM), training_mode: 1 };
+    const [y] = b.node("BatchNormalization", inputs, { attributes, outputs });
+    // ONNX keeps the variance of the population, PyTorch the unbiased one, n / (n - 1) times as much:
+    // kept·old + (1 - kept)·k·v = k·(kept·old + (1 - kept)·v) + kept·(1 - k)·old.
+    const n = elements(b.shape(x)) / shape[0]!;
+    const k = n / Math.max(1, n - 1);
+    const grown = b.op("Mul", [raw, b.scalar(Math.fround(k))]);
+    const less = b.op("Mul", [`${name}.running_var`, b.scalar(Math.fround(MOMENTUM * (1 - k)))]);
+    b.op("Add", [grown, less], {}, variance);
+    this.statistics[`${name}.running_mean`] = mean;
+    this.statistics[`${name}.running_var`] = variance;
     return y!;
   }
 
