@@ -13,6 +13,7 @@ import { pathThrough } from "./path.ts";
 import { type DirectRule, FLAT, type GradientRule, type Saved } from "./rule.ts";
 import { activationRules } from "./rules/activations.ts";
 import { geluRules } from "./rules/activations-gelu.ts";
+import { attentionRules } from "./rules/attention.ts";
 import { convolutionRules } from "./rules/convolution.ts";
 import { einsumRules } from "./rules/einsum.ts";
 import { elementwiseRules } from "./rules/elementwise.ts";
@@ -45,6 +46,7 @@ export const GRADIENT_RULES: Readonly<Record<string, GradientRule>> = {
   ...shapeRules,
   ...layoutRules,
   ...indexingRules,
+  ...attentionRules,
 };
 
 export interface JointGraph {

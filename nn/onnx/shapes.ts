@@ -7,6 +7,7 @@
 import type { Tensor } from "../../protocols/tensor.ts";
 import { type Graph, GraphError, type Node, type ValueType } from "./graph.ts";
 import { convolutionShapes } from "./shapes/convolution.ts";
+import { attentionShapes } from "./shapes/attention.ts";
 import { constantValue, creationShapes } from "./shapes/creation.ts";
 import { elementwiseShapes } from "./shapes/elementwise.ts";
 import { indexingShapes } from "./shapes/indexing.ts";
@@ -16,6 +17,7 @@ import { productShapes } from "./shapes/products.ts";
 import { reductionShapes } from "./shapes/reductions.ts";
 import { describe, type Rules } from "./shapes/rule.ts";
 
+export { headsOf } from "./shapes/attention.ts";
 export { constantValue } from "./shapes/creation.ts";
 export { type Cut, padAmounts, sliceCuts } from "./shapes/layout.ts";
 export { fusedOperand } from "./shapes/products.ts";
@@ -40,6 +42,7 @@ const RULES: Rules = {
   ...convolutionShapes,
   ...normalisationShapes,
   ...creationShapes,
+  ...attentionShapes,
 };
 
 /** Types of all values of a graph, by name. */

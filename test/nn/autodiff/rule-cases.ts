@@ -7,11 +7,12 @@ import { type Attribute, float, MICROSOFT, TROUPE } from "../../../nn/onnx/graph
 import { Tensor } from "../../../protocols/tensor.ts";
 import type { Chance } from "../engine/operator-cases.ts";
 import { ACTIVATION_RULE_CASES } from "./cases/activations.ts";
+import { ATTENTION_RULE_CASES } from "./cases/attention.ts";
 import { CONVOLUTION_RULE_CASES } from "./cases/convolution.ts";
 import { ELEMENTWISE_RULE_CASES } from "./cases/elementwise.ts";
 import { LAYOUT_RULE_CASES } from "./cases/layout.ts";
-import { PRODUCT_RULE_CASES } from "./cases/products.ts";
 import { NORMALISATION_RULE_CASES } from "./cases/normalisation.ts";
+import { PRODUCT_RULE_CASES } from "./cases/products.ts";
 import { REDUCTION_RULE_CASES } from "./cases/reductions.ts";
 
 export interface RuleCase {
@@ -158,4 +159,5 @@ export const RULE_CASES: Readonly<Record<string, Maker>> = {
   ...NORMALISATION_RULE_CASES,
   ...REDUCTION_RULE_CASES,
   ...LAYOUT_RULE_CASES,
+  ...ATTENTION_RULE_CASES,
 };

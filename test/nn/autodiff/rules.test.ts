@@ -5,6 +5,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { differentiate, GRADIENT_RULES } from "../../../nn/autodiff/gradient.ts";
+import { writtenOut } from "../../../nn/autodiff/write-out.ts";
 import { createReferenceEngine } from "../../../nn/engine/reference/reference.ts";
 import { GraphBuilder } from "../../../nn/onnx/builder.ts";
 import { extract } from "../../../nn/onnx/extract.ts";
@@ -102,7 +103,7 @@ async function derived(graph: Graph, values: Values, wrt: readonly string[], whe
 }
 
 async function differences(graph: Graph, values: Values, name: string): Promise<Float64Array> {
-  const doubles = inDoubles(withoutTroupe(graph));
+  const doubles = inDoubles(writtenOut(withoutTroupe(graph)));
   const wide: Record<string, Tensor> = Object.fromEntries(
     Object.entries(values).map(([key, tensor]) => [key, widened(tensor)]),
   );
