@@ -1,11 +1,26 @@
 /** Attaches a loss by its name to what a model predicts; what is wanted becomes the data input `targets`. */
 
+import {
+  binaryCrossEntropy,
+  binaryCrossEntropyWithLogits,
+  type ElementwiseLoss,
+  meanAbsoluteError,
+  meanSquaredError,
+} from "../losses.ts";
 import { GraphBuilder } from "../onnx/builder.ts";
 import { type Graph, GraphError } from "../onnx/graph.ts";
 import { typeText } from "../onnx/shapes.ts";
 
 export const LOSSES = ["cross-entropy", "mse", "l1", "bce", "bce-logits"] as const;
 export type LossName = (typeof LOSSES)[number];
+
+/** Losses whose targets are shaped as the prediction. */
+const ELEMENTWISE: Readonly<Record<Exclude<LossName, "cross-entropy">, ElementwiseLoss>> = {
+  mse: meanSquaredError,
+  l1: meanAbsoluteError,
+  bce: binaryCrossEntropy,
+  "bce-logits": binaryCrossEntropyWithLogits,
+};
 
 export const TARGETS = "targets";
 
@@ -35,7 +50,10 @@ export function attachLoss(graph: Graph, prediction: string, loss: LossName): { 
       `graph ${graph.name} has a value named "${TARGETS}"; name one of its outputs as the loss`,
     );
   }
-  const result = loss === "cross-entropy" ? crossEntropy(b, prediction) : elementwise(b, prediction, loss);
+  const result =
+    loss === "cross-entropy"
+      ? crossEntropy(b, prediction)
+      : ELEMENTWISE[loss](b, prediction, b.input(TARGETS, "f32", b.shape(prediction)));
   b.output(result);
   return { graph: b.build(), loss: result };
 }
@@ -54,27 +72,4 @@ function crossEntropy(b: GraphBuilder, prediction: string): string {
   const [rows, , ...places] = b.shape(logits);
   const targets = b.input(TARGETS, "i64", [rows!, ...places]);
   return b.op("SoftmaxCrossEntropyLoss", [logits, targets], { reduction: "mean" }, b.fresh("loss"));
-}
-
-function elementwise(b: GraphBuilder, prediction: string, loss: Exclude<LossName, "cross-entropy">): string {
-  const targets = b.input(TARGETS, "f32", b.shape(prediction));
-  const mean = (values: string) => b.op("ReduceMean", [values], { keepdims: 0 }, b.fresh("loss"));
-  const one = () => b.scalar(1);
-  switch (loss) {
-    case "mse": {
-      const error = b.op("Sub", [prediction, targets]);
-      return mean(b.op("Mul", [error, error]));
-    }
-    case "l1":
-      return mean(b.op("Abs", [b.op("Sub", [prediction, targets])]));
-    case "bce": {
-      // PyTorch bounds the logarithms below by −100.
-      const log = (p: string) => b.op("Max", [b.op("Log", [p]), b.scalar(-100)]);
-      const hit = b.op("Mul", [targets, log(prediction)]);
-      const miss = b.op("Mul", [b.op("Sub", [one(), targets]), log(b.op("Sub", [one(), prediction]))]);
-      return mean(b.op("Neg", [b.op("Add", [hit, miss])]));
-    }
-    case "bce-logits":
-      return mean(b.op("Sub", [b.op("Softplus", [prediction]), b.op("Mul", [prediction, targets])]));
-  }
 }
