@@ -11,11 +11,13 @@ import { fuseGelu } from "./fuse-gelu.ts";
 import { fuseGemm } from "./fuse-gemm.ts";
 import { fuseLayout } from "./fuse-layout.ts";
 import { fuseNormalisation } from "./fuse-norm.ts";
+import { joinCuts } from "./join-cuts.ts";
 
 const PASSES: readonly ((graph: Graph) => Graph)[] = [
   fold,
   removeIdentities,
   shareCommon,
+  joinCuts,
   fuseNormalisation,
   fuseGelu,
   removeDead,
