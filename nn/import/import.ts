@@ -47,16 +47,27 @@ export interface ImportedModel extends Model {
  * or the file, and what would help.
  */
 export async function importModel(bytes: Uint8Array, options: ImportOptions = {}): Promise<ImportedModel> {
-  const { graph: read, outputs, metadata } = await loadFile(bytes, options);
   try {
-    return { ...modelOf(read, outputs, options), metadata };
+    const { graph, outputs, metadata } = await loadFile(bytes, options);
+    return { ...modelOf(graph, outputs, options), metadata };
   } catch (cause) {
-    if (cause instanceof GraphError) throw cause;
-    // A rule met a foreign node that it was not made for; what it says is still better than a stack trace.
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new GraphError(`graph ${read.name} cannot be imported: ${reason.split("\n")[0]}`, { cause });
+    throw foreignError(cause);
   }
 }
+
+/**
+ * What goes wrong with a foreign file is a GraphError of one line: names in it may hold anything, and a rule may meet a
+ * node that it was not made for.
+ */
+function foreignError(cause: unknown): GraphError {
+  const message = cause instanceof Error ? cause.message : String(cause);
+  const line = message.replace(CONTROLS, (character) => JSON.stringify(character).slice(1, -1));
+  if (!(cause instanceof GraphError))
+    return new GraphError(`the file cannot be imported: ${line}`, { cause });
+  return line === message ? cause : new GraphError(line, { cause });
+}
+
+const CONTROLS = /\p{Cc}/gu;
 
 function modelOf(
   read: Untyped,

@@ -340,7 +340,8 @@ describe("external data", () => {
       return whole.slice(offset, offset + length);
     };
     const { graph } = await loadFile(bytes, { external });
-    expect(graph).toEqual({ ...decodeModel(await exportModel(model, new Map())), outputs: [] });
+    const { initializers, nodes, inputs } = decodeModel(await exportModel(model, new Map()));
+    expect(graph).toMatchObject({ initializers, nodes, inputs });
   });
 });
 
@@ -428,6 +429,15 @@ describe("a function of the file", () => {
   test("of another domain that the file does not hold is refused", async () => {
     expect(await refusal(file([]), mse)).toContain('operator "Twice" of the domain "local"');
   });
+});
+
+test("names from a file are kept on the message's one line", async () => {
+  const bytes = fileOf({ w: chance.f32([4]) }, (b, x) => b.op("Mul", [x, "w"], {}, "y"));
+  const broken = bytes.map((byte) => (byte === "x".charCodeAt(0) ? 10 : byte));
+  const named = fileOf({}, (b, x) => b.op("Relu", [x], {}, "two\nlines"));
+  expect(await refusal(named, mse)).not.toBe("");
+  await refusal(broken, mse);
+  expect(await refusal(named, { loss: "none" })).toContain("two\\nlines");
 });
 
 describe("broken files are refused with one line, or are a model:", () => {
