@@ -1,8 +1,8 @@
 /**
  * A checkpoint: a folder that holds all a run needs to go on, and a model that others can use.
  *
- * - `model.safetensors`: the parameters, under their names
- * - `optimizer.safetensors`: AdamW's first and second moments, `m.<parameter>` and `v.<parameter>`
+ * - `model.safetensors`: the parameters and running statistics, under their names
+ * - `optimizer.safetensors`: the optimiser's state, such as AdamW's moments `m.<parameter>` and `v.<parameter>`
  * - `model.onnx`: the model for inference
  * - `state.json`: format, step, seed, configurations, the SHA-256 of each file and of the weights
  *
@@ -11,7 +11,8 @@
  * old or the new checkpoint is whole; reading finds it even between the two renames.
  */
 
-import { firstMomentName, secondMomentName } from "../nn/optim/adamw.ts";
+import type { ValueInfo } from "../nn/onnx/graph.ts";
+import { typeText } from "../nn/onnx/shapes.ts";
 import { decodeSafetensors, encodeSafetensors } from "../nn/weights/safetensors.ts";
 import type { Tensor } from "../protocols/tensor.ts";
 import type { Files } from "../runtime/platform/files.ts";
@@ -26,9 +27,10 @@ export interface Checkpoint {
   readonly model: Config;
   /** How it is trained, e.g. batch and learning rate. */
   readonly training: Config;
+  /** What is trained, and running statistics. */
   readonly parameters: ReadonlyMap<string, Tensor>;
-  /** AdamW's first and second moments of each parameter, of its shape: `m.<parameter>` and `v.<parameter>`. */
-  readonly moments: ReadonlyMap<string, Tensor>;
+  /** What the optimiser keeps of the parameters between steps, under its own names. */
+  readonly optimizer: ReadonlyMap<string, Tensor>;
 }
 
 const MODEL = "model.safetensors";
@@ -91,10 +93,10 @@ export async function writeCheckpoint(
 ): Promise<string> {
   await prepareCheckpoint(files, folder);
   const { place, partial, previous } = places(folder);
-  const { parameters, moments, ...rest } = checkpoint;
+  const { parameters, optimizer, ...rest } = checkpoint;
   const contents: Record<string, readonly Uint8Array[]> = {
     [MODEL]: encodeSafetensors(parameters, { format: "pt" }),
-    [OPTIMIZER]: encodeSafetensors(moments),
+    [OPTIMIZER]: encodeSafetensors(optimizer),
     [ONNX]: [onnx],
   };
   const digests: Record<string, string> = {};
@@ -123,31 +125,54 @@ export async function readCheckpoint(files: Files, folder: string): Promise<Chec
   const { place } = places(folder);
   await recover(files, place);
   const state = parseState(await part(files, place, STATE), `${place}/${STATE}`);
-  const [model, optimizer] = [
+  const [model, kept] = [
     await verified(files, place, MODEL, state),
     await verified(files, place, OPTIMIZER, state),
   ];
   await verified(files, place, ONNX, state);
   const { tensors: parameters } = decodeSafetensors(model, `${place}/${MODEL}`);
-  const { tensors: moments } = decodeSafetensors(optimizer, `${place}/${OPTIMIZER}`);
-  requireMoments(parameters, moments, `${place}/${OPTIMIZER}`);
+  const { tensors: optimizer } = decodeSafetensors(kept, `${place}/${OPTIMIZER}`);
   const { step, seed, model: modelConfig, training } = state;
-  return { step, seed, model: modelConfig, training, parameters, moments };
+  return { step, seed, model: modelConfig, training, parameters, optimizer };
 }
 
 /**
+ * Where the model came from is not compared: a folder may have moved.
  * @throws CheckpointError naming every setting in which the checkpoint's model differs from `model`.
  */
 export function requireModel(checkpoint: Checkpoint, model: Config, folder: string): void {
   const names = [...new Set([...Object.keys(checkpoint.model), ...Object.keys(model)])];
   const differences = names
-    .filter((name) => checkpoint.model[name] !== model[name])
+    .filter((name) => name !== "from" && checkpoint.model[name] !== model[name])
     .map(
       (name) =>
         `${name} is ${checkpoint.model[name] ?? "not set"} there and ${model[name] ?? "not set"} here`,
     );
   if (differences.length > 0) {
     throw new CheckpointError("other-model", `${folder} is of another model: ${differences.join(", ")}`);
+  }
+}
+
+/**
+ * @param expected all that a run goes on from: parameters and statistics, and the optimiser's state.
+ * @throws CheckpointError naming the first that the checkpoint lacks, or has in another type.
+ */
+export function requireTensors(
+  checkpoint: Checkpoint,
+  expected: Readonly<Record<"parameters" | "optimizer", readonly ValueInfo[]>>,
+  folder: string,
+): void {
+  for (const part of ["parameters", "optimizer"] as const) {
+    for (const info of expected[part]) {
+      const tensor = checkpoint[part].get(info.name);
+      if (tensor && typeText(tensor) === typeText(info)) continue;
+      const file = part === "parameters" ? MODEL : OPTIMIZER;
+      const came = tensor ? `is ${typeText(tensor)}` : "is missing";
+      throw new CheckpointError(
+        "damaged",
+        `${folder}/${file}: ${info.name} ${came}, ${typeText(info)} was expected`,
+      );
+    }
   }
 }
 
@@ -178,19 +203,4 @@ async function verified(files: Files, place: string, name: string, state: State)
     );
   }
   return bytes;
-}
-
-function requireMoments(
-  parameters: ReadonlyMap<string, Tensor>,
-  moments: ReadonlyMap<string, Tensor>,
-  source: string,
-): void {
-  for (const [parameter, { shape }] of parameters) {
-    for (const name of [firstMomentName(parameter), secondMomentName(parameter)]) {
-      const moment = moments.get(name);
-      if (moment !== undefined && `${moment.shape}` === `${shape}`) continue;
-      const came = moment === undefined ? "is missing" : `is [${moment.shape}]`;
-      throw new CheckpointError("damaged", `${source}: ${name} ${came}, [${shape}] was expected`);
-    }
-  }
 }

@@ -7,7 +7,7 @@
 import { createEngine, type EngineOptions } from "../nn/engine/create.ts";
 import type { Engine } from "../nn/engine/engine.ts";
 import { decodeModel } from "../nn/onnx/proto.ts";
-import type { AdamWConfig } from "../nn/optim/adamw.ts";
+import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
 import { profileSegments, type SegmentProfile } from "../nn/profile.ts";
 import { Tensor } from "../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../runtime/index.ts";
@@ -36,7 +36,7 @@ export interface ProfileRequest {
   readonly graph: Tensor;
   readonly parameters: readonly string[];
   readonly microBatches: number;
-  readonly optimizer: AdamWConfig;
+  readonly optimizer: OptimizerConfig;
 }
 
 /** Size and number of the messages a link is measured with. */

@@ -14,7 +14,7 @@
 import type { Engine } from "../nn/engine/engine.ts";
 import { StageExecutor, type UpdateResult } from "../nn/executor.ts";
 import { decodeModel } from "../nn/onnx/proto.ts";
-import type { AdamWConfig } from "../nn/optim/adamw.ts";
+import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
 import { gradientName, type StageGraphs, trainingGraphs } from "../nn/training.ts";
 import { Tensor } from "../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../runtime/index.ts";
@@ -35,7 +35,7 @@ export interface StageSpec {
   readonly input: string | null;
   readonly output: string | null;
   readonly recompute: boolean;
-  readonly optimizer: AdamWConfig;
+  readonly optimizer: OptimizerConfig;
   /** Parameters of the whole model. */
   readonly totalParameters: number;
 }

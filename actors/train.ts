@@ -7,7 +7,8 @@
  */
 
 import { heldInputs, type Model } from "../nn/model.ts";
-import { type AdamWConfig, firstMomentName, secondMomentName } from "../nn/optim/adamw.ts";
+import type { ValueInfo } from "../nn/onnx/graph.ts";
+import { type OptimizerConfig, stateNames } from "../nn/optim/optimizer.ts";
 import { elements, type Tensor } from "../protocols/tensor.ts";
 import type { Clock, NodeRuntime, Ref } from "../runtime/index.ts";
 import type { Files } from "../runtime/platform/files.ts";
@@ -16,6 +17,7 @@ import {
   prepareCheckpoint,
   readCheckpoint,
   requireModel,
+  requireTensors,
   writeCheckpoint,
 } from "./checkpoint.ts";
 import { DataSource } from "./data/source.ts";
@@ -39,7 +41,7 @@ export interface TrainOptions {
   readonly strategy: string;
   readonly schedule: string;
   readonly recompute: boolean;
-  readonly optimizer: AdamWConfig;
+  readonly optimizer: OptimizerConfig;
   /** Folder for checkpoints. */
   readonly checkpoint: string;
   /** A checkpoint folder to go on from. */
@@ -118,7 +120,10 @@ export async function prepare(
   }
   const task = await openTask(model, { data, rows: batch / microBatches, microBatches, seed }, files);
   const resumed = read ?? (options.resume === null ? null : await readCheckpoint(files, options.resume));
-  if (resumed) requireModel(resumed, task.description, options.resume!);
+  if (resumed) {
+    requireModel(resumed, task.description, options.resume!);
+    requireTensors(resumed, changing(task.model, options.optimizer), options.resume!);
+  }
   await prepareCheckpoint(files, options.checkpoint);
   return { task, resumed };
 }
@@ -157,11 +162,7 @@ export async function train(
       ...{ event: "plan", plan, parameters: count, unit: unit.name },
       ...{ data: source.name, data_bytes: source.bytes },
     });
-    await scheduler.ask.deploy(
-      resumed
-        ? Object.fromEntries([...resumed.parameters, ...resumed.moments])
-        : await initialState(model, seed),
-    );
+    await scheduler.ask.deploy(await initialState(model, seed, resumed));
 
     let validation = Number.NaN;
     let loss = Number.NaN;
@@ -250,10 +251,30 @@ function requireFinite(what: string, step: number, value: number): void {
   throw new DivergedError(`the ${what} of step ${step} is ${value}: lower the learning rate`);
 }
 
-/** Initial values of all that stages hold, by name. */
-export async function initialState(model: Model, seed: number): Promise<Record<string, Tensor>> {
-  const state: Record<string, Tensor> = {};
-  for (const { name } of heldInputs(model)) state[name] = await model.initial(name, seed);
+/** What training changes, by name: parameters, each tied one once, and statistics; and the optimiser's state. */
+function changing({ graph, parameters, ties, statistics }: Model, optimizer: OptimizerConfig) {
+  const own = new Set([
+    ...parameters.filter((name) => !Object.hasOwn(ties, name)),
+    ...Object.keys(statistics),
+  ]);
+  const values = graph.inputs.filter(({ name }) => own.has(name));
+  const trained = values.filter(({ name }) => !Object.hasOwn(statistics, name));
+  const state = trained.flatMap((parameter) =>
+    stateNames(optimizer, parameter).map((name): ValueInfo => ({ ...parameter, name })),
+  );
+  return { parameters: values, optimizer: state };
+}
+
+/** Values of all that stages hold, by name: what a checkpoint has, and else initial ones. */
+export async function initialState(
+  model: Model,
+  seed: number,
+  resumed: Checkpoint | null = null,
+): Promise<Record<string, Tensor>> {
+  const state = Object.fromEntries([...(resumed?.parameters ?? []), ...(resumed?.optimizer ?? [])]);
+  for (const { name } of heldInputs(model)) {
+    state[name] ??= state[model.ties[name] ?? name] ?? (await model.initial(name, seed));
+  }
   return state;
 }
 
@@ -263,14 +284,14 @@ function checkpointOf(
   step: number,
   state: Readonly<Record<string, Tensor>>,
 ): Checkpoint {
-  const names = model.parameters;
-  const pick = (keys: readonly string[]) => new Map(keys.map((key) => [key, state[key]!]));
+  const kept = changing(model, optimizer);
+  const pick = (infos: readonly ValueInfo[]) => new Map(infos.map(({ name }) => [name, state[name]!]));
   return {
     step,
     seed,
     model: description,
     training: { ...optimizer, batch, microBatches, steps, ...(data === null ? {} : { data }) },
-    parameters: pick(names),
-    moments: pick([...names.map(firstMomentName), ...names.map(secondMomentName)]),
+    parameters: pick(kept.parameters),
+    optimizer: pick(kept.optimizer),
   };
 }

@@ -6,14 +6,16 @@
 import { type Checkpoint, readCheckpoint } from "../actors/checkpoint.ts";
 import { CheckpointError } from "../actors/checkpoint-state.ts";
 import { SCHEDULES, type ScheduleName } from "../actors/scheduler/schedule.ts";
+import type { ModelSpec } from "../actors/tasks/open.ts";
 import type { TrainOptions } from "../actors/train.ts";
-import { DEFAULT_GPT, type GptConfig, gptGraph, gptParameters } from "../nn/models/gpt.ts";
-import { type AdamWConfig, DEFAULT_ADAMW } from "../nn/optim/adamw.ts";
+import { type GptConfig, gptModel, gptParameters } from "../nn/models/gpt.ts";
 import { findSegments } from "../nn/segments.ts";
 import { elements } from "../protocols/tensor.ts";
 import type { Files } from "../runtime/platform/files.ts";
 import { UsageError } from "./command.ts";
+import { MODEL_OPTIONS, modelSpec, neighbours, withoutSlash } from "./model-options.ts";
 import { ENGINES } from "./node.ts";
+import { OPTIMIZER_OPTIONS, optimizerOf } from "./optimizer-options.ts";
 import type { Options, OptionTable } from "./options.ts";
 import { ownDevices, SECURITY_OPTIONS, type Security, securityOf } from "./security.ts";
 import { bytes, count } from "./terminal.ts";
@@ -33,34 +35,28 @@ const DEFAULTS = {
   prompt: { ofDefaultText: "export ", ofOthers: "\n" },
 } as const;
 
-const [GPT, ADAMW] = [DEFAULT_GPT, DEFAULT_ADAMW];
+/** Batch normalisation wants more than a few samples in each micro-batch. */
+const CLASSIFIER = { batch: 128, microBatches: 4 } as const;
 
 export const TRAIN_OPTIONS: OptionTable = {
-  model: { value: "name", help: "gpt, a byte-level GPT (the default, and the only one)" },
-  layers: { value: "N", help: `blocks of the model (default: ${GPT.layers})` },
-  width: { value: "N", help: `width of the model, a multiple of --heads (default: ${GPT.width})` },
-  heads: { value: "N", help: `attention heads (default: ${GPT.heads})` },
-  context: { value: "N", help: `bytes the model sees at once (default: ${GPT.context})` },
-  data: { value: "file", help: "any UTF-8 text file (default: the installed TypeScript declarations)" },
+  ...MODEL_OPTIONS,
+  data: {
+    value: "path",
+    help: "a UTF-8 text file (default: the installed TypeScript declarations), IDX or CIFAR files, a folder of pictures for each class, or a .csv",
+  },
   devices: { value: "N", help: `device processes to start on this machine (default: ${DEFAULTS.devices})` },
   join: { value: "address", help: "a running troupe node to train on; once for each", repeated: true },
   strategy: { value: "name", help: `${STRATEGIES.join(", ")} (default: pipeline, single for one device)` },
   schedule: { value: "name", help: `${Object.keys(SCHEDULES).join(", ")} (default: 1f1b)` },
   "micro-batches": { value: "M", help: `parts a batch is cut into (default: ${DEFAULTS.microBatches})` },
-  batch: { value: "B", help: `windows of text in a step (default: ${DEFAULTS.batch})` },
+  batch: {
+    value: "B",
+    help: `samples in a step: windows of text, pictures, rows (default: ${DEFAULTS.batch})`,
+  },
   steps: { value: "N", help: `steps in all, with those before a resume (default: ${DEFAULTS.steps})` },
   seed: { value: "S", help: `decides initial weights and order of the data (default: ${DEFAULTS.seed})` },
   recompute: { help: "repeat forward passes when going backward, instead of keeping activations" },
-  lr: { value: "rate", help: `peak learning rate (default: ${ADAMW.learningRate})` },
-  warmup: { value: "N", help: `steps of linear warm-up (default: ${ADAMW.warmup})` },
-  "lr-floor": {
-    value: "share",
-    help: `learning rate at the end, as a share of the peak (default: ${ADAMW.floor})`,
-  },
-  "weight-decay": { value: "rate", help: `AdamW's weight decay of matrices (default: ${ADAMW.weightDecay})` },
-  beta1: { value: "share", help: `AdamW's decay of the first moment (default: ${ADAMW.beta1})` },
-  beta2: { value: "share", help: `AdamW's decay of the second moment (default: ${ADAMW.beta2})` },
-  clip: { value: "norm", help: `largest norm of the gradients, 0 for any (default: ${ADAMW.clip})` },
+  ...OPTIMIZER_OPTIONS,
   "validate-every": { value: "N", help: `steps between validations (default: ${DEFAULTS.validateEvery})` },
   "checkpoint-every": {
     value: "N",
@@ -128,7 +124,6 @@ export async function trainSettings(
     join.length > 0
       ? await securityOf(options, { addresses: join, role: "coordinator" })
       : ownDevices(options);
-  options.choice("model", ["gpt"]);
   const transport = options.choice("transport", TRANSPORTS) ?? "auto";
   const wanted = options.choice("strategy", STRATEGIES);
   const asked = options.whole("devices", { from: 1, to: 64 }) ?? (wanted === "single" ? 1 : DEFAULTS.devices);
@@ -140,8 +135,8 @@ export async function trainSettings(
   const resumeFrom = options.text("resume");
   const resume = resumeFrom === undefined ? null : await checkpointFolder(files, resumeFrom);
   const before = resume === null ? null : await readCheckpoint(files, resume);
-  const model = modelOf(options, before);
-  const { batch, microBatches } = batchOf(options, before);
+  const model = await modelSpec(options, files, before);
+  const { batch, microBatches } = batchOf(options, before, model.kind);
   const steps = options.whole("steps", { from: 1 }) ?? setting(before, "steps") ?? DEFAULTS.steps;
   if (before && before.step >= steps) {
     throw new UsageError(
@@ -150,9 +145,11 @@ export async function trainSettings(
   }
   const textBefore = before?.training.data;
   const data = options.text("data") ?? (typeof textBefore === "string" ? textBefore : null);
-  if (devices > 0) requireMemory(model, memoryBytes);
-  requireActivations(model, batch / microBatches, memoryBytes);
-  requireSegments(model, devices + join.length);
+  if (model.kind === "gpt") {
+    if (devices > 0) requireMemory(model, memoryBytes);
+    requireActivations(model, batch / microBatches, memoryBytes);
+    requireSegments(model, devices + join.length);
+  }
   const run = resume === null ? undefined : runFolder(resume);
   const out = withoutSlash(options.text("out") ?? run ?? `runs/${dateAndTime(now)}`);
   if (out !== run && (await files.exists(`${out}/checkpoint`))) {
@@ -160,10 +157,10 @@ export async function trainSettings(
   }
   return {
     run: {
-      ...{ data, model: { kind: "gpt" as const, ...model }, batch, microBatches, steps, strategy, schedule },
+      ...{ data, model, batch, microBatches, steps, strategy, schedule },
       seed: options.whole("seed", { from: 0 }) ?? before?.seed ?? DEFAULTS.seed,
       recompute: options.has("recompute"),
-      optimizer: optimizerOf(options, before, steps),
+      optimizer: optimizerOf(options, before, model, steps),
       checkpoint: `${out}/checkpoint`,
       resume,
       validateEvery: options.whole("validate-every", { from: 1 }) ?? DEFAULTS.validateEvery,
@@ -178,26 +175,6 @@ export async function trainSettings(
     trace: options.text("trace") ?? null,
     json: options.has("json"),
   };
-}
-
-function modelOf(options: Options, before: Checkpoint | null): GptConfig {
-  const size = (name: "layers" | "width" | "heads" | "context", to: number) =>
-    options.whole(name, { from: 1, to }) ?? (before?.model[name] as number | undefined) ?? DEFAULT_GPT[name];
-  const model: GptConfig = {
-    layers: size("layers", 1000),
-    width: size("width", 2 ** 16),
-    heads: size("heads", 2 ** 12),
-    // The mask of attention is a constant of context² elements in every block's graph.
-    context: size("context", 2 ** 12),
-    vocabulary: DEFAULT_GPT.vocabulary,
-  };
-  const { width, heads } = model;
-  if (width % heads !== 0) {
-    throw new UsageError(
-      `a width of ${width} does not divide among ${heads} heads: use a width of ${neighbours(width, heads)}`,
-    );
-  }
-  return model;
 }
 
 /** Each parameter is there four times: itself, its gradient and AdamW's two moments. All are f32. */
@@ -230,8 +207,7 @@ function requireActivations(model: GptConfig, rows: number, memoryBytes: number)
 }
 
 function requireSegments(model: GptConfig, devices: number): void {
-  const parameters = gptParameters(model).map(({ name }) => name);
-  const segments = findSegments(gptGraph(model, 1, model.context, "loss"), new Set(parameters)).length;
+  const segments = findSegments(gptModel(model, 1)).length;
   if (devices > segments) {
     throw new UsageError(
       `${devices} devices are more than the model's ${segments} segments: use at most ${segments} devices`,
@@ -239,9 +215,15 @@ function requireSegments(model: GptConfig, devices: number): void {
   }
 }
 
-function batchOf(options: Options, before: Checkpoint | null): { batch: number; microBatches: number } {
+function batchOf(
+  options: Options,
+  before: Checkpoint | null,
+  kind: ModelSpec["kind"],
+): { batch: number; microBatches: number } {
   const size = (option: string, name: "batch" | "microBatches") =>
-    options.whole(option, { from: 1, to: 2 ** 20 }) ?? setting(before, name) ?? DEFAULTS[name];
+    options.whole(option, { from: 1, to: 2 ** 20 }) ??
+    setting(before, name) ??
+    (kind === "classifier" ? CLASSIFIER : DEFAULTS)[name];
   const batch = size("batch", "batch");
   const microBatches = size("micro-batches", "microBatches");
   if (batch % microBatches !== 0) {
@@ -251,23 +233,6 @@ function batchOf(options: Options, before: Checkpoint | null): { batch: number; 
     );
   }
   return { batch, microBatches };
-}
-
-function optimizerOf(options: Options, before: Checkpoint | null, steps: number): AdamWConfig {
-  const share = { from: 0, to: 1 };
-  const rate = (option: string, name: keyof typeof DEFAULT_ADAMW, range: { from: number; to?: number }) =>
-    options.number(option, range) ?? setting(before, name) ?? DEFAULT_ADAMW[name];
-  return {
-    learningRate: rate("lr", "learningRate", { from: 0 }),
-    warmup: options.whole("warmup", { from: 0 }) ?? setting(before, "warmup") ?? DEFAULT_ADAMW.warmup,
-    floor: rate("lr-floor", "floor", share),
-    beta1: rate("beta1", "beta1", { from: 0, to: 0.9999999 }),
-    beta2: rate("beta2", "beta2", { from: 0, to: 0.9999999 }),
-    epsilon: setting(before, "epsilon") ?? DEFAULT_ADAMW.epsilon,
-    weightDecay: rate("weight-decay", "weightDecay", { from: 0 }),
-    clip: rate("clip", "clip", { from: 0 }),
-    steps,
-  };
 }
 
 /** A number among the settings a checkpoint was trained with. */
@@ -293,14 +258,6 @@ async function checkpointFolder(files: Files, folder: string): Promise<string> {
 /** The run a checkpoint belongs to by its place; undefined for one that stands alone. */
 function runFolder(checkpoint: string): string | undefined {
   return /^(.+)\/checkpoint$/.exec(checkpoint)?.[1];
-}
-
-const withoutSlash = (path: string) => path.replace(/(?<=.)\/+$/, "");
-
-/** The nearest numbers that `divisor` divides, for people. */
-function neighbours(value: number, divisor: number): string {
-  const below = Math.floor(value / divisor) * divisor;
-  return below === 0 ? `${divisor}` : `${below} or ${below + divisor}`;
 }
 
 /** Local time would be friendlier and ambiguous twice a year: this is UTC. */

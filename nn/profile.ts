@@ -10,7 +10,7 @@ import type { Engine } from "./engine/engine.ts";
 import { StageExecutor } from "./executor.ts";
 import type { Graph } from "./onnx/graph.ts";
 import { inferShapes } from "./onnx/shapes.ts";
-import type { AdamWConfig } from "./optim/adamw.ts";
+import type { OptimizerConfig } from "./optim/optimizer.ts";
 import { cutGraph, findSegments, type Segment } from "./segments.ts";
 import { type StageGraphs, trainingGraphs } from "./training.ts";
 
@@ -26,7 +26,7 @@ export interface SegmentProfile {
 }
 
 export interface ProfileOptions {
-  readonly optimizer: AdamWConfig;
+  readonly optimizer: OptimizerConfig;
   readonly microBatches: number;
   /** Runs to take the fastest of, after one that warms up. */
   readonly repeats: number;

@@ -10,7 +10,7 @@
 
 import type { Graph } from "../../nn/onnx/graph.ts";
 import { encodeModel } from "../../nn/onnx/proto.ts";
-import { type AdamWConfig, firstMomentName, secondMomentName } from "../../nn/optim/adamw.ts";
+import { type OptimizerConfig, stateNames } from "../../nn/optim/optimizer.ts";
 import type { SegmentProfile } from "../../nn/profile.ts";
 import { cutGraph, findSegments, type Segment } from "../../nn/segments.ts";
 import { Tensor } from "../../protocols/tensor.ts";
@@ -22,7 +22,7 @@ import type { LinkProfile, Profile, SegmentCost } from "./cost.ts";
 import { makePlan, type Plan, type PlanOptions, planPrograms } from "./plan.ts";
 
 export interface SchedulerOptions extends PlanOptions {
-  readonly optimizer: AdamWConfig;
+  readonly optimizer: OptimizerConfig;
   /** The model's forward graph for one micro-batch, ending in the loss. */
   readonly model: Graph;
   /** Which of its inputs are parameters. */
@@ -121,7 +121,7 @@ export class Scheduler extends Actor {
         this.#stages.map(async (stage, i) => {
           const { from, to } = plan.stages[i]!;
           const own = this.#parametersOf(from, to)
-            .flatMap((name) => [name, firstMomentName(name), secondMomentName(name)])
+            .flatMap((name) => [name, ...stateNames(optimizer, { name, shape: values[name]!.shape })])
             .filter((name) => values[name]);
           await stage.ask.load(Object.fromEntries(own.map((name) => [name, values[name]!])));
           await stage.ask.connect(this.#stages[i - 1] ?? null, this.#stages[i + 1] ?? null);

@@ -38,6 +38,7 @@ const FOLDER_SIZE = 224;
 export async function openVision(spec: VisionSpec, options: TaskOptions, files: Files): Promise<Task> {
   const { name, settings, inputSize, augment, label } = spec;
   const { data: path, rows, microBatches, seed } = options;
+  settingsOf(name, settings, inputSize ?? FOLDER_SIZE);
   const learns = learnsFrom(name);
   const wanted = learns.map((input) => (input === "features" ? ("table" as const) : input));
   if (path === null) {

@@ -7,6 +7,7 @@ import {
   prepareCheckpoint,
   readCheckpoint,
   requireModel,
+  requireTensors,
   weightsSha256,
   writeCheckpoint,
 } from "../../actors/checkpoint.ts";
@@ -35,7 +36,7 @@ function checkpoint(step: number): Checkpoint {
     model: { kind: "gpt", layers: 4, width: 256 },
     training: { batch: 16, lr: 1e-3 },
     parameters: new Map(tensors("", 0)),
-    moments: new Map([...tensors("m.", 1), ...tensors("v.", 2)]),
+    optimizer: new Map([...tensors("m.", 1), ...tensors("v.", 2)]),
   };
 }
 
@@ -148,19 +149,18 @@ describe("readCheckpoint refuses, in one line,", () => {
     await writeFile(join(folder, "state.json"), '{"format":1,"step":-1}');
     expect((await refusal(readCheckpoint(files, folder))).message).toContain("lacks one of step");
   });
+});
 
-  test("moments that are not the parameters'", async () => {
-    for (const [moment, words] of [
-      [undefined, "v.b is missing, [2] was expected"],
-      [Tensor.zeros("f32", [3]), "v.b is [3], [2] was expected"],
-    ] as const) {
-      const moments = new Map(checkpoint(1).moments);
-      moments.delete("v.b");
-      if (moment !== undefined) moments.set("v.b", moment);
-      await writeCheckpoint(files, folder, { ...checkpoint(1), moments }, onnx);
-      expect((await refusal(readCheckpoint(files, folder))).message).toEndWith(words);
-    }
-  });
+test("requireTensors names what a run cannot go on without", () => {
+  const info = (name: string, shape: number[]) => ({ name, dtype: "f32" as const, shape });
+  const parameters = [info("w", [2, 2]), info("b", [2])];
+  requireTensors(checkpoint(1), { parameters, optimizer: [info("v.b", [2])] }, "out");
+  for (const [wanted, words] of [
+    [info("v.c", [2]), "out/optimizer.safetensors: v.c is missing, f32[2] was expected"],
+    [info("v.b", [3]), "out/optimizer.safetensors: v.b is f32[2], f32[3] was expected"],
+  ] as const) {
+    expect(() => requireTensors(checkpoint(1), { parameters, optimizer: [wanted] }, "out")).toThrow(words);
+  }
 });
 
 test("requireModel names what differs", async () => {
@@ -169,6 +169,7 @@ test("requireModel names what differs", async () => {
   expect(error.message).toBe(
     "out is of another model: layers is 4 there and 6 here, heads is not set there and 4 here",
   );
+  requireModel({ ...checkpoint(1), model: { from: "a" } }, { from: "elsewhere/a" }, "out");
   requireModel(checkpoint(1), { width: 256, layers: 4, kind: "gpt" }, "out");
 });
 

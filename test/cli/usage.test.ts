@@ -14,6 +14,7 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "troupe-usage-"));
   writeFileSync(at("empty.txt"), "");
   writeFileSync(at("short.txt"), "too short");
+  writeFileSync(at("text.onnx"), "this is no graph");
   writeFileSync(at("binary.txt"), Uint8Array.of(72, 0, 1, 2));
   writeFileSync(
     at("latin1.txt"),
@@ -37,7 +38,7 @@ const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
   ["train -n 5", 2, /unknown option -n; the nearest is/],
   ["train words.txt", 2, /"words.txt" is not an option/],
   ["train --steps", 2, /--steps needs a value: --steps <N>/],
-  ["train --data --seed 1", 2, /--data needs a value: --data <file>/],
+  ["train --data --seed 1", 2, /--data needs a value: --data <path>/],
   ["train --recompute=yes", 2, /--recompute takes no value, "yes" was given/],
   ["train --seed 1 --seed 2", 2, /--seed was given twice, as 1 and as 2/],
   ["train --steps ten", 2, /--steps ten: expected a whole number from 1 up/],
@@ -46,7 +47,26 @@ const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
   ["train --seed -1", 2, /--seed -1: expected a whole number from 0 up/],
   ["train --lr fast", 2, /--lr fast: expected a number from 0 up/],
   ["train --beta1 1.5", 2, /--beta1 1.5: expected a number from 0 to 0\.9/],
-  ["train --model llama", 2, /--model llama is not available; there is gpt/],
+  ["train --model resnet20", 2, /--model resnet20 is not available; the nearest name is resnet\d\d, and an/],
+  ["train --model $/missing.onnx", 2, /--model \S+missing.onnx: there is no such file/],
+  ["train --model $", 2, /--model \S+: the folder has no config.json, it is no Hugging Face model/],
+  ["train --model $/text.onnx --data $/empty.txt", 1, /not an ONNX file/],
+  ["train --model resnet18", 1, /resnet18: it learns from images: name a file or folder with --data/],
+  [
+    "train --model resnet18 --data $/short.txt",
+    1,
+    /short.txt: it holds text .*; what is wanted: images are IDX/,
+  ],
+  ["train --model resnet18 --layers 3", 1, /resnet18 has no setting "layers"; it has width/],
+  [
+    "train --model mlp --context 3",
+    2,
+    /--context is for gpt, Hugging Face folders and .onnx files; --model mlp/,
+  ],
+  ["train --loss mse", 2, /--loss is for .onnx files; --model gpt has no such setting/],
+  ["train --optimizer adam", 2, /--optimizer adam is not available; there is adamw, sgd, lion and muon/],
+  ["train --momentum 0.5", 2, /--momentum is for sgd, muon; --optimizer adamw has no such setting/],
+  ["train --model mlp --hidden 3,x", 2, /--hidden 3,x: expected whole numbers apart by commas/],
   ["train --strategy tensor", 2, /--strategy tensor is not available; there is auto, single and pipeline/],
   ["train --schedule zero-bubble", 2, /--schedule zero-bubble is not available; there is gpipe and 1f1b/],
   ["train --transport webrtc", 2, /--transport webrtc is not available; there is auto and tcp/],
@@ -150,7 +170,7 @@ test("with --json, the line is an event as well", async () => {
 
 test("leaves nothing where it was refused", () => {
   expect(readdirSync(folder).sort()).toEqual(
-    ["binary.txt", "empty.txt", "file", "latin1.txt", "nothing", "short.txt", "taken"].sort(),
+    ["binary.txt", "empty.txt", "file", "latin1.txt", "nothing", "short.txt", "taken", "text.onnx"].sort(),
   );
 });
 
