@@ -44,6 +44,18 @@ test("turning one augmentation on leaves the others' draws as they were", () => 
   }
 });
 
+test("one augmentation tells nothing about another", () => {
+  const corner: Picture = { width: 2, height: 1, channels: 1, pixels: Uint8Array.of(100, 0) };
+  const seen = steps.map((step) => {
+    const out = new Float32Array(2);
+    const augment = { ...NO_AUGMENTATION, flip: true, brightness: 0.5 };
+    writeSample(corner, out, { mean: [0], std: [1] }, augment, { seed: 1, step, sample: 0 });
+    return `${out[0] === 0 ? "mirrored" : "not"}, ${Math.max(...out) > 100 / 255 ? "brighter" : "darker"}`;
+  });
+  for (const both of new Set(seen)) expect(seen.filter((one) => one === both).length).toBeGreaterThan(5);
+  expect(new Set(seen).size).toBe(4);
+});
+
 test("a flip mirrors all channels, half of the time", () => {
   const mirror = Float32Array.from(unit, (_, i) => unit[i - (i % SIDE) + SIDE - 1 - (i % SIDE)]!);
   const kinds = steps.map((step) => augmented({ flip: true }, step).join());
