@@ -5,11 +5,13 @@
  */
 
 import type { Tensor } from "../../protocols/tensor.ts";
+import { writtenOut } from "../autodiff/write-out.ts";
 import { COUNTERS, type Model } from "../model.ts";
+import { GraphBuilder } from "../onnx/builder.ts";
 import { freeze } from "../onnx/freeze.ts";
 import { type Graph, GraphError, type Node } from "../onnx/graph.ts";
 import { type ExternalModel, encodeExternalModel, encodeModel } from "../onnx/proto.ts";
-import { inferShapes } from "../onnx/shapes.ts";
+import { floatAttribute, inferShapes, intAttribute } from "../onnx/shapes.ts";
 import { removeDead, removeIdentities } from "../passes/dead.ts";
 import { evaluationForm } from "../passes/evaluation.ts";
 import { renameInputs } from "../passes/rewrite.ts";
@@ -64,12 +66,34 @@ export async function exportExternalModel(
   return encodeExternalModel(await withValues(model, values, seed), location);
 }
 
+/** RMSNormalization in operators that every runtime has; ONNX has it since version 23 only. ONNX Runtime fuses it again. */
+function rmsWrittenOut(graph: Graph): Graph {
+  if (!graph.nodes.some(({ op }) => op === "RMSNormalization")) return graph;
+  const b = new GraphBuilder(graph.name);
+  for (const { name, dtype, shape } of graph.inputs) b.input(name, dtype, shape);
+  for (const [name, tensor] of graph.initializers) b.constant(name, tensor);
+  b.reserve(graph.nodes.flatMap(({ outputs }) => outputs));
+  for (const node of graph.nodes) {
+    const [x, scale] = node.inputs as [string, string];
+    if (node.op !== "RMSNormalization" || intAttribute(node, "axis", -1) !== -1) {
+      b.append(node);
+      continue;
+    }
+    const epsilon = b.scalar(floatAttribute(node, "epsilon", 1e-5));
+    const mean = b.op("ReduceMean", [b.op("Mul", [x, x]), b.ints([-1])], { keepdims: 1 });
+    const normal = b.op("Div", [x, b.op("Sqrt", [b.op("Add", [mean, epsilon])])]);
+    b.op("Mul", [normal, scale], {}, node.outputs[0]!);
+  }
+  for (const { name } of graph.outputs) b.output(name);
+  return b.build();
+}
+
 async function withValues(
   model: Exportable,
   values: ReadonlyMap<string, Tensor>,
   seed: number,
 ): Promise<Graph> {
-  const graph = inferenceGraph(model);
+  const graph = writtenOut(rmsWrittenOut(inferenceGraph(model)));
   const held = new Set([...model.parameters, ...model.frozen, ...Object.keys(model.statistics)]);
   const inside = new Map<string, Tensor>();
   for (const { name } of graph.inputs) {

@@ -9,7 +9,7 @@
 import { Tensor } from "../../protocols/tensor.ts";
 import type { Model } from "../model.ts";
 import { type Graph, GraphError, type Node, type ValueInfo } from "../onnx/graph.ts";
-import { loadFile, type ReadOptions } from "../onnx/proto.ts";
+import { type LoadedFile, loadFile, type ReadOptions } from "../onnx/proto.ts";
 import { typeText } from "../onnx/shapes.ts";
 import { removeDead } from "../passes/dead.ts";
 import { fold, type Untyped } from "../passes/fold.ts";
@@ -48,8 +48,8 @@ export interface ImportedModel extends Model {
  */
 export async function importModel(bytes: Uint8Array, options: ImportOptions = {}): Promise<ImportedModel> {
   try {
-    const { graph, outputs, metadata } = await loadFile(bytes, options);
-    return { ...modelOf(graph, outputs, options), metadata };
+    const file = await loadFile(bytes, options);
+    return { ...modelOf(file, options), metadata: file.metadata };
   } catch (cause) {
     throw foreignError(cause);
   }
@@ -69,9 +69,11 @@ function foreignError(cause: unknown): GraphError {
 
 const CONTROLS = /\p{Cc}/gu;
 
+/** Who writes files without saying that running variances are of the sample. */
+const PYTORCH = "pytorch";
+
 function modelOf(
-  read: Untyped,
-  outputs: readonly string[],
+  { graph: read, outputs, producer }: LoadedFile,
   options: ImportOptions,
 ): Omit<ImportedModel, "metadata"> {
   const training = options.training ?? true;
@@ -87,7 +89,7 @@ function modelOf(
   const attached = isLossName(lossName)
     ? attachLoss(picked, prediction!, lossName)
     : { graph: picked, loss: lossName };
-  const trained = trainBatchNorm(attached.graph);
+  const trained = trainBatchNorm(attached.graph, producer === PYTORCH);
   const used = removeUnusedInputs(removeDead(trained.graph));
 
   const ties: Record<string, string> = {};

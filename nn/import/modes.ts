@@ -3,9 +3,11 @@
  * the model was set to. Both forms are made of one graph, whose batch normalisations are those of inference.
  */
 
-import { Tensor } from "../../protocols/tensor.ts";
+import { elements, Tensor } from "../../protocols/tensor.ts";
+import { GraphBuilder } from "../onnx/builder.ts";
 import { type Graph, GraphError, type Node } from "../onnx/graph.ts";
-import { describe } from "../onnx/shapes.ts";
+import { unbiasedVariance } from "../onnx/running-variance.ts";
+import { describe, floatAttribute } from "../onnx/shapes.ts";
 import type { Untyped } from "../passes/fold.ts";
 
 const isBatchNorm = ({ op, domain }: Node) => op === "BatchNormalization" && domain === "";
@@ -41,27 +43,43 @@ export function runningStatistics(graph: Untyped): string[] {
 
 /**
  * Batch normalisations by the batch's own statistics, which are also added to the running ones.
+ * @param unbiased whether running variances are of the sample, as PyTorch has them, or of the population, as ONNX says.
  * @returns the graph, with the new running statistics as further outputs, and which output replaces which input.
  */
-export function trainBatchNorm(graph: Graph): { graph: Graph; statistics: Record<string, string> } {
+export function trainBatchNorm(
+  graph: Graph,
+  unbiased: boolean,
+): { graph: Graph; statistics: Record<string, string> } {
   const statistics: Record<string, string> = {};
-  const inputs = new Map(graph.inputs.map((input) => [input.name, input]));
-  const nodes = graph.nodes.map((node): Node => {
-    if (!isBatchNorm(node)) return node;
-    const running = node.inputs.slice(3, 5);
-    if (!running.every((name) => inputs.has(name))) return node;
-    const outputs = running.map((name) => {
-      if (Object.hasOwn(statistics, name)) {
-        throw new GraphError(
-          `${describe(node)}: the running statistic "${name}" is of another normalisation too`,
-        );
-      }
-      statistics[name] = `next.${name}`;
-      return statistics[name];
-    });
+  const inputs = new Set(graph.inputs.map(({ name }) => name));
+  const trains = (node: Node) =>
+    isBatchNorm(node) && node.inputs.slice(3, 5).every((name) => inputs.has(name));
+  if (!graph.nodes.some(trains)) return { graph, statistics };
+  const b = new GraphBuilder(graph.name);
+  for (const { name, dtype, shape } of graph.inputs) b.input(name, dtype, shape);
+  for (const [name, tensor] of graph.initializers) b.constant(name, tensor);
+  b.reserve(graph.nodes.flatMap(({ outputs }) => outputs));
+  for (const node of graph.nodes) {
+    if (!trains(node)) {
+      b.append(node);
+      continue;
+    }
+    const [mean, before] = node.inputs.slice(3, 5) as [string, string];
+    for (const name of [mean, before]) {
+      if (!Object.hasOwn(statistics, name)) continue;
+      throw new GraphError(
+        `${describe(node)}: the running statistic "${name}" is of another normalisation too`,
+      );
+    }
+    const [nextMean, after] = [b.fresh(`next.${mean}`), b.fresh(`next.${before}`)];
     const attributes = { ...node.attributes, training_mode: 1 };
-    return { ...node, outputs: [node.outputs[0]!, ...outputs], attributes };
-  });
-  const added = Object.entries(statistics).map(([from, to]) => ({ ...inputs.get(from)!, name: to }));
-  return { graph: { ...graph, outputs: [...graph.outputs, ...added], nodes }, statistics };
+    b.append({ ...node, outputs: [node.outputs[0]!, nextMean, after], attributes });
+    const momentum = floatAttribute(node, "momentum", 0.9);
+    const count = elements(b.shape(node.inputs[0]!)) / elements(b.shape(mean));
+    statistics[mean] = nextMean;
+    statistics[before] = unbiased ? unbiasedVariance(b, { before, after, momentum, count }) : after;
+  }
+  for (const name of [...graph.outputs.map((output) => output.name), ...Object.values(statistics)])
+    b.output(name);
+  return { graph: b.build(), statistics };
 }
