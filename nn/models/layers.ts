@@ -10,6 +10,7 @@ import { elements, type Shape } from "../../protocols/tensor.ts";
 import type { Model } from "../model.ts";
 import { GraphBuilder } from "../onnx/builder.ts";
 import { float, GraphError } from "../onnx/graph.ts";
+import { unbiasedVariance } from "../onnx/running-variance.ts";
 import { constant, type Scheme } from "./initialise.ts";
 
 export interface ConvOptions {
@@ -92,20 +93,21 @@ export class Layers {
       this.held(`${name}.running_mean`, shape, constant(0)),
       this.held(`${name}.running_var`, shape, constant(1)),
     ];
-    const [mean, variance] = [`${name}.running_mean.after`, `${name}.running_var.after`];
-    const raw = `${name}.running_var.population`;
-    const outputs = [b.fresh("BatchNormalization"), mean, raw];
+    const [mean, variance] = [`${name}.running_mean`, `${name}.running_var`];
+    const outputs = [b.fresh("BatchNormalization"), `${mean}.after`, `${variance}.population`];
     const attributes = { epsilon: float(1e-5), momentum: float(MOMENTUM), training_mode: 1 };
-    const [y] = b.node("BatchNormalization", inputs, { attributes, outputs });
-    // ONNX keeps the variance of the population, PyTorch the unbiased one, n / (n - 1) times as much:
-    // kept·old + (1 - kept)·k·v = k·(kept·old + (1 - kept)·v) + kept·(1 - k)·old.
-    const n = elements(b.shape(x)) / shape[0]!;
-    const k = n / Math.max(1, n - 1);
-    const grown = b.op("Mul", [raw, b.scalar(Math.fround(k))]);
-    const less = b.op("Mul", [`${name}.running_var`, b.scalar(Math.fround(MOMENTUM * (1 - k)))]);
-    b.op("Add", [grown, less], {}, variance);
-    this.statistics[`${name}.running_mean`] = mean;
-    this.statistics[`${name}.running_var`] = variance;
+    const [y, , moved] = b.node("BatchNormalization", inputs, { attributes, outputs });
+    const count = elements(b.shape(x)) / shape[0]!;
+    this.statistics[mean] = `${mean}.after`;
+    // A single value, as of a tiny image alone, has no variance: nothing is learned from it, but it is predicted for.
+    this.statistics[variance] =
+      count < 2
+        ? moved!
+        : unbiasedVariance(
+            b,
+            { before: variance, after: moved!, momentum: MOMENTUM, count },
+            `${variance}.after`,
+          );
     return y!;
   }
 

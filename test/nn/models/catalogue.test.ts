@@ -10,6 +10,7 @@ import {
   modelNamed,
   settingsOf,
 } from "../../../nn/models/catalogue.ts";
+import { predictionGraph } from "../../../nn/models/predict.ts";
 import type { ValueInfo } from "../../../nn/onnx/graph.ts";
 import { elements } from "../../../protocols/tensor.ts";
 
@@ -79,6 +80,20 @@ test("a perceptron learns from tables too, and has the settings that are given",
   expect(countOf("mlp", { classes: 3, hidden: [4] }, features)).toBe(7 * 4 + 4 + 4 * 3 + 3);
   expect(settingsOf("mlp", { hidden: [4] }, 1)).toEqual({ hidden: [4], activation: "relu" });
   expect(settingsOf("mlp", { hidden: undefined }, 1)).toEqual({ hidden: [256], activation: "relu" });
+});
+
+test("predicts for one image, however small, without its loss, its dropout and what moves statistics", () => {
+  const tiny = predictionGraph(modelNamed("resnet18", { classes: 2, width: 2 }, images(1, 1, 4)));
+  expect(tiny.outputs).toEqual([{ name: "logits", dtype: "f32", shape: [1, 2] }]);
+  const { nodes, inputs } = predictionGraph(
+    modelNamed("vgg11_bn", { classes: 2, width: 2 }, images(1, 1, 32)),
+  );
+  expect(inputs.map(({ name }) => name)).not.toContain("targets");
+  expect(nodes.some(({ op }) => op === "Dropout" || op === "SoftmaxCrossEntropyLoss")).toBe(false);
+  const norms = nodes.filter(({ op }) => op === "BatchNormalization");
+  expect(norms.map(({ outputs, attributes }) => [outputs.length, attributes.training_mode])).toEqual(
+    Array.from({ length: 8 }, () => [1, 0]),
+  );
 });
 
 describe("what cannot be is refused in one line", () => {
