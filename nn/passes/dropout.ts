@@ -15,11 +15,11 @@
  */
 
 import { elements, type Shape, Tensor } from "../../protocols/tensor.ts";
+import { dropRatio, passOn } from "../autodiff/rules/dropout.ts";
 import { COUNTERS } from "../model.ts";
 import { GraphBuilder } from "../onnx/builder.ts";
 import { DATA_TYPE } from "../onnx/datatype.ts";
-import { type Graph, GraphError, type Node } from "../onnx/graph.ts";
-import { describe } from "../onnx/shapes.ts";
+import type { Graph, Node } from "../onnx/graph.ts";
 
 /** Columns of a mask, at most; a row takes a few operations of its own. */
 const WIDEST = 1024;
@@ -48,7 +48,7 @@ export function writeDropout(graph: Graph): Graph {
   b.reserve(graph.nodes.flatMap(({ outputs }) => outputs));
   let key: string | undefined;
   for (const node of graph.nodes) {
-    const ratio = isDropout(node) ? ratioOf(b, node) : undefined;
+    const ratio = isDropout(node) ? dropRatio(b, node) : undefined;
     if (ratio === undefined) b.append(node);
     else if (ratio === 0) passOn(b, node);
     else {
@@ -62,29 +62,6 @@ export function writeDropout(graph: Graph): Graph {
 }
 
 const isDropout = ({ op, domain }: Node) => op === "Dropout" && domain === "";
-
-/** The share of elements that the node drops; 0 where it is not in training mode. */
-function ratioOf(b: GraphBuilder, node: Node): number {
-  const given = (index: number, name: string, fallback: number): number => {
-    const input = node.inputs[index];
-    if (!input) return fallback;
-    const value = b.constantNumbers(input)?.[0];
-    if (value !== undefined) return value;
-    throw new GraphError(`${describe(node)}: ${name} "${input}" should be a constant, and is computed`);
-  };
-  if (given(2, "training_mode", 0) === 0) return 0;
-  const ratio = given(1, "ratio", 0.5);
-  if (ratio >= 0 && ratio < 1) return ratio;
-  throw new GraphError(`${describe(node)}: a ratio of ${ratio}; it should be at least 0 and below 1`);
-}
-
-function passOn(b: GraphBuilder, node: Node): void {
-  const [y, mask] = node.outputs;
-  if (y) b.op("Identity", [node.inputs[0]!], {}, y);
-  if (!mask) return;
-  const value = new Tensor("bool", [1], Uint8Array.of(1));
-  b.op("ConstantOfShape", [b.ints(b.shape(node.inputs[0]!))], { value }, mask);
-}
 
 /** Two words, [2, 1, 1], of seed, step and micro-batch: the lower 32 bits of each, and the seed's upper ones. */
 function keyOf(b: GraphBuilder): string {

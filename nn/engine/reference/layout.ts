@@ -225,6 +225,15 @@ const cumSum: Operator = (call) => {
   return [compute(dtype, shape, (i) => sums[i]!)];
 };
 
+/** As in inference; in training it draws, and is written out before it comes here. */
+const dropout: Operator = (call) => {
+  const array = call.input(0);
+  const ratio = call.optionalNumbers(1)?.[0] ?? 0.5;
+  if (call.optionalNumbers(2)?.[0] && ratio > 0)
+    throw call.error("only a Dropout that drops nothing is known");
+  return [array, compute("bool", array.shape, () => 1)];
+};
+
 export const layout: Operators = {
   Reshape: reshapeTo,
   Flatten: flatten,
@@ -240,4 +249,5 @@ export const layout: Operators = {
   DepthToSpace: depthToSpace,
   SpaceToDepth: spaceToDepth,
   CumSum: cumSum,
+  Dropout: dropout,
 };

@@ -199,6 +199,14 @@ describe("refuses, naming the node,", () => {
     expect(() => writeDropout(dropoutGraph([3], 1))).toThrow("-> (y): a ratio of 1; it should be at least 0");
   });
 
+  test("to differentiate one that drops and is not written out", () => {
+    const graph = dropoutGraph([3], 0.5);
+    expect(() => differentiate(graph, { y: "dy" }, ["x"])).toThrow(GraphError);
+    expect(() => differentiate(graph, { y: "dy" }, ["x"])).toThrow(
+      "-> (y): a Dropout that drops is written out by",
+    );
+  });
+
   test("a training_mode that is computed", () => {
     const b = new GraphBuilder("computed");
     const inputs = [b.input("x", "f32", [3]), b.scalar(0.5), b.input("mode", "bool", [])];

@@ -104,6 +104,12 @@ export const LAYOUT_RULE_CASES: Readonly<Record<string, Maker>> = {
     const shape = c.shape();
     return { inputs: [c.f32(shape), ints(shape.map(() => c.int(1, 3)))], constant: [1] };
   },
+  /** One that drops nothing; test/nn/passes/dropout.test.ts has the others. */
+  Dropout: (c) => {
+    const mode = new Tensor("bool", [], Uint8Array.of(c.int(0, 1)));
+    const ratio = Tensor.f32([], [mode.bytes[0] ? 0 : 0.5]);
+    return { inputs: [c.f32(c.shape()), ...(c.int(0, 2) ? [ratio, mode] : [])], constant: [1, 2] };
+  },
   DepthToSpace: (c) => {
     const block = c.int(1, 2);
     const shape = [c.int(1, 2), c.int(1, 2) * block * block, c.int(1, 3), c.int(1, 3)];

@@ -90,6 +90,13 @@ export const LAYOUT_CASES: Readonly<Record<string, Maker>> = {
       attributes,
     };
   },
+  /** One that drops nothing. */
+  Dropout: (c) => {
+    const training = new Tensor("bool", [], Uint8Array.of(c.int(0, 1)));
+    const ratio = Tensor.f32([], [training.bytes[0] ? 0 : 0.5]);
+    const options = c.int(0, 2) ? [ratio, training] : [];
+    return { inputs: [c.f32(c.shape()), ...options], constant: [1, 2], outputs: 2 };
+  },
   Size: (c) => ({ inputs: [c.f32(c.shape())] }),
   EyeLike: (c) => {
     const k = c.int(-2, 2);
