@@ -3,7 +3,7 @@
  *
  * - `model.safetensors`: the parameters and running statistics, under their names
  * - `optimizer.safetensors`: the optimiser's state, such as AdamW's moments `m.<parameter>` and `v.<parameter>`
- * - `model.onnx`: the model for inference
+ * - `model.onnx`: the model for inference, where it is not exported in another form at the end
  * - `state.json`: format, step, seed, configurations, the SHA-256 of each file and of the weights
  *
  * Writing is all or nothing. The folder is made beside its place as `<folder>.partial`, the old one becomes
@@ -89,7 +89,7 @@ export async function writeCheckpoint(
   files: Files,
   folder: string,
   checkpoint: Checkpoint,
-  onnx: Uint8Array,
+  onnx: Uint8Array | null,
 ): Promise<string> {
   await prepareCheckpoint(files, folder);
   const { place, partial, previous } = places(folder);
@@ -97,7 +97,7 @@ export async function writeCheckpoint(
   const contents: Record<string, readonly Uint8Array[]> = {
     [MODEL]: encodeSafetensors(parameters, { format: "pt" }),
     [OPTIMIZER]: encodeSafetensors(optimizer),
-    [ONNX]: [onnx],
+    ...(onnx && { [ONNX]: [onnx] }),
   };
   const digests: Record<string, string> = {};
   await files.makeFolder(partial);
@@ -129,7 +129,7 @@ export async function readCheckpoint(files: Files, folder: string): Promise<Chec
     await verified(files, place, MODEL, state),
     await verified(files, place, OPTIMIZER, state),
   ];
-  await verified(files, place, ONNX, state);
+  if (state.files[ONNX]) await verified(files, place, ONNX, state);
   const { tensors: parameters } = decodeSafetensors(model, `${place}/${MODEL}`);
   const { tensors: optimizer } = decodeSafetensors(kept, `${place}/${OPTIMIZER}`);
   const { step, seed, model: modelConfig, training } = state;

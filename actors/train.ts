@@ -44,6 +44,8 @@ export interface TrainOptions {
   readonly optimizer: OptimizerConfig;
   /** Folder for checkpoints. */
   readonly checkpoint: string;
+  /** Folder for the trained model in the form of its kind, where it has one; null for none. */
+  readonly exportTo: string | null;
   /** A checkpoint folder to go on from. */
   readonly resume: string | null;
   /** Steps between validation passes, and between checkpoints; both also come at the end. */
@@ -71,6 +73,7 @@ export type TrainEvent =
     }
   | { event: "validation"; step: number; loss: number }
   | { event: "checkpoint"; step: number; path: string }
+  | { event: "exported"; path: string }
   | { event: "sample"; text: string }
   | {
       event: "done";
@@ -170,7 +173,7 @@ export async function train(
     const save = async (step: number) => {
       const state = await scheduler.ask.state();
       const checkpoint = checkpointOf(options, task, step, state);
-      const onnx = await task.inference(checkpoint.parameters);
+      const onnx = (await task.inference?.(checkpoint.parameters)) ?? null;
       saved = await writeCheckpoint(files, options.checkpoint, checkpoint, onnx);
       await emit({ event: "checkpoint", step, path: options.checkpoint });
       return checkpoint.parameters;
@@ -211,6 +214,13 @@ export async function train(
     const last = Math.max(first, steps);
     await validate(last);
     const values = await save(last);
+    if (options.exportTo !== null && task.exported) {
+      await files.makeFolder(options.exportTo);
+      for await (const { name, chunks } of task.exported(values)) {
+        await files.write(`${options.exportTo}/${name}`, chunks);
+      }
+      emit({ event: "exported", path: options.exportTo });
+    }
     const usage = await scheduler.ask.usage();
     const names = await scheduler.ask.descriptions();
     if (options.sampleBytes > 0 && task.sample) {

@@ -156,6 +156,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         validation = event.loss;
         if (!err.terminal) line(`  step ${event.step}/${steps}  validation ${event.loss.toFixed(3)}`);
         return;
+      case "exported":
+        return line(`  the trained model is in ${event.path}`);
       case "sample":
         sample = event.text;
         return;

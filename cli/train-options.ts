@@ -162,6 +162,7 @@ export async function trainSettings(
       recompute: options.has("recompute"),
       optimizer: optimizerOf(options, before, model, steps),
       checkpoint: `${out}/checkpoint`,
+      exportTo: `${out}/model`,
       resume,
       validateEvery: options.whole("validate-every", { from: 1 }) ?? DEFAULTS.validateEvery,
       checkpointEvery: options.whole("checkpoint-every", { from: 1 }) ?? DEFAULTS.checkpointEvery,

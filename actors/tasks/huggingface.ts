@@ -62,9 +62,14 @@ export async function openHuggingFace(
     source: { name: text.name, bytes: text.bytes.length },
     unit: { name: "tokens", perMicroBatch: rows * context },
     lossUnit: "nats per token",
-    // `ids` i64 [context, 1] in, `logits` f32 [context, vocabulary] out.
-    inference: async (trained) => encodeModel(freeze(predictionGraph(one), await values(trained))),
-    exported: (trained) => exportFolder(source, trained),
+    exported: async function* (trained) {
+      yield* exportFolder(source, trained);
+      // `ids` i64 [context, 1] in, `logits` f32 [context, vocabulary] out.
+      yield {
+        name: "model.onnx",
+        chunks: [encodeModel(freeze(predictionGraph(one), await values(trained)))],
+      };
+    },
     sample: async (trained, { prompt, count, random }) => {
       const engine = await createEngine({ engine: "auto" });
       try {

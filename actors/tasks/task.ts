@@ -20,8 +20,11 @@ export interface Task {
   readonly unit: { readonly name: "tokens" | "images" | "samples"; readonly perMicroBatch: number };
   /** What the loss is measured in, e.g. "nats per byte". */
   readonly lossUnit: string;
-  /** The trained model as a file for inference elsewhere; parameters and statistics by name, borrowed. */
-  inference(values: ReadonlyMap<string, Tensor>): Uint8Array | Promise<Uint8Array>;
+  /**
+   * The trained model as an `.onnx` file for inference, kept in every checkpoint; parameters and statistics by name,
+   * borrowed. Absent where the model is exported at the end instead.
+   */
+  readonly inference?: (values: ReadonlyMap<string, Tensor>) => Uint8Array | Promise<Uint8Array>;
   /** Files of a folder in which others find the trained model in their own form; absent where there is no other. */
   readonly exported?: (values: ReadonlyMap<string, Tensor>) => AsyncIterable<ExportedFile>;
   /** Text that the model goes on with; absent for a model that writes none. */

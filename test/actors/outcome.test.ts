@@ -32,6 +32,7 @@ async function run(options: Partial<TrainOptions> & { checkpoint: string }) {
       ...{ strategy: "single", schedule: "1f1b", recompute: false },
       optimizer: { ...DEFAULT_ADAMW, warmup: 1, steps: 2 },
       resume: null,
+      exportTo: null,
       ...{ validateEvery: 100, checkpointEvery: 100, sampleBytes: 0, prompt: "\n" },
       ...options,
     };

@@ -80,6 +80,7 @@ async function run(variant: Variant): Promise<{ events: TrainEvent[]; checkpoint
       optimizer: { ...DEFAULT_ADAMW, warmup: 1, steps: STEPS },
       checkpoint,
       resume: variant.resume ?? null,
+      exportTo: null,
       validateEvery: 100,
       checkpointEvery: 100,
       sampleBytes: 0,
