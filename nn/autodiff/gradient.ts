@@ -15,7 +15,6 @@ import { activationRules } from "./rules/activations.ts";
 import { geluRules } from "./rules/activations-gelu.ts";
 import { attentionRules } from "./rules/attention.ts";
 import { convolutionRules } from "./rules/convolution.ts";
-import { dropoutRules } from "./rules/dropout.ts";
 import { einsumRules } from "./rules/einsum.ts";
 import { elementwiseRules } from "./rules/elementwise.ts";
 import { powerRules } from "./rules/elementwise-power.ts";
@@ -48,7 +47,6 @@ export const GRADIENT_RULES: Readonly<Record<string, GradientRule>> = {
   ...layoutRules,
   ...indexingRules,
   ...attentionRules,
-  ...dropoutRules,
 };
 
 export interface JointGraph {
@@ -136,7 +134,7 @@ function differentiateDirect(
   const gradients = wrt.map((name): [string, string] => {
     const gradient = adjoints.get(name);
     if (gradient) return [name, gradient];
-    if (active.has(name)) return [name, zeros(builder, name)];
+    if (neededValues(graph, outputs, () => true).has(name)) return [name, zeros(builder, name)];
     throw new GraphError(`graph ${graph.name}: no output depends on "${name}"`);
   });
   const nodes = builder.nodeList;
@@ -214,14 +212,27 @@ function activeValues(graph: Graph, outputs: readonly string[], wrt: readonly st
   const types = inferShapes(graph);
   const dependent = new Set(wrt);
   for (const node of graph.nodes) {
-    if (GRADIENT_RULES[node.op] === FLAT || !node.inputs.some((input) => dependent.has(input))) continue;
+    if (isFlat(node) || !node.inputs.some((input) => dependent.has(input))) continue;
     for (const output of node.outputs) {
       if (output !== "" && REAL.includes(types.get(output)!.dtype)) dependent.add(output);
     }
   }
+  const needed = neededValues(graph, outputs, (node) => !isFlat(node));
+  return new Set([...dependent].filter((name) => needed.has(name)));
+}
+
+const isFlat = (node: Node) => GRADIENT_RULES[node.op] === FLAT;
+
+/** Values that outputs are computed from by the nodes that count. */
+function neededValues(
+  graph: Graph,
+  outputs: readonly string[],
+  counts: (node: Node) => boolean,
+): Set<string> {
   const needed = new Set(outputs);
   for (const node of [...graph.nodes].reverse()) {
-    if (node.outputs.some((output) => needed.has(output))) for (const input of node.inputs) needed.add(input);
+    if (!counts(node) || !node.outputs.some((output) => needed.has(output))) continue;
+    for (const input of node.inputs) needed.add(input);
   }
-  return new Set([...dependent].filter((name) => needed.has(name)));
+  return needed;
 }

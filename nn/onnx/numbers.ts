@@ -3,12 +3,17 @@
 import { DTYPE_BYTES, type DType, elements, type Shape, Tensor } from "../../protocols/tensor.ts";
 import { fromHalfBits, toHalfBits } from "./half.ts";
 
-/** A tensor of one value throughout, as near to it as the type can hold. */
-export function filledTensor(dtype: DType, shape: Shape, value: number): Tensor {
+/** A tensor of these values in order, each as near as the type can hold. */
+export function tensorOf(dtype: DType, shape: Shape, values: ArrayLike<number>): Tensor {
   const tensor = Tensor.zeros(dtype, shape);
   const view = new DataView(tensor.bytes.buffer);
-  for (let i = 0; i < elements(shape); i++) put(view, dtype, i * DTYPE_BYTES[dtype], value);
+  for (let i = 0; i < elements(shape); i++) put(view, dtype, i * DTYPE_BYTES[dtype], values[i]!);
   return tensor;
+}
+
+/** A tensor of one value throughout. */
+export function filledTensor(dtype: DType, shape: Shape, value: number): Tensor {
+  return tensorOf(dtype, shape, new Float64Array(elements(shape)).fill(value));
 }
 
 /** The elements of a tensor in order. Integers are exact up to 2^53; a bool is 0 or 1. */
