@@ -24,6 +24,7 @@ import { writeDropout } from "./passes/dropout.ts";
 import { evaluationForm } from "./passes/evaluation.ts";
 import { geluBetweenProducts } from "./passes/gelu-between-products.ts";
 import { sumIntoGemm } from "./passes/sum-into-gemm.ts";
+import { widenLate, widenTwice } from "./passes/widen.ts";
 import { splitBackward } from "./training/split.ts";
 
 /** A running statistic: the input it is read from, and the output that replaces it after a micro-batch. */
@@ -117,18 +118,18 @@ export function trainingGraphs(
   const joint = differentiate(geluBetweenProducts(forward), trained ? { [result]: seed } : {}, wrt);
   const { backward, accumulators } = accumulate(joint, names);
   const dInput = inputGradient ? [joint.gradients.get(input!)!] : [];
-  const source: Source = {
-    name: forward.name,
-    initializers: joint.builder.build().initializers,
-    nodes: [...joint.forward, ...sumIntoGemm(backward, (name) => dInput.includes(name))],
-  };
+  const held = new Set(own.frozen);
+  const added = sumIntoGemm(backward, (name) => dInput.includes(name));
+  const nodes = widenTwice(joint.builder, joint.forward, added, held);
+  const { initializers } = joint.builder.build();
+  const source: Source = { name: forward.name, initializers, nodes };
   const seeds = trained && typeof seed === "string" ? [{ name: seed, ...joint.builder.type(result) }] : [];
   const available = [...forward.inputs, ...seeds, ...accumulators];
   const sums = names.map(sumName);
   const rename = (graph: Graph) =>
     inputGradient ? renameOutput(graph, dInput[0]!, gradientName(input!)) : graph;
 
-  const evaluation = { ...source, nodes: evaluationForm(given, joint.forward) };
+  const evaluation = { ...source, nodes: widenLate(evaluationForm(given, joint.forward), held) };
   const shared = {
     ...inputs,
     ties: tieGroups(own.ties, names),
