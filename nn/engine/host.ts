@@ -57,6 +57,8 @@ export class HostEngine implements Engine {
   private readonly bindings = new Set<Binding>();
   /** Rejects each promise that has not settled yet. */
   private readonly pending = new Set<(reason: EngineError) => void>();
+  /** Resolves when the run that was asked for last has ended, well or not. */
+  private lastRun: Promise<void> = Promise.resolve();
   private tensorBytes = 0;
   private nextId = 1;
   private closing: Promise<void> | undefined;
@@ -93,6 +95,7 @@ export class HostEngine implements Engine {
       tensor,
       write: () => carry((device) => device.writeTensor(seen)),
       read: async () => {
+        await this.lastRun;
         await carry((device) => device.readTensor(seen));
         return tensor;
       },
@@ -176,7 +179,7 @@ export class HostEngine implements Engine {
     const binding: Binding = {
       run: () =>
         this.bindings.has(binding) || this.closing
-          ? this.settle(() => this.backend.run(id))
+          ? this.ran(this.settle(() => this.backend.run(id)))
           : Promise.reject(new EngineError(`graph ${graph}: run after release of the binding`)),
       release: () => {
         if (!this.bindings.delete(binding)) return;
@@ -190,6 +193,12 @@ export class HostEngine implements Engine {
     };
     this.bindings.add(binding);
     return binding;
+  }
+
+  private ran(run: Promise<number>): Promise<number> {
+    const ended = () => {};
+    this.lastRun = run.then(ended, ended);
+    return run;
   }
 
   private profile(executable: Executable, id: number, graph: string): Promise<readonly OperatorTime[]> {

@@ -6,15 +6,16 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Engine, EngineError, type EngineTensor, type Executable } from "../../nn/engine/engine.ts";
 import { float, MICROSOFT, type Node } from "../../nn/onnx/graph.ts";
-import { type Shape, Tensor } from "../../protocols/tensor.ts";
-import { ADD, graphOf, node, SGD, value, Y2 } from "./engine.graphs.ts";
+import { type DType, type Shape, Tensor } from "../../protocols/tensor.ts";
+import { ADD, failureOf, graphOf, NOTHING, node, releaseAll, SGD, value, Y2 } from "./engine.graphs.ts";
+import { engineTypes } from "./engine.types.ts";
 
 export interface EngineTraits {
+  /** Element types that it says it has. */
+  readonly dtypes: readonly DType[];
   /** Says which operators took the time. */
   readonly profiles: boolean;
 }
-
-const NOTHING = { tensors: 0, tensorBytes: 0, executables: 0, bindings: 0 };
 
 export function engineContract(name: Engine["name"], create: () => Promise<Engine>, traits: EngineTraits) {
   describe(`engine: ${name}`, () => {
@@ -69,6 +70,8 @@ export function engineContract(name: Engine["name"], create: () => Promise<Engin
         });
       }
     });
+
+    engineTypes(name, () => engine, traits.dtypes);
 
     describe("binding", () => {
       let executable: Executable;
@@ -379,20 +382,4 @@ export function engineContract(name: Engine["name"], create: () => Promise<Engin
       });
     });
   });
-}
-
-/** The reason of a rejection. */
-function failureOf(promise: Promise<unknown>): Promise<Error> {
-  return promise.then(
-    () => {
-      throw new Error("expected a rejection");
-    },
-    (reason) => reason,
-  );
-}
-
-/** Releases, and expects nothing to be left. */
-function releaseAll(engine: Engine, owned: readonly { release(): void }[]): void {
-  for (const one of owned) one.release();
-  expect(engine.usage()).toEqual(NOTHING);
 }

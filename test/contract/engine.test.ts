@@ -1,20 +1,15 @@
-import { availableEngines, createEngine } from "../../nn/engine/create.ts";
+import { createEngine, probeEngines } from "../../nn/engine/create.ts";
 import type { Engine } from "../../nn/engine/engine.ts";
-import { type EngineTraits, engineContract } from "./engine.contract.ts";
+import { engineContract } from "./engine.contract.ts";
 
 /** onnxruntime-web writes its profile to the console only. */
-const TRAITS: Readonly<Record<Engine["name"], EngineTraits>> = {
-  native: { profiles: true },
-  "node-binding": { profiles: true },
-  web: { profiles: false },
-  webgpu: { profiles: false },
-  reference: { profiles: true },
-};
+const PROFILES: ReadonlySet<Engine["name"]> = new Set(["native", "node-binding", "reference"]);
 
-const available = new Set((await availableEngines()).map(({ name }) => name));
-
-for (const [key, traits] of Object.entries(TRAITS)) {
-  const name = key as Engine["name"];
-  if (available.has(name)) engineContract(name, () => createEngine({ engine: name }), traits);
-  else console.warn(`engine: ${name}: skipped, its runtime does not work on this machine`);
+for (const engine of await probeEngines()) {
+  const { name } = engine;
+  if ("missing" in engine) console.warn(`engine: ${name}: skipped, ${engine.missing}`);
+  else {
+    const traits = { profiles: PROFILES.has(name), dtypes: engine.dtypes };
+    engineContract(name, () => createEngine({ engine: name }), traits);
+  }
 }

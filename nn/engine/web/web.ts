@@ -8,19 +8,26 @@
 import { DTYPES } from "../dtypes.ts";
 import { type Engine, EngineError } from "../engine.ts";
 import { HostEngine } from "../host.ts";
+import { type Probe, processors } from "../probe.ts";
 import { connectWorker } from "../worker.ts";
 import { startArenas } from "./arenas.ts";
 import { isBundled } from "./assets.ts";
 import { Heap } from "./heap.ts";
 
-/** The runtime's version; null where there is no WebAssembly, or no memory that threads share. */
-export async function probeWeb(): Promise<string | null> {
-  if (typeof WebAssembly === "undefined" || typeof SharedArrayBuffer === "undefined") return null;
+/** Never throws. */
+export async function probeWeb(): Promise<Probe> {
+  if (typeof WebAssembly === "undefined") return { missing: "there is no WebAssembly" };
+  if (typeof SharedArrayBuffer === "undefined") {
+    return { missing: "threads cannot share memory: serve the page with COOP and COEP headers" };
+  }
   try {
     const { env } = await import("onnxruntime-web/wasm");
-    return env.versions.web ?? env.versions.common;
-  } catch {
-    return null;
+    return {
+      ...{ version: env.versions.web ?? env.versions.common, dtypes: DTYPES, threads: processors() },
+      ...{ device: "WebAssembly with vectors of 128 bits", memory: "heap" },
+    };
+  } catch (error) {
+    return { missing: `onnxruntime-web does not load: ${(error as Error).message}` };
   }
 }
 

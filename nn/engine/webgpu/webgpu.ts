@@ -12,11 +12,14 @@ import { JAVASCRIPT_DTYPES } from "../dtypes.ts";
 import type { Engine } from "../engine.ts";
 import { HostEngine } from "../host.ts";
 import { sharedAllocator } from "../memory.ts";
+import type { Missing, Probe } from "../probe.ts";
 import { connectWorker } from "../worker.ts";
 import { withoutDoubles } from "./doubles.ts";
 
 /** What onnxruntime-web reads beside the bundled worker. A page serves it from the package's `dist` folder. */
 export const WEBGPU_ASSETS = ["ort-wasm-simd-threaded.asyncify.wasm"] as const;
+
+const WEBGPU_DTYPES = JAVASCRIPT_DTYPES.filter((dtype) => dtype !== "f64");
 
 /** What is asked of a browser's `navigator.gpu`. */
 interface Gpu {
@@ -24,9 +27,8 @@ interface Gpu {
 }
 
 /** The adapter in words, or why there is none; never throws. */
-export async function findAdapter(): Promise<{ readonly adapter: string } | { readonly missing: string }> {
+async function findAdapter(): Promise<{ readonly adapter: string } | Missing> {
   const { navigator } = globalThis as { navigator?: { gpu?: Gpu } };
-  if (typeof process !== "undefined") return { missing: "it runs in browsers only" };
   if (!navigator?.gpu) return { missing: "this browser has no WebGPU, or the page is not served securely" };
   if (typeof SharedArrayBuffer === "undefined") {
     return { missing: "the page is not isolated: serve it with COOP and COEP headers" };
@@ -42,14 +44,18 @@ export async function findAdapter(): Promise<{ readonly adapter: string } | { re
   }
 }
 
-/** The runtime's version; null where there is no adapter. */
-export async function probeWebGpu(): Promise<string | null> {
-  if ("missing" in (await findAdapter())) return null;
+/** Never throws. */
+export async function probeWebGpu(): Promise<Probe> {
+  const found = await findAdapter();
+  if ("missing" in found) return found;
   try {
-    const { env } = await import("onnxruntime-web/webgpu");
-    return env.versions.web ?? env.versions.common;
-  } catch {
-    return null;
+    const { env } = await import("onnxruntime-web/wasm");
+    return {
+      ...{ version: env.versions.web ?? env.versions.common, dtypes: WEBGPU_DTYPES, threads: 1 },
+      ...{ device: found.adapter, memory: "device" },
+    };
+  } catch (error) {
+    return { missing: `onnxruntime-web does not load: ${(error as Error).message}` };
   }
 }
 
@@ -61,6 +67,6 @@ export function createWebGpuEngine(): Engine {
     ...remote,
     compile: (id, graph, options) => remote.compile(id, withoutDoubles(graph), options),
   };
-  const dtypes = JAVASCRIPT_DTYPES.filter((dtype) => dtype !== "f64");
-  return new HostEngine({ name: "webgpu", backend: device, device, allocator: sharedAllocator(), dtypes });
+  const parts = { backend: device, device, allocator: sharedAllocator(), dtypes: WEBGPU_DTYPES };
+  return new HostEngine({ name: "webgpu", ...parts });
 }
