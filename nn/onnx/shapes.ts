@@ -6,14 +6,15 @@
 
 import type { Tensor } from "../../protocols/tensor.ts";
 import { type Graph, GraphError, type Node, type ValueType } from "./graph.ts";
-import { convolutionShapes } from "./shapes/convolution.ts";
 import { attentionShapes } from "./shapes/attention.ts";
+import { convolutionShapes } from "./shapes/convolution.ts";
 import { constantValue, creationShapes } from "./shapes/creation.ts";
 import { elementwiseShapes } from "./shapes/elementwise.ts";
 import { indexingShapes } from "./shapes/indexing.ts";
 import { layoutShapes } from "./shapes/layout.ts";
 import { normalisationShapes } from "./shapes/normalisation.ts";
 import { productShapes } from "./shapes/products.ts";
+import { quantisationShapes } from "./shapes/quantisation.ts";
 import { reductionShapes } from "./shapes/reductions.ts";
 import { describe, type Rules } from "./shapes/rule.ts";
 
@@ -42,6 +43,7 @@ const RULES: Rules = {
   ...convolutionShapes,
   ...normalisationShapes,
   ...creationShapes,
+  ...quantisationShapes,
   ...attentionShapes,
 };
 
