@@ -215,9 +215,10 @@ export async function train(
     await validate(last);
     const values = await save(last);
     if (options.exportTo !== null && task.exported) {
-      await files.makeFolder(options.exportTo);
       for await (const { name, chunks } of task.exported(values)) {
-        await files.write(`${options.exportTo}/${name}`, chunks);
+        const path = `${options.exportTo}/${name}`;
+        await files.makeFolder(path.slice(0, path.lastIndexOf("/")));
+        await files.write(path, chunks);
       }
       emit({ event: "exported", path: options.exportTo });
     }

@@ -6,6 +6,7 @@
 import type { Checkpoint } from "../actors/checkpoint.ts";
 import type { ModelSpec } from "../actors/tasks/open.ts";
 import { AUGMENTATIONS } from "../actors/tasks/pictures.ts";
+import { STORAGES, type Tuning } from "../actors/tasks/tuning.ts";
 import { LOSSES } from "../nn/import/loss.ts";
 import { isModelName, MODEL_NAMES, type ModelSettings } from "../nn/models/catalogue.ts";
 import { DEFAULT_GPT, type GptConfig } from "../nn/models/gpt.ts";
@@ -18,6 +19,8 @@ import { list, type Options, type OptionTable } from "./options.ts";
 type Kind = ModelSpec["kind"];
 
 const GPT = DEFAULT_GPT;
+/** Hu et al., 2021, find it enough. */
+const LORA_RANK = 8;
 const ACTIVATIONS = Object.keys(MLP_ACTIVATIONS) as (keyof typeof MLP_ACTIVATIONS)[];
 
 /** What people call the kinds. */
@@ -76,6 +79,12 @@ const FOR: Readonly<Record<string, readonly Kind[]>> = {
   augment: ["classifier", "onnx"],
   label: ["classifier", "onnx"],
   loss: ["onnx"],
+  lora: ["huggingface", "onnx"],
+  "lora-rank": ["huggingface", "onnx"],
+  "lora-alpha": ["huggingface", "onnx"],
+  "lora-targets": ["huggingface", "onnx"],
+  freeze: ["huggingface", "onnx"],
+  storage: ["huggingface", "onnx"],
 };
 
 /**
@@ -103,11 +112,11 @@ export async function modelSpec(
     case "gpt":
       return { kind, ...gptConfig(size) };
     case "huggingface":
-      return { kind, from: withoutSlash(text), context: context() ?? null };
+      return { kind, from: withoutSlash(text), context: context() ?? null, tuning: tuning() };
     case "onnx":
       return {
         ...{ kind, from: text, loss: word("loss") ?? null, context: context() ?? 128 },
-        ...{ label: word("label") ?? null, augment: augmentation() },
+        ...{ label: word("label") ?? null, augment: augmentation(), tuning: tuning() },
       };
     case "classifier": {
       if (!isModelName(text)) throw new UsageError(unknown(text));
@@ -131,7 +140,35 @@ export async function modelSpec(
     const given = options.choice("augment", AUGMENTATIONS) ?? textOf(earlier?.augment);
     return (given as (typeof AUGMENTATIONS)[number] | undefined) ?? "none";
   }
+
+  function tuning(): Tuning {
+    const rank = size("lora-rank", 2 ** 16) ?? number(earlier?.rank);
+    const adapters = options.has("lora") || rank !== undefined;
+    for (const option of ["lora-alpha", "lora-targets"]) {
+      if (options.has(option) && !adapters)
+        throw new UsageError(`--${option} is for --lora, which is not given`);
+    }
+    if (adapters && options.has("freeze")) {
+      throw new UsageError("--lora freezes all weights as it is: leave --freeze out");
+    }
+    const used = rank ?? LORA_RANK;
+    const alpha = options.number("lora-alpha", { from: 0 }) ?? number(earlier?.alpha) ?? 2 * used;
+    const targets = options.text("lora-targets") ?? textOf(earlier?.targets);
+    const frozen = word("freeze");
+    const storage = options.choice("storage", STORAGES) ?? textOf(earlier?.storage) ?? "f32";
+    return {
+      lora: adapters ? { rank: used, alpha, targets: targets ? names(targets) : null } : null,
+      freeze: frozen === undefined ? [] : names(frozen),
+      storage: storage as Tuning["storage"],
+    };
+  }
 }
+
+const names = (text: string) =>
+  text
+    .split(",")
+    .map((name) => name.trim())
+    .filter((name) => name !== "");
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 

@@ -112,6 +112,7 @@ export function optimizerOf(
 }
 
 function stateOf(model: ModelSpec): "new" | "tuned" | "adapted" {
-  if (model.kind !== "huggingface") return "new";
-  return "tuned";
+  if (model.kind !== "huggingface" && model.kind !== "onnx") return "new";
+  if (model.tuning.lora) return "adapted";
+  return model.kind === "huggingface" ? "tuned" : "new";
 }

@@ -4,6 +4,8 @@
  */
 
 import { createEngine } from "../../nn/engine/create.ts";
+import { exportAdapter } from "../../nn/finetune/adapter.ts";
+import { mergeLora } from "../../nn/finetune/merge.ts";
 import { exportFolder } from "../../nn/hf/export.ts";
 import { type Folder, HuggingFaceError } from "../../nn/hf/folder.ts";
 import { HuggingFaceModel } from "../../nn/hf/model.ts";
@@ -18,7 +20,8 @@ import { readDefaultText, readText, splitTokens } from "../data/corpus.ts";
 import { TextFeed } from "../data/text.ts";
 import { generate } from "../generate.ts";
 import { diskFolder } from "./disk.ts";
-import type { Task, TaskOptions } from "./task.ts";
+import type { ExportedFile, Task, TaskOptions } from "./task.ts";
+import { isAdapted, type Tuning, tuned, tuningSettings } from "./tuning.ts";
 
 export interface HuggingFaceSpec {
   readonly kind: "huggingface";
@@ -26,10 +29,14 @@ export interface HuggingFaceSpec {
   readonly from: string;
   /** Tokens of a window; null for as many as the model takes, up to `CONTEXT`. */
   readonly context: number | null;
+  readonly tuning: Tuning;
 }
 
 /** Tokens of a window when nothing else is asked for. */
 const CONTEXT = 128;
+
+/** The matrices of all layers get adapters, as in QLoRA (Dettmers et al., 2023), not the embedding and the head. */
+const LAYERS = { gpt2: ["h"], llama: ["layers"] } as const;
 
 const SAMPLING = { temperature: 0.7, topK: 40 };
 
@@ -52,18 +59,25 @@ export async function openHuggingFace(
   const text = await (data === null ? readDefaultText(files) : readText(files, data));
   const tokens = tokenizer.encodeText(text.bytes);
   const split = splitTokens(tokens, { name: text.name, unit: "tokens" }, context);
-  const model = source.model({ context, rows });
+  const model = tuned(source.model({ context, rows }), spec.tuning, LAYERS[source.config.family]);
   const one = source.model({ context, rows: 1 });
-  const values = async (trained: ReadonlyMap<string, Tensor>) => valuesOf(one, trained);
+  /** Trained values under the folder's own names: adapters are merged into what they stand beside. */
+  const merged = async (trained: ReadonlyMap<string, Tensor>) =>
+    isAdapted(model) ? await mergeLora(model, trained, seed) : trained;
+  const values = async (trained: ReadonlyMap<string, Tensor>) => valuesOf(one, await merged(trained));
   return {
     model,
     feed: new TextFeed(split, { seed, context, rows }),
-    description: { kind: "huggingface", from, context },
+    description: { kind: "huggingface", from, context, ...tuningSettings(spec.tuning) },
     source: { name: text.name, bytes: text.bytes.length },
     unit: { name: "tokens", perMicroBatch: rows * context },
     lossUnit: "nats per token",
-    exported: async function* (trained) {
-      yield* exportFolder(source, trained);
+    exported: async function* (trained): AsyncGenerator<ExportedFile> {
+      yield* exportFolder(source, await merged(trained));
+      if (isAdapted(model)) {
+        for (const { name, chunks } of exportAdapter(model, trained, from))
+          yield { name: `adapter/${name}`, chunks };
+      }
       // `ids` i64 [context, 1] in, `logits` f32 [context, vocabulary] out.
       yield {
         name: "model.onnx",

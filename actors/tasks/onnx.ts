@@ -3,6 +3,7 @@
  * images, row by row) for [rows, features], bytes of text for integers [rows, tokens].
  */
 
+import { mergeLora } from "../../nn/finetune/merge.ts";
 import { type ImportedModel, importModel } from "../../nn/import/import.ts";
 import { LOSSES } from "../../nn/import/loss.ts";
 import { dataInputs, heldInputs } from "../../nn/model.ts";
@@ -23,6 +24,7 @@ import { TableFeed } from "../data/table.ts";
 import { TextFeed } from "../data/text.ts";
 import { type AugmentationName, augmentationOf, FORMATS } from "./pictures.ts";
 import type { Task, TaskOptions } from "./task.ts";
+import { isAdapted, type Tuning, tuned, tuningSettings } from "./tuning.ts";
 
 export interface OnnxSpec {
   readonly kind: "onnx";
@@ -35,18 +37,20 @@ export interface OnnxSpec {
   /** The label column of a table; null for the last. */
   readonly label: string | null;
   readonly augment: AugmentationName;
+  readonly tuning: Tuning;
 }
 
 /** @throws FileError, DataError, GraphError in one line for people. */
 export async function openOnnx(spec: OnnxSpec, options: TaskOptions, files: Files): Promise<Task> {
   const { from, loss, context } = spec;
   const folder = from.includes("/") ? from.slice(0, from.lastIndexOf("/")) : ".";
-  const model = await importModel(await files.read(from), {
+  const imported = await importModel(await files.read(from), {
     rows: options.rows,
     others: context,
     external: (location, offset, length) => files.readRange(`${folder}/${location}`, offset, offset + length),
     loss: loss ?? "cross-entropy",
   });
+  const model = tuned(imported, spec.tuning, ["*"]);
   const inputs = dataInputs(model);
   const targets = inputs.find(({ name, shape }) => name === "targets" || shape.length <= 1);
   const [sample, ...others] = inputs.filter((input) => input !== targets);
@@ -68,15 +72,23 @@ export async function openOnnx(spec: OnnxSpec, options: TaskOptions, files: File
       feed,
       Object.fromEntries(feed.values.map((value, i) => [value.name, i === 0 ? sample : targets])),
     ),
-    description: { kind: "onnx", from, context, ...(loss === null ? {} : { loss }) },
+    description: {
+      kind: "onnx",
+      from,
+      context,
+      ...(loss !== null && { loss }),
+      ...tuningSettings(spec.tuning),
+    },
     source: { name, bytes },
     unit: {
       name: text ? "tokens" : sample.shape.length === 4 ? "images" : "samples",
       perMicroBatch: text ? sample.shape[0]! * sample.shape[1]! : sample.shape[0]!,
     },
     lossUnit: text ? "nats per byte" : (loss ?? LOSSES[0]),
-    inference: async (values) =>
-      encodeModel(freeze(model.inference, await heldValues(model, values)), model.metadata),
+    inference: async (trained) => {
+      const values = isAdapted(model) ? await mergeLora(model, trained, options.seed) : trained;
+      return encodeModel(freeze(imported.inference, await heldValues(imported, values)), imported.metadata);
+    },
   };
 }
 

@@ -36,6 +36,7 @@ export interface Task {
 
 /** A file to write: its chunks one after another, which stay until the next file is asked for. */
 export interface ExportedFile {
+  /** Its path in the folder. */
   readonly name: string;
   readonly chunks: readonly Uint8Array[];
 }
