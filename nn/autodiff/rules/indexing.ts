@@ -11,6 +11,9 @@ import { describe, intAttribute, normalAxis } from "../../onnx/shapes.ts";
 import type { GradientRule } from "../rule.ts";
 import { padZeros, zeros } from "./pieces.ts";
 
+/** A table of this many times the rows that are read is long. */
+const FEW = 4;
+
 /** The first of indices that are constant and count up by one, which read a range; else undefined. */
 function rangeStart(b: GraphBuilder, indices: string, size: number): number | undefined {
   const given = b.constantInts(indices)?.map((index) => (index < 0 ? index + size : index));
@@ -53,7 +56,8 @@ const INDEX_LIMITS = "the reductions none and add; with none, no index twice";
 export const indexingRules: Readonly<Record<string, GradientRule>> = {
   /**
    * Lookup along an axis. On the first one (embedding) rows of the gradient are added to rows of a zero table,
-   * which gradient accumulation puts its sum in place of. A constant range of indices is a slice.
+   * which gradient accumulation puts its sum in place of. A constant range of indices is a slice, unless it reads a few
+   * rows of a long table: those are better added to the sum than a whole table of zeros is.
    */
   Gather: {
     backward: ({ builder: b, node, gradient }) => {
@@ -63,7 +67,7 @@ export const indexingRules: Readonly<Record<string, GradientRule>> = {
       const count = elements(b.shape(indices));
       const flat = shape.with(axis, count);
       const start = rangeStart(b, indices, shape[axis]!);
-      if (start !== undefined) {
+      if (start !== undefined && (axis > 0 || FEW * count > shape[0]!)) {
         const none = shape.map(() => 0);
         const dy = b.op("Reshape", [gradient(0)!, b.ints(flat)]);
         return [padZeros(b, dy, none.with(axis, start), none.with(axis, shape[axis]! - start - count))];
