@@ -1,11 +1,12 @@
 /**
  * Gradients of convolutions.
  *
- * With respect to the input: the convolution of the result's gradient with the weights turned round, where the stride
- * is 1, and ConvTranspose otherwise. With respect to the weights: one matrix product of the result's gradient with the
- * patches that the convolution has read, which a Gather of whole pixels lays out as rows. Turning large weights round
- * costs more than the arithmetic when there are few pixels, as in the last layers of a network: there the patches are
- * laid out of the result's gradient, and one layout serves both gradients. (`bench nn` measures these beside others.)
+ * With respect to the image: the convolution of the result's gradient with the weights turned round where the stride is
+ * 1, and ConvTranspose otherwise. Where there are few pixels for many weights, as in the last layers of a network, it
+ * is a product of the weights with patches of the result's gradient, since turning them round would cost more.
+ *
+ * With respect to the weights: one product of the result's gradient with the patches that the convolution has read,
+ * which a Gather of whole pixels lays out as rows. (`bench nn` measures these beside other ways.)
  */
 
 import { elements, type Shape, Tensor } from "../../../protocols/tensor.ts";
@@ -37,6 +38,9 @@ function readsOf(window: Window): number[] {
   eachTap(window, (_, __, read) => reads.push(read));
   return reads;
 }
+
+/** Of what the patches of all taps hold, what those of a split may hold to be worth a transpose of the weights more. */
+const SPLIT_SHARE = 0.75;
 
 /** Which window reads an element by which tap, −1 for none; by elements, then taps. Strides are 1. */
 function readersOf(window: Window): number[] {
@@ -84,6 +88,47 @@ const flatten = (b: GraphBuilder, x: string): string => {
   return b.op("Reshape", [x, b.ints([images, channels, elements(sizes)])]);
 };
 
+/**
+ * Whether a part of the patches is better laid out of the result's gradient: taps along the first axis shift the
+ * result against the image, whoever is moved, so with 3x3 taps three and three shifts are enough for all nine.
+ */
+function splits({ read, written, window: { kernel, strides } }: Convolution): boolean {
+  const [first, taps] = [kernel[0]!, elements(kernel)];
+  const moved = (taps / first) * read + first * written;
+  return strides[0] === 1 && moved <= SPLIT_SHARE * taps * read;
+}
+
+/** The product of both parts, [O, taps, C]: image shifted along all axes but the first, and result along the first. */
+function splitProduct(b: GraphBuilder, conv: Convolution, image: string, dy: string): string {
+  const { read, written, window } = conv;
+  const { kernel, dilations, before, input, output } = window;
+  const [first, rest] = [kernel[0]!, elements(kernel) / kernel[0]!];
+  const ones = kernel.map(() => 1);
+  const places = output.with(0, input[0]!);
+  const along: Window = {
+    ...window,
+    kernel: kernel.with(0, 1),
+    before: before.with(0, 0),
+    output: places,
+  };
+  const across: Window = {
+    kernel: ones.with(0, first),
+    strides: ones,
+    dilations: ones.with(0, -dilations[0]!),
+    before: ones.map((_, i) => (i === 0 ? -before[0]! : 0)),
+    after: ones.map(() => 0),
+    input: output,
+    output: places,
+  };
+  const pixels = patches(b, flatten(b, image), readsOf(along), rest, keyOf("along", along));
+  const results = patches(b, flatten(b, dy), readsOf(across), first, keyOf("across", across));
+  const attributes = { alpha: float(1), beta: float(0), transA: 1 };
+  const apart = b.ints([first, written, rest, read]);
+  // In two steps, of which each moves whole rows, or swaps two axes: at once it would move single elements.
+  const sum = b.op("Reshape", [b.op("Gemm", [results, pixels], attributes), apart]);
+  return b.op("Transpose", [sum], { perm: [1, 0, 2, 3] });
+}
+
 /** Gradient of the weights from the image that was read and the gradient of the result. */
 function weightGradient(b: GraphBuilder, conv: Convolution, image: string, dy: string): string {
   const { groups, read, written, window, images, weights } = conv;
@@ -99,6 +144,7 @@ function weightGradient(b: GraphBuilder, conv: Convolution, image: string, dy: s
     const turned = taps === 1 || read === 1 ? apart : b.op("Transpose", [apart], { perm: [0, 2, 1] });
     return b.op("Reshape", [turned, b.ints(weights)]);
   };
+  if (groups === 1 && splits(conv)) return ordered(splitProduct(b, conv, image, dy));
   if (groups === 1) return ordered(product(b, byChannel(b, dy), rows(flatten(b, image))));
   if (read === 1) {
     // Depthwise: every channel is multiplied with its own, so there is no matrix to multiply.
@@ -129,23 +175,34 @@ function byTranspose(b: GraphBuilder, conv: Convolution, w: string, dy: string):
   return b.op("ConvTranspose", [dy, w], { ...attributesOf(conv), output_padding: left });
 }
 
+/** Weights [O, C, …] as [C, O, …] with the taps in reverse order: by whole rows, and swaps of two axes. */
+function turnedRound(b: GraphBuilder, { read, written, window }: Convolution, w: string): string {
+  const taps = elements(window.kernel);
+  const matrix = b.op("Reshape", [w, b.ints([written, read * taps])]);
+  let turned = b.op("Transpose", [matrix], { perm: [1, 0] });
+  if (taps > 1) {
+    const byTap = b.op("Reshape", [turned, b.ints([read, taps, written])]);
+    const reversed = b.ints(Array.from({ length: taps }, (_, i) => taps - 1 - i));
+    turned = b.op("Transpose", [b.op("Gather", [byTap, reversed], { axis: 1 })], { perm: [0, 2, 1] });
+  }
+  return b.op("Reshape", [turned, b.ints([read, written, ...window.kernel])]);
+}
+
+/** The same within each group: [groups·O, C, …] as [groups·C, O, …]. */
+function turnedInGroups(b: GraphBuilder, { groups, read, written, window }: Convolution, w: string): string {
+  const taps = elements(window.kernel);
+  let turned = b.op("Reshape", [w, b.ints([groups, written, read, taps])]);
+  if (read > 1 && written > 1) turned = b.op("Transpose", [turned], { perm: [0, 2, 1, 3] });
+  if (taps > 1)
+    turned = b.op("Slice", [turned, b.ints([-1]), b.ints([-1 - taps]), b.ints([3]), b.ints([-1])]);
+  return b.op("Reshape", [turned, b.ints([groups * read, written, ...window.kernel])]);
+}
+
 /** Gradient of the image as a convolution with the weights turned round; strides are 1. */
 function byConvolution(b: GraphBuilder, conv: Convolution, w: string, dy: string): string {
-  const { groups, read, written, window } = conv;
+  const { groups, window } = conv;
   const { kernel, dilations } = window;
-  let turned = w;
-  if (groups === 1) turned = b.op("Transpose", [w], { perm: [1, 0, ...kernel.map((_, i) => i + 2)] });
-  else if (read > 1 || written > 1) {
-    const apart = b.op("Reshape", [w, b.ints([groups, written, read, elements(kernel)])]);
-    const swapped = b.op("Transpose", [apart], { perm: [0, 2, 1, 3] });
-    turned = b.op("Reshape", [swapped, b.ints([groups * read, written, ...kernel])]);
-  }
-  const axes = kernel.map((_, i) => i + 2).filter((axis) => kernel[axis - 2]! > 1);
-  if (axes.length > 0) {
-    const all = (value: number) => b.ints(axes.map(() => value));
-    const beyond = -1 - Math.max(...kernel);
-    turned = b.op("Slice", [turned, all(-1), all(beyond), b.ints(axes), all(-1)]);
-  }
+  const turned = groups === 1 ? turnedRound(b, conv, w) : turnedInGroups(b, conv, w);
   const pads = [window.before, window.after].flatMap((margins) =>
     margins.map((margin, i) => reach(kernel[i]!, dilations[i]!) - 1 - margin),
   );
@@ -155,36 +212,20 @@ function byConvolution(b: GraphBuilder, conv: Convolution, w: string, dy: string
 /** Weights by pixels where turning the weights round costs as much as laying out patches does. */
 const PIXELS_PER_CHANNEL = 8;
 
-/** Whether the gradients are fastest out of patches of the result's gradient. */
+/** Whether the gradient of the image is fastest out of patches of the result's gradient. */
 const hasFewPixels = ({ groups, read, window, images }: Convolution) =>
   groups === 1 && elements(window.kernel) > 1 && images * elements(window.input) <= PIXELS_PER_CHANNEL * read;
 
-/** Both gradients out of patches of dy: rows [N·size, taps·O], in which every pixel of the image finds its readers. */
-function fromResultPatches(
-  b: GraphBuilder,
-  conv: Convolution,
-  [image, w, dy]: readonly [image: string, w: string, dy: string],
-  wants: (index: number) => boolean,
-): [string | undefined, string | undefined] {
-  const { read, written, window, images, weights } = conv;
+/** Gradient of the image out of patches of dy, in which every pixel of the image finds its readers; strides are 1. */
+function byPatches(b: GraphBuilder, conv: Convolution, w: string, dy: string): string {
+  const { read, written, window, images } = conv;
   const taps = elements(window.kernel);
-  const size = elements(window.input);
   const rows = patches(b, flatten(b, dy), readersOf(window), taps, keyOf("readers", window));
-  const dImage = () => {
-    const matrix = b.op("Reshape", [w, b.ints([written, read * taps])]);
-    const turned = b.op("Transpose", [matrix], { perm: [1, 0] });
-    const dx = product(b, b.op("Reshape", [turned, b.ints([read, taps * written])]), rows, 1);
-    const apart = b.op("Reshape", [dx, b.ints([read, images, size])]);
-    return b.op("Reshape", [b.op("Transpose", [apart], { perm: [1, 0, 2] }), b.ints(b.shape(image))]);
-  };
-  const dWeights = () => {
-    const dw = product(b, byChannel(b, image), rows);
-    const turned = b.op("Transpose", [b.op("Reshape", [dw, b.ints([read * taps, written])])], {
-      perm: [1, 0],
-    });
-    return b.op("Reshape", [turned, b.ints(weights)]);
-  };
-  return [wants(0) ? dImage() : undefined, wants(1) ? dWeights() : undefined];
+  const turned = b.op("Transpose", [b.op("Reshape", [w, b.ints([written, read * taps])])], { perm: [1, 0] });
+  const dx = product(b, b.op("Reshape", [turned, b.ints([read, taps * written])]), rows, 1);
+  const apart = b.op("Reshape", [dx, b.ints([read, images, elements(window.input)])]);
+  const result = b.ints([images, read, ...window.input]);
+  return b.op("Reshape", [b.op("Transpose", [apart], { perm: [1, 0, 2] }), result]);
 }
 
 /** The bias is added to every pixel of every image. */
@@ -210,10 +251,7 @@ export const convolutionRules: Readonly<Record<string, GradientRule>> = {
       const turns = kernel.every((size, i) => {
         return strides[i] === 1 && Math.max(before[i]!, after[i]!) < reach(size, dilations[i]!);
       });
-      if (turns && wants(0) && hasFewPixels(conv)) {
-        return [...fromResultPatches(b, conv, [x, w, dy], wants), dBias];
-      }
-      const dImage = turns ? byConvolution : byTranspose;
+      const dImage = !turns ? byTranspose : hasFewPixels(conv) ? byPatches : byConvolution;
       return [
         wants(0) ? dImage(b, conv, w, dy) : undefined,
         wants(1) ? weightGradient(b, conv, x, dy) : undefined,
