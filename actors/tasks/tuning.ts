@@ -12,11 +12,11 @@ import type { Config } from "../checkpoint-state.ts";
 export const STORAGES = ["f32", "bf16", "f16", "int8"] as const satisfies readonly (Storage | "f32")[];
 
 export interface Tuning {
-  /** Adapters; null trains the weights themselves. */
+  /** Adapters, beside the matrices that patterns pick, or those that are usual; null trains the weights themselves. */
   readonly lora: {
     readonly rank: number;
     readonly alpha: number;
-    readonly targets: readonly string[];
+    readonly targets: readonly string[] | null;
   } | null;
   /** Patterns of parameters that stay as they are. */
   readonly freeze: readonly string[];
