@@ -45,11 +45,10 @@ export function activate(b: GraphBuilder, x: string, activation: Activation): st
   }
 }
 
-/** Root-mean-square normalisation over the last axis (Zhang and Sennrich, 2019): x / √(mean(x²) + ε) · w. */
+/** Root-mean-square normalisation over the last axis (Zhang and Sennrich, 2019), x / √(mean(x²) + ε) · w, in one node. */
 export function rmsNorm(b: GraphBuilder, x: string, weight: string, epsilon: number): string {
-  const square = b.op("ReduceMean", [b.op("Mul", [x, x]), b.ints([-1])], { keepdims: 1 });
-  const root = b.op("Sqrt", [b.op("Add", [square, b.scalar(Math.fround(epsilon))])]);
-  return b.op("Mul", [b.op("Div", [x, root]), weight]);
+  const attributes = { axis: -1, epsilon: float(epsilon), stash_type: 1 };
+  return b.op("SimplifiedLayerNormalization", [x, weight], attributes);
 }
 
 /**
