@@ -17,6 +17,7 @@ import { MODEL_OPTIONS, modelSpec, neighbours, withoutSlash } from "./model-opti
 import { ENGINES } from "./node.ts";
 import { OPTIMIZER_OPTIONS, optimizerOf } from "./optimizer-options.ts";
 import type { Options, OptionTable } from "./options.ts";
+import { PRINTABLE, type Printable } from "./print.ts";
 import { ownDevices, SECURITY_OPTIONS, type Security, securityOf } from "./security.ts";
 import { bytes, count } from "./terminal.ts";
 import { TRANSPORT_OPTION, TRANSPORTS, type TransportChoice } from "./transports.ts";
@@ -79,6 +80,8 @@ export const TRAIN_OPTIONS: OptionTable = {
   engine: { value: "name", help: `what computes: ${ENGINES.join(", ")} (default: auto)` },
   ...SECURITY_OPTIONS,
   trace: { value: "file", help: "timeline of the last step, for https://ui.perfetto.dev" },
+  print: { value: "graph", help: `print ${PRINTABLE.join(", ")} as text, and train nothing` },
+  "print-to": { value: "file", help: "with --print: write it as .onnx instead" },
   json: { help: "one JSON object per line on standard output" },
 };
 
@@ -97,6 +100,8 @@ export interface TrainSettings {
   /** Folder of the results. */
   readonly out: string;
   readonly trace: string | null;
+  /** A graph to be shown instead of a run, and the file it goes to; null as text. */
+  readonly print: { readonly what: Printable; readonly to: string | null } | null;
   readonly json: boolean;
 }
 
@@ -124,6 +129,10 @@ export async function trainSettings(
     join.length > 0
       ? await securityOf(options, { addresses: join, role: "coordinator" })
       : ownDevices(options);
+  const what = options.choice("print", PRINTABLE);
+  if (what === undefined && options.has("print-to")) {
+    throw new UsageError(`--print-to is for --print, which says what: ${PRINTABLE.join(", ")}`);
+  }
   const transport = options.choice("transport", TRANSPORTS) ?? "auto";
   const wanted = options.choice("strategy", STRATEGIES);
   const asked = options.whole("devices", { from: 1, to: 64 }) ?? (wanted === "single" ? 1 : DEFAULTS.devices);
@@ -174,6 +183,7 @@ export async function trainSettings(
     ...{ devices, join, engine, out },
     ...{ security, transport, identity: options.text("identity") },
     trace: options.text("trace") ?? null,
+    print: what === undefined ? null : { what, to: options.text("print-to") ?? null },
     json: options.has("json"),
   };
 }

@@ -23,6 +23,7 @@ import { Devices } from "./devices.ts";
 import type { RunEvent } from "./events.ts";
 import { jsonReport } from "./json-report.ts";
 import { parseOptions } from "./options.ts";
+import { printModel } from "./print.ts";
 import { Results } from "./results.ts";
 import { count } from "./terminal.ts";
 import { textReport } from "./text-report.ts";
@@ -41,7 +42,10 @@ export const train: Command = {
   ],
   run: async (args) => {
     const options = parseOptions("train", TRAIN_OPTIONS, args);
-    await run(await trainSettings(options, files, systemClock.now(), machine().memoryBytes));
+    const settings = await trainSettings(options, files, systemClock.now(), machine().memoryBytes);
+    const { print } = settings;
+    if (print) await printModel(print.what, print.to, settings.run, files, standardOutput);
+    else await run(settings);
     return 0;
   },
 };
