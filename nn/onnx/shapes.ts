@@ -47,6 +47,9 @@ const RULES: Rules = {
   ...attentionShapes,
 };
 
+/** Every operator whose result has a type that is known. */
+export const KNOWN_OPERATORS: readonly string[] = Object.keys(RULES);
+
 /** Types of all values of a graph, by name. */
 export function inferShapes(graph: Graph): Map<string, ValueType> {
   const types = new Map<string, ValueType>();

@@ -44,6 +44,9 @@ function between(b: GraphBuilder, x: string, low: number, high: number): string 
   return b.op("And", [above, b.op("Less", [x, b.scalarLike(high, x)])]);
 }
 
+/** Where e²ˣ is still finite, and tanh(softplus x) is 1 to the last digit. */
+const mishBound = (b: GraphBuilder, x: string) => (b.type(x).dtype === "f16" ? 5 : 20);
+
 const hardSigmoid = (node: Node) => ({
   alpha: floatAttribute(node, "alpha", 0.2),
   beta: floatAttribute(node, "beta", 0.5),
@@ -97,11 +100,17 @@ export const activationRules: Readonly<Record<string, GradientRule>> = {
       return [b.op("Mul", [gradient(0)!, slope])];
     },
   },
-  /** x·tanh(softplus x) (Misra, 2019): with t the tanh, the slope is t + x·(1 − t²)·σ(x). */
+  /**
+   * x·tanh(softplus x) (Misra, 2019): with t the tanh, the slope is t + x·(1 − t²)·σ(x). With e = eˣ and n = e(e + 2) the
+   * tanh is n/(n + 2), without the logarithm, which takes ONNX Runtime 4 times as long; above 20 it is 1.
+   */
   Mish: {
+    spelling: "Exp and Div, without a logarithm",
     forward: (b, node) => {
       const x = node.inputs[0]!;
-      const t = b.op("Tanh", [b.op("Softplus", [x])]);
+      const e = b.op("Exp", [b.op("Min", [x, b.scalarLike(mishBound(b, x), x)])]);
+      const n = b.op("Mul", [e, plus(b, e, 2)]);
+      const t = b.op("Div", [n, plus(b, n, 2)]);
       b.op("Mul", [x, t], {}, node.outputs[0]!);
       return { t };
     },

@@ -140,7 +140,7 @@ function expand(b: GraphBuilder, node: Node): void {
 
 export const einsumRules: Readonly<Record<string, GradientRule>> = {
   Einsum: {
-    limits: "no label twice in one operand",
+    limits: "a label twice in one operand",
     spelling: "Transpose, Reshape and products",
     expand,
   },

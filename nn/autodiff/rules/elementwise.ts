@@ -112,7 +112,7 @@ export const elementwiseRules: Readonly<Record<string, GradientRule>> = {
   ),
   /** x − y·trunc(x/y), and the sign of the quotient's rounding is in x − mod. */
   Mod: {
-    limits: "floats with fmod = 1",
+    limits: "integers",
     ...pair(pass, (b, { node }, dy) => {
       const [x, y] = node.inputs;
       const quotient = b.op("Round", [b.op("Div", [b.op("Sub", [x!, node.outputs[0]!]), y!])]);
@@ -157,6 +157,6 @@ export const elementwiseRules: Readonly<Record<string, GradientRule>> = {
       return (b, { node }, dy) => masked(b, dy, b.op("Equal", [node.inputs[0]!, node.outputs[0]!]));
     return heldBack(index === 1 ? "Less" : "Greater");
   }),
-  Cast: { limits: "between floats", ...cast },
-  CastLike: { limits: "between floats", ...cast },
+  Cast: { limits: "integers", ...cast },
+  CastLike: { limits: "integers", ...cast },
 };

@@ -112,7 +112,7 @@ function lessOne(b: GraphBuilder, rows: string, index: string): string {
 
 export const lossRules: Readonly<Record<string, GradientRule>> = {
   SoftmaxCrossEntropyLoss: {
-    limits: "class weights have no gradient",
+    limits: "the weights of classes",
     forward: (b, node) => {
       const logProbabilities = b.op("LogSoftmax", [toRows(b, node.inputs[0]!)], { axis: -1 });
       const saved = lossOf(b, node, logProbabilities);
@@ -145,7 +145,7 @@ export const lossRules: Readonly<Record<string, GradientRule>> = {
   },
 
   NegativeLogLikelihoodLoss: {
-    limits: "class weights have no gradient",
+    limits: "the weights of classes",
     forward: (b, node) => lossOf(b, node, toRows(b, node.inputs[0]!)),
     backward: (site) => {
       fixedWeights(site);
