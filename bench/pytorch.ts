@@ -114,6 +114,11 @@ export function startNet(torch: PyTorch, args: readonly string[], unlocked: bool
   return LineChild.start({ command: [...command, ...args], environment });
 }
 
+/** A Python that runs convolutions when it is told to; one thread. */
+export function startConvolutions(torch: PyTorch, unlocked: boolean): Promise<LineChild> {
+  return LineChild.start(script(torch, "convolution.py", unlocked));
+}
+
 /** A Python that multiplies matrices when it is told to; one thread. */
 export function startProducts(torch: PyTorch, unlocked: boolean): Promise<LineChild> {
   return LineChild.start(script(torch, "product.py", unlocked));
