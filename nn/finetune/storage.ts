@@ -117,17 +117,24 @@ export function quantise(tensor: Tensor, axis: number): { values: Tensor; scales
   const count = shape[axis]!;
   const inner = shape.slice(axis + 1).reduce((a, b) => a * b, 1);
   const scales = new Float32Array(count);
-  for (let i = 0; i < source.length; i++) {
-    const at = Math.floor(i / inner) % count;
-    scales[at] = Math.max(scales[at]!, Math.abs(source[i]!));
-  }
+  // Runs of `inner` elements have one scale; the scales take turns.
+  const eachRun = (visit: (scale: number, start: number) => void) => {
+    for (let run = 0; run * inner < source.length; run++) visit(run % count, run * inner);
+  };
+  eachRun((at, start) => {
+    let most = scales[at]!;
+    for (let i = start; i < start + inner; i++) most = Math.max(most, Math.abs(source[i]!));
+    scales[at] = most;
+  });
   for (let i = 0; i < count; i++) scales[i] = scales[i]! / 127;
   const values = new Int8Array(source.length);
-  for (let i = 0; i < source.length; i++) {
+  eachRun((at, start) => {
     // A row of zeros has the scale 0.
-    const scale = scales[Math.floor(i / inner) % count]! || 1;
-    values[i] = Math.max(-127, Math.min(127, Math.round(source[i]! / scale)));
-  }
+    const scale = scales[at]! || 1;
+    for (let i = start; i < start + inner; i++) {
+      values[i] = Math.max(-127, Math.min(127, Math.round(source[i]! / scale)));
+    }
+  });
   return {
     values: new Tensor("i8", shape, new Uint8Array(values.buffer)),
     scales: Tensor.f32([count], scales),
