@@ -14,6 +14,7 @@ import { DATA_TYPE } from "../onnx/datatype.ts";
 import type { Graph, Node, ValueInfo } from "../onnx/graph.ts";
 import { intAttribute } from "../onnx/shapes.ts";
 import { fromF32 } from "../weights/convert.ts";
+import { quantise, scalesOf } from "./quantise.ts";
 
 export type Storage = "bf16" | "f16" | "int8";
 
@@ -58,14 +59,15 @@ export function storeFrozen<M extends Model>(model: M, storage: Storage): M {
   }
   for (const { name } of model.graph.outputs) b.output(name);
 
-  const scales = new Map(storage === "int8" ? stored.map(({ name }) => [scaleName(name), name]) : []);
+  const owners = new Map(storage === "int8" ? stored.map(({ name }) => [scaleName(name), name]) : []);
   const value = async (name: string, seed: number): Promise<Tensor> => {
-    const owner = scales.get(name) ?? name;
+    const owner = owners.get(name) ?? name;
     const tensor = await model.initial(owner, seed);
     const axis = axes.get(owner);
     if (axis === undefined) return tensor;
     if (storage !== "int8") return fromF32(tensor, storage);
-    return quantise(tensor, axis)[name === owner ? "values" : "scales"];
+    const scales = scalesOf(tensor, axis);
+    return name === owner ? quantise(tensor, axis, scales) : Tensor.f32([scales.length], scales);
   };
   const names = model.frozen.flatMap((name) =>
     storage === "int8" && axes.has(name) ? [name, scaleName(name)] : [name],
@@ -105,38 +107,4 @@ function scaleAxis({ nodes }: Graph, { name, shape }: ValueInfo): number {
     node.inputs[1] === name &&
     intAttribute(node, "transB", 0) === 0;
   return readers.length > 0 && readers.every(kept) ? shape.length - 1 : 0;
-}
-
-/**
- * An f32 tensor as integers with a scale for each index of an axis.
- * @returns `values` i8 of the same shape, and `scales` f32 [size of the axis]; w ≈ scale·q, off by scale/2 at most.
- */
-export function quantise(tensor: Tensor, axis: number): { values: Tensor; scales: Tensor } {
-  const { shape } = tensor;
-  const source = tensor.f32();
-  const count = shape[axis]!;
-  const inner = shape.slice(axis + 1).reduce((a, b) => a * b, 1);
-  const scales = new Float32Array(count);
-  // Runs of `inner` elements have one scale; the scales take turns.
-  const eachRun = (visit: (scale: number, start: number) => void) => {
-    for (let run = 0; run * inner < source.length; run++) visit(run % count, run * inner);
-  };
-  eachRun((at, start) => {
-    let most = scales[at]!;
-    for (let i = start; i < start + inner; i++) most = Math.max(most, Math.abs(source[i]!));
-    scales[at] = most;
-  });
-  for (let i = 0; i < count; i++) scales[i] = scales[i]! / 127;
-  const values = new Int8Array(source.length);
-  eachRun((at, start) => {
-    // A row of zeros has the scale 0.
-    const scale = scales[at]! || 1;
-    for (let i = start; i < start + inner; i++) {
-      values[i] = Math.max(-127, Math.min(127, Math.round(source[i]! / scale)));
-    }
-  });
-  return {
-    values: new Tensor("i8", shape, new Uint8Array(values.buffer)),
-    scales: Tensor.f32([count], scales),
-  };
 }

@@ -4,7 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { availableEngines, createEngine } from "../../../nn/engine/create.ts";
 import { createReferenceEngine } from "../../../nn/engine/reference/reference.ts";
 import { lora } from "../../../nn/finetune/lora.ts";
-import { quantise, type Storage, storeFrozen } from "../../../nn/finetune/storage.ts";
+import { type Storage, storeFrozen } from "../../../nn/finetune/storage.ts";
 import { heldInputs, type Model } from "../../../nn/model.ts";
 import { cutGraph, findSegments } from "../../../nn/segments.ts";
 import { trainingGraphs } from "../../../nn/training.ts";
@@ -136,25 +136,6 @@ describe("a training graph over stored weights", () => {
     expect(Object.keys(narrow)).toEqual(Object.keys(wide));
     for (const [key, value] of Object.entries(wide))
       expect(difference(narrow[key]!.f32(), value.f32()), key).toBeLessThan(1e-5);
-  });
-});
-
-describe("quantise", () => {
-  test("is off by half a step at most, along either axis, and keeps zeros", () => {
-    const weights = new Chance(4).f32([6, 10]);
-    weights.f32().fill(0, 20, 30);
-    for (const axis of [0, 1]) {
-      const { values, scales } = quantise(weights, axis);
-      const [q, s] = [new Int8Array(values.bytes.buffer), scales.f32()];
-      expect(scales.shape).toEqual([weights.shape[axis]!]);
-      weights.f32().forEach((weight, i) => {
-        const scale = s[axis === 0 ? Math.floor(i / 10) : i % 10]!;
-        expect(Math.abs(weight - q[i]! * scale)).toBeLessThanOrEqual(scale * 0.5001);
-        if (weight === 0) expect(q[i]).toBe(0);
-      });
-      expect(Math.max(...q)).toBeLessThanOrEqual(127);
-      expect(Math.min(...q)).toBeGreaterThanOrEqual(-127);
-    }
   });
 });
 
