@@ -52,6 +52,7 @@ test("elements of a whole axis are one Split and views", async () => {
 
 test.each<[string, (b: GraphBuilder) => string[]]>([
   ["leave something out", (b) => [slice(b, 0, 2, 1), slice(b, 3, 6, 1)]],
+  ["overlap and leave something out", (b) => [slice(b, 0, 3, 1), slice(b, 2, 5, 1)]],
   ["overlap", (b) => [slice(b, 0, 4, 1), slice(b, 3, 6, 1)]],
   ["are of different axes", (b) => [slice(b, 0, 2, 0), slice(b, 2, 6, 1)]],
   ["have steps", (b) => [slice(b, 0, 6, 1, 2), slice(b, 1, 6, 1, 2)]],

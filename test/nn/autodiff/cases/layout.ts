@@ -24,14 +24,15 @@ const slice: Maker = (c) => {
 
 const pad: Maker = (c) => {
   const shape = c.shape(c.int(1, 3)).map((dim) => dim + 1);
-  const mode = c.pick("constant", "reflect", "edge", "wrap");
+  const mode = c.pick("constant", "reflect", "reflect", "edge", "wrap");
   if (mode === "constant") {
     const axes = c.axes(shape.length);
     const pads = axes.flatMap(() => [c.int(0, 2), c.int(-1, 2)]);
     const value = [Tensor.f32(c.pick([], [1]), [0.5])];
     return { inputs: [c.f32(shape), ints(pads), ...value, ints(axes)], constant: [1, 3] };
   }
-  const amount = (dim: number) => c.int(0, mode === "reflect" ? dim - 1 : Math.min(dim, 3));
+  const amount = (dim: number) =>
+    c.int(mode === "reflect" ? 1 : 0, mode === "reflect" ? dim - 1 : Math.min(dim, 3));
   const pads = [...shape.map(amount), ...shape.map(amount)];
   return { inputs: [c.f32(shape), ints(pads)], constant: [1], attributes: { mode } };
 };
