@@ -2,8 +2,8 @@
  * Gradients of convolutions.
  *
  * With respect to the image: the convolution of the result's gradient with the weights turned round where the stride is
- * 1, and ConvTranspose otherwise. Where there are few pixels for many weights, as in the last layers of a network, it
- * is a product of the weights with patches of the result's gradient, since turning them round would cost more.
+ * 1, and ConvTranspose otherwise. Where there are few pixels for many weights, as in the last layers of a network, both
+ * move the weights about for longer than they compute: there it is one product with the weights as they are.
  *
  * With respect to the weights: one product of the result's gradient with the patches that the convolution has read,
  * which a Gather of whole pixels lays out as rows. (`bench nn` measures these beside other ways.)
@@ -39,17 +39,30 @@ function readsOf(window: Window): number[] {
   return reads;
 }
 
-/** Of what the patches of all taps hold, what those of a split may hold to be worth a transpose of the weights more. */
+/** Of what the patches of all taps hold, what those of a split may hold to be worth one more transpose. */
 const SPLIT_SHARE = 0.75;
+/** Pixels by channels from which on that transpose, of as much as the weights, is small beside the patches. */
+const MANY = 16;
 
-/** Which window reads an element by which tap, −1 for none; by elements, then taps. Strides are 1. */
-function readersOf(window: Window): number[] {
+/** Which window reads an element by which tap, as window · taps + tap, −1 for none; by elements, then taps. */
+function giversOf(window: Window): number[] {
   const taps = elements(window.kernel);
-  const readers = new Array<number>(elements(window.input) * taps).fill(-1);
+  const givers = new Array<number>(elements(window.input) * taps).fill(-1);
   eachTap(window, (at, tap, read) => {
-    if (read >= 0) readers[read * taps + tap] = at;
+    if (read >= 0) givers[read * taps + tap] = at * taps + tap;
   });
-  return readers;
+  return givers;
+}
+
+/** Rows of x [N, rows, C] by `index`; a row of zeros stands for −1. */
+function pick(b: GraphBuilder, x: string, index: readonly number[], key: string): string {
+  const rows = b.shape(x)[1]!;
+  if (index.length === rows && index.every((at, i) => at === i)) return x;
+  const padded = index.includes(-1) ? b.op("Pad", [x, b.ints([0, 0, 0, 0, 1, 0])]) : x;
+  const picked = index.map((at) => (at < 0 ? rows : at));
+  return b.op("Gather", [padded, b.constant(`const.${key}`, Tensor.i64([index.length], picked))], {
+    axis: 1,
+  });
 }
 
 /**
@@ -57,14 +70,8 @@ function readersOf(window: Window): number[] {
  * A pixel is moved whole, all of its channels at once.
  */
 function patches(b: GraphBuilder, x: string, index: readonly number[], taps: number, key: string): string {
-  const [images, channels, size] = b.shape(x) as [number, number, number];
-  let pixels = b.op("Transpose", [x], { perm: [0, 2, 1] });
-  if (index.some((at, i) => at !== i) || index.length !== size) {
-    if (index.includes(-1)) pixels = b.op("Pad", [pixels, b.ints([0, 0, 0, 0, 1, 0])]);
-    const picked = index.map((at) => (at < 0 ? size : at));
-    const places = b.constant(`const.${key}`, Tensor.i64([index.length], picked));
-    pixels = b.op("Gather", [pixels, places], { axis: 1 });
-  }
+  const [images, channels] = b.shape(x) as [number, number, number];
+  const pixels = pick(b, b.op("Transpose", [x], { perm: [0, 2, 1] }), index, key);
   return b.op("Reshape", [pixels, b.ints([(images * index.length) / taps, taps * channels])]);
 }
 
@@ -92,10 +99,12 @@ const flatten = (b: GraphBuilder, x: string): string => {
  * Whether a part of the patches is better laid out of the result's gradient: taps along the first axis shift the
  * result against the image, whoever is moved, so with 3x3 taps three and three shifts are enough for all nine.
  */
-function splits({ read, written, window: { kernel, strides } }: Convolution): boolean {
+function splits({ read, written, images, window }: Convolution): boolean {
+  const { kernel, strides, output } = window;
   const [first, taps] = [kernel[0]!, elements(kernel)];
   const moved = (taps / first) * read + first * written;
-  return strides[0] === 1 && moved <= SPLIT_SHARE * taps * read;
+  const many = images * elements(output) >= MANY * written;
+  return many && strides[0] === 1 && moved <= SPLIT_SHARE * taps * read;
 }
 
 /** The product of both parts, [O, taps, C]: image shifted along all axes but the first, and result along the first. */
@@ -209,23 +218,40 @@ function byConvolution(b: GraphBuilder, conv: Convolution, w: string, dy: string
   return b.op("Conv", [dy, turned], { ...attributesOf(conv), pads });
 }
 
-/** Weights by pixels where turning the weights round costs as much as laying out patches does. */
-const PIXELS_PER_CHANNEL = 8;
+/** Pixels by channels where turning the weights round costs as much as gathering what each tap is given. */
+const FEW = 4;
 
-/** Whether the gradient of the image is fastest out of patches of the result's gradient. */
 const hasFewPixels = ({ groups, read, window, images }: Convolution) =>
-  groups === 1 && elements(window.kernel) > 1 && images * elements(window.input) <= PIXELS_PER_CHANNEL * read;
+  groups === 1 && elements(window.kernel) > 1 && images * elements(window.output) <= FEW * read;
 
-/** Gradient of the image out of patches of dy, in which every pixel of the image finds its readers; strides are 1. */
-function byPatches(b: GraphBuilder, conv: Convolution, w: string, dy: string): string {
+/**
+ * Gradient of the image out of one product with the weights as they are: what every pixel of the result gives to each
+ * tap, from which every pixel of the image gathers its own and sums.
+ */
+function byTaps(b: GraphBuilder, conv: Convolution, w: string, dy: string): string {
   const { read, written, window, images } = conv;
-  const taps = elements(window.kernel);
-  const rows = patches(b, flatten(b, dy), readersOf(window), taps, keyOf("readers", window));
-  const turned = b.op("Transpose", [b.op("Reshape", [w, b.ints([written, read * taps])])], { perm: [1, 0] });
-  const dx = product(b, b.op("Reshape", [turned, b.ints([read, taps * written])]), rows, 1);
-  const apart = b.op("Reshape", [dx, b.ints([read, images, elements(window.input)])]);
+  const [taps, size, places] = [window.kernel, window.input, window.output].map(elements) as [
+    number,
+    number,
+    number,
+  ];
+  const turned = b.op("Transpose", [flatten(b, dy)], { perm: [0, 2, 1] });
+  const rows = b.op("Reshape", [turned, b.ints([images * places, written])]);
+  const given = product(b, rows, b.op("Reshape", [w, b.ints([written, read * taps])]));
+  const apart = b.op("Reshape", [given, b.ints([images * places, read, taps])]);
+  const byTap = b.op("Transpose", [apart], { perm: [0, 2, 1] });
+  const pieces = b.op("Reshape", [byTap, b.ints([images, places * taps, read])]);
+  const gathered = pick(b, pieces, giversOf(window), keyOf("givers", window));
+  const sum = b.op(
+    "ReduceSum",
+    [b.op("Reshape", [gathered, b.ints([images * size, taps, read])]), b.ints([1])],
+    {
+      keepdims: 0,
+    },
+  );
+  const pixels = b.op("Reshape", [sum, b.ints([images, size, read])]);
   const result = b.ints([images, read, ...window.input]);
-  return b.op("Reshape", [b.op("Transpose", [apart], { perm: [1, 0, 2] }), result]);
+  return b.op("Reshape", [b.op("Transpose", [pixels], { perm: [0, 2, 1] }), result]);
 }
 
 /** The bias is added to every pixel of every image. */
@@ -251,7 +277,7 @@ export const convolutionRules: Readonly<Record<string, GradientRule>> = {
       const turns = kernel.every((size, i) => {
         return strides[i] === 1 && Math.max(before[i]!, after[i]!) < reach(size, dilations[i]!);
       });
-      const dImage = !turns ? byTranspose : hasFewPixels(conv) ? byPatches : byConvolution;
+      const dImage = hasFewPixels(conv) ? byTaps : turns ? byConvolution : byTranspose;
       return [
         wants(0) ? dImage(b, conv, w, dy) : undefined,
         wants(1) ? weightGradient(b, conv, x, dy) : undefined,
