@@ -10,7 +10,6 @@ import { createReferenceEngine } from "../../../nn/engine/reference/reference.ts
 import { GraphBuilder } from "../../../nn/onnx/builder.ts";
 import { extract } from "../../../nn/onnx/extract.ts";
 import type { Graph } from "../../../nn/onnx/graph.ts";
-import type { Tensor } from "../../../protocols/tensor.ts";
 import { Chance, describeInputs } from "../engine/operator-cases.ts";
 import { deadNodes, inDoubles, runGraph, type Values, widened } from "../run.ts";
 import { fusedMatMul, RULE_CASES, type RuleCase } from "./rule-cases.ts";
@@ -102,23 +101,29 @@ async function derived(graph: Graph, values: Values, wrt: readonly string[], whe
   return Object.fromEntries(wrt.map((name) => [name, results[joint.gradients.get(name)!]!]));
 }
 
+/** Compiled once: only the element at hand changes from run to run. */
 async function differences(graph: Graph, values: Values, name: string): Promise<Float64Array> {
   const doubles = inDoubles(writtenOut(withoutTroupe(graph)));
-  const wide: Record<string, Tensor> = Object.fromEntries(
-    Object.entries(values).map(([key, tensor]) => [key, widened(tensor)]),
+  const executable = await engine.compile(doubles);
+  const feeds = Object.fromEntries(
+    doubles.inputs.map((input) => [input.name, engine.allocate(input.dtype, input.shape)]),
   );
-  const moving = wide[name]!.f64();
-  const at = async () => Object.values(await runGraph(engine, doubles, wide))[0]!.f64()[0]!;
+  for (const [key, { tensor }] of Object.entries(feeds)) tensor.bytes.set(widened(values[key]!).bytes);
+  const loss = engine.allocate("f64", []);
+  const binding = executable.bind(feeds, { [doubles.outputs[0]!.name]: loss });
+  const moving = feeds[name]!.tensor.f64();
+  const at = async (x: number, i: number) => {
+    moving[i] = x;
+    await binding.run();
+    return loss.tensor.f64()[0]!;
+  };
   const result = new Float64Array(moving.length);
   for (let i = 0; i < moving.length; i++) {
     const x = moving[i]!;
-    moving[i] = x + STEP;
-    const above = await at();
-    moving[i] = x - STEP;
-    const below = await at();
+    result[i] = ((await at(x + STEP, i)) - (await at(x - STEP, i))) / (2 * STEP);
     moving[i] = x;
-    result[i] = (above - below) / (2 * STEP);
   }
+  for (const held of [binding, executable, loss, ...Object.values(feeds)]) held.release();
   return result;
 }
 
