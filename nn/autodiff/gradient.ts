@@ -15,6 +15,7 @@ import { activationRules } from "./rules/activations.ts";
 import { geluRules } from "./rules/activations-gelu.ts";
 import { attentionRules } from "./rules/attention.ts";
 import { convolutionRules } from "./rules/convolution.ts";
+import { dropoutRules } from "./rules/dropout.ts";
 import { einsumRules } from "./rules/einsum.ts";
 import { elementwiseRules } from "./rules/elementwise.ts";
 import { powerRules } from "./rules/elementwise-power.ts";
@@ -47,6 +48,7 @@ export const GRADIENT_RULES: Readonly<Record<string, GradientRule>> = {
   ...layoutRules,
   ...indexingRules,
   ...attentionRules,
+  ...dropoutRules,
 };
 
 export interface JointGraph {
