@@ -39,7 +39,8 @@ export function activate(b: GraphBuilder, x: string, activation: Activation): st
     case "gelu_tanh":
       return b.op("Gelu", [x], { approximate: "tanh" });
     case "silu":
-      return b.op("Mul", [x, b.op("Sigmoid", [x])]);
+      // x·σ(αx): one pass, where Sigmoid and Mul are two.
+      return b.fused("QuickGelu", [x], { alpha: float(1) });
     case "relu":
       return b.op("Relu", [x]);
   }
