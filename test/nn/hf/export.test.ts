@@ -127,6 +127,21 @@ describe("the export of a folder", () => {
     expect(written.get(HEAD)!.bytes).not.toEqual(embedding.bytes);
   });
 
+  test("keeps the names of a folder of the bare model, and its buffers", async () => {
+    const all = files("gpt2");
+    const { tensors } = decodeSafetensors(all.get("model.safetensors")!);
+    const bare = new Map([...tensors].map(([name, tensor]) => [name.replace("transformer.", ""), tensor]));
+    bare.set("h.0.attn.bias", Tensor.zeros("bool", [1, 1, 4, 4]));
+    all.set("model.safetensors", join(encodeSafetensors(bare)));
+    const model = await HuggingFaceModel.open(memoryFolder("bare", all));
+    const value = await model.value("transformer.ln_f.bias");
+    expect(value.bytes).toEqual(tensors.get("transformer.ln_f.bias")!.bytes);
+    const zero = Tensor.zeros("f32", value.shape);
+    const written = tensorsOf(await exported(model, new Map([["transformer.ln_f.bias", zero]])));
+    expect([...written.keys()].sort()).toEqual([...bare.keys()].sort());
+    expect(written.get("ln_f.bias")).toEqual(zero);
+  });
+
   test("refuses a value that is no parameter, or of another shape, in one line", async () => {
     const model = await open("gpt2");
     const refused = (name: string) => exported(model, new Map([[name, Tensor.f32([1], [1])]]));
