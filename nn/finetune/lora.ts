@@ -12,6 +12,7 @@ import type { Model } from "../model.ts";
 import { uniformTensor } from "../models/init.ts";
 import { GraphBuilder } from "../onnx/builder.ts";
 import { GraphError, type Node } from "../onnx/graph.ts";
+import { describe } from "../onnx/shapes.ts";
 import { frozenModel } from "./freeze.ts";
 import { moduleOf, pick } from "./names.ts";
 import { transposedProduct, type WeightProduct, weightProducts } from "./products.ts";
@@ -63,9 +64,15 @@ export function lora(model: Model, options: LoraOptions): LoraModel {
       .filter(({ name, shape }) => held.has(name) && shape.length === 2)
       .map(({ name }) => name),
   );
-  const products = weightProducts(model.graph, matrices);
-  const names = [...new Set(products.map(({ weight }) => weight))];
-  const picked = new Set(pick(names, targets, "matrix that the model multiplies by"));
+  const { products, others } = weightProducts(model.graph, matrices);
+  const names = new Set([...products.map(({ weight }) => weight), ...others.keys()]);
+  const picked = new Set(pick([...names], targets, "matrix that the model multiplies by"));
+  for (const [weight, node] of others) {
+    if (!picked.has(weight)) continue;
+    throw new GraphError(
+      `${describe(node)}: only products x·W can be adapted, leave ${weight} out of the targets`,
+    );
+  }
 
   const adapters = new Map<string, LoraAdapter>();
   const chosen = new Map<Node, WeightProduct>();

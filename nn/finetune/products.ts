@@ -1,7 +1,7 @@
 /** Where a graph multiplies by a weight matrix, whichever of its operators does it. */
 
-import { float, type Graph, GraphError, type Node } from "../onnx/graph.ts";
-import { describe, floatAttribute, inferShapes, intAttribute, intsAttribute } from "../onnx/shapes.ts";
+import { float, type Graph, type Node } from "../onnx/graph.ts";
+import { floatAttribute, inferShapes, intAttribute, intsAttribute } from "../onnx/shapes.ts";
 
 /** A product x·W′ (+ C), where W′ [in, out] is the weight or its transpose. */
 export interface WeightProduct {
@@ -21,11 +21,15 @@ const PRODUCTS: ReadonlySet<string> = new Set(["Gemm", "MatMul", "FusedMatMul"])
 /** Between a weight and its product: changes of element type, and of what its axes are called. */
 const WAYS: ReadonlySet<string> = new Set(["Cast", "DequantizeLinear", "Identity", "Transpose"]);
 
-/**
- * All products by matrices that are among `weights`, in the graph's order.
- * @throws GraphError for one of another form than x·W′, naming the node.
- */
-export function weightProducts(graph: Graph, weights: ReadonlySet<string>): WeightProduct[] {
+export interface WeightProducts {
+  /** In the graph's order. */
+  readonly products: readonly WeightProduct[];
+  /** Matrices that are multiplied in another form than x·W′, with a node that does it. */
+  readonly others: ReadonlyMap<string, Node>;
+}
+
+/** All products by matrices that are among `weights`. */
+export function weightProducts(graph: Graph, weights: ReadonlySet<string>): WeightProducts {
   const types = inferShapes(graph);
   const producers = new Map(graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node])));
   const traced = (name: string): { weight: string; transposed: boolean } | undefined => {
@@ -35,23 +39,31 @@ export function weightProducts(graph: Graph, weights: ReadonlySet<string>): Weig
     const source = traced(node.inputs[0]!);
     if (!source || node.op !== "Transpose") return source;
     const swapped = (intsAttribute(node, "perm") ?? [1, 0]).join() === "1,0";
-    return swapped ? { ...source, transposed: !source.transposed } : undefined;
+    return swapped ? { ...source, transposed: !source.transposed } : source;
   };
-  return graph.nodes.flatMap((node) => {
-    if (!PRODUCTS.has(node.op)) return [];
+  const products: WeightProduct[] = [];
+  const others = new Map<string, Node>();
+  for (const node of graph.nodes) {
+    if (!PRODUCTS.has(node.op)) continue;
     const flag = (name: string) => intAttribute(node, name, 0) === 1;
-    const left = traced(node.inputs[0]!);
-    const right = traced(node.inputs[1]!);
-    if (!right && !left) return [];
-    const plain = !left && !flag("transA") && !flag("transBatchA") && !flag("transBatchB");
-    if (!right || !plain || types.get(right.weight)!.shape.length !== 2) {
-      throw new GraphError(`${describe(node)}: only products x·W by a matrix W can be adapted`);
+    const [left, right] = [traced(node.inputs[0]!), traced(node.inputs[1]!)];
+    if (left || flag("transA") || flag("transBatchA") || flag("transBatchB")) {
+      for (const side of [left, right]) if (side) others.set(side.weight, node);
+    } else if (right) {
+      const transposed = right.transposed !== flag("transB");
+      const [rows, columns] = types.get(right.weight)!.shape as [number, number];
+      const [from, to] = transposed ? [columns, rows] : [rows, columns];
+      products.push({
+        node,
+        weight: right.weight,
+        from,
+        to,
+        transposed,
+        alpha: floatAttribute(node, "alpha", 1),
+      });
     }
-    const transposed = right.transposed !== flag("transB");
-    const [rows, columns] = types.get(right.weight)!.shape as [number, number];
-    const [from, to] = transposed ? [columns, rows] : [rows, columns];
-    return [{ node, weight: right.weight, from, to, transposed, alpha: floatAttribute(node, "alpha", 1) }];
-  });
+  }
+  return { products, others };
 }
 
 /** x·Mᵀ for M [out, in], scaled and added to `sum` where there is one: a Gemm. */

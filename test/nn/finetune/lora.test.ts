@@ -175,7 +175,9 @@ describe("products that can be adapted", () => {
   test("and those that cannot are named", () => {
     const left = product([4, 3], [5, 4], (b) => b.op("MatMul", ["fc.weight", "x"], {}, "y"));
     expect(() => lora(left, { targets: ["*"], rank: 1, alpha: 1 })).toThrow(
-      new GraphError("MatMul (fc.weight, x) -> (y): only products x·W by a matrix W can be adapted"),
+      new GraphError(
+        "MatMul (fc.weight, x) -> (y): only products x·W can be adapted, leave fc.weight out of the targets",
+      ),
     );
     const flipped = product(
       [4, 3],
