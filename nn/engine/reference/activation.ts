@@ -81,6 +81,7 @@ export const activations: Operators = {
 
 /** ONNX Runtime's own: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md */
 export const fusedActivations: Operators = {
+  Gelu: activation(() => exactGelu),
   BiasGelu: biased(exactGelu),
   FastGelu: biased(tanhGelu),
   QuickGelu: activation((p) => {

@@ -222,7 +222,6 @@ export const CASES: Readonly<Record<string, Maker>> = {
   Relu: unary(),
   Sin: unary(-6, 6),
   Cos: unary(-6, 6),
-  Gelu: (c) => ({ inputs: [c.f32(c.shape(), -6, 6)], attributes: { approximate: c.pick("none", "tanh") } }),
   Add: arithmetic,
   Sub: arithmetic,
   Mul: arithmetic,

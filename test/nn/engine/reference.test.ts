@@ -17,8 +17,9 @@ const native = available.some(({ name }) => name === "native");
 if (!native) console.warn("reference against native: skipped, no native engine on this machine");
 
 test("every operator of the reference engine has cases", () => {
-  const operators = Object.values(OPERATORS).flatMap(Object.keys);
-  expect(Object.keys(CASES).sort()).toEqual(operators.sort());
+  // A name may stand in two domains.
+  const operators = new Set(Object.values(OPERATORS).flatMap(Object.keys));
+  expect(Object.keys(CASES).sort()).toEqual([...operators].sort());
 });
 
 describe.skipIf(!native)("the reference engine agrees with the native one", () => {

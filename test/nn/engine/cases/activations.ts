@@ -37,6 +37,15 @@ export const ACTIVATION_CASES: Readonly<Record<string, Maker>> = {
     const shape = c.shape();
     return { inputs: [c.f32(shape), c.f32(c.narrowed(shape), 0, 1)] };
   },
+  /** The standard operator in both forms, or ONNX Runtime's own of the same name. */
+  Gelu: (c) => ({
+    inputs: [c.f32(c.shape(), -6, 6)],
+    ...c.pick<Pick<OperatorCase, "domain" | "attributes">>(
+      { attributes: { approximate: "none" } },
+      { attributes: { approximate: "tanh" } },
+      { domain: MICROSOFT },
+    ),
+  }),
   BiasGelu: biased(false),
   FastGelu: biased(true),
   QuickGelu: (c) => ({ ...activation({ alpha: 1 })(c), domain: MICROSOFT }),
