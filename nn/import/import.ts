@@ -14,6 +14,7 @@ import { typeText } from "../onnx/shapes.ts";
 import { removeDead } from "../passes/dead.ts";
 import { fold, type Untyped } from "../passes/fold.ts";
 import { simplify } from "../passes/simplify.ts";
+import { withoutCopies } from "./copies.ts";
 import { attachLoss, isLossName, LOSSES } from "./loss.ts";
 import { canonical, runningStatistics, trainBatchNorm } from "./modes.ts";
 import { type RoleOptions, recognise } from "./roles.ts";
@@ -77,7 +78,7 @@ function modelOf(
   options: ImportOptions,
 ): Omit<ImportedModel, "metadata"> {
   const training = options.training ?? true;
-  const file = canonical(inSingles(withoutConstantNodes(read)), training);
+  const file = withoutCopies(canonical(inSingles(withoutConstantNodes(read)), training));
   const values = file.initializers;
   const { parameters, frozen } = recognise(file, options);
   const running = training ? runningStatistics(file) : [];

@@ -5,10 +5,12 @@
  *
  * - A float tensor that is a matrix of a product, a kernel of a convolution, a table that is looked up, or a bias or
  *   scale of one of these or of a normalisation, is a parameter.
- * - One that is added, multiplied or joined element by element is a parameter when it is a vector (a bias written as
- *   an addition), or has a name that a person gave and is neither a mask (some values are −10⁴ or less) nor a table of
- *   factors (a product over more than one axis: rotary cosines).
- * - Scalars, integers, running statistics, and what is named like a buffer (`inv_freq`, `attn_mask`, …) are constants.
+ * - One that is added, multiplied or joined element by element is a parameter when it is a vector along any one axis (a
+ *   bias written as an addition) that does not just prepare a data input, or when it has a name that a person gave and
+ *   is neither a mask (some values are −10⁴ or less) nor a table of factors (a product over more than one axis: rotary
+ *   cosines).
+ * - Scalars, integers, running statistics, frequencies that positions are multiplied with for sines and cosines, and what
+ *   is named like a buffer (`inv_freq`, `attn_mask`, …) are constants.
  *
  * Whoever knows better names parameters or frozen values by patterns.
  */
@@ -30,7 +32,8 @@ export interface Recognised {
   readonly frozen: readonly string[];
 }
 
-type Use = "weight" | "added" | "factor" | "joined" | "constant";
+/** "input": added to or multiplied with a data input as it comes. */
+type Use = "weight" | "added" | "factor" | "joined" | "constant" | "input";
 
 /** Inputs of an operator that are weights when they are initializers. */
 const WEIGHTS: Readonly<Record<string, readonly number[]>> = {
@@ -111,8 +114,8 @@ function isParameter(name: string, tensor: Tensor, uses: ReadonlySet<Use> | unde
   if (!uses || uses.has("constant") || tensor.shape.length === 0 || BUFFER.test(name)) return false;
   if (uses.has("weight")) return true;
   const long = tensor.shape.filter((size) => size > 1).length;
-  if (tensor.shape.length === 1 && elements(tensor.shape) > 1 && !uses.has("joined")) return true;
-  if (MADE_UP.test(name)) return false;
+  if (MADE_UP.test(name)) return long === 1 && !uses.has("joined") && !uses.has("input");
+  if (tensor.shape.length === 1) return elements(tensor.shape) > 1;
   if (uses.has("factor") && long > 1) return false;
   return long <= 1 || !numbersOf(tensor).some((value) => value <= -1e4);
 }
@@ -121,6 +124,9 @@ function isParameter(name: string, tensor: Tensor, uses: ReadonlySet<Use> | unde
 function usesOf(graph: Untyped): Map<string, Set<Use>> {
   const origin = new Map<string, string>();
   for (const name of graph.initializers.keys()) origin.set(name, name);
+  const counted = fromIntegers(graph);
+  const angles = anglesOf(graph);
+  const raw = rawInputs(graph);
   const uses = new Map<string, Set<Use>>();
   for (const node of graph.nodes) {
     node.inputs.forEach((input, index) => {
@@ -130,14 +136,72 @@ function usesOf(graph: Untyped): Map<string, Set<Use>> {
         for (const output of node.outputs) origin.set(output, from);
         return;
       }
-      const use = useOf(node, index);
-      if (use) uses.set(from, (uses.get(from) ?? new Set()).add(use));
+      const still = (other: string) => counted.has(other) || origin.has(other);
+      const use = angles.has(node.outputs[0]!) ? frequencyUse(node, index, still) : useOf(node, index);
+      if (!use) return;
+      const known = (uses.get(from) ?? new Set<Use>()).add(use);
+      if (raw.has(node.outputs[0]!)) known.add("input");
+      uses.set(from, known);
     });
   }
   return uses;
 }
 
+/** Values that are data inputs, or those shifted and scaled by constants without a name: pictures made even. */
+function rawInputs({ inputs, initializers, nodes }: Untyped): Set<string> {
+  const raw = new Set(inputs.map(({ name }) => name));
+  const fixed = (name: string) => initializers.has(name) && MADE_UP.test(name);
+  for (const { op, inputs: read, outputs } of nodes) {
+    const keeps = FORMS.has(op) ? raw.has(read[0]!) : op in ELEMENTWISE && read.some((name) => raw.has(name));
+    if (keeps && read.every((name, i) => raw.has(name) || fixed(name) || (FORMS.has(op) && i > 0))) {
+      for (const output of outputs) raw.add(output);
+    }
+  }
+  return raw;
+}
+
+/** What becomes of an angle on its way to a sine or cosine. */
+const ANGLE_FORMS = new Set([...FORMS, "Mul", "Concat"]);
+
+/** Values of which nothing is taken but sines and cosines. */
+function anglesOf(graph: Untyped): Set<string> {
+  const others = new Set<string>();
+  const angles = new Set<string>();
+  for (const { op, inputs, outputs } of [...graph.nodes].reverse()) {
+    const angle = op === "Sin" || op === "Cos" || (ANGLE_FORMS.has(op) && angles.has(outputs[0]!));
+    for (const input of inputs) {
+      if (!angle) others.add(input);
+      if (angle && !others.has(input)) angles.add(input);
+      else angles.delete(input);
+    }
+  }
+  return angles;
+}
+
+/** Values that are made of integers, and of shapes, alone: positions. */
+function fromIntegers({ inputs, initializers, nodes }: Untyped): Set<string> {
+  const real = (dtype: string) => dtype.startsWith("f");
+  const counted = new Set(inputs.filter(({ dtype }) => !real(dtype)).map(({ name }) => name));
+  for (const [name, { dtype }] of initializers) if (!real(dtype)) counted.add(name);
+  for (const node of nodes) {
+    const made = node.op === "Shape" || node.inputs.every((name) => name === "" || counted.has(name));
+    if (made) for (const output of node.outputs) counted.add(output);
+  }
+  return counted;
+}
+
+/**
+ * A factor of an angle is a frequency; so is a matrix that positions are multiplied with, which are `still`: not made of
+ * what the model is given to learn from. Others may be learnt.
+ */
+function frequencyUse(node: Node, index: number, still: (name: string) => boolean): Use | undefined {
+  if (node.op === "Mul") return "constant";
+  return node.inputs.some((input, i) => i !== index && still(input)) ? "constant" : useOf(node, index);
+}
+
 function useOf(node: Node, index: number): Use | undefined {
+  // An exporter that writes a group normalisation as one of instances makes up ones and zeros for it.
+  if (node.op === "InstanceNormalization" && MADE_UP.test(node.inputs[index]!)) return "constant";
   if (WEIGHTS[node.op]?.includes(index)) return "weight";
   if (node.op === "BatchNormalization") return "constant";
   // Where else a value is read (an exponent, a bound, its shape), it is no parameter by that; nor is it none.

@@ -167,7 +167,14 @@ function evaluate(
   }
 }
 
+/** The largest i64, which exporters write for "to the end"; as a double it is one more. */
+const LARGEST_I64 = 2n ** 63n - 1n;
+
 function stored(array: NdArray, { dtype, shape }: ValueType): Tensor {
+  if (dtype === "i64") {
+    const exact = (value: number) => (value >= 2 ** 63 ? LARGEST_I64 : BigInt(value));
+    return Tensor.i64(shape, BigInt64Array.from(array.data, exact));
+  }
   const tensor = Tensor.zeros(array.dtype, array.shape);
   write(array, tensor.bytes);
   return new Tensor(dtype, shape, tensor.bytes);

@@ -106,6 +106,65 @@ describe("parameters are", () => {
     expect(await parameters({ "rotary_emb.inv_freq": chance.f32([4, 4]) }, write)).toEqual([]);
   });
 
+  test("not frequencies of positions, nor what only prepares the input", async () => {
+    const write = (b: GraphBuilder, x: string) => {
+      const even = b.op("Div", [b.op("Sub", [x, "val_1"]), "val_2"]);
+      const angles = b.op("MatMul", ["val_3", "val_4"]);
+      const turned = b.op("Mul", [even, b.op("Cos", [angles])]);
+      return b.op("Add", [b.op("MatMul", [turned, "val_5"]), "val_6"]);
+    };
+    const file = {
+      ...{ val_1: chance.f32([4]), val_2: chance.f32([1, 1, 4]), val_3: chance.f32([3, 1]) },
+      ...{ val_4: chance.f32([1, 4]), val_5: chance.f32([4, 4]), val_6: chance.f32([1, 3, 1]) },
+    };
+    const bytes = fileOf(file, write);
+    expect((await importModel(bytes, mse)).parameters).toEqual(["val_5", "val_6"]);
+  });
+
+  test("apart where they were stored once for being equal so far", async () => {
+    const ones = Tensor.f32([4], [1, 1, 1, 1]);
+    const write = (b: GraphBuilder, x: string) => {
+      const norm = (y: string) => b.op("LayerNormalization", [y, "norm.scale"], { axis: -1 });
+      const gemm = (y: string, w: string) => b.op("Gemm", [y, w, "fc.bias"]);
+      const rows = b.op("Reshape", [norm(norm(x)), b.ints([6, 4])]);
+      return b.op("Add", [gemm(gemm(rows, "a"), "a"), gemm(rows, "b")]);
+    };
+    const file = {
+      "norm.scale": ones,
+      "fc.bias": Tensor.zeros("f32", [4]),
+      a: chance.f32([4, 4]),
+      b: chance.f32([4, 4]),
+    };
+    const model = await importModel(fileOf(file, write), mse);
+    expect(model.parameters.filter((name) => !(name in model.ties)).sort()).toEqual([
+      "a",
+      "b",
+      "fc.bias",
+      "fc.bias.copy2",
+      "norm.scale",
+      "norm.scale.copy2",
+    ]);
+  });
+
+  test("apart where the exporter left both names, but for a table and the head tied to it", async () => {
+    const write = (b: GraphBuilder, x: string) => {
+      const second = b.op("Identity", ["first.weight"], {}, "second.weight");
+      const head = b.op("Identity", ["table"], {}, "head.weight");
+      const looked = b.op("Gather", ["table", b.ints([0, 2, 1])], { axis: 0 });
+      const hidden = b.op("MatMul", [
+        b.op("Relu", [b.op("MatMul", [b.op("Add", [x, looked]), "first.weight"])]),
+        second,
+      ]);
+      return b.op("MatMul", [hidden, b.op("Transpose", [head], { perm: [1, 0] })]);
+    };
+    const model = await importModel(
+      fileOf({ "first.weight": chance.f32([4, 4]), table: chance.f32([5, 4]) }, write),
+      mse,
+    );
+    expect(model.parameters).toEqual(["first.weight", "table", "table.use2", "second.weight"]);
+    expect(model.ties).toEqual({ "table.use2": "table" });
+  });
+
   test("what patterns say, less what is frozen", async () => {
     const write = (b: GraphBuilder, x: string) => b.op("MatMul", [b.op("MatMul", [x, "a.w"]), "b.w"]);
     const bytes = fileOf({ "a.w": chance.f32([4, 4]), "b.w": chance.f32([4, 4]) }, write);

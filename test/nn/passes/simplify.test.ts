@@ -300,6 +300,27 @@ describe("folding", () => {
     expect(folded.outputs[0]!.shape).toEqual([2, 12]);
   });
 
+  test("keeps the largest integer, which means to the end", () => {
+    const node = (op: string, inputs: string[], output: string) => ({
+      op,
+      domain: "",
+      inputs,
+      outputs: [output],
+      attributes: {},
+    });
+    const graph = {
+      name: "slice",
+      inputs: [{ name: "x", dtype: "f32" as const, shape: [8] }],
+      initializers: new Map([
+        ["end", Tensor.i64([], BigInt64Array.of(2n ** 63n - 1n))],
+        ["start", Tensor.i64([1], [4])],
+        ["zero", Tensor.i64([1], [0])],
+      ]),
+      nodes: [node("Unsqueeze", ["end", "zero"], "ends"), node("Slice", ["x", "start", "ends"], "y")],
+    };
+    expect(fold(graph, ["y"]).outputs[0]!.shape).toEqual([4]);
+  });
+
   test("leaves large constants to the engine, and does not compute them", () => {
     const shape = Tensor.i64([2], [65536, 65536]);
     const node = (op: string, inputs: string[], output: string) => ({
