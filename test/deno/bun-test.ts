@@ -3,7 +3,7 @@
  * modelled on, so that the same test files run on both. `test/deno/deno.json` maps the one to the other.
  */
 
-import { expect } from "expect";
+import { expect as jest } from "expect";
 
 declare const Deno: {
   test(options: {
@@ -20,7 +20,7 @@ const matches = (pass: boolean, received: string, what: string) => ({
   pass,
   message: () => `expected ${JSON.stringify(received)} ${pass ? "not " : ""}to ${what}`,
 });
-expect.extend({
+jest.extend({
   toStartWith: (received: string, start: string) =>
     matches(received.startsWith(start), received, `start with ${JSON.stringify(start)}`),
   toEndWith: (received: string, end: string) =>
@@ -137,4 +137,5 @@ export const beforeAll = (work: Work) => void current.hooks.beforeAll.push(work)
 export const beforeEach = (work: Work) => void current.hooks.beforeEach.push(work);
 export const afterEach = (work: Work) => void current.hooks.afterEach.push(work);
 export const afterAll = (work: Work) => void current.hooks.afterAll.push(work);
-export { expect };
+/** A second argument says for Bun what failed. */
+export const expect = Object.assign((received: unknown, _what?: string) => jest(received), jest);

@@ -1,5 +1,5 @@
 /**
- * The runtime under Deno: its tests, contract suites included, run there unchanged (`bun-test.ts` stands in for
+ * The runtime and the engines under Deno: their tests, contract suites included, run there unchanged (`bun-test.ts` stands in for
  * `bun:test`). Those that are about Bun, or about starting it, are named with the reason.
  */
 
@@ -10,8 +10,12 @@ import { DENO } from "./binary.ts";
 
 const ROOT = join(import.meta.dir, "../..");
 
-/** Tests of the runtime that stay with Bun, and why. */
+/** Tests that stay with Bun, and why. */
 const BUN_ONLY: Readonly<Record<string, string>> = {
+  "test/nn/engine/lifecycle.test.ts": "starts children by Bun's own means",
+  "test/nn/engine/memory.test.ts":
+    "weighs the process, after garbage collection that only Bun does when asked",
+  "test/nn/engine/reference.test.ts": "compares engines operator by operator, which is the same everywhere",
   "test/runtime/platform/children.test.ts": "starts children by Bun's own means",
   "test/runtime/platform/lock.test.ts": "starts children by Bun's own means",
   "test/runtime/platform/machine.test.ts": "starts a child by Bun's own means",
@@ -23,7 +27,9 @@ function files(): string[] {
   const patterns = [
     "test/protocols/**/*.test.ts",
     "test/runtime/**/*.test.ts",
-    "test/contract/transport*.test.ts",
+    "test/contract/*.test.ts",
+    "test/nn/engine/**/*.test.ts",
+    "test/nn/optim/*.test.ts",
   ];
   const found = patterns.flatMap((pattern) => [...new Bun.Glob(pattern).scanSync(ROOT)]);
   return found.filter((file) => !(file in BUN_ONLY)).sort();
