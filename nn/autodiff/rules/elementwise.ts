@@ -110,7 +110,7 @@ export const elementwiseRules: Readonly<Record<string, GradientRule>> = {
       return b.op("Neg", [b.op("Mul", [dy, ratio])]);
     },
   ),
-  /** x − y·trunc(x/y), and the sign of the quotient's rounding is in x − mod. */
+  /** x − q·y with the quotient q cut to a whole number: (x − mod)/y, rounded since that division need not be exact. */
   Mod: {
     limits: "integers",
     ...pair(pass, (b, { node }, dy) => {
