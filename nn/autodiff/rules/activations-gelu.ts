@@ -7,9 +7,7 @@ import type { GraphBuilder } from "../../onnx/builder.ts";
 import type { Node } from "../../onnx/graph.ts";
 import { floatAttribute } from "../../onnx/shapes.ts";
 import type { BackwardSite, GradientRule, Saved } from "../rule.ts";
-
-/** 2/√π, the derivative of erf at 0. */
-const ERF_SLOPE = 2 / Math.sqrt(Math.PI);
+import { ERF_SLOPE } from "./elementwise.ts";
 
 /** ½(1 + tanh z) = σ(2z) with z = √(2/π)·(x + 0.044715·x³): the factors of x and of x³ in 2z. */
 const TANH_LINEAR = 2 * Math.sqrt(2 / Math.PI);

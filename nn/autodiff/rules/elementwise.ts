@@ -11,10 +11,10 @@ import { DATA_TYPE } from "../../onnx/datatype.ts";
 import { type BackwardSite, FLAT, type GradientRule, unbroadcast } from "../rule.ts";
 
 /** dy · ∂y/∂input, of the output's shape. */
-export type Partial = (b: GraphBuilder, site: BackwardSite, dy: string) => string;
+export type Slope = (b: GraphBuilder, site: BackwardSite, dy: string) => string;
 
 /** A rule of one gradient per input, each of the output's shape and summed back to the input's. */
-export function broadcasting(partial: (index: number) => Partial): GradientRule {
+export function broadcasting(partial: (index: number) => Slope): GradientRule {
   return {
     backward: (site) => {
       const dy = site.gradient(0)!;
@@ -45,9 +45,9 @@ export function factor(b: GraphBuilder, condition: string, like: string): string
 export const masked = (b: GraphBuilder, dy: string, condition: string): string =>
   b.op("Mul", [dy, factor(b, condition, dy)]);
 
-const pass: Partial = (_, __, dy) => dy;
-const negate: Partial = (b, _, dy) => b.op("Neg", [dy]);
-const pair = (first: Partial, second: Partial) => broadcasting((index) => (index === 0 ? first : second));
+const pass: Slope = (_, __, dy) => dy;
+const negate: Slope = (b, _, dy) => b.op("Neg", [dy]);
+const pair = (first: Slope, second: Slope) => broadcasting((index) => (index === 0 ? first : second));
 
 /** dy · (1 + sign·x²), the inverse of a slope. */
 function overSquare(b: GraphBuilder, x: string, sign: 1 | -1): string {
@@ -68,7 +68,7 @@ const extreme: GradientRule = {
 };
 
 /** The gradient of a choice goes where the choice went. */
-const chosen = (when: boolean): Partial => {
+const chosen = (when: boolean): Slope => {
   return (b, { node }, dy) => {
     const condition = node.inputs[0]!;
     return masked(b, dy, when ? condition : b.op("Not", [condition]));
@@ -77,7 +77,7 @@ const chosen = (when: boolean): Partial => {
 
 /** A bound has the gradient of what it holds back. */
 const heldBack =
-  (comparison: "Less" | "Greater"): Partial =>
+  (comparison: "Less" | "Greater"): Slope =>
   (b, { node }, dy) =>
     masked(b, dy, b.op(comparison, [node.inputs[0]!, node.inputs[comparison === "Less" ? 1 : 2]!]));
 
@@ -86,7 +86,7 @@ const cast: GradientRule = {
 };
 
 /** 2/√π, the derivative of erf at 0. */
-const ERF_SLOPE = 2 / Math.sqrt(Math.PI);
+export const ERF_SLOPE = 2 / Math.sqrt(Math.PI);
 
 export const elementwiseRules: Readonly<Record<string, GradientRule>> = {
   Identity: unary((_, __, ___, dy) => dy),
