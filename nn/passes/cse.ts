@@ -12,12 +12,19 @@ const RANDOM = new Set([
   "Dropout", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial",
 ]); // biome-ignore format: a table
 
+/** Bytes of a constant; larger ones are weights, which are not looked through for their equals. */
+const LARGEST = 65_536;
+
 export function shareCommon(graph: Graph): Graph {
   const names = new Map<string, string>();
   const outputs = new Set(graph.outputs.map(({ name }) => name));
   const initializers = new Map<string, Tensor>();
   const byContent = new Map<string, string[]>();
   for (const [name, tensor] of graph.initializers) {
+    if (tensor.bytes.length > LARGEST) {
+      initializers.set(name, tensor);
+      continue;
+    }
     const key = `${tensor.dtype}[${tensor.shape}]${hash(tensor.bytes)}`;
     const alike = byContent.get(key) ?? [];
     const same = alike.find((other) => sameBytes(initializers.get(other)!.bytes, tensor.bytes));

@@ -93,6 +93,11 @@ test("a float that is not marked is refused", () => {
   expect(() => encodeModel(nodeWith({ alpha: 0.5 }))).toThrow("attribute alpha: mark the float 0.5");
 });
 
+test("more than a file may hold is refused, before it is written", () => {
+  const huge = { dtype: "u8", shape: [2 ** 31], bytes: { byteLength: 2 ** 31 } } as unknown as Tensor;
+  expect(() => encodeModel({ ...empty, initializers: new Map([["w", huge]]) })).toThrow("use external data");
+});
+
 describe("files of other producers:", () => {
   test("typed fields, each 64-bit integer exactly", () => {
     const initializer = [
