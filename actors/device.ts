@@ -6,6 +6,7 @@
 
 import { createEngine, type EngineOptions } from "../nn/engine/create.ts";
 import type { Engine } from "../nn/engine/engine.ts";
+import type { Roles } from "../nn/model.ts";
 import { decodeModel } from "../nn/onnx/proto.ts";
 import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
 import { profileSegments, type SegmentProfile } from "../nn/profile.ts";
@@ -34,7 +35,8 @@ export interface DeviceUsage {
 export interface ProfileRequest {
   /** The model's forward graph for one micro-batch: the bytes of an ONNX file, u8. */
   readonly graph: Tensor;
-  readonly parameters: readonly string[];
+  /** What the graph's inputs are. */
+  readonly roles: Roles;
   readonly microBatches: number;
   readonly optimizer: OptimizerConfig;
 }
@@ -86,12 +88,11 @@ export class Device extends Actor {
 
   /** Measures every segment of a model on this device's engine. */
   profile(request: ProfileRequest): Promise<SegmentProfile[]> {
-    const { graph, parameters, microBatches, optimizer } = request;
+    const { graph, roles, microBatches, optimizer } = request;
     const options = { optimizer, microBatches, repeats: REPEATS };
     const { clock } = this.context;
-    return profileSegments(this.#engine!, decodeModel(graph.bytes), new Set(parameters), options, () =>
-      clock.now(),
-    );
+    const model = { ...roles, graph: decodeModel(graph.bytes) };
+    return profileSegments(this.#engine!, model, options, () => clock.now());
   }
 
   /** Returns what it is given. */

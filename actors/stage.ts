@@ -13,7 +13,9 @@
 
 import type { Engine } from "../nn/engine/engine.ts";
 import { StageExecutor, type UpdateResult } from "../nn/executor.ts";
+import type { Roles } from "../nn/model.ts";
 import { decodeModel } from "../nn/onnx/proto.ts";
+import { isScaled } from "../nn/optim/loss-scale.ts";
 import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
 import { gradientName, type StageGraphs, trainingGraphs } from "../nn/training.ts";
 import { Tensor } from "../protocols/tensor.ts";
@@ -21,6 +23,7 @@ import { Actor, type Down, type Ref } from "../runtime/index.ts";
 import { collectGarbage } from "../runtime/platform/garbage.ts";
 import { Inbox, type Slip } from "./inbox.ts";
 import { type MicroBatchOperation, peakInFlight, type StageProgram } from "./scheduler/program.ts";
+import { StepRun } from "./step-run.ts";
 
 /** Everything a stage is made from. Plain data, sent to the device that hosts it. */
 export interface StageSpec {
@@ -29,15 +32,19 @@ export interface StageSpec {
   readonly microBatches: number;
   /** The stage's forward graph: the bytes of an ONNX file, u8. */
   readonly graph: Tensor;
-  /** Which of the graph's inputs are parameters. */
-  readonly parameters: readonly string[];
+  /** What the graph's inputs are. */
+  readonly roles: Roles;
   /** Activation that comes in, and that goes out; null at the model's ends. */
   readonly input: string | null;
   readonly output: string | null;
+  /** Whether the stage before wants a gradient. */
+  readonly inputGradient: boolean;
   readonly recompute: boolean;
   readonly optimizer: OptimizerConfig;
   /** Parameters of the whole model. */
   readonly totalParameters: number;
+  /** What randomness in the graph is drawn from. */
+  readonly seed: number;
 }
 
 /**
@@ -85,6 +92,7 @@ export class Stage extends Actor {
   #executor!: StageExecutor;
   #previous: Ref<Stage> | null = null;
   #next: Ref<Stage> | null = null;
+  #tied: Readonly<Record<string, readonly Ref<Stage>[]>> = {};
   /** Sends of a slot that have not settled. */
   readonly #sending: Promise<unknown>[][] = [];
   /** Bytes of tensors that have been copied since garbage was last collected. */
@@ -94,18 +102,18 @@ export class Stage extends Actor {
     super();
     this.#spec = spec;
     this.#engine = engine;
-    const names = new Set(spec.parameters);
-    this.#graphs = trainingGraphs(decodeModel(spec.graph.bytes), (name) => names.has(name), spec);
+    const split = spec.program.operations.some(({ op }) => op.startsWith("backward-"));
+    const options = { ...spec, split, scaledLoss: isScaled(spec.optimizer) };
+    this.#graphs = trainingGraphs(decodeModel(spec.graph.bytes), spec.roles, options);
   }
 
   override async onStart(): Promise<void> {
-    const { program, optimizer, totalParameters } = this.#spec;
+    const { program, optimizer, totalParameters, microBatches, seed } = this.#spec;
     const slots = peakInFlight(program);
     for (let i = 0; i < slots; i++) this.#sending.push([]);
     this.#executor = await StageExecutor.create(this.#engine, this.#graphs, {
       slots,
-      optimizer,
-      totalParameters,
+      ...{ optimizer, totalParameters, microBatches, seed },
     });
   }
 
@@ -119,16 +127,31 @@ export class Stage extends Actor {
     this.#inbox.fail(new Error(`a neighbouring stage is gone: ${down.reason.message}`));
   }
 
-  /** Names the stages before and behind; null at the ends. */
-  connect(previous: Ref<Stage> | null, next: Ref<Stage> | null): void {
+  /**
+   * Names the stages before and behind; null at the ends. `tied` are those that hold a parameter which is one with one of
+   * this stage's, by its name here.
+   * @throws TensorError when something that the stage holds has not been loaded.
+   */
+  connect(
+    previous: Ref<Stage> | null,
+    next: Ref<Stage> | null,
+    tied: Readonly<Record<string, readonly Ref<Stage>[]>> = {},
+  ): void {
+    this.#executor.requireLoaded();
     this.#previous = previous;
     this.#next = next;
-    for (const neighbour of [previous, next]) if (neighbour) this.context.monitor(neighbour);
+    this.#tied = tied;
+    const others = [previous, next, ...Object.values(tied).flat()];
+    const known = new Map(others.flatMap((other) => (other ? [[other.key, other] as const] : [])));
+    for (const other of known.values()) this.context.monitor(other);
   }
 
-  /** Copies parameters, and moments where given, into the stage. @throws TensorError when they do not fit. */
+  /**
+   * Copies some of what the stage holds into it: parameters, frozen values, statistics, optimiser state.
+   * @throws TensorError when they do not fit.
+   */
   load(values: Readonly<Record<string, Tensor>>): void {
-    this.#executor.load(new Map(Object.entries(values)));
+    this.#executor.put(new Map(Object.entries(values)));
   }
 
   /**
@@ -170,6 +193,7 @@ export class Stage extends Actor {
       run.spans.push({ ...operation, start, end: clock.now(), kernelMs: run.kernelMs - before });
     }
     const start = clock.now();
+    await this.#exchangeTied(step);
     const squareSums = await this.#executor.squareSums();
     const squares = this.#updateSpan(start);
     run.spans.push(squares);
@@ -198,14 +222,16 @@ export class Stage extends Actor {
    */
   async evaluate(step: number, count: number): Promise<number[]> {
     const losses: number[] = [];
-    const { evaluate, output } = this.#graphs;
-    const names = evaluate.inputs.map(({ name }) => name).filter((name) => !this.#isParameter(name));
+    const { evaluate, data, input, output } = this.#graphs;
+    const names = [...data.map(({ name }) => name), ...(input === null ? [] : [input])];
+    // All that is sent has to be taken; validation may have no use for some of it.
+    const read = new Set(evaluate.inputs.map(({ name }) => name));
     for (let microBatch = 0; microBatch < count; microBatch++) {
       const inputs: Record<string, Tensor> = {};
       for (const name of names) {
         const tensor = await this.#inbox.take(this.#slip("evaluate", step, microBatch, name));
         this.#garbage += tensor.bytes.byteLength;
-        inputs[name] = tensor;
+        if (read.has(name)) inputs[name] = tensor;
       }
       const result = await this.#during(this.#executor.evaluate(inputs));
       if (output === null) losses.push(result.f32()[0]!);
@@ -215,11 +241,34 @@ export class Stage extends Actor {
   }
 
   /**
-   * Parameters and moments, by name: views of the stage's memory. They are borrowed, by a link until they have been
-   * sent and by whoever asks on the same node until the next step.
+   * What training changes, by name: parameters, the optimiser's state, statistics; all of it, or those of `names` that
+   * there are. Views of the stage's memory: they are borrowed, by a link until they have been sent and by whoever asks on
+   * the same node until the next step.
    */
-  state(): Record<string, Tensor> {
-    return Object.fromEntries(this.#executor.tensors());
+  state(names: readonly string[] | null = null): Record<string, Tensor> {
+    const tensors = this.#executor.tensors();
+    if (names === null) return Object.fromEntries(tensors);
+    return Object.fromEntries(
+      names.flatMap((name) => (tensors.has(name) ? [[name, tensors.get(name)!]] : [])),
+    );
+  }
+
+  /**
+   * Gradients of parameters that are one with another stage's, given and taken, before the gate: each stage adds all of
+   * them in the same order.
+   */
+  async #exchangeTied(step: number): Promise<void> {
+    const { ties, parameters } = this.#graphs;
+    const own = new Set(parameters.map(({ name }) => name));
+    const slip = (name: string) => this.#slip("train", step, this.#spec.microBatches, gradientName(name));
+    const given = Object.entries(this.#tied).flatMap(([name, others]) =>
+      others.map((other) => this.#give(other, slip(name), this.#executor.gradient(name))),
+    );
+    const taken = ties.flat().filter((name) => !own.has(name));
+    await Promise.all([
+      ...given,
+      ...taken.map(async (name) => this.#executor.putTied(name, await this.#inbox.take(slip(name)))),
+    ]);
   }
 
   /** A run of the optimiser's graphs that began at `start` and ends now. */
@@ -230,32 +279,42 @@ export class Stage extends Actor {
 
   async #perform(operation: MicroBatchOperation, step: number, run: StepRun): Promise<void> {
     const { op, microBatch } = operation;
-    const { input, output } = this.#graphs;
+    const { input, output, inputGradient, outputGradient, result } = this.#graphs;
     const slip = (value: string) => this.#slip("train", step, microBatch, value);
     switch (op) {
       case "receive-activation":
-        return this.#receive(slip(input!), await this.#slotFor(microBatch, run), run);
+        return this.#receive(slip(input!), await this.#slotFor(microBatch, step, run), run);
       case "forward":
       case "forward-backward": {
-        const slot = await this.#slotFor(microBatch, run);
-        for (const { name } of this.#dataInputs()) await this.#receive(slip(name), slot, run);
+        const slot = await this.#slotFor(microBatch, step, run);
+        for (const { name } of this.#graphs.data) await this.#receive(slip(name), slot, run);
         const kernel = op === "forward" ? this.#executor.forward(slot) : this.#executor.joint(slot);
         run.kernelMs += await this.#during(kernel);
-        if (output === null) run.losses[microBatch] = this.#executor.value(slot, "loss").f32()[0]!;
-        if (op === "forward-backward" && input === null) run.freeSlot(microBatch);
+        if (output === null) run.losses[microBatch] = this.#executor.value(slot, result).f32()[0]!;
+        if (op === "forward-backward" && !inputGradient) run.freeSlot(microBatch);
         return;
       }
       case "send-activation":
-        return this.#send(this.#next!, slip(output!), run.slotOf(microBatch));
+        this.#send(this.#next!, slip(output!), run.slotOf(microBatch));
+        if (!outputGradient) run.freeSlot(microBatch);
+        return;
       case "receive-gradient":
         return this.#receive(slip(gradientName(output!)), run.slotOf(microBatch), run);
       case "backward":
         run.kernelMs += await this.#during(this.#executor.backward(run.slotOf(microBatch)));
-        if (input === null) run.freeSlot(microBatch);
+        if (!inputGradient) run.freeSlot(microBatch);
+        return;
+      case "backward-input":
+        run.kernelMs += await this.#during(this.#executor.backwardInput(run.slotOf(microBatch)));
+        return;
+      case "backward-weight":
+        run.kernelMs += await this.#during(this.#executor.backwardWeights(run.slotOf(microBatch)));
+        if (!inputGradient || run.halfDone(microBatch)) run.freeSlot(microBatch);
         return;
       case "send-gradient":
         this.#send(this.#previous!, slip(gradientName(input!)), run.slotOf(microBatch));
-        return run.freeSlot(microBatch);
+        if (!this.#graphs.backwardWeights || run.halfDone(microBatch)) run.freeSlot(microBatch);
+        return;
       default:
         throw new RangeError(`a stage cannot perform "${op}"`);
     }
@@ -271,10 +330,11 @@ export class Stage extends Actor {
   }
 
   /** The slot a micro-batch is in, given to it when it comes, after earlier sends from there have settled. */
-  async #slotFor(microBatch: number, run: StepRun): Promise<number> {
+  async #slotFor(microBatch: number, step: number, run: StepRun): Promise<number> {
     const slot = run.claimSlot(microBatch);
     const sends = this.#sending[slot]!.splice(0);
     if (sends.length > 0) await Promise.all(sends);
+    this.#executor.place(slot, step, microBatch);
     return slot;
   }
 
@@ -283,7 +343,8 @@ export class Stage extends Actor {
     const asked = clock.now();
     const tensor = await this.#inbox.take(slip);
     const came = clock.now();
-    this.#executor.write(slot, slip.value, tensor);
+    // Training may have no use for what the forward graph reads.
+    if (this.#executor.has(slip.value)) this.#executor.write(slot, slip.value, tensor);
     this.#garbage += tensor.bytes.byteLength;
     run.waitMs += came - asked;
     run.copyMs += clock.now() - came;
@@ -305,47 +366,5 @@ export class Stage extends Actor {
 
   #slip(phase: Slip["phase"], step: number, microBatch: number, value: string): Slip {
     return { generation: this.#spec.generation, phase, step, microBatch, value };
-  }
-
-  #isParameter(name: string): boolean {
-    return this.#spec.parameters.includes(name);
-  }
-
-  /** Inputs that come from the data source. */
-  #dataInputs() {
-    const { evaluate, input } = this.#graphs;
-    return evaluate.inputs.filter(({ name }) => name !== input && !this.#isParameter(name));
-  }
-}
-
-/** What one step keeps account of. */
-class StepRun {
-  kernelMs = 0;
-  copyMs = 0;
-  waitMs = 0;
-  readonly losses: number[];
-  readonly spans: OperationSpan[] = [];
-  private readonly slots = new Map<number, number>();
-
-  constructor(microBatches: number) {
-    this.losses = new Array(microBatches).fill(Number.NaN);
-  }
-
-  claimSlot(microBatch: number): number {
-    const held = this.slots.get(microBatch);
-    if (held !== undefined) return held;
-    const taken = new Set(this.slots.values());
-    let slot = 0;
-    while (taken.has(slot)) slot++;
-    this.slots.set(microBatch, slot);
-    return slot;
-  }
-
-  slotOf(microBatch: number): number {
-    return this.slots.get(microBatch)!;
-  }
-
-  freeSlot(microBatch: number): void {
-    this.slots.delete(microBatch);
   }
 }

@@ -8,6 +8,7 @@
 
 import { heldInputs, type Model } from "../nn/model.ts";
 import type { ValueInfo } from "../nn/onnx/graph.ts";
+import { diverged } from "../nn/optim/finite.ts";
 import { type OptimizerConfig, stateNames } from "../nn/optim/optimizer.ts";
 import { elements, type Tensor } from "../protocols/tensor.ts";
 import type { Clock, NodeRuntime, Ref } from "../runtime/index.ts";
@@ -27,6 +28,8 @@ import { Scheduler } from "./scheduler/scheduler.ts";
 import type { StepReport } from "./stage.ts";
 import { type ModelSpec, openTask } from "./tasks/open.ts";
 import type { Task } from "./tasks/task.ts";
+
+export { DivergedError } from "../nn/optim/finite.ts";
 
 export interface TrainOptions {
   /** A file or folder to learn from; null for what the model's kind learns from by default. */
@@ -147,8 +150,8 @@ export async function train(
     devices,
     data,
     {
-      model: graph,
-      parameters,
+      model,
+      seed,
       microBatches,
       optimizer: options.optimizer,
       strategy: options.strategy,
@@ -251,15 +254,9 @@ export async function train(
   }
 }
 
-/** Training has left the range of numbers; `message` says at which step, in one line for people. */
-export class DivergedError extends Error {
-  readonly code = "DIVERGED";
-  override readonly name = "DivergedError";
-}
-
 function requireFinite(what: string, step: number, value: number): void {
   if (Number.isFinite(value)) return;
-  throw new DivergedError(`the ${what} of step ${step} is ${value}: lower the learning rate`);
+  throw diverged(what, step, value);
 }
 
 /** What training changes, by name: parameters, each tied one once, and statistics; and the optimiser's state. */

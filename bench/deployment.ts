@@ -53,9 +53,9 @@ export class Deployment {
 
     async function deploy({ run }: TrainSettings, { task }: PreparedRun, { node, joined }: Devices) {
       const { microBatches, seed, optimizer, strategy, schedule, recompute } = run;
-      const { graph, parameters } = task.model;
       const data = await node.spawn(DataSource, [task.feed]);
-      const scheduling = { model: graph, parameters, microBatches, optimizer, strategy, schedule, recompute };
+      const { model } = task;
+      const scheduling = { model, seed, microBatches, optimizer, strategy, schedule, recompute };
       const scheduler = await node.spawn(Scheduler, [joined.map(({ ref }) => ref), data, scheduling]);
       const plan = await scheduler.ask.plan();
       await scheduler.ask.deploy(await initialState(task.model, seed));

@@ -8,6 +8,7 @@
 import { byteLength } from "../protocols/tensor.ts";
 import type { Engine } from "./engine/engine.ts";
 import { StageExecutor } from "./executor.ts";
+import type { Trainable } from "./model.ts";
 import type { Graph } from "./onnx/graph.ts";
 import { inferShapes } from "./onnx/shapes.ts";
 import type { OptimizerConfig } from "./optim/optimizer.ts";
@@ -35,25 +36,26 @@ export interface ProfileOptions {
 /** Profiles every segment of `model`, in order. */
 export async function profileSegments(
   engine: Engine,
-  model: Graph,
-  parameters: ReadonlySet<string>,
+  model: Trainable,
   options: ProfileOptions,
   now: () => number,
 ): Promise<SegmentProfile[]> {
-  const segments = findSegments(model, parameters);
+  const segments = findSegments(model);
+  const trained = new Set(model.parameters);
   const known = new Map<string, SegmentProfile>();
   const profiles: SegmentProfile[] = [];
   for (const segment of segments) {
-    const graph = cutGraph(model, segments, segment.index, segment.index + 1);
+    const graph = cutGraph(model.graph, segments, segment.index, segment.index + 1);
     const kind = JSON.stringify([
       segment.flops,
       segment.activationBytes,
       graph.nodes.map(({ op }) => op),
-      graph.inputs.map(({ shape }) => shape),
+      graph.inputs.map(({ name, shape }) => [shape, trained.has(name)]),
+      segment.inputTrained,
     ]);
     let profile = known.get(kind);
     if (!profile) {
-      profile = await measure(engine, graph, segment, parameters, options, now);
+      profile = await measure(engine, graph, segment, model, options, now);
       known.set(kind, profile);
     }
     profiles.push(profile);
@@ -65,21 +67,22 @@ async function measure(
   engine: Engine,
   graph: Graph,
   segment: Segment,
-  parameters: ReadonlySet<string>,
+  model: Trainable,
   options: ProfileOptions,
   now: () => number,
 ): Promise<SegmentProfile> {
   const { input, output } = segment;
-  const graphs = trainingGraphs(graph, (name) => parameters.has(name), {
+  const graphs = trainingGraphs(graph, model, {
     input,
     output,
+    inputGradient: segment.inputTrained,
     microBatches: options.microBatches,
     recompute: false,
   });
   const executor = await StageExecutor.create(engine, graphs, {
     slots: 1,
     optimizer: options.optimizer,
-    totalParameters: parameters.size,
+    totalParameters: model.parameters.length,
   });
   try {
     const fastest = async (run: () => Promise<number>) => {
@@ -90,7 +93,7 @@ async function measure(
     };
     const stepMs = await fastest(async () => {
       const start = now();
-      const sums = new Float32Array(parameters.size);
+      const sums = new Float32Array(model.parameters.length);
       sums.set(await executor.squareSums());
       await executor.update(0, sums);
       return now() - start;
@@ -102,7 +105,7 @@ async function measure(
       return { forwardMs: both / 3, backwardMs: (2 * both) / 3, stepMs, stashBytes };
     }
     const forwardMs = await fastest(() => executor.forward(0));
-    const backwardMs = await fastest(() => executor.backward(0));
+    const backwardMs = graphs.backward ? await fastest(() => executor.backward(0)) : 0;
     return { forwardMs, backwardMs, stepMs, stashBytes };
   } finally {
     executor.release();

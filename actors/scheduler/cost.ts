@@ -12,6 +12,10 @@ import { peakInFlight } from "./program.ts";
 export interface SegmentCost {
   readonly name: string;
   readonly parameterBytes: number;
+  /** Of values that are held and not trained; none when left out. */
+  readonly frozenBytes?: number;
+  /** Whether its output depends on a parameter, so that a gradient comes back for it; when left out, it does. */
+  readonly trained?: boolean;
   /** What crosses the cut behind this segment; the gradient on its way back is as large. */
   readonly activationBytes: number;
   /** What the forward pass keeps for the backward pass, the segment's input included. */
@@ -62,6 +66,7 @@ export interface StageCost {
   /** Once per step. */
   readonly stepMs: number;
   readonly parameterBytes: number;
+  readonly frozenBytes: number;
   /** What the stage keeps of each micro-batch in flight. */
   readonly keptBytes: number;
   /** What it needs besides for the one micro-batch it is working on. */
@@ -90,6 +95,7 @@ export function stageCost(
     backwardMs: sum(device.backwardMs) + (recompute ? forwardMs : 0),
     stepMs: sum(device.stepMs),
     parameterBytes: held.reduce((a, segment) => a + segment.parameterBytes, 0),
+    frozenBytes: held.reduce((a, segment) => a + (segment.frozenBytes ?? 0), 0),
     keptBytes: recompute ? inputBytes : stashBytes,
     workingBytes: recompute ? stashBytes : 0,
     inputBytes,
@@ -99,7 +105,8 @@ export function stageCost(
 
 /** Memory a stage needs with so many micro-batches in flight. */
 export function memoryBytes(cost: StageCost, inFlight: number): number {
-  return cost.parameterBytes * COPIES_OF_PARAMETERS + cost.keptBytes * inFlight + cost.workingBytes;
+  const held = cost.parameterBytes * COPIES_OF_PARAMETERS + cost.frozenBytes;
+  return held + cost.keptBytes * inFlight + cost.workingBytes;
 }
 
 /** Memory the stage needs when it runs this program. */

@@ -73,6 +73,8 @@ export interface Plan {
   readonly schedule: ScheduleName;
   readonly microBatches: number;
   readonly stages: readonly PlanStage[];
+  /** So many stages at the beginning have nothing to train, and get no gradients. */
+  readonly forwardOnly: number;
   readonly devices: readonly PlanDevice[];
   readonly predictedStepMs: number;
   /** Idle share of the used devices' time, 0 … 1. */
@@ -106,7 +108,7 @@ export function makePlan(request: PlanRequest): Plan {
 
 /** The programs of a plan's stages. */
 export function planPrograms(plan: Plan): readonly StageProgram[] {
-  return SCHEDULES[plan.schedule](plan.stages.length, plan.microBatches);
+  return SCHEDULES[plan.schedule](plan.stages.length, plan.microBatches, plan.forwardOnly);
 }
 
 /** Each device alone, then pipelines of the 2, 3, … fastest in the given order; the first of the quickest wins. */
@@ -149,6 +151,7 @@ function fastest(attempts: readonly (Candidate | PlanError)[]): Candidate {
 interface Candidate {
   readonly devices: readonly DeviceInfo[];
   readonly stages: readonly PlanStage[];
+  readonly forwardOnly: number;
   readonly simulation: Simulation;
 }
 
@@ -183,7 +186,9 @@ class Candidates {
       microBatches,
       recompute: options.recompute,
     });
-    const programs = SCHEDULES[schedule](devices.length, microBatches);
+    const untrained = segments.findIndex(({ trained = true }, i) => trained || i === segments.length - 1);
+    const forwardOnly = ranges.filter(({ to }) => to <= untrained).length;
+    const programs = SCHEDULES[schedule](devices.length, microBatches, forwardOnly);
     const costs: StageCost[] = [];
     const stages = ranges.map(({ from, to }, stage): PlanStage => {
       const device = devices[stage]!;
@@ -207,18 +212,19 @@ class Candidates {
       };
     });
     const simulation = simulate(programs, pipelineCost(devices, costs, profile));
-    return { devices, stages, simulation };
+    return { devices, stages, forwardOnly, simulation };
   }
 
   plan(strategy: Strategy, chosen: Candidate, leftOut: (device: DeviceInfo) => string): Plan {
     const { segments, devices, options } = this.request;
-    const { stages, simulation } = chosen;
+    const { stages, forwardOnly, simulation } = chosen;
     return {
       digest: digest([segments, devices.map(({ id }) => id), options]),
       strategy,
       schedule: this.schedule,
       microBatches: options.microBatches,
       stages,
+      forwardOnly,
       devices: devices.map((device) => {
         const stage = stages.find(({ device: id }) => id === device.id);
         const reason = stage ? used(stage, stages, segments) : leftOut(device);

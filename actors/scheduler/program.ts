@@ -76,14 +76,22 @@ export function describe(operation: Operation): string {
   return `${operation.op} ${operation.microBatch}${chunk}`;
 }
 
+/** Whether gradients are computed in it. */
+export function isBackward({ op }: Operation): boolean {
+  return op.startsWith("backward") || op === "forward-backward";
+}
+
 /**
  * The most micro-batches whose stash the stage holds at once, over all its chunks. A stash lives from the forward
  * pass to the end of the backward pass (with B and W apart: to the end of W). A forward and backward pass in one
- * run counts as one while it runs.
+ * run counts as one while it runs. Where there is no backward pass there is no stash, and two take turns: one may
+ * still be on its way to the next stage.
  */
 export function peakInFlight(program: StageProgram): number {
   let inFlight = 0;
   let peak = 0;
+  const forwards = program.operations.filter(({ op }) => op === "forward").length;
+  if (!program.operations.some(isBackward)) return Math.min(2, forwards);
   for (const operation of program.operations) {
     switch (operation.op) {
       case "forward":

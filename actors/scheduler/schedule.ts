@@ -17,22 +17,29 @@ import {
   type StageProgram,
 } from "./program.ts";
 
-/** Makes the programs of all stages; the index in the result is the stage. @throws ProgramError for counts under 1. */
-export type ScheduleGenerator = (stages: number, microBatches: number) => readonly StageProgram[];
+/**
+ * Makes the programs of all stages; the index in the result is the stage. The first `forwardOnly` stages have nothing to
+ * train and no gradient is sent to them. @throws ProgramError for counts under 1.
+ */
+export type ScheduleGenerator = (
+  stages: number,
+  microBatches: number,
+  forwardOnly?: number,
+) => readonly StageProgram[];
 
 /**
  * GPipe (Huang et al., 2019): all forward passes, then all backward passes. Simple, and holds the stashes of every
  * micro-batch at once on all stages but the last.
  */
-export const gpipe: ScheduleGenerator = (stages, microBatches) =>
-  pipeline(stages, microBatches, () => microBatches);
+export const gpipe: ScheduleGenerator = (stages, microBatches, forwardOnly) =>
+  pipeline(stages, microBatches, () => microBatches, forwardOnly);
 
 /**
  * 1F1B (PipeDream-Flush; Narayanan et al., 2021): after a warm-up of `stages - stage - 1` forward passes, one
  * forward and one backward in turn. As fast as GPipe, and stage s holds at most `stages - s` stashes.
  */
-export const oneFOneB: ScheduleGenerator = (stages, microBatches) =>
-  pipeline(stages, microBatches, (stage) => Math.min(stages - stage - 1, microBatches));
+export const oneFOneB: ScheduleGenerator = (stages, microBatches, forwardOnly) =>
+  pipeline(stages, microBatches, (stage) => Math.min(stages - stage - 1, microBatches), forwardOnly);
 
 export type ScheduleName = "gpipe" | "1f1b";
 
@@ -44,6 +51,7 @@ function pipeline(
   stages: number,
   microBatches: number,
   warmUp: (stage: number) => number,
+  forwardOnly = 0,
 ): readonly StageProgram[] {
   requireCount("stages", stages);
   requireCount("micro-batches", microBatches);
@@ -53,6 +61,8 @@ function pipeline(
   return range(0, stages).map((stage) => {
     const first = stage === 0;
     const last = stage === stages - 1;
+    // Where the gradients end.
+    const bottom = stage === forwardOnly;
     const forward = (m: number) => [
       ...(first ? [] : [on("receive-activation", m)]),
       on("forward", m),
@@ -61,17 +71,18 @@ function pipeline(
     const backward = (m: number) => [
       on("receive-gradient", m),
       on("backward", m),
-      ...(first ? [] : [on("send-gradient", m)]),
+      ...(bottom ? [] : [on("send-gradient", m)]),
     ];
     const both = (m: number) => [
       ...(first ? [] : [on("receive-activation", m)]),
       on("forward-backward", m),
-      ...(first ? [] : [on("send-gradient", m)]),
+      ...(bottom ? [] : [on("send-gradient", m)]),
     ];
 
     const ahead = warmUp(stage);
-    const operations: Operation[] = last
-      ? range(0, microBatches).flatMap(both)
+    const inOneRun = stage < forwardOnly ? forward : last ? both : undefined;
+    const operations: Operation[] = inOneRun
+      ? range(0, microBatches).flatMap(inOneRun)
       : [
           ...range(0, ahead).flatMap(forward),
           ...range(ahead, microBatches).flatMap((m) => [...forward(m), ...backward(m - ahead)]),

@@ -8,25 +8,28 @@
  * stages as the step before left them.
  */
 
+import { type Model, type Roles, rolesWithin } from "../../nn/model.ts";
 import type { Graph } from "../../nn/onnx/graph.ts";
 import { encodeModel } from "../../nn/onnx/proto.ts";
-import { type OptimizerConfig, stateNames } from "../../nn/optim/optimizer.ts";
+import { diverged, firstNonFinite } from "../../nn/optim/finite.ts";
+import { isScaled, LOSS_SCALE } from "../../nn/optim/loss-scale.ts";
+import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
 import type { SegmentProfile } from "../../nn/profile.ts";
-import { cutGraph, findSegments, type Segment } from "../../nn/segments.ts";
+import { findSegments, type Segment } from "../../nn/segments.ts";
 import { Tensor } from "../../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../../runtime/index.ts";
 import type { DataSource, Destination } from "../data/source.ts";
 import type { Device, DeviceDescription, DeviceUsage } from "../device.ts";
 import type { Stage, StageSpec, StepReport } from "../stage.ts";
 import type { LinkProfile, Profile, SegmentCost } from "./cost.ts";
+import { heldInGroups, type Part, partsOf } from "./parts.ts";
 import { makePlan, type Plan, type PlanOptions, planPrograms } from "./plan.ts";
 
 export interface SchedulerOptions extends PlanOptions {
   readonly optimizer: OptimizerConfig;
-  /** The model's forward graph for one micro-batch, ending in the loss. */
-  readonly model: Graph;
-  /** Which of its inputs are parameters. */
-  readonly parameters: readonly string[];
+  readonly model: Model;
+  /** What randomness inside the model is drawn from. */
+  readonly seed: number;
 }
 
 export interface StepResult {
@@ -34,6 +37,8 @@ export interface StepResult {
   readonly loss: number;
   readonly gradNorm: number;
   readonly learningRate: number;
+  /** Scaled gradients overflowed: nothing was updated, and the loss's scale was halved. */
+  readonly skipped: boolean;
   readonly reports: readonly StepReport[];
 }
 
@@ -53,6 +58,8 @@ export class Scheduler extends Actor {
   #descriptions: readonly DeviceDescription[] = [];
   #plan: Plan | undefined;
   #stages: readonly Ref<Stage>[] = [];
+  /** What each stage holds and reads, by stage. */
+  #parts: readonly Part[] = [];
   /** The feed of the step that comes next, begun while the one before it runs. */
   #fed: { step: number; done: Promise<void> } | undefined;
   #lost: DeviceLost | undefined;
@@ -63,7 +70,7 @@ export class Scheduler extends Actor {
     this.#devices = devices;
     this.#data = data;
     this.#options = options;
-    this.#segments = findSegments(options.model, new Set(options.parameters));
+    this.#segments = findSegments(options.model);
   }
 
   override onStart(): void {
@@ -94,37 +101,42 @@ export class Scheduler extends Actor {
     });
   }
 
-  /** Starts the plan's stages and gives them their parameters (and moments, where given). */
+  /**
+   * Starts the plan's stages and gives them what they hold, once: parameters, frozen values and statistics, and the
+   * optimiser's state where given. The tensors are borrowed until it is done.
+   */
   async deploy(values: Readonly<Record<string, Tensor>>): Promise<void> {
     const plan = this.#plan!;
     const programs = planPrograms(plan);
-    const { model, parameters, optimizer, microBatches } = this.#options;
+    const { model, optimizer, microBatches, seed } = this.#options;
+    this.#parts = partsOf(model, this.#segments, plan.stages);
     await this.#guard(async () => {
       this.#stages = await Promise.all(
-        plan.stages.map(({ device, from, to, recompute }, i) => {
+        this.#parts.map(({ graph, roles, input, output, inputGradient }, i) => {
           const spec: StageSpec = {
             generation: GENERATION,
             program: programs[i]!,
-            microBatches,
-            graph: onnx(cutGraph(model, this.#segments, from, to)),
-            parameters: this.#parametersOf(from, to),
-            input: this.#segments[from]!.input,
-            output: this.#segments[to - 1]!.output,
-            recompute,
-            optimizer,
-            totalParameters: parameters.length,
+            ...{ microBatches, graph: onnx(graph), roles, input, output, inputGradient },
+            recompute: plan.stages[i]!.recompute,
+            ...{ optimizer, totalParameters: model.parameters.length, seed },
           };
-          return this.#devices[Number(device)]!.ask.host(spec, this.context.self);
+          return this.#devices[Number(plan.stages[i]!.device)]!.ask.host(spec, this.context.self);
         }),
       );
       await Promise.all(
         this.#stages.map(async (stage, i) => {
-          const { from, to } = plan.stages[i]!;
-          const own = this.#parametersOf(from, to)
-            .flatMap((name) => [name, ...stateNames(optimizer, { name, shape: values[name]!.shape })])
-            .filter((name) => values[name]);
-          await stage.ask.load(Object.fromEntries(own.map((name) => [name, values[name]!])));
-          await stage.ask.connect(this.#stages[i - 1] ?? null, this.#stages[i + 1] ?? null);
+          for (const group of [...heldInGroups(this.#parts[i]!, optimizer), [LOSS_SCALE]]) {
+            const given = group.filter((name) => values[name]);
+            if (given.length > 0) {
+              await stage.ask.load(Object.fromEntries(given.map((name) => [name, values[name]!])));
+            }
+          }
+          const tied = Object.entries(this.#parts[i]!.tied).map(([name, others]) => [
+            name,
+            others.map((other) => this.#stages[other]!),
+          ]);
+          const neighbours = [this.#stages[i - 1] ?? null, this.#stages[i + 1] ?? null] as const;
+          await stage.ask.connect(...neighbours, Object.fromEntries(tied));
         }),
       );
     });
@@ -143,18 +155,49 @@ export class Scheduler extends Actor {
       }
       const [reports] = await Promise.all([Promise.all(running), fed]);
 
-      const sums = reports.flatMap(({ squareSums }) => Array.from(squareSums.f32()));
+      const sums = this.#checked(step, reports);
       const all = Tensor.f32([sums.length], sums);
       const updates = await Promise.all(this.#stages.map((stage) => stage.ask.commit(step, all)));
-      const { gradNorm, learningRate } = updates[0]!;
+      const { gradNorm, learningRate, skipped } = updates[0]!;
       return {
         step,
         loss: mean(reports.at(-1)!.losses!),
-        gradNorm,
-        learningRate,
+        ...{ gradNorm, learningRate, skipped },
         reports: reports.map((report, i) => ({ ...report, spans: [...report.spans, updates[i]!.span] })),
       };
     });
+  }
+
+  /**
+   * The square sums of all parameters, in the model's order.
+   * @throws DivergedError when a loss or a gradient is no number: before the gate, so no stage has changed. Gradients of
+   *   a scaled loss may overflow; whether that is an error is decided behind the gate, by all stages alike.
+   */
+  #checked(step: number, reports: readonly StepReport[]): Float32Array<ArrayBuffer> {
+    const { model, optimizer } = this.#options;
+    const loss = firstNonFinite(reports.at(-1)!.losses!);
+    if (loss) throw diverged("loss", step + 1, loss.value);
+    const place = new Map(model.parameters.map((name, i) => [name, i]));
+    const sums = new Float32Array(model.parameters.length);
+    reports.forEach(({ squareSums }, i) => {
+      const own = squareSums.f32();
+      const names = this.#parameterNames(i);
+      const broken = isScaled(optimizer) ? undefined : firstNonFinite(own);
+      if (broken) {
+        throw diverged(`gradient of ${names[broken.index]} (stage ${i + 1})`, step + 1, broken.value);
+      }
+      names.forEach((name, k) => {
+        sums[place.get(name)!] = own[k]!;
+      });
+    });
+    return sums;
+  }
+
+  /** Parameters of a stage in the order it reports them in, that of its graph's inputs. */
+  #parameterNames(stage: number): string[] {
+    const { graph, roles } = this.#parts[stage]!;
+    const own = new Set(roles.parameters);
+    return graph.inputs.map(({ name }) => name).filter((name) => own.has(name));
   }
 
   /** Mean loss over the validation windows. `pass` tells one pass from another. */
@@ -169,10 +212,25 @@ export class Scheduler extends Actor {
     });
   }
 
-  /** Parameters and moments of the whole model, by name; borrowed until the next step. */
+  /**
+   * What training has changed, by name: parameters, the optimiser's state, statistics. Of a stage on this node it is
+   * borrowed until the next step.
+   */
   async state(): Promise<Record<string, Tensor>> {
+    const { optimizer } = this.#options;
     return this.#guard(async () => {
-      const states = await Promise.all(this.#stages.map((stage) => stage.ask.state()));
+      const states = await Promise.all(
+        this.#stages.map(async (stage, i) => {
+          const frozen = new Set(this.#parts[i]!.roles.frozen);
+          const groups = heldInGroups(this.#parts[i]!, optimizer);
+          const found: Record<string, Tensor>[] = [await stage.ask.state([LOSS_SCALE])];
+          for (const group of groups) {
+            const names = group.filter((name) => !frozen.has(name));
+            if (names.length > 0) found.push(await stage.ask.state(names));
+          }
+          return Object.assign({}, ...found);
+        }),
+      );
       return Object.assign({}, ...states);
     });
   }
@@ -186,14 +244,12 @@ export class Scheduler extends Actor {
     return this.#descriptions;
   }
 
-  #parametersOf(from: number, to: number): readonly string[] {
-    return this.#segments.slice(from, to).flatMap((segment) => segment.parameters);
-  }
-
   get #destination(): Destination {
-    const { microBatches } = this.#options;
-    const readers = { ids: [this.#stages[0]!], targets: [this.#stages.at(-1)!] };
-    return { generation: GENERATION, microBatches, readers };
+    const readers: Record<string, Ref<Stage>[]> = {};
+    this.#parts.forEach(({ data }, i) => {
+      for (const name of data) readers[name] = [...(readers[name] ?? []), this.#stages[i]!];
+    });
+    return { generation: GENERATION, microBatches: this.#options.microBatches, readers };
   }
 
   /**
@@ -201,8 +257,9 @@ export class Scheduler extends Actor {
    * between neighbours; any two devices may become neighbours when the planner is free to leave some out.
    */
   async #measure(): Promise<{ segments: SegmentCost[]; costs: Profile }> {
-    const { model, parameters, microBatches, optimizer, strategy } = this.#options;
-    const request = { graph: onnx(model), parameters, microBatches, optimizer };
+    const { model, microBatches, optimizer, strategy } = this.#options;
+    const roles: Roles = rolesWithin(model, model.graph);
+    const request = { graph: onnx(model.graph), roles, microBatches, optimizer };
     const measured: SegmentProfile[][] = [];
     for (const device of this.#devices) measured.push(await device.ask.profile(request));
 
@@ -215,9 +272,12 @@ export class Scheduler extends Actor {
       }
       links[i] = row;
     }
-    const segments = this.#segments.map(({ index, parameterBytes, activationBytes }): SegmentCost => {
+    const segments = this.#segments.map((segment): SegmentCost => {
+      const { index, parameterBytes, frozenBytes, activationBytes } = segment;
       const { stashBytes } = measured[0]![index]!;
-      return { name: `segment ${index}`, parameterBytes, activationBytes, stashBytes };
+      const trained = this.#segments[index + 1]?.inputTrained ?? true;
+      const sizes = { parameterBytes, frozenBytes, activationBytes, stashBytes };
+      return { name: `segment ${index}`, trained, ...sizes };
     });
     const column = (profile: SegmentProfile[], key: "forwardMs" | "backwardMs" | "stepMs") =>
       profile.map((segment) => segment[key]);

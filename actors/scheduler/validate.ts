@@ -9,6 +9,7 @@
 
 import {
   describe,
+  isBackward,
   type MicroBatchOperation,
   type Operation,
   ProgramError,
@@ -23,10 +24,11 @@ import {
 export function validatePrograms(programs: readonly StageProgram[]): void {
   const count = countPositions(programs);
   const microBatches = countMicroBatches(programs);
+  const bottom = firstTrained(programs);
   for (const program of programs) {
     for (const operation of program.operations) checkOperation(program, operation, microBatches);
     program.positions.forEach((position, chunk) => {
-      checkChunk(program, chunk, position, count, microBatches);
+      checkChunk(program, chunk, { position, count, bottom }, microBatches);
     });
     checkStep(program);
   }
@@ -56,6 +58,23 @@ function countPositions(programs: readonly StageProgram[]): number {
   return holder.size;
 }
 
+/** A position of the model, of `count`; `bottom` is the first that computes gradients. */
+interface Place {
+  readonly position: number;
+  readonly count: number;
+  readonly bottom: number;
+}
+
+/** The first position that computes gradients: those before it have nothing to train. 0 when there is none. */
+function firstTrained(programs: readonly StageProgram[]): number {
+  const trained = programs.flatMap((program) =>
+    program.operations.flatMap((operation) =>
+      operation.op !== "step" && isBackward(operation) ? [program.positions[operation.chunk ?? 0] ?? 0] : [],
+    ),
+  );
+  return trained.reduce((lowest, position) => Math.min(lowest, position), trained[0] ?? 0);
+}
+
 function countMicroBatches(programs: readonly StageProgram[]): number {
   let count = 0;
   for (const { operations } of programs) {
@@ -76,13 +95,8 @@ function checkOperation(program: StageProgram, operation: Operation, microBatche
 }
 
 /** Every micro-batch of one chunk: each operation it needs exactly once, in an order that makes sense. */
-function checkChunk(
-  program: StageProgram,
-  chunk: number,
-  position: number,
-  positions: number,
-  microBatches: number,
-): void {
+function checkChunk(program: StageProgram, chunk: number, place: Place, microBatches: number): void {
+  const { position, count: positions, bottom } = place;
   const first = position === 0;
   const last = position === positions - 1;
   const where = new Map<string, number>();
@@ -105,6 +119,15 @@ function checkChunk(
     if (crossesStart || crossesEnd) {
       throw fault(program, operation, `has nobody on the other side of position ${position} of ${positions}`);
     }
+    const crossesBottom =
+      (op === "send-gradient" && position <= bottom) || (op === "receive-gradient" && position < bottom);
+    if (crossesBottom) {
+      throw fault(
+        program,
+        operation,
+        `is of a gradient nobody wants: below position ${bottom} nothing is trained`,
+      );
+    }
     if (op === "backward" || op === "backward-weight" || op === "forward-backward") {
       if (microBatch !== accumulated + 1) {
         throw fault(
@@ -118,7 +141,7 @@ function checkChunk(
   });
 
   for (let microBatch = 0; microBatch < microBatches; microBatch++) {
-    const steps = expected(where, microBatch, first, last);
+    const steps = expected(where, microBatch, place);
     let before = -1;
     let previous = "";
     for (const op of steps) {
@@ -151,15 +174,15 @@ function checkChunk(
 function expected(
   where: ReadonlyMap<string, number>,
   microBatch: number,
-  first: boolean,
-  last: boolean,
+  { position, count, bottom }: Place,
 ): readonly MicroBatchOperation["op"][] {
   const fused = where.has(`forward-backward ${microBatch}`);
   const split = where.has(`backward-input ${microBatch}`) || where.has(`backward-weight ${microBatch}`);
-  const receiveActivation = first ? [] : (["receive-activation"] as const);
-  const sendGradient = first ? [] : (["send-gradient"] as const);
+  const receiveActivation = position === 0 ? [] : (["receive-activation"] as const);
+  if (position < bottom) return [...receiveActivation, "forward", "send-activation"];
+  const sendGradient = position === bottom ? [] : (["send-gradient"] as const);
   if (fused) return [...receiveActivation, "forward-backward", ...sendGradient];
-  const turn = last ? [] : (["send-activation", "receive-gradient"] as const);
+  const turn = position === count - 1 ? [] : (["send-activation", "receive-gradient"] as const);
   const backward = split
     ? (["backward-input", ...sendGradient, "backward-weight"] as const)
     : (["backward", ...sendGradient] as const);

@@ -26,7 +26,7 @@ import { type Arena, copyInto, type EngineTensors } from "./arena.ts";
 const UPDATE_GROUP = 128;
 
 export interface UpdateResult {
-  /** Of all gradients of the model, before clipping. Not finite only when `skipped`. */
+  /** Of all gradients of the model, before clipping; 0 when `skipped`. */
   readonly gradNorm: number;
   readonly learningRate: number;
   /** The scaled gradients overflowed: nothing was updated, and the next step's loss scale is half. */
@@ -165,7 +165,7 @@ export class Updater {
     if (scale) scale.tensor.f32()[0] = this.lossScale.value;
     const skipped = broken !== undefined;
     this.lossScale.after(skipped);
-    if (skipped) return { gradNorm: broken.value, learningRate: 0, skipped };
+    if (skipped) return { gradNorm: 0, learningRate: 0, skipped };
     await Promise.all(this.updates.map((update) => update.run()));
     const scalar = (name: string) => tensors.get(name)!.tensor.f32()[0]!;
     return { gradNorm: scalar("grad_norm"), learningRate: scalar("learning_rate"), skipped };

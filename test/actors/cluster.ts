@@ -7,7 +7,9 @@ import { Device } from "../../actors/device.ts";
 import { Scheduler, type SchedulerOptions } from "../../actors/scheduler/scheduler.ts";
 import { Stage } from "../../actors/stage.ts";
 import type { EngineOptions } from "../../nn/engine/create.ts";
-import { DEFAULT_ADAMW, gptGraph, gptInitial, gptParameters } from "../../nn/index.ts";
+import { DEFAULT_ADAMW } from "../../nn/index.ts";
+import { heldInputs, type Model } from "../../nn/model.ts";
+import { gptModel } from "../../nn/models/gpt.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
 import { MemoryNetwork, memory, NodeRuntime, type Ref } from "../../runtime/index.ts";
 
@@ -29,6 +31,8 @@ export interface ClusterOptions {
   /** What to start in a device's place. */
   readonly classOf?: (index: number) => DeviceClass;
   readonly scheduling?: Partial<SchedulerOptions>;
+  /** Of `ids` i64 [8, 2] and `targets` i64 [16]; a small GPT when left out. */
+  readonly model?: Model;
 }
 
 export interface Cluster {
@@ -64,17 +68,17 @@ export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
     }
   }
   const split = splitText({ name: "foxes", bytes: TEXT }, CONFIG.context);
-  const { context, layers } = CONFIG;
+  const { context } = CONFIG;
+  const model = options.model ?? gptModel(CONFIG, ROWS);
   const data = await coordinator.spawn(DataSource, [
     new TextFeed(split, { seed: SEED, context, rows: ROWS }),
   ]);
-  const parameters = gptParameters(CONFIG);
   const scheduler = await coordinator.spawn(Scheduler, [
     devices,
     data,
     {
-      model: gptGraph(CONFIG, ROWS, context, "loss"),
-      parameters: parameters.map(({ name }) => name),
+      model,
+      seed: SEED,
       microBatches: MICRO_BATCHES,
       optimizer: { ...DEFAULT_ADAMW, warmup: 1, steps: 10 },
       strategy: options.devices > 1 ? "pipeline" : "single",
@@ -86,7 +90,7 @@ export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
   return {
     ...{ coordinator, devices, hosts, scheduler },
     initial: Object.fromEntries(
-      parameters.map(({ name, shape }) => [name, gptInitial(SEED, name, shape, layers)]),
+      await Promise.all(heldInputs(model).map(async ({ name }) => [name, await model.initial(name, SEED)])),
     ),
     close: async () => {
       await coordinator.close();

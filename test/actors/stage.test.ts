@@ -6,6 +6,7 @@ import { oneFOneB } from "../../actors/scheduler/schedule.ts";
 import { Stage, type StageSpec } from "../../actors/stage.ts";
 import { createReferenceEngine } from "../../nn/engine/reference/reference.ts";
 import { cutGraph, DEFAULT_ADAMW, type Engine, encodeModel, findSegments } from "../../nn/index.ts";
+import { rolesOf } from "../../nn/model.ts";
 import { Tensor } from "../../protocols/tensor.ts";
 import { Actor, NodeRuntime, type Ref } from "../../runtime/index.ts";
 import { chain } from "../nn/run.ts";
@@ -33,12 +34,14 @@ beforeEach(async () => {
     program: oneFOneB(2, 1)[0]!,
     microBatches: 1,
     graph: new Tensor("u8", [bytes.byteLength], bytes),
-    parameters: [...own],
+    roles: rolesOf(own),
     input: null,
     output: first!.output,
+    inputGradient: false,
     recompute: false,
     optimizer: { ...DEFAULT_ADAMW, warmup: 0, steps: 10 },
     totalParameters: parameters.size,
+    seed: 0,
   };
   stage = await node.spawn(Stage, [spec, engine]);
   await stage.ask.load(WEIGHTS);

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Engine, EngineError } from "../../nn/engine/engine.ts";
 import { createReferenceEngine } from "../../nn/engine/reference/reference.ts";
 import { type ExecutorOptions, StageExecutor } from "../../nn/executor.ts";
+import { rolesOf } from "../../nn/model.ts";
 import { gptGraph, gptParameters } from "../../nn/models/gpt.ts";
 import { GraphBuilder } from "../../nn/onnx/builder.ts";
 import { DEFAULT_ADAMW } from "../../nn/optim/adamw.ts";
@@ -214,8 +215,7 @@ test("a profile has one entry per segment, equal for equal segments, and leaves 
   const model = gptGraph(config, 2, 4, "loss");
   const profiles = await profileSegments(
     timed,
-    model,
-    parameters,
+    { graph: model, ...rolesOf(parameters) },
     { optimizer, microBatches: 2, repeats: 2 },
     clock,
   );

@@ -7,6 +7,8 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { weightsSha256 } from "../../../actors/checkpoint.ts";
 import { Device } from "../../../actors/device.ts";
 import type { SegmentProfile } from "../../../nn/profile.ts";
+import { Tensor } from "../../../protocols/tensor.ts";
+import { motley } from "../../nn/motley.ts";
 import { failure } from "../../runtime/world.ts";
 import { type Cluster, type ClusterOptions, makeCluster } from "../cluster.ts";
 
@@ -52,6 +54,50 @@ describe("devices on one node", () => {
     const alone = await outcome(await deployed({ devices: 1, engine: "native" }));
     const together = await deployed({ devices: 3, engine: "native", together: true });
     expect(await outcome(together)).toEqual(alone);
+  });
+});
+
+describe("a model with frozen values, statistics, dropout and tied parameters", () => {
+  test.each(["reference", "native"] as const)(
+    "has the same bits on 1, 3 and 6 devices: %s",
+    async (engine) => {
+      const model = motley();
+      const alone = await deployed({ devices: 1, model, engine });
+      const expected = await outcome(alone);
+      const { embedding, head, mean } = await alone.scheduler.ask.state();
+      expect(head!.bytes).toEqual(embedding!.bytes);
+      expect(mean!.f32().some((value) => value !== 0)).toBe(true);
+      for (const devices of [3, 6]) {
+        const apart = await deployed({ devices, model, engine, together: devices === 6 });
+        expect(await outcome(apart), `${devices}`).toEqual(expected);
+      }
+    },
+  );
+
+  test("whose first layers are frozen sends no gradients to them", async () => {
+    const model = motley({ freeze: ["embedding", "w0"] });
+    const expected = await outcome(await deployed({ devices: 1, model }));
+    const apart = await deployed({ devices: 6, model });
+    expect(await outcome(apart)).toEqual(expected);
+    const { reports } = await apart.scheduler.ask.step(2, 2);
+    const kinds = reports.map(({ spans }) => new Set(spans.map(({ op }) => op)));
+    expect(kinds.map((ops) => ops.has("backward") || ops.has("forward-backward"))).toEqual([
+      ...[false, false],
+      ...[true, true, true, true],
+    ]);
+    expect(kinds.map((ops) => ops.has("send-gradient"))).toEqual([false, false, false, true, true, true]);
+  });
+
+  test("is not updated by a gradient that is no number, which is named", async () => {
+    const model = motley();
+    const { scheduler, initial } = await cluster({ devices: 3, model });
+    await scheduler.ask.plan();
+    const values = { ...initial, w2: Tensor.f32([6, 6], new Float32Array(36).fill(Number.NaN)) };
+    await scheduler.ask.deploy(values);
+    const before = hash(await scheduler.ask.state());
+    const { code, message } = await failure(scheduler.ask.step(0, 0));
+    expect([code, message]).toEqual(["DIVERGED", "the loss of step 1 is NaN: lower the learning rate"]);
+    expect(hash(await scheduler.ask.state())).toBe(before);
   });
 });
 
