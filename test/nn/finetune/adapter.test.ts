@@ -20,7 +20,7 @@ import {
   open,
   shapeOf,
 } from "../hf/fixtures.ts";
-import { missing, pythonLogits, withFolders } from "../hf/python.ts";
+import { missing, PYTHON_TIMEOUT, pythonLogits, withFolders } from "../hf/python.ts";
 import { runGraph } from "../run.ts";
 
 /** A model with random adapters, and its logits where they are asked for. */
@@ -156,4 +156,5 @@ test.skipIf(why !== null)(
       });
     });
   },
+  PYTHON_TIMEOUT,
 );

@@ -7,6 +7,9 @@ import type { ExportedFile } from "../../../nn/hf/export.ts";
 
 const python = process.env.TROUPE_PYTHON || "python3";
 
+/** Milliseconds: importing transformers takes ten seconds on a quiet machine. */
+export const PYTHON_TIMEOUT = 180_000;
+
 /** Why these modules cannot be used; null when they can. */
 export async function missing(...modules: readonly string[]): Promise<string | null> {
   // Asks where they are without importing them, which takes seconds.

@@ -19,7 +19,7 @@ import {
   open,
   shapeOf,
 } from "./fixtures.ts";
-import { missing, pythonLogits, withFolders } from "./python.ts";
+import { missing, PYTHON_TIMEOUT, pythonLogits, withFolders } from "./python.ts";
 
 const why = await missing("transformers", "torch");
 if (why) console.warn(`exported folders in transformers: skipped, ${why}`);
@@ -58,28 +58,32 @@ describe.skipIf(why !== null)("transformers", () => {
     return values;
   }
 
-  test("loads exported folders, fine-tuned, and computes the same", async () => {
-    const tuned = ["gpt2", "llama", "qwen3"].map(async (name) => {
-      const want = expected(name);
-      const folder = await open(name);
-      const model = folder.model(shapeOf(want));
-      const values = await descend(model, await initialValues(model), batchOf(want));
-      const { logits } = await runGraph(engine, logitsGraph(model), { ...values, ...batchOf(want) });
-      const ours = batchMajor(logits!, shapeOf(want));
-      expect(difference(ours, want.logits)).toBeGreaterThan(0.01);
-      const files = exportFolder(folder, new Map(Object.entries(values)), { dtype: "f32" });
-      return { name, ours, files, ids: want.ids };
-    });
-    const all = await Promise.all(tuned);
-    await withFolders(
-      all.map(({ files }) => files),
-      async (paths) => {
-        const requests = all.map(({ ids }, i) => ({ folder: paths[i]!, adapter: null, ids }));
-        const theirs = await pythonLogits(requests);
-        all.forEach(({ name, ours }, i) => {
-          expect(difference(ours, theirs[i]!), name).toBeLessThan(1e-4);
-        });
-      },
-    );
-  });
+  test(
+    "loads exported folders, fine-tuned, and computes the same",
+    async () => {
+      const tuned = ["gpt2", "llama", "qwen3"].map(async (name) => {
+        const want = expected(name);
+        const folder = await open(name);
+        const model = folder.model(shapeOf(want));
+        const values = await descend(model, await initialValues(model), batchOf(want));
+        const { logits } = await runGraph(engine, logitsGraph(model), { ...values, ...batchOf(want) });
+        const ours = batchMajor(logits!, shapeOf(want));
+        expect(difference(ours, want.logits)).toBeGreaterThan(0.01);
+        const files = exportFolder(folder, new Map(Object.entries(values)), { dtype: "f32" });
+        return { name, ours, files, ids: want.ids };
+      });
+      const all = await Promise.all(tuned);
+      await withFolders(
+        all.map(({ files }) => files),
+        async (paths) => {
+          const requests = all.map(({ ids }, i) => ({ folder: paths[i]!, adapter: null, ids }));
+          const theirs = await pythonLogits(requests);
+          all.forEach(({ name, ours }, i) => {
+            expect(difference(ours, theirs[i]!), name).toBeLessThan(1e-4);
+          });
+        },
+      );
+    },
+    PYTHON_TIMEOUT,
+  );
 });
