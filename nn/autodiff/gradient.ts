@@ -6,7 +6,7 @@
 
 import type { DType } from "../../protocols/tensor.ts";
 import { GraphBuilder } from "../onnx/builder.ts";
-import { type Graph, GraphError, type Node } from "../onnx/graph.ts";
+import { type Graph, GraphError, type Node, TROUPE } from "../onnx/graph.ts";
 import { filledTensor } from "../onnx/numbers.ts";
 import { describe, inferShapes } from "../onnx/shapes.ts";
 import { pathThrough } from "./path.ts";
@@ -92,7 +92,9 @@ function differentiateDirect(
     located(graph, node, outputs, wrt, () => act(ruleOf(node) as DirectRule));
   const saved = new Map<Node, Saved>();
   for (const node of graph.nodes) {
-    const forward = isActive(node) ? at(node, (rule) => rule.forward) : undefined;
+    // No engine has operators of our own: they are written out where no gradient flows, too.
+    const rewritten = isActive(node) || node.domain === TROUPE;
+    const forward = rewritten ? at(node, (rule) => rule.forward) : undefined;
     if (forward)
       saved.set(
         node,
