@@ -1,10 +1,10 @@
 /** Gradients of normalisations over the last axes of each sample. */
 
 import { elements, type Shape } from "../../../protocols/tensor.ts";
-import type { GraphBuilder } from "../../onnx/builder.ts";
+import type { Attributes, GraphBuilder } from "../../onnx/builder.ts";
 import { float, GraphError, type Node } from "../../onnx/graph.ts";
 import { describe, floatAttribute, intAttribute, normalAxis } from "../../onnx/shapes.ts";
-import { columnSum, type GradientRule } from "../rule.ts";
+import { type CompositeRule, columnSum, type GradientRule } from "../rule.ts";
 
 /** Weighted mean of every row of x [M, D]: x · (weights/D) as one product with a column, [M, 1]. */
 function rowMean(b: GraphBuilder, x: string, weights: string): string {
@@ -33,6 +33,33 @@ function normalised(b: GraphBuilder, node: Node): { axis: number; width: number 
     }
   }
   return { axis, width: elements(row) };
+}
+
+/**
+ * ONNX Runtime's sum of a value, a skip connection and a bias, normalised over the last axis; the sum is its last
+ * output. Written out it is faster in training: the fused operator gives no statistics, and is slow.
+ */
+function skip(normalisation: string, bias: number): CompositeRule {
+  return {
+    spelling: `Add, ${normalisation}`,
+    expand: (b, node) => {
+      if (node.outputs[1] || node.outputs[2]) {
+        throw new GraphError(`${describe(node)}: its mean and deviation are not known as outputs`);
+      }
+      const [x, skipped] = node.inputs as [string, string];
+      const terms = [skipped, node.inputs[bias] ?? ""].filter((name) => name !== "");
+      const output = node.outputs[3] || undefined;
+      const sum = terms.reduce((total, term, i) => {
+        return b.op("Add", [total, term], {}, i === terms.length - 1 ? output : undefined);
+      }, x);
+      const scales = node.inputs.slice(2, bias).filter((name) => name !== "");
+      const stash: Attributes = normalisation === "LayerNormalization" ? {} : { stash_type: 1 };
+      b.node(normalisation, [sum, ...scales], {
+        attributes: { axis: -1, epsilon: float(floatAttribute(node, "epsilon", 1e-12)), ...stash },
+        outputs: [node.outputs[0]!],
+      });
+    },
+  };
 }
 
 export const normalisationRules: Readonly<Record<string, GradientRule>> = {
@@ -153,6 +180,12 @@ export const normalisationRules: Readonly<Record<string, GradientRule>> = {
         outputs: [node.outputs[0]!],
       });
     },
+  },
+
+  SkipLayerNormalization: { ...skip("LayerNormalization", 4), limits: "outputs of mean and deviation" },
+  SkipSimplifiedLayerNormalization: {
+    ...skip("SimplifiedLayerNormalization", 3),
+    limits: "outputs of mean and deviation",
   },
 
   /** x divided by its norm along an axis: the sum of magnitudes (p = 1), or the root of the sum of squares (2). */

@@ -103,6 +103,39 @@ const batchNormalization: Operator = (call) => {
   ];
 };
 
+/** The sum of a value, a skip connection and a bias, normalised over the last axis; the sum is the last output. */
+const skip =
+  (biasAt: number, centres: boolean): Operator =>
+  (call) => {
+    const { dtype, shape, data } = call.input(0);
+    const width = shape.at(-1)!;
+    const skipped = expand(call.input(1), shape).data;
+    const [scale, shift] = [call.input(2).data, centres ? call.inputs[3]?.data : undefined];
+    const bias = call.inputs[biasAt]?.data;
+    const sums = data.map((x, i) => x + skipped[i]! + (bias ? bias[i % width]! : 0));
+    const epsilon = floatAttribute(call.node, "epsilon", 1e-12);
+    const rows = Array.from({ length: data.length / width }, (_, row) => {
+      const line = sums.slice(row * width, (row + 1) * width);
+      const centre = centres ? mean(line) : 0;
+      return { centre, deviation: Math.sqrt(mean(line.map((x) => (x - centre) ** 2)) + epsilon) };
+    });
+    const at = (i: number) => rows[Math.floor(i / width)]!;
+    const normal = (i: number) => (sums[i]! - at(i).centre) / at(i).deviation;
+    const kept = shape.with(-1, 1);
+    return [
+      compute(dtype, shape, (i) => normal(i) * scale[i % width]! + (shift ? shift[i % width]! : 0)),
+      compute("f32", kept, (row) => rows[row]!.centre),
+      compute("f32", kept, (row) => 1 / rows[row]!.deviation),
+      compute(dtype, shape, (i) => sums[i]!),
+    ];
+  };
+
+/** ONNX Runtime's own: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md */
+export const fusedNormalisations: Operators = {
+  SkipLayerNormalization: skip(4, true),
+  SkipSimplifiedLayerNormalization: skip(3, false),
+};
+
 export const normalisations: Operators = {
   SimplifiedLayerNormalization: rms,
   RMSNormalization: (call) => rms(call).slice(0, 1),

@@ -11,7 +11,7 @@ import { elementwise } from "./elementwise.ts";
 import { indexing } from "./indexing.ts";
 import { layout } from "./layout.ts";
 import { losses } from "./loss.ts";
-import { normalisations } from "./normalisation.ts";
+import { fusedNormalisations, normalisations } from "./normalisation.ts";
 import type { Operator, Operators } from "./operator.ts";
 import { fusedProduct, product } from "./product.ts";
 import { quantisation } from "./quantisation.ts";
@@ -32,7 +32,7 @@ export const OPERATORS: Readonly<Record<string, Operators>> = {
     ...indexing,
     ...quantisation,
   },
-  [MICROSOFT]: { ...fusedActivations, ...fusedProduct },
+  [MICROSOFT]: { ...fusedNormalisations, ...fusedActivations, ...fusedProduct },
 };
 
 /** @throws EngineError naming operator and node when there is none. */

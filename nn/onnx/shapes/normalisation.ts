@@ -27,10 +27,19 @@ const channels: Rule = ({ node, input }) => {
   return [type];
 };
 
+/** The sum and its statistics beside the result; see ONNX Runtime's contrib operators. */
+const skip: Rule = ({ input }) => {
+  const type = input(0);
+  const kept = { dtype: "f32" as const, shape: type.shape.with(-1, 1) };
+  return [type, kept, kept, type];
+};
+
 export const normalisationShapes: Rules = {
   LayerNormalization: rows(2),
   SimplifiedLayerNormalization: rows(1),
   RMSNormalization: rows(0),
+  SkipLayerNormalization: skip,
+  SkipSimplifiedLayerNormalization: skip,
   LpNormalization: same,
   GroupNormalization: channels,
   InstanceNormalization: channels,

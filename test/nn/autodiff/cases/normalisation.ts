@@ -1,7 +1,7 @@
 /** Random normalisations for the gradient rules. */
 
 import { float } from "../../../../nn/onnx/graph.ts";
-import { batch, groups, instances, lines, rows } from "../../engine/cases/normalisation.ts";
+import { batch, groups, instances, lines, rows, skip } from "../../engine/cases/normalisation.ts";
 import type { Chance } from "../../engine/operator-cases.ts";
 import type { RuleCase } from "../rule-cases.ts";
 
@@ -23,6 +23,8 @@ export const NORMALISATION_RULE_CASES: Readonly<Record<string, Maker>> = {
   },
   SimplifiedLayerNormalization: rows,
   RMSNormalization: rows,
+  SkipLayerNormalization: skip(3),
+  SkipSimplifiedLayerNormalization: skip(2),
   LpNormalization: lines,
   GroupNormalization: groups,
   InstanceNormalization: instances,

@@ -1,6 +1,6 @@
 /** Random normalisations. */
 
-import { type Attribute, float } from "../../../../nn/onnx/graph.ts";
+import { type Attribute, float, MICROSOFT } from "../../../../nn/onnx/graph.ts";
 import type { Tensor } from "../../../../protocols/tensor.ts";
 import type { Chance, OperatorCase } from "../operator-cases.ts";
 
@@ -62,12 +62,25 @@ export const batch =
     return { inputs: [c.f32(shape), ...vectors], attributes };
   };
 
+/** With and without bias; the skip connection may be one for all samples. */
+export const skip =
+  (vectors: number): Maker =>
+  (c) => {
+    const shape = [c.int(1, 3), c.int(1, 3), c.int(2, 5)];
+    const width = shape.slice(-1);
+    const scales = Array.from({ length: c.int(vectors - 1, vectors) }, () => c.f32(width, 0.5, 2));
+    const skipped = c.pick(shape, shape, [1, ...shape.slice(1)]);
+    return { domain: MICROSOFT, inputs: [c.f32(shape), c.f32(skipped), ...scales], attributes: EPSILON };
+  };
+
 export const NORMALISATION_CASES: Readonly<Record<string, Maker>> = {
   SimplifiedLayerNormalization: (c) => {
     const instance = rows(c);
     return { ...instance, attributes: { ...instance.attributes, stash_type: 1 }, outputs: 2 };
   },
   RMSNormalization: rows,
+  SkipLayerNormalization: skip(3),
+  SkipSimplifiedLayerNormalization: skip(2),
   LpNormalization: lines,
   GroupNormalization: groups,
   InstanceNormalization: instances,
