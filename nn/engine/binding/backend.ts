@@ -143,7 +143,7 @@ export class SessionBackend implements Backend<Uint8Array> {
   private open(model: Uint8Array, threads: number, profilePrefix?: string): Promise<InferenceSession> {
     return this.ort.InferenceSession.create(model, {
       executionProviders: ["cpu"],
-      graphOptimizationLevel: "all",
+      graphOptimizationLevel: "disabled",
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
       enableMemPattern: false,

@@ -16,7 +16,8 @@ import { cString, pointers } from "./pointers.ts";
 
 /** OrtLoggingLevel: errors come back as statuses, so the log says only what ends the process. */
 const LOG_FATAL = 4;
-const OPTIMISE_ALL = 99;
+/** See `Engine.compile`. */
+const OPTIMISE_NOTHING = 0;
 /** OrtDeviceAllocator, OrtMemTypeDefault. */
 const [DEVICE_ALLOCATOR, DEFAULT_MEMORY] = [0, 0];
 
@@ -161,7 +162,7 @@ export class NativeBackend implements Backend<Uint8Array> {
     const options = this.out((slot) => check(api, api.CreateSessionOptions(slot)));
     try {
       check(api, api.SetSessionLogSeverityLevel(options, LOG_FATAL));
-      check(api, api.SetSessionGraphOptimizationLevel(options, OPTIMISE_ALL));
+      check(api, api.SetSessionGraphOptimizationLevel(options, OPTIMISE_NOTHING));
       check(api, api.SetIntraOpNumThreads(options, threads));
       check(api, api.SetInterOpNumThreads(options, 1));
       // Planning one block for all intermediate values costs a GPT step 30 % more memory at its peak, and wins no time.

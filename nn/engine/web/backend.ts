@@ -8,7 +8,8 @@ import type { Backend, BoundTensor } from "../backend.ts";
 import { type CompileOptions, EngineError, type OperatorTime } from "../engine.ts";
 import { LOG_FATAL, type WebModule } from "./module.ts";
 
-const OPTIMISE_ALL = 99;
+/** See `Engine.compile`. */
+const OPTIMISE_NOTHING = 0;
 /** OrtDataLocation of `onnxruntime_c_api`'s JavaScript side: none, cpu, cpu-pinned, … */
 const CPU = 1;
 
@@ -44,7 +45,7 @@ export class WebBackend implements Backend<Uint8Array> {
     }
     const { module } = this;
     const { api } = module;
-    const session = api._OrtCreateSessionOptions(OPTIMISE_ALL, 1, 0, 0, 0, 0, 0, LOG_FATAL, 0, 0);
+    const session = api._OrtCreateSessionOptions(OPTIMISE_NOTHING, 1, 0, 0, 0, 0, 0, LOG_FATAL, 0, 0);
     module.made(session);
     let bytes = 0;
     try {

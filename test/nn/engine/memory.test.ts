@@ -17,7 +17,7 @@ const SIDE = 256;
 const BYTES = 4 * SIDE ** 2;
 /** Of an engine with the native library; WebAssembly takes ten times as long to compile a graph. */
 const CYCLES = 200;
-const FEWER = 30;
+const FEWER = 80;
 
 /** y = x + W with W held by the graph. */
 function sum(): Graph {
@@ -62,8 +62,9 @@ describe.each(names.filter((name) => name !== "reference"))("%s", (name) => {
         const before = resident();
         for (let i = 0; i < cycles; i++) await cycle(engine);
         expect(Object.values(engine.usage())).toEqual([0, 0, 0, 0]);
-        // A leak of a tensor or of the constant in each cycle would be twice that.
-        expect(resident() - before).toBeLessThan((cycles * BYTES) / 2);
+        // The constant and two tensors: three times BYTES a cycle, if they stayed. WebAssembly's compiler takes some
+        // memory of its own meanwhile.
+        expect(resident() - before).toBeLessThan(Math.max((cycles * BYTES) / 2, 20 * MIB));
       } finally {
         await engine.close();
       }
@@ -87,9 +88,9 @@ test.skipIf(!weighs)(
     };
     for (let i = 0; i < 3; i++) await open();
     const before = resident();
-    for (let i = 0; i < 8; i++) await open();
+    for (let i = 0; i < 24; i++) await open();
     // 8 MiB each, if they stayed.
-    expect(resident() - before).toBeLessThan(32 * MIB);
+    expect(resident() - before).toBeLessThan(64 * MIB);
   },
   30_000,
 );
@@ -114,7 +115,7 @@ test.skipIf(!names.includes("web"))(
     };
     for (let id = 0; id < 8; id++) await once(id);
     const before = module.memory.buffer.byteLength;
-    for (let id = 8; id < 8 + FEWER; id++) await once(id);
+    for (let id = 8; id < 8 + FEWER / 2; id++) await once(id);
     expect(module.memory.buffer.byteLength).toBe(before);
   },
   30_000,
