@@ -4,14 +4,12 @@
  */
 
 import { mergeLora } from "../../nn/finetune/merge.ts";
-import { type ImportedModel, importModel } from "../../nn/import/import.ts";
+import { exportModel } from "../../nn/import/export.ts";
+import { importModel } from "../../nn/import/import.ts";
 import { LOSSES } from "../../nn/import/loss.ts";
-import { dataInputs, heldInputs } from "../../nn/model.ts";
-import { freeze } from "../../nn/onnx/freeze.ts";
+import { dataInputs } from "../../nn/model.ts";
 import { GraphError, type ValueInfo } from "../../nn/onnx/graph.ts";
-import { encodeModel } from "../../nn/onnx/proto.ts";
 import { typeText } from "../../nn/onnx/shapes.ts";
-import type { Tensor } from "../../protocols/tensor.ts";
 import type { Files } from "../../runtime/platform/files.ts";
 import { readDefaultText, splitText } from "../data/corpus.ts";
 import { DataError } from "../data/error.ts";
@@ -87,22 +85,9 @@ export async function openOnnx(spec: OnnxSpec, options: TaskOptions, files: File
     lossUnit: text ? "nats per byte" : (loss ?? LOSSES[0]),
     inference: async (trained) => {
       const values = isAdapted(model) ? await mergeLora(model, trained, options.seed) : trained;
-      return encodeModel(freeze(imported.inference, await heldValues(imported, values)), imported.metadata);
+      return exportModel(imported, values, options.seed);
     },
   };
-}
-
-/** What the inference graph holds: trained values, and the others as they were in the file. */
-async function heldValues(
-  model: ImportedModel,
-  values: ReadonlyMap<string, Tensor>,
-): Promise<Map<string, Tensor>> {
-  const held = new Map<string, Tensor>();
-  const names = new Set(heldInputs(model).map(({ name }) => name));
-  for (const { name } of model.inference.inputs) {
-    if (names.has(name)) held.set(name, values.get(name) ?? (await model.initial(name, 0)));
-  }
-  return held;
 }
 
 interface FoundFeed {

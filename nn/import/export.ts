@@ -17,7 +17,10 @@ import { evaluationForm } from "../passes/evaluation.ts";
 import { renameInputs } from "../passes/rewrite.ts";
 
 /** A model whose own outputs are known, as `importModel` gives it. */
-type Exportable = Model & { readonly inference?: Graph };
+type Exportable = Model & {
+  readonly inference?: Graph;
+  readonly metadata?: Readonly<Record<string, string>>;
+};
 
 /**
  * The graph that computes what the model was for: an imported model's own outputs under their names, and else its
@@ -53,7 +56,7 @@ export async function exportModel(
   values: ReadonlyMap<string, Tensor>,
   seed = 0,
 ): Promise<Uint8Array> {
-  return encodeModel(await withValues(model, values, seed));
+  return encodeModel(await withValues(model, values, seed), model.metadata);
 }
 
 /** As `exportModel`, with the data in a file of its own: for more than 2 GB, or to be read in parts. */
@@ -63,7 +66,7 @@ export async function exportExternalModel(
   location: string,
   seed = 0,
 ): Promise<ExternalModel> {
-  return encodeExternalModel(await withValues(model, values, seed), location);
+  return encodeExternalModel(await withValues(model, values, seed), location, model.metadata);
 }
 
 /** RMSNormalization in operators that every runtime has; ONNX has it since version 23 only. ONNX Runtime fuses it again. */

@@ -12,19 +12,12 @@ const RANDOM = new Set([
   "Dropout", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial",
 ]); // biome-ignore format: a table
 
-/** Bytes of a constant; larger ones are weights, which are not looked through for their equals. */
-const LARGEST = 65_536;
-
 export function shareCommon(graph: Graph): Graph {
   const names = new Map<string, string>();
   const outputs = new Set(graph.outputs.map(({ name }) => name));
   const initializers = new Map<string, Tensor>();
   const byContent = new Map<string, string[]>();
   for (const [name, tensor] of graph.initializers) {
-    if (tensor.bytes.length > LARGEST) {
-      initializers.set(name, tensor);
-      continue;
-    }
     const key = `${tensor.dtype}[${tensor.shape}]${hash(tensor.bytes)}`;
     const alike = byContent.get(key) ?? [];
     const same = alike.find((other) => sameBytes(initializers.get(other)!.bytes, tensor.bytes));
@@ -70,9 +63,13 @@ function keyOf(node: Node): string {
 const plain = (value: Attribute): unknown =>
   value instanceof Tensor ? [value.dtype, value.shape, [...value.bytes]] : value;
 
-/** FNV-1a of 32 bits; equal hashes are compared byte by byte. */
+/** Bytes of a constant that its hash is made of, spread evenly. */
+const SAMPLED = 1024;
+
+/** FNV-1a of 32 bits over some of the bytes; equal hashes are compared byte by byte. */
 function hash(bytes: Uint8Array): number {
+  const step = Math.max(1, Math.floor(bytes.length / SAMPLED));
   let h = 0x811c9dc5;
-  for (const byte of bytes) h = Math.imul(h ^ byte, 0x01000193);
+  for (let i = 0; i < bytes.length; i += step) h = Math.imul(h ^ bytes[i]!, 0x01000193);
   return h >>> 0;
 }

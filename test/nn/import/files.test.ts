@@ -88,7 +88,8 @@ describe("external data", () => {
       ...{ rows: 16, loss: "cross-entropy" },
       external: (location) => parameterData(location, fixture.mlp.parameters),
     });
-    const { model: bytes, data: chunks } = await exportExternalModel(model, new Map(), "mlp.data");
+    const noted = { ...model, metadata: { trained: "here" } };
+    const { model: bytes, data: chunks } = await exportExternalModel(noted, new Map(), "mlp.data");
     const whole = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0));
     let at = 0;
     for (const chunk of chunks) {
@@ -100,7 +101,8 @@ describe("external data", () => {
       expect(offset % 64).toBe(0);
       return whole.slice(offset, offset + length);
     };
-    const { graph } = await loadFile(bytes, { external });
+    const { graph, metadata } = await loadFile(bytes, { external });
+    expect(metadata).toEqual({ trained: "here" });
     const { initializers, nodes, inputs } = decodeModel(await exportModel(model, new Map()));
     expect(graph).toMatchObject({ initializers, nodes, inputs });
   });
