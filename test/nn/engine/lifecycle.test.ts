@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { availableEngines, createEngine } from "../../../nn/engine/create.ts";
+import { availableEngines, createEngine, probeEngines } from "../../../nn/engine/create.ts";
 import { type Engine, EngineError, type EngineTensor } from "../../../nn/engine/engine.ts";
 import { HostEngine } from "../../../nn/engine/host.ts";
 import { ALIGNMENT, sharedAllocator } from "../../../nn/engine/memory.ts";
@@ -25,6 +25,23 @@ describe("createEngine", () => {
     const failure = await createEngine({ engine: "cuda" as "native" }).catch((error) => error);
     expect(failure).toBeInstanceOf(EngineError);
     expect(failure.message).toMatch(/"cuda".*native.*reference/);
+  });
+
+  test("says why the one asked for does not work", async () => {
+    const [lacking] = (await probeEngines()).filter((engine) => "missing" in engine);
+    if (!lacking) return console.warn("every engine works on this machine: nothing to refuse");
+    const failure = await createEngine({ engine: lacking.name }).catch((error) => error);
+    expect(failure).toBeInstanceOf(EngineError);
+    expect(failure.message).toContain((lacking as { missing: string }).missing);
+  });
+
+  test("every engine that works says what it can do", () => {
+    for (const { version, dtypes, threads, device } of available) {
+      expect(version).toMatch(/^\d/);
+      expect(dtypes).toContain("f32");
+      expect(threads).toBeGreaterThan(0);
+      expect(device).not.toBe("");
+    }
   });
 
   test("auto takes the fastest that works", async () => {
@@ -77,7 +94,7 @@ describe("a process", () => {
       const builder = new GraphBuilder("negate");
       builder.output(builder.op("Neg", [builder.input("x", "f32", [2])], {}, "y"));
       for (const name of ${JSON.stringify(available.map(({ name }) => name))}) {
-        const engine = await createEngine({ engine: name });
+        const engine = await createEngine({ engine: name, threads: 2 });
         const executable = await engine.compile(builder.build());
         const binding = executable.bind({ x: engine.allocate("f32", [2]) }, { y: engine.allocate("f32", [2]) });
         await binding.run();
