@@ -14,6 +14,8 @@ const CHROMIUM = "/usr/bin/chromium";
 const ARGUMENTS = [
   ...["--no-sandbox", "--disable-dev-shm-usage", "--disable-extensions", "--no-first-run"],
   ...["--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  // Shaders take the software adapter long to compile; without these checks, less long.
+  "--enable-dawn-features=disable_robustness,disable_workgroup_init",
   ...["--enable-unsafe-webgpu", "--enable-features=Vulkan", "--use-webgpu-adapter=swiftshader"],
 ];
 const ROOT = join(import.meta.dir, "../..");

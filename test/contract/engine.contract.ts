@@ -7,7 +7,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Engine, EngineError, type EngineTensor, type Executable } from "../../nn/engine/engine.ts";
 import { float, MICROSOFT, type Node } from "../../nn/onnx/graph.ts";
 import { type DType, type Shape, Tensor } from "../../protocols/tensor.ts";
-import { ADD, failureOf, graphOf, NOTHING, node, releaseAll, SGD, value, Y2 } from "./engine.graphs.ts";
+import { failureOf, NOTHING, releaseAll } from "./engine.checks.ts";
+import { ADD, graphOf, node, SGD, value, Y2 } from "./engine.graphs.ts";
 import { engineTypes } from "./engine.types.ts";
 
 export interface EngineTraits {

@@ -1,7 +1,5 @@
-/** The small graphs that the engine contract runs, and what its parts share. */
+/** The small graphs that the engine contract runs; browsers run some of them too. */
 
-import { expect } from "bun:test";
-import type { Engine } from "../../nn/engine/engine.ts";
 import type { Graph, Node, ValueInfo } from "../../nn/onnx/graph.ts";
 import type { DType, Shape } from "../../protocols/tensor.ts";
 
@@ -43,22 +41,3 @@ export const SGD = graphOf(
   [value("p", "f32", [2]), value("g", "f32", [2]), value("lr", "f32", [])],
   [Y2],
 );
-
-/** The usage of an engine that holds nothing. */
-export const NOTHING = { tensors: 0, tensorBytes: 0, executables: 0, bindings: 0 };
-
-/** The reason of a rejection. */
-export function failureOf(promise: Promise<unknown>): Promise<Error> {
-  return promise.then(
-    () => {
-      throw new Error("expected a rejection");
-    },
-    (reason) => reason,
-  );
-}
-
-/** Releases, and expects nothing to be left. */
-export function releaseAll(engine: Engine, owned: readonly { release(): void }[]): void {
-  for (const one of owned) one.release();
-  expect(engine.usage()).toEqual(NOTHING);
-}

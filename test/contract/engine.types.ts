@@ -4,7 +4,8 @@ import { describe, expect, test } from "bun:test";
 import { type Engine, EngineError, type EngineTensor } from "../../nn/engine/engine.ts";
 import { DATA_TYPE } from "../../nn/onnx/datatype.ts";
 import type { DType, Shape } from "../../protocols/tensor.ts";
-import { ADD, failureOf, graphOf, NOTHING, node, releaseAll, SGD, value, Y2 } from "./engine.graphs.ts";
+import { failureOf, NOTHING, releaseAll } from "./engine.checks.ts";
+import { ADD, graphOf, node, SGD, value, Y2 } from "./engine.graphs.ts";
 
 /** 0 and 1 as each element type stores them. */
 const STORED: Readonly<Record<DType, ArrayBufferView>> = {
