@@ -9,6 +9,7 @@ import { DEFAULT_ADAMW } from "../../nn/optim/adamw.ts";
 import { profileSegments } from "../../nn/profile.ts";
 import { gradientName, type StageGraphs, trainingGraphs } from "../../nn/training.ts";
 import { Tensor, TensorError } from "../../protocols/tensor.ts";
+import { motley } from "./motley.ts";
 
 const optimizer = { ...DEFAULT_ADAMW, steps: 10 };
 const options: ExecutorOptions = { slots: 2, optimizer, totalParameters: 2 };
@@ -229,4 +230,83 @@ test("a profile has one entry per segment, equal for equal segments, and leaves 
   expect(profiles[0]!.stashBytes).toBe(0);
   expect(timed.usage()).toEqual(NOTHING);
   await timed.close();
+});
+
+describe("running statistics", () => {
+  const model = motley();
+  const graphs = trainingGraphs(model.graph, model, {
+    ...{ input: null, output: null, microBatches: 2, recompute: false },
+  });
+  async function opened(): Promise<StageExecutor> {
+    const executor = await StageExecutor.create(engine, graphs, {
+      ...{ slots: 1, optimizer, totalParameters: model.parameters.length, seed: 3 },
+    });
+    const held = [...graphs.parameters, ...graphs.frozen, ...graphs.statistics];
+    const values = await Promise.all(
+      held.map(async ({ name }): Promise<[string, Tensor]> => [name, await model.initial(name, 1)]),
+    );
+    executor.load(new Map(values));
+    return executor;
+  }
+  const ids = Tensor.i64(
+    [8, 2],
+    Array.from({ length: 16 }, (_, i) => i * 11),
+  );
+  async function step(executor: StageExecutor, at: number): Promise<Float32Array> {
+    executor.clearGradients();
+    for (const microBatch of [0, 1]) {
+      executor.place(0, at, microBatch);
+      executor.write(0, "ids", ids);
+      await executor.joint(0);
+    }
+    return executor.squareSums();
+  }
+  const mean = (executor: StageExecutor) => [...executor.tensors().get("mean")!.f32()];
+
+  test("move with every micro-batch, stay with the step that is committed, and are what validation uses", async () => {
+    const executor = await opened();
+    const targets = Tensor.zeros("i64", [16]);
+    const before = (await executor.evaluate({ ids, targets })).f32()[0]!;
+    const first = [...(await step(executor, 0))];
+    expect(mean(executor)).toEqual([0, 0, 0, 0, 0, 0]);
+    // Again, from the same statistics and with the same dropout.
+    expect([...(await step(executor, 0))]).toEqual(first);
+    await executor.update(0, Float32Array.from(first));
+    const committed = mean(executor);
+    expect(committed.some((value) => value !== 0)).toBe(true);
+    expect((await executor.evaluate({ ids, targets })).f32()[0]!).not.toBe(before);
+    await step(executor, 1);
+    expect(mean(executor)).toEqual(committed);
+    executor.release();
+    expect(engine.usage()).toEqual(NOTHING);
+  });
+
+  test("another step drops other elements", async () => {
+    const executor = await opened();
+    expect([...(await step(executor, 0))]).not.toEqual([...(await step(executor, 1))]);
+    executor.release();
+  });
+});
+
+test("what is held has to be loaded, the frozen too, and a tied parameter may come under its owner's name", async () => {
+  const model = motley();
+  const graphs = trainingGraphs(model.graph, model, {
+    ...{ input: null, output: null, microBatches: 1, recompute: false },
+  });
+  const executor = await StageExecutor.create(engine, graphs, {
+    ...{ slots: 1, optimizer, totalParameters: model.parameters.length },
+  });
+  const values = new Map<string, Tensor>();
+  for (const { name } of [...graphs.parameters, ...graphs.frozen, ...graphs.statistics]) {
+    if (name !== "head" && name !== "basis") values.set(name, await model.initial(name, 1));
+  }
+  expect(() => executor.load(values)).toThrow("frozen value basis is missing");
+  executor.put(values);
+  expect(() => executor.requireLoaded()).toThrow("frozen value basis is missing");
+  executor.put(new Map([["basis", await model.initial("basis", 1)]]));
+  executor.requireLoaded();
+  const { head, embedding, basis } = Object.fromEntries(executor.tensors());
+  expect(head!.bytes).toEqual(embedding!.bytes);
+  expect(basis).toBeUndefined();
+  executor.release();
 });

@@ -5,6 +5,7 @@ import { gptGraph, gptParameters } from "../../nn/models/gpt.ts";
 import { GraphBuilder } from "../../nn/onnx/builder.ts";
 import { cutGraph, findSegments } from "../../nn/segments.ts";
 import { Chance } from "./engine/operator-cases.ts";
+import { motley } from "./motley.ts";
 import { chain, randomValues, runGraph } from "./run.ts";
 
 describe("a GPT", () => {
@@ -148,6 +149,68 @@ describe("a graph", () => {
       expect(() => cutGraph(graph, segments, from, to)).toThrow(`[${from}, ${to}) of mlp, which has 2`);
     }
   });
+});
+
+describe("a model of many kinds of inputs", () => {
+  const model = motley();
+  const segments = findSegments(model);
+
+  test("has frozen values and statistics where they are read, and ties apart", () => {
+    expect(segments.map(({ parameters }) => parameters)).toEqual([
+      ["embedding"],
+      ["w0"],
+      ["gamma", "beta"],
+      ["w1"],
+      ["w2"],
+      ["head"],
+    ]);
+    expect(segments.map(({ frozen }) => frozen)).toEqual([[], [], ["basis"], [], [], []]);
+    expect(segments[2]!.statistics).toEqual({ mean: "next_mean", variance: "next_variance" });
+    expect(segments[2]!.frozenBytes).toBe(4 * (6 * 6 + 6 + 6));
+    const outputs = segments.map(({ index }) =>
+      cutGraph(model.graph, segments, index, index + 1).outputs.map(({ name }) => name),
+    );
+    expect(outputs[2]).toEqual(["second", "next_mean", "next_variance"]);
+    expect(outputs.at(-1)).toEqual(["loss"]);
+  });
+
+  test("sends data to every segment that reads it: what is made of it alone does not travel", () => {
+    const reads = segments.map(({ index }) =>
+      cutGraph(model.graph, segments, index, index + 1)
+        .inputs.map(({ name }) => name)
+        .filter((name) => ["ids", "targets"].includes(name)),
+    );
+    expect(reads).toEqual([["ids"], [], [], ["ids"], [], ["ids", "targets"]]);
+  });
+
+  test("knows which activations want a gradient", () => {
+    const still = findSegments(motley({ freeze: ["embedding", "w0"] }));
+    expect(segments.map(({ inputTrained }) => inputTrained)).toEqual([false, true, true, true, true, true]);
+    expect(still.map(({ inputTrained }) => inputTrained)).toEqual([false, false, false, true, true, true]);
+  });
+});
+
+test("a convolutional network with a residual block is cut around it, and behind its pooling", () => {
+  const b = new GraphBuilder("residual");
+  const convolution = (x: string, name: string, shape: number[], stride = 1) =>
+    b.op("Conv", [x, b.input(name, "f32", shape)], {
+      ...{ kernel_shape: shape.slice(2), pads: [1, 1, 1, 1], strides: [stride, stride] },
+    });
+  const stem = convolution(b.input("image", "f32", [2, 3, 8, 8]), "stem", [4, 3, 3, 3]);
+  const pool = { kernel_shape: [2, 2], strides: [2, 2] };
+  const x = b.op("MaxPool", [b.op("Relu", [stem])], pool, "pooled");
+  const inner = convolution(b.op("Relu", [convolution(x, "a", [4, 4, 3, 3])]), "b", [4, 4, 3, 3]);
+  const y = b.op("Relu", [b.op("Add", [x, inner])], {}, "block");
+  b.output(b.op("ReduceMean", [convolution(y, "end", [1, 4, 3, 3], 2)], { keepdims: 0 }));
+  const segments = findSegments(b.build(), new Set(["stem", "a", "b", "end"]));
+  expect(segments.map(({ parameters }) => parameters)).toEqual([["stem"], ["a", "b"], ["end"]]);
+  expect(segments[0]!.output).toBe("pooled");
+  const products = (outputs: number, perOutput: number) => 2 * outputs * perOutput;
+  expect(segments.map(({ flops }) => flops)).toEqual([
+    products(2 * 4 * 64, 27),
+    2 * products(2 * 4 * 16, 36),
+    products(2 * 4, 36),
+  ]);
 });
 
 const available = new Set((await availableEngines()).map(({ name }) => name));

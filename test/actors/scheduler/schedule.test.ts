@@ -89,3 +89,35 @@ test("every message's neighbours: the middle stage of 1F1B in full", () => {
     "step",
   ]);
 });
+
+describe("with frozen stages in front", () => {
+  test.each(Object.entries(SCHEDULES))(
+    "%s: they only go forward, and no gradient is sent to them",
+    (_, schedule) => {
+      const programs = schedule(4, 3, 2);
+      expect(() => validatePrograms(programs)).not.toThrow();
+      const sends = programs.map((program) => microBatches(program, "send-gradient").length);
+      expect(sends).toEqual([0, 0, 0, 3]);
+      expect(programs.slice(0, 2).map(kernels)).toEqual(["F0 F1 F2 S", "F0 F1 F2 S"]);
+      expect(programs.slice(0, 2).map(peakInFlight)).toEqual([2, 2]);
+    },
+  );
+
+  test("a program that sends them one is refused", () => {
+    const programs = SCHEDULES["1f1b"](3, 1, 1).map((program) =>
+      program.stage !== 1
+        ? program
+        : {
+            ...program,
+            operations: program.operations.flatMap((operation) =>
+              operation.op === "backward"
+                ? [operation, { op: "send-gradient" as const, microBatch: 0 }]
+                : [operation],
+            ),
+          },
+    );
+    expect(() => validatePrograms(programs)).toThrow(
+      'stage 1: "send-gradient 0" is of a gradient nobody wants: below position 1 nothing is trained',
+    );
+  });
+});
