@@ -18,6 +18,7 @@ import { withoutCopies } from "./copies.ts";
 import { attachLoss, isLossName, LOSSES } from "./loss.ts";
 import { canonical, runningStatistics, trainBatchNorm } from "./modes.ts";
 import { type RoleOptions, recognise } from "./roles.ts";
+import { withTiedHead } from "./tied-head.ts";
 import { isTied, untie } from "./untie.ts";
 import { inSingles } from "./widen.ts";
 
@@ -78,7 +79,7 @@ function modelOf(
   options: ImportOptions,
 ): Omit<ImportedModel, "metadata"> {
   const training = options.training ?? true;
-  const file = withoutCopies(canonical(inSingles(withoutConstantNodes(read)), training));
+  const file = withTiedHead(withoutCopies(canonical(inSingles(withoutConstantNodes(read)), training)));
   const values = file.initializers;
   const { parameters, frozen } = recognise(file, options);
   const running = training ? runningStatistics(file) : [];

@@ -135,6 +135,21 @@ describe("parameters are", () => {
     expect(model.ties).toEqual({ "table.use2": "table" });
   });
 
+  test("one where an exporter turned the table for the head", async () => {
+    const table = chance.f32([5, 4]);
+    const turned = Tensor.f32(
+      [4, 5],
+      Array.from({ length: 20 }, (_, i) => table.f32()[(i % 5) * 4 + Math.floor(i / 5)]!),
+    );
+    const write = (b: GraphBuilder, x: string) =>
+      b.op("MatMul", [b.op("Add", [x, b.op("Gather", ["table", b.ints([0, 2, 1])], { axis: 0 })]), "val_9"]);
+    const model = await importModel(fileOf({ table, val_9: turned }, write), mse);
+    expect(model.parameters).toEqual(["table", "table.use2"]);
+    turned.f32()[7]! += 1;
+    const apart = await importModel(fileOf({ table, val_9: turned }, write), mse);
+    expect(apart.parameters).toEqual(["table", "val_9"]);
+  });
+
   test("what patterns say, less what is frozen", async () => {
     const write = (b: GraphBuilder, x: string) => b.op("MatMul", [b.op("MatMul", [x, "a.w"]), "b.w"]);
     const bytes = fileOf({ "a.w": chance.f32([4, 4]), "b.w": chance.f32([4, 4]) }, write);
