@@ -59,6 +59,15 @@ export const MODEL_OPTIONS: OptionTable = {
     help: `how pictures vary in training: ${AUGMENTATIONS.join(", ")} (default: none)`,
   },
   label: { value: "column", help: "the column of a table that holds the classes (default: the last)" },
+  lora: { help: "train small adapters beside the weights, which stay as they are" },
+  "lora-rank": { value: "N", help: `rank of the adapters (default: ${LORA_RANK})` },
+  "lora-alpha": { value: "number", help: "their scale is alpha / rank (default: twice the rank)" },
+  "lora-targets": {
+    value: "names",
+    help: "matrices with adapters, apart by commas, * for any characters (default: those of all layers)",
+  },
+  freeze: { value: "names", help: "parameters that stay as they are, such as embed_tokens,layers.0" },
+  storage: { value: "type", help: `how frozen matrices are held: ${STORAGES.join(", ")} (default: f32)` },
   loss: {
     value: "name",
     help: `what an .onnx file minimises: ${LOSSES.join(", ")}, or an output of its own`,
