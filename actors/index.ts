@@ -7,7 +7,14 @@
 export { type DType, type Shape, Tensor } from "../protocols/tensor.ts";
 export { type Checkpoint, readCheckpoint, weightsSha256, writeCheckpoint } from "./checkpoint.ts";
 export { CheckpointError } from "./checkpoint-state.ts";
+export { type Augmentations, NO_AUGMENTATION } from "./data/augment.ts";
 export { CorpusError, readDefaultText, readText, splitText } from "./data/corpus.ts";
+export { DataError } from "./data/error.ts";
+export type { Feed } from "./data/feed.ts";
+export { ImageFeed } from "./data/images.ts";
+export { type Data, readData } from "./data/read.ts";
+export { TableFeed } from "./data/table.ts";
+export { TextFeed } from "./data/text.ts";
 export { Device, type DeviceDescription, type DeviceUsage } from "./device.ts";
 export { type GenerateRequest, generate } from "./generate.ts";
 export type { Sampling } from "./sample.ts";
@@ -16,6 +23,8 @@ export { SCHEDULES, type ScheduleName } from "./scheduler/schedule.ts";
 export { DeviceLost } from "./scheduler/scheduler.ts";
 export { simulate } from "./scheduler/simulate.ts";
 export { chromeTrace, gantt } from "./scheduler/timeline.ts";
+export { type ModelSpec, openTask } from "./tasks/open.ts";
+export type { Task, TaskOptions } from "./tasks/task.ts";
 export {
   DivergedError,
   type PreparedRun,

@@ -5,7 +5,9 @@
 
 import { UsageError } from "../cli/command.ts";
 import { compile } from "./nn/compile.ts";
+import { convolution } from "./nn/convolution.ts";
 import { native } from "./nn/native.ts";
+import { operators } from "./nn/operators.ts";
 import type { NnContext, NnResult } from "./nn/parts.ts";
 import { web } from "./nn/web.ts";
 import type { Suite } from "./suite.ts";
@@ -14,6 +16,8 @@ const PARTS: Readonly<Record<string, (context: NnContext) => Promise<NnResult>>>
   gpt: (context) => native(context, "gpt"),
   mlp: (context) => native(context, "mlp"),
   resnet18: (context) => native(context, "resnet18"),
+  convolution,
+  operators,
   web,
   compile,
 };

@@ -1,24 +1,55 @@
 /**
- * Neural networks as ONNX graphs: build, differentiate, cut, run. Useful without the actor runtime.
+ * Neural networks as ONNX graphs: build or import, differentiate, cut, train, run. Useful without the actor runtime.
  *
- * A training step in one process is: `gptGraph` → `findSegments` → `cutGraph` → `trainingGraphs` → a
- * `StageExecutor` on an engine. `examples/` shows it in full.
+ * A training step in one process is: a `Model` → `findSegments` → `cutGraph` → `trainingGraphs` → a `StageExecutor` on
+ * an engine. `examples/` shows it in full; docs/training.md is the guide.
  */
 
 export { type DType, type Shape, Tensor } from "../protocols/tensor.ts";
+// Gradients.
 export { differentiate, GRADIENT_RULES } from "./autodiff/gradient.ts";
 export type { GradientRule } from "./autodiff/rule.ts";
+export { writtenOut } from "./autodiff/write-out.ts";
+// Engines.
 export { availableEngines, createEngine } from "./engine/create.ts";
 export { type Engine, EngineError } from "./engine/engine.ts";
 export { type ExecutorOptions, StageExecutor } from "./executor.ts";
-export { DEFAULT_GPT, type GptConfig, gptGraph, gptParameters } from "./models/gpt.ts";
+// Fine-tuning.
+export { exportAdapter } from "./finetune/adapter.ts";
+export { freeze as freezeParameters } from "./finetune/freeze.ts";
+export { type LoraModel, type LoraOptions, lora } from "./finetune/lora.ts";
+export { mergeLora } from "./finetune/merge.ts";
+export { type Storage, storeFrozen } from "./finetune/storage.ts";
+// Models from elsewhere.
+export { type ExportedFile, exportFolder } from "./hf/export.ts";
+export { type Folder, HuggingFaceError, memoryFolder } from "./hf/folder.ts";
+export { HuggingFaceModel } from "./hf/model.ts";
+export { exportModel } from "./import/export.ts";
+export { type ImportedModel, type ImportOptions, importModel } from "./import/import.ts";
+export * from "./losses.ts";
+export { COUNTERS, dataInputs, heldInputs, type Model } from "./model.ts";
+// Models of our own.
+export { isModelName, MODEL_NAMES, type ModelName, modelNamed } from "./models/catalogue.ts";
+export { DEFAULT_GPT, type GptConfig, gptGraph, gptModel, gptParameters } from "./models/gpt.ts";
 export { gptInitial } from "./models/init.ts";
+export { mlp } from "./models/mlp.ts";
+export { predictionGraph } from "./models/predict.ts";
+export { resnet } from "./models/resnet.ts";
+export { vgg } from "./models/vgg.ts";
+export { vit } from "./models/vit.ts";
+// Graphs.
 export { GraphBuilder } from "./onnx/builder.ts";
+export { freeze } from "./onnx/freeze.ts";
 export { float, type Graph, GraphError, type Node, type ValueInfo } from "./onnx/graph.ts";
+export { printGraph } from "./onnx/print.ts";
 export { decodeModel, encodeModel } from "./onnx/proto.ts";
 export { inferShapes } from "./onnx/shapes.ts";
+// Optimisers.
 export { type AdamWConfig, adamwGraph, DEFAULT_ADAMW } from "./optim/adamw.ts";
+export { type OptimizerConfig, optimizerGraph, stateNames } from "./optim/optimizer.ts";
+// Stages.
 export { profileSegments, type SegmentProfile } from "./profile.ts";
 export { cutGraph, findSegments, type Segment } from "./segments.ts";
+export { Tokenizer, TokenizerError } from "./tokenizer.ts";
 export { type StageGraphs, trainingGraphs } from "./training.ts";
 export { decodeSafetensors, encodeSafetensors } from "./weights/safetensors.ts";
