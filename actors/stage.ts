@@ -40,6 +40,8 @@ export interface StageSpec {
   /** Whether the stage before wants a gradient. */
   readonly inputGradient: boolean;
   readonly recompute: boolean;
+  /** With `recompute`, bytes of each micro-batch to keep all the same. */
+  readonly stashBytes: number;
   readonly optimizer: OptimizerConfig;
   /** Parameters of the whole model. */
   readonly totalParameters: number;

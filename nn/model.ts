@@ -51,13 +51,15 @@ export function rolesOf(parameters: Iterable<string>): Roles {
 export function rolesWithin({ parameters, frozen, statistics, ties }: Roles, graph: Graph): Roles {
   const inputs = new Set(graph.inputs.map(({ name }) => name));
   const has = (name: string) => inputs.has(name);
-  const own = (record: Readonly<Record<string, string>>) =>
-    Object.fromEntries(Object.entries(record).filter(([name]) => has(name)));
+  const still = new Set(frozen);
   return {
     parameters: parameters.filter(has),
     frozen: frozen.filter(has),
-    statistics: own(statistics),
-    ties,
+    statistics: Object.fromEntries(Object.entries(statistics).filter(([name]) => has(name))),
+    // Those of other parts too: their gradients are wanted here. What is frozen has none.
+    ties: Object.fromEntries(
+      Object.entries(ties).filter(([use, owner]) => !still.has(use) && !still.has(owner)),
+    ),
   };
 }
 

@@ -77,13 +77,17 @@ export interface StageCost {
   readonly outputBytes: number;
 }
 
-/** What segments [from, to) cost as one stage on a device. */
+/**
+ * What segments [from, to) cost as one stage on a device.
+ * @param stashBudget when recomputing, bytes that may be kept besides the input. The time it saves is not counted on.
+ */
 export function stageCost(
   segments: readonly SegmentCost[],
   device: DeviceProfile,
   from: number,
   to: number,
   recompute: boolean,
+  stashBudget = 0,
 ): StageCost {
   const sum = (values: readonly number[]) => values.slice(from, to).reduce((a, b) => a + b, 0);
   const held = segments.slice(from, to);
@@ -96,7 +100,7 @@ export function stageCost(
     stepMs: sum(device.stepMs),
     parameterBytes: held.reduce((a, segment) => a + segment.parameterBytes, 0),
     frozenBytes: held.reduce((a, segment) => a + (segment.frozenBytes ?? 0), 0),
-    keptBytes: recompute ? inputBytes : stashBytes,
+    keptBytes: recompute ? Math.min(stashBytes, inputBytes + stashBudget) : stashBytes,
     workingBytes: recompute ? stashBytes : 0,
     inputBytes,
     outputBytes: to === segments.length ? 0 : segments[to - 1]!.activationBytes,

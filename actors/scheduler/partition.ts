@@ -41,6 +41,8 @@ export interface PartitionRequest {
   readonly schedule: ScheduleName;
   readonly microBatches: number;
   readonly recompute: boolean;
+  /** With `recompute`, bytes of each micro-batch that a stage may keep besides its input; 0 when left out. */
+  readonly stashBytes?: number;
 }
 
 export interface Partition {
@@ -77,12 +79,12 @@ export type Weigh = (device: number, from: number, to: number) => number;
 
 /** The weights that `partition` minimises the maximum of. */
 export function stageWeights(request: PartitionRequest): Weigh {
-  const { segments, devices, profile, schedule, microBatches, recompute } = request;
+  const { segments, devices, profile, schedule, microBatches, recompute, stashBytes } = request;
   const inFlight = SCHEDULES[schedule](devices.length, microBatches).map(peakInFlight);
   return (index, from, to) => {
     const device = devices[index]!;
     const last = index === devices.length - 1;
-    const cost = stageCost(segments, profileOf(profile, device), from, to, recompute && !last);
+    const cost = stageCost(segments, profileOf(profile, device), from, to, recompute && !last, stashBytes);
     if (memoryBytes(cost, inFlight[index]!) > (device.memoryBytes ?? Number.POSITIVE_INFINITY)) {
       return Number.POSITIVE_INFINITY;
     }

@@ -31,6 +31,8 @@ export interface PlanOptions {
   readonly microBatches: number;
   /** Keep a stage's input only, and repeat its forward pass when going backward. */
   readonly recompute: boolean;
+  /** With `recompute`, bytes of each micro-batch that a stage may keep all the same, besides its input; else 0. */
+  readonly stashBytes?: number;
 }
 
 export interface PlanRequest {
@@ -184,7 +186,7 @@ class Candidates {
       profile,
       schedule,
       microBatches,
-      recompute: options.recompute,
+      ...{ recompute: options.recompute, stashBytes: options.stashBytes ?? 0 },
     });
     const untrained = segments.findIndex(({ trained = true }, i) => trained || i === segments.length - 1);
     const forwardOnly = ranges.filter(({ to }) => to <= untrained).length;
@@ -193,7 +195,7 @@ class Candidates {
     const stages = ranges.map(({ from, to }, stage): PlanStage => {
       const device = devices[stage]!;
       const recompute = options.recompute && stage < devices.length - 1;
-      const cost = stageCost(segments, profileOf(profile, device), from, to, recompute);
+      const cost = stageCost(segments, profileOf(profile, device), from, to, recompute, options.stashBytes);
       costs.push(cost);
       const { forwardMs, backwardMs, parameterBytes } = cost;
       const memoryBytes = programMemoryBytes(cost, programs[stage]!);

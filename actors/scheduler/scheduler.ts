@@ -108,7 +108,7 @@ export class Scheduler extends Actor {
   async deploy(values: Readonly<Record<string, Tensor>>): Promise<void> {
     const plan = this.#plan!;
     const programs = planPrograms(plan);
-    const { model, optimizer, microBatches, seed } = this.#options;
+    const { model, optimizer, microBatches, seed, stashBytes = 0 } = this.#options;
     this.#parts = partsOf(model, this.#segments, plan.stages);
     await this.#guard(async () => {
       this.#stages = await Promise.all(
@@ -117,7 +117,7 @@ export class Scheduler extends Actor {
             generation: GENERATION,
             program: programs[i]!,
             ...{ microBatches, graph: onnx(graph), roles, input, output, inputGradient },
-            recompute: plan.stages[i]!.recompute,
+            ...{ recompute: plan.stages[i]!.recompute, stashBytes },
             ...{ optimizer, totalParameters: model.parameters.length, seed },
           };
           return this.#devices[Number(plan.stages[i]!.device)]!.ask.host(spec, this.context.self);

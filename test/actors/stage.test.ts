@@ -38,7 +38,7 @@ beforeEach(async () => {
     input: null,
     output: first!.output,
     inputGradient: false,
-    recompute: false,
+    ...{ recompute: false, stashBytes: 0 },
     optimizer: { ...DEFAULT_ADAMW, warmup: 0, steps: 10 },
     totalParameters: parameters.size,
     seed: 0,

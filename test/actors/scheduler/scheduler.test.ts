@@ -74,6 +74,15 @@ describe("a model with frozen values, statistics, dropout and tied parameters", 
     },
   );
 
+  test("has them when it recomputes, all or within a budget", async () => {
+    const model = motley();
+    const expected = await outcome(await deployed({ devices: 1, model }));
+    for (const stashBytes of [0, 600]) {
+      const scheduling = { recompute: true, stashBytes };
+      expect(await outcome(await deployed({ devices: 3, model, scheduling }))).toEqual(expected);
+    }
+  });
+
   test("whose first layers are frozen sends no gradients to them", async () => {
     const model = motley({ freeze: ["embedding", "w0"] });
     const expected = await outcome(await deployed({ devices: 1, model }));
