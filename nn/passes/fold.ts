@@ -112,8 +112,8 @@ function fromTypes(node: Node, inputs: readonly (ValueType | undefined)[]): Tens
 function constantOf(node: Node): Tensor {
   const { value, value_float, value_floats, value_int, value_ints } = node.attributes;
   if (value instanceof Tensor) return value;
-  if (typeof value_int === "number") return Tensor.i64([], [value_int]);
-  if (Array.isArray(value_ints)) return Tensor.i64([value_ints.length], value_ints);
+  if (typeof value_int === "number") return exactIntegers([], [value_int]);
+  if (Array.isArray(value_ints)) return exactIntegers([value_ints.length], value_ints);
   if (typeof value_float === "object" && "float" in value_float) return Tensor.f32([], [value_float.float]);
   if (typeof value_floats === "object" && "floats" in value_floats) {
     return Tensor.f32([value_floats.floats.length], value_floats.floats);
@@ -170,11 +170,14 @@ function evaluate(
 /** The largest i64, which exporters write for "to the end"; as a double it is one more. */
 const LARGEST_I64 = 2n ** 63n - 1n;
 
+const exactIntegers = (shape: Shape, values: ArrayLike<number>): Tensor =>
+  Tensor.i64(
+    shape,
+    BigInt64Array.from(Array.from(values), (value) => (value >= 2 ** 63 ? LARGEST_I64 : BigInt(value))),
+  );
+
 function stored(array: NdArray, { dtype, shape }: ValueType): Tensor {
-  if (dtype === "i64") {
-    const exact = (value: number) => (value >= 2 ** 63 ? LARGEST_I64 : BigInt(value));
-    return Tensor.i64(shape, BigInt64Array.from(array.data, exact));
-  }
+  if (dtype === "i64") return exactIntegers(shape, array.data);
   const tensor = Tensor.zeros(array.dtype, array.shape);
   write(array, tensor.bytes);
   return new Tensor(dtype, shape, tensor.bytes);

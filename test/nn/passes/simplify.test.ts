@@ -319,6 +319,15 @@ describe("folding", () => {
       nodes: [node("Unsqueeze", ["end", "zero"], "ends"), node("Slice", ["x", "start", "ends"], "y")],
     };
     expect(fold(graph, ["y"]).outputs[0]!.shape).toEqual([4]);
+    const end = {
+      op: "Constant",
+      domain: "",
+      inputs: [],
+      outputs: ["ends"],
+      attributes: { value_ints: [2 ** 63] },
+    };
+    const constant = { ...graph, nodes: [end, graph.nodes[1]!] };
+    expect(fold(constant, ["y"]).outputs[0]!.shape).toEqual([4]);
   });
 
   test("leaves large constants to the engine, and does not compute them", () => {
