@@ -24,7 +24,7 @@ export { type Storage, storeFrozen } from "./finetune/storage.ts";
 export { type ExportedFile, exportFolder } from "./hf/export.ts";
 export { type Folder, HuggingFaceError, memoryFolder } from "./hf/folder.ts";
 export { HuggingFaceModel } from "./hf/model.ts";
-export { exportModel } from "./import/export.ts";
+export { exportModel, inferenceGraph } from "./import/export.ts";
 export { type ImportedModel, type ImportOptions, importModel } from "./import/import.ts";
 export * from "./losses.ts";
 export { COUNTERS, dataInputs, heldInputs, type Model } from "./model.ts";
@@ -33,7 +33,6 @@ export { isModelName, MODEL_NAMES, type ModelName, modelNamed } from "./models/c
 export { DEFAULT_GPT, type GptConfig, gptGraph, gptModel, gptParameters } from "./models/gpt.ts";
 export { gptInitial } from "./models/init.ts";
 export { mlp } from "./models/mlp.ts";
-export { predictionGraph } from "./models/predict.ts";
 export { resnet } from "./models/resnet.ts";
 export { vgg } from "./models/vgg.ts";
 export { vit } from "./models/vit.ts";

@@ -9,10 +9,7 @@ import { mergeLora } from "../../nn/finetune/merge.ts";
 import { exportFolder } from "../../nn/hf/export.ts";
 import { type Folder, HuggingFaceError } from "../../nn/hf/folder.ts";
 import { HuggingFaceModel } from "../../nn/hf/model.ts";
-import { heldInputs, type Model } from "../../nn/model.ts";
-import { predictionGraph } from "../../nn/models/predict.ts";
-import { freeze } from "../../nn/onnx/freeze.ts";
-import { encodeModel } from "../../nn/onnx/proto.ts";
+import { exportModel, withValues } from "../../nn/import/export.ts";
 import { Tokenizer } from "../../nn/tokenizer.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
 import type { Files } from "../../runtime/platform/files.ts";
@@ -64,7 +61,6 @@ export async function openHuggingFace(
   /** Trained values under the folder's own names: adapters are merged into what they stand beside. */
   const merged = async (trained: ReadonlyMap<string, Tensor>) =>
     isAdapted(model) ? await mergeLora(model, trained, seed) : trained;
-  const values = async (trained: ReadonlyMap<string, Tensor>) => valuesOf(one, await merged(trained));
   return {
     model,
     feed: new TextFeed(split, { seed, context, rows }),
@@ -79,17 +75,14 @@ export async function openHuggingFace(
           yield { name: `adapter/${name}`, chunks };
       }
       // `ids` i64 [context, 1] in, `logits` f32 [context, vocabulary] out.
-      yield {
-        name: "model.onnx",
-        chunks: [encodeModel(freeze(predictionGraph(one), await values(trained)))],
-      };
+      yield { name: "model.onnx", chunks: [await exportModel(one, await merged(trained), seed)] };
     },
     sample: async (trained, { prompt, count, random }) => {
       const engine = await createEngine({ engine: "auto" });
       try {
         const ids = await generate(engine, {
-          graph: predictionGraph(one),
-          values: await values(trained),
+          graph: await withValues(one, await merged(trained), seed),
+          values: new Map(),
           prompt: tokenizer.encode(prompt, { special: true }),
           ...{ count, sampling: SAMPLING, random, end: tokenizer.endOfText },
         });
@@ -110,14 +103,4 @@ async function tokenizerOf(folder: Folder): Promise<Tokenizer> {
   }
   const config = names.has("tokenizer_config.json") ? await folder.read("tokenizer_config.json") : null;
   return Tokenizer.load(await folder.read("tokenizer.json"), config, folder.name);
-}
-
-/** Values of all that the prediction of `model` holds: trained ones, and the others as they began. */
-async function valuesOf(model: Model, trained: ReadonlyMap<string, Tensor>): Promise<Map<string, Tensor>> {
-  const used = new Set(predictionGraph(model).inputs.map(({ name }) => name));
-  const values = new Map<string, Tensor>();
-  for (const { name } of heldInputs(model)) {
-    if (used.has(name)) values.set(name, trained.get(name) ?? (await model.initial(name, 0)));
-  }
-  return values;
 }

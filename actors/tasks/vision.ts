@@ -1,5 +1,6 @@
 /** A built-in model that learns classes, of pictures or of the rows of a table, by its name in the catalogue. */
 
+import { exportModel } from "../../nn/import/export.ts";
 import {
   inputSizeFor,
   learnsFrom,
@@ -8,9 +9,6 @@ import {
   modelNamed,
   settingsOf,
 } from "../../nn/models/catalogue.ts";
-import { predictionGraph } from "../../nn/models/predict.ts";
-import { freeze } from "../../nn/onnx/freeze.ts";
-import { encodeModel } from "../../nn/onnx/proto.ts";
 import type { Files } from "../../runtime/platform/files.ts";
 import type { Config } from "../checkpoint-state.ts";
 import { DataError } from "../data/error.ts";
@@ -75,8 +73,7 @@ export async function openVision(spec: VisionSpec, options: TaskOptions, files: 
     unit: { name: data.kind === "images" ? "images" : "samples", perMicroBatch: rows },
     lossUnit: "nats",
     // One sample in, logits [1, classes] out.
-    inference: (values) =>
-      encodeModel(freeze(predictionGraph(one), only(values, predictionGraph(one).inputs)), metadata),
+    inference: (values) => exportModel({ ...one, metadata }, values, seed),
   };
 }
 
@@ -85,11 +82,4 @@ function flat(settings: ModelSettings): Config {
   return Object.fromEntries(
     Object.entries(settings).map(([key, value]) => [key, Array.isArray(value) ? value.join(",") : value]),
   );
-}
-
-function only<T>(
-  values: ReadonlyMap<string, T>,
-  inputs: readonly { readonly name: string }[],
-): Map<string, T> {
-  return new Map(inputs.filter(({ name }) => values.has(name)).map(({ name }) => [name, values.get(name)!]));
 }

@@ -91,10 +91,14 @@ function rmsWrittenOut(graph: Graph): Graph {
   return b.build();
 }
 
-async function withValues(
+/**
+ * `inferenceGraph` in operators that engines have, with every value that is held inside.
+ * @param values as of `exportModel`.
+ */
+export async function withValues(
   model: Exportable,
   values: ReadonlyMap<string, Tensor>,
-  seed: number,
+  seed = 0,
 ): Promise<Graph> {
   const graph = writtenOut(rmsWrittenOut(inferenceGraph(model)));
   const held = new Set([...model.parameters, ...model.frozen, ...Object.keys(model.statistics)]);

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { predictionGraph } from "../../nn/models/predict.ts";
+import { inferenceGraph } from "../../nn/import/export.ts";
 import { resnet } from "../../nn/models/resnet.ts";
 import { freeze } from "../../nn/onnx/freeze.ts";
 import { decodeModel, encodeModel } from "../../nn/onnx/proto.ts";
@@ -43,7 +43,7 @@ beforeAll(async () => {
   const values = new Map<string, Tensor>();
   for (const name of [...net.parameters, ...Object.keys(net.statistics)])
     values.set(name, await net.initial(name, 3));
-  writeFileSync(at("net.onnx"), encodeModel(freeze(predictionGraph(net), values)));
+  writeFileSync(at("net.onnx"), encodeModel(freeze(inferenceGraph(net), values)));
 });
 
 async function train(...args: string[]): Promise<Event[]> {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { inferenceGraph } from "../../../nn/import/export.ts";
 import {
   aboutModel,
   inputSizeFor,
@@ -10,7 +11,6 @@ import {
   modelNamed,
   settingsOf,
 } from "../../../nn/models/catalogue.ts";
-import { predictionGraph } from "../../../nn/models/predict.ts";
 import type { ValueInfo } from "../../../nn/onnx/graph.ts";
 import { elements } from "../../../protocols/tensor.ts";
 
@@ -83,9 +83,9 @@ test("a perceptron learns from tables too, and has the settings that are given",
 });
 
 test("predicts for one image, however small, without its loss, its dropout and what moves statistics", () => {
-  const tiny = predictionGraph(modelNamed("resnet18", { classes: 2, width: 2 }, images(1, 1, 4)));
+  const tiny = inferenceGraph(modelNamed("resnet18", { classes: 2, width: 2 }, images(1, 1, 4)));
   expect(tiny.outputs).toEqual([{ name: "logits", dtype: "f32", shape: [1, 2] }]);
-  const { nodes, inputs } = predictionGraph(
+  const { nodes, inputs } = inferenceGraph(
     modelNamed("vgg11_bn", { classes: 2, width: 2 }, images(1, 1, 32)),
   );
   expect(inputs.map(({ name }) => name)).not.toContain("targets");

@@ -8,10 +8,10 @@ import { weightsSha256 } from "../../../actors/checkpoint.ts";
 import { createEngine } from "../../../nn/engine/create.ts";
 import type { Engine } from "../../../nn/engine/engine.ts";
 import { StageExecutor } from "../../../nn/executor.ts";
+import { inferenceGraph } from "../../../nn/import/export.ts";
 import { heldInputs, type Model } from "../../../nn/model.ts";
 import { uniform } from "../../../nn/models/init.ts";
 import { mlp } from "../../../nn/models/mlp.ts";
-import { predictionGraph } from "../../../nn/models/predict.ts";
 import { resnet } from "../../../nn/models/resnet.ts";
 import { streamOf } from "../../../nn/models/threefry.ts";
 import { vgg } from "../../../nn/models/vgg.ts";
@@ -73,7 +73,7 @@ describe.each(Object.entries(fixture.models as unknown as Record<string, Entry>)
   test("predicts PyTorch's logits", async () => {
     const weights = Object.fromEntries(held.map(({ name, shape }) => [name, other(name, shape)]));
     const values = { ...weights, [input.name]: images("logits", input.shape) };
-    const { logits } = await runGraph(engine, predictionGraph(model), values);
+    const { logits } = await runGraph(engine, inferenceGraph(model), values);
     expect(logits!.elements).toBe(entry.logits.length);
     logits!.f32().forEach((value, i) => {
       const expected = entry.logits[i]!;
