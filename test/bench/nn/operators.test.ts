@@ -7,9 +7,10 @@ test("both spellings of every slow operator run and agree; the table says how th
     note: () => {},
   });
   const rows = sections[0]!.table!.rows;
-  const found = figures.operators as readonly { slowUs: number; fastUs: number; times: number }[];
+  const found = figures.operators as readonly { slowUs: number; fastUs: number }[];
   expect(rows.length).toBeGreaterThan(5);
   expect(found).toHaveLength(rows.length);
-  for (const { slowUs, fastUs, times } of found)
-    for (const x of [slowUs, fastUs, times]) expect(x).toBeGreaterThan(0);
+  // Tiny operators may take less than the clock can tell.
+  for (const { slowUs, fastUs } of found)
+    for (const x of [slowUs, fastUs]) expect(x).toBeGreaterThanOrEqual(0);
 });
