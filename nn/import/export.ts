@@ -69,7 +69,7 @@ export async function exportExternalModel(
   return encodeExternalModel(await withValues(model, values, seed), location, model.metadata);
 }
 
-/** RMSNormalization in operators that every runtime has; ONNX has it since version 23 only. ONNX Runtime fuses it again. */
+/** RMSNormalization in operators that every runtime has; ONNX has it since version 23 only. */
 function rmsWrittenOut(graph: Graph): Graph {
   if (!graph.nodes.some(({ op }) => op === "RMSNormalization")) return graph;
   const b = new GraphBuilder(graph.name);
