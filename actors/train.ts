@@ -44,6 +44,8 @@ export interface TrainOptions {
   readonly strategy: string;
   readonly schedule: string;
   readonly recompute: boolean;
+  /** With `recompute`, bytes of each micro-batch that a stage keeps all the same; 0 when left out. */
+  readonly stashBytes?: number;
   readonly optimizer: OptimizerConfig;
   /** Folder for checkpoints. */
   readonly checkpoint: string;
@@ -157,6 +159,7 @@ export async function train(
       strategy: options.strategy,
       schedule: options.schedule,
       recompute: options.recompute,
+      stashBytes: options.stashBytes ?? 0,
     },
   ]);
   try {

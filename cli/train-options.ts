@@ -57,6 +57,10 @@ export const TRAIN_OPTIONS: OptionTable = {
   steps: { value: "N", help: `steps in all, with those before a resume (default: ${DEFAULTS.steps})` },
   seed: { value: "S", help: `decides initial weights and order of the data (default: ${DEFAULTS.seed})` },
   recompute: { help: "repeat forward passes when going backward, instead of keeping activations" },
+  stash: {
+    value: "MB",
+    help: "with --recompute: activations that each device keeps of a micro-batch all the same (default: 0)",
+  },
   ...OPTIMIZER_OPTIONS,
   "validate-every": { value: "N", help: `steps between validations (default: ${DEFAULTS.validateEvery})` },
   "checkpoint-every": {
@@ -169,6 +173,7 @@ export async function trainSettings(
       ...{ data, model, batch, microBatches, steps, strategy, schedule },
       seed: options.whole("seed", { from: 0 }) ?? before?.seed ?? DEFAULTS.seed,
       recompute: options.has("recompute"),
+      stashBytes: stashOf(options),
       optimizer: optimizerOf(options, before, model, steps),
       checkpoint: `${out}/checkpoint`,
       exportTo: `${out}/model`,
@@ -244,6 +249,15 @@ function batchOf(
     );
   }
   return { batch, microBatches };
+}
+
+/** Bytes that are kept where the rest is recomputed. */
+function stashOf(options: Options): number {
+  const megabytes = options.number("stash", { from: 0 });
+  if (megabytes !== undefined && !options.has("recompute")) {
+    throw new UsageError("--stash says what --recompute keeps all the same; without it everything is kept");
+  }
+  return Math.round((megabytes ?? 0) * 1e6);
 }
 
 /** A number among the settings a checkpoint was trained with. */

@@ -11,8 +11,14 @@ export { differentiate, GRADIENT_RULES } from "./autodiff/gradient.ts";
 export type { GradientRule } from "./autodiff/rule.ts";
 export { writtenOut } from "./autodiff/write-out.ts";
 // Engines.
-export { availableEngines, createEngine } from "./engine/create.ts";
-export { type Engine, EngineError } from "./engine/engine.ts";
+export {
+  type AvailableEngine,
+  availableEngines,
+  createEngine,
+  type MissingEngine,
+  probeEngines,
+} from "./engine/create.ts";
+export { type Engine, EngineError, type Place } from "./engine/engine.ts";
 export { type ExecutorOptions, StageExecutor } from "./executor.ts";
 // Fine-tuning.
 export { exportAdapter } from "./finetune/adapter.ts";
@@ -24,10 +30,19 @@ export { type Storage, storeFrozen } from "./finetune/storage.ts";
 export { type ExportedFile, exportFolder } from "./hf/export.ts";
 export { type Folder, HuggingFaceError, memoryFolder } from "./hf/folder.ts";
 export { HuggingFaceModel } from "./hf/model.ts";
-export { exportModel, inferenceGraph } from "./import/export.ts";
+export { exportExternalModel, exportModel, inferenceGraph } from "./import/export.ts";
 export { type ImportedModel, type ImportOptions, importModel } from "./import/import.ts";
+export { LOSSES } from "./import/loss.ts";
 export * from "./losses.ts";
-export { COUNTERS, dataInputs, heldInputs, type Model } from "./model.ts";
+export {
+  COUNTERS,
+  dataInputs,
+  heldInputs,
+  type Model,
+  type Roles,
+  rolesOf,
+  type Trainable,
+} from "./model.ts";
 // Models of our own.
 export { isModelName, MODEL_NAMES, type ModelName, modelNamed } from "./models/catalogue.ts";
 export { DEFAULT_GPT, type GptConfig, gptGraph, gptModel, gptParameters } from "./models/gpt.ts";
@@ -38,6 +53,7 @@ export { vgg } from "./models/vgg.ts";
 export { vit } from "./models/vit.ts";
 // Graphs.
 export { GraphBuilder } from "./onnx/builder.ts";
+export type { ReadExternal } from "./onnx/external.ts";
 export { freeze } from "./onnx/freeze.ts";
 export { float, type Graph, GraphError, type Node, type ValueInfo } from "./onnx/graph.ts";
 export { printGraph } from "./onnx/print.ts";
@@ -45,10 +61,12 @@ export { decodeModel, encodeModel } from "./onnx/proto.ts";
 export { inferShapes } from "./onnx/shapes.ts";
 // Optimisers.
 export { type AdamWConfig, adamwGraph, DEFAULT_ADAMW } from "./optim/adamw.ts";
+export { DivergedError } from "./optim/finite.ts";
 export { type OptimizerConfig, optimizerGraph, stateNames } from "./optim/optimizer.ts";
+export { simplify } from "./passes/simplify.ts";
 // Stages.
 export { profileSegments, type SegmentProfile } from "./profile.ts";
 export { cutGraph, findSegments, type Segment } from "./segments.ts";
 export { Tokenizer, TokenizerError } from "./tokenizer.ts";
-export { type StageGraphs, trainingGraphs } from "./training.ts";
+export { keptBytes, type StageGraphs, trainingGraphs } from "./training.ts";
 export { decodeSafetensors, encodeSafetensors } from "./weights/safetensors.ts";

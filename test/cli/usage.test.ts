@@ -63,6 +63,7 @@ const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
     2,
     /--context is for gpt, Hugging Face folders and .onnx files; --model mlp/,
   ],
+  ["train --stash 10", 2, /--stash says what --recompute keeps all the same/],
   ["train --loss mse", 2, /--loss is for .onnx files; --model gpt has no such setting/],
   ["train --optimizer adam", 2, /--optimizer adam is not available; there is adamw, sgd, lion and muon/],
   ["train --momentum 0.5", 2, /--momentum is for sgd, muon; --optimizer adamw has no such setting/],
