@@ -35,6 +35,8 @@ test("as a file that any viewer opens", async () => {
 });
 
 test("what is none of them is refused, and a file without a graph", async () => {
-  expect((await troupe("train", "--print", "all")).err).toContain("there is forward, training, evaluation and");
+  expect((await troupe("train", "--print", "all")).err).toContain(
+    "there is forward, training, evaluation and",
+  );
   expect((await troupe("train", "--print-to", "x.onnx")).err).toContain("--print-to is for --print");
 });
