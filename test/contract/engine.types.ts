@@ -25,7 +25,11 @@ export function engineTypes(name: Engine["name"], open: () => Engine, dtypes: re
   describe("element types", () => {
     for (const [dtype, stored] of Object.entries(STORED) as [DType, ArrayBufferView][]) {
       const bytes = new Uint8Array(stored.buffer);
-      test.skipIf(!dtypes.includes(dtype))(`${dtype} is stored, and read by Cast`, async () => {
+      if (!dtypes.includes(dtype)) {
+        test(`${dtype} is refused by its name, as a tensor and in a graph`, () => refused(dtype));
+        continue;
+      }
+      test(`${dtype} is stored, and read by Cast`, async () => {
         const engine = open();
         const x = engine.allocate(dtype, [2]);
         x.tensor.bytes.set(bytes);
@@ -37,20 +41,18 @@ export function engineTypes(name: Engine["name"], open: () => Engine, dtypes: re
         expect([...y.tensor.f32()]).toEqual([0, 1]);
         releaseAll(engine, [x, y, binding, executable]);
       });
-      test.skipIf(dtypes.includes(dtype))(
-        `${dtype} is refused by its name, as a tensor and in a graph`,
-        async () => {
-          const engine = open();
-          const refusal = new RegExp(`${dtype}\\[2\\].*${name} engine.*another engine`);
-          expect(() => engine.allocate(dtype, [2])).toThrow(refusal);
-          const cast = graphOf([node("Cast", 1, { to: DATA_TYPE.f32 })], [value("x0", dtype, [2])], [Y2]);
-          const failure = await failureOf(engine.compile(cast));
-          expect(failure).toBeInstanceOf(EngineError);
-          expect(failure.message).toMatch(refusal);
-          expect(failure.message).toContain('"x0"');
-          expect(engine.usage()).toEqual(NOTHING);
-        },
-      );
+    }
+
+    async function refused(dtype: DType): Promise<void> {
+      const engine = open();
+      const refusal = new RegExp(`${dtype}\\[2\\].*${name} engine.*another engine`);
+      expect(() => engine.allocate(dtype, [2])).toThrow(refusal);
+      const cast = graphOf([node("Cast", 1, { to: DATA_TYPE.f32 })], [value("x0", dtype, [2])], [Y2]);
+      const failure = await failureOf(engine.compile(cast));
+      expect(failure).toBeInstanceOf(EngineError);
+      expect(failure.message).toMatch(refusal);
+      expect(failure.message).toContain('"x0"');
+      expect(engine.usage()).toEqual(NOTHING);
     }
   });
 
