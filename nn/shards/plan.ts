@@ -1,0 +1,104 @@
+/**
+ * A sharded segment as plain data: what each rank holds and runs, and what they send each other between its runs.
+ *
+ * A forward pass is: for each phase its transfers, in order, then its graph; then the last transfers. A backward pass
+ * is the same from the end. A value of a rank that several phases read has several gradients, which are added.
+ */
+
+import type { Shape } from "../../protocols/tensor.ts";
+import type { Graph, ValueInfo } from "../onnx/graph.ts";
+import type { Cut } from "./layout.ts";
+
+/** Between ranks. Sums are over all ranks; parts are joined, or taken, along the axis of a cut. */
+export type Collective = "all-reduce" | "all-gather" | "reduce-scatter";
+
+export interface Transfer extends ValueInfo {
+  /** Value of every rank that goes in. `name` is that which comes out; type and shape are of the whole. */
+  readonly value: string;
+  /** Null where every rank passes its own `value` on. */
+  readonly forward: Collective | null;
+  /**
+   * From the gradients of `name` to those of `value`. Null where every rank passes its own on, or, behind an
+   * all-gather, its part of it; and where there are none.
+   */
+  readonly backward: Collective | null;
+  /** How the whole is cut; null for an all-reduce. */
+  readonly cut: Cut | null;
+  /** Whether there is a gradient. */
+  readonly trained: boolean;
+  /** Of the whole: what a collective is about. `collectiveBytes` says what of it a rank has to send. */
+  readonly bytes: number;
+}
+
+export interface Phase {
+  /** Done before it. */
+  readonly transfers: readonly Transfer[];
+  /** The forward graph of each rank. Its inputs are held values, data, results of transfers, and values of earlier phases. */
+  readonly graphs: readonly Graph[];
+  /** Inputs, other than parameters, and outputs that have gradients. */
+  readonly trained: readonly string[];
+}
+
+/** How a parameter or a frozen value is held. */
+export interface Holding {
+  /** Of the whole. */
+  readonly shape: Shape;
+  /** Null where every rank holds the whole. */
+  readonly cut: Cut | null;
+  /**
+   * What each rank's gradient is: that of its part; the whole, equal on all ranks; or a summand of the whole, to be
+   * added up over the ranks before an update. Null where it is frozen.
+   */
+  readonly gradient: "part" | "whole" | "sum" | null;
+}
+
+/** A value at an end of the segment: whole on all ranks, or cut. */
+export interface End {
+  readonly name: string;
+  readonly cut: Cut | null;
+}
+
+export interface RankCost {
+  /** Of one forward pass over one micro-batch; a multiplication and an addition count as two. */
+  readonly flops: number;
+  readonly parameterBytes: number;
+  readonly frozenBytes: number;
+}
+
+export interface ShardPlan {
+  readonly kind: "tensor" | "sequence";
+  readonly ranks: number;
+  readonly phases: readonly Phase[];
+  /** Done after the last phase. */
+  readonly transfers: readonly Transfer[];
+  readonly holdings: Readonly<Record<string, Holding>>;
+  /** How the incoming activation, and its gradient, is to lie; null where there is none. */
+  readonly input: End | null;
+  /** The graph's outputs, in its order. Gradients of them come in as the values lie. */
+  readonly outputs: readonly End[];
+  readonly costs: readonly RankCost[];
+  /** Bytes of the values that collectives of one micro-batch are about, in each direction. */
+  readonly forwardBytes: number;
+  readonly backwardBytes: number;
+  /** Bytes of the gradients that are added up over the ranks, once in a step. */
+  readonly gradientBytes: number;
+}
+
+/**
+ * Bytes that a rank sends in a collective over a value of `bytes`, as a ring does it, which is the least possible
+ * (Patarin and Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", 2009).
+ * @param sizes what each rank has of the value, in any unit.
+ */
+export function collectiveBytes(
+  op: Collective,
+  bytes: number,
+  sizes: readonly number[],
+  rank: number,
+): number {
+  const total = sizes.reduce((a, b) => a + b, 0);
+  const share = (at: number) => (bytes * sizes[(at + sizes.length) % sizes.length]!) / total;
+  // Gathering, all parts go round but the next rank's own; scattering, all sums but that which ends here.
+  const gathered = bytes - share(rank + 1);
+  const scattered = bytes - share(rank);
+  return { "all-gather": gathered, "reduce-scatter": scattered, "all-reduce": gathered + scattered }[op];
+}

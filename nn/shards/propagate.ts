@@ -1,0 +1,344 @@
+/**
+ * Follows the layout of values through a graph (sharding propagation, as in GSPMD), node by node.
+ *
+ * A product of a whole activation with a held matrix may begin to be cut along its columns. What is cut is carried on
+ * by the rules in `carry/` as far as they can, and ends, for tensor parallelism to pay, in a product that sums over the
+ * cut axis: a matrix by rows. What a rule refuses is gathered first, which is always right. A family of axes that never
+ * reaches such a product is given up, and its products are computed as if they could not be cut.
+ */
+
+import { float, type Graph, GraphError, type Node } from "../onnx/graph.ts";
+import { describe, floatAttribute, integers } from "../onnx/shapes.ts";
+import { describeFamily, type Family, whyNot } from "./assign.ts";
+import { innerAxis, productAxes } from "./carry/products.ts";
+import type { Site } from "./carry/rule.ts";
+import { CARRY_RULES } from "./carry/rules.ts";
+import { type Layout, type Part, part, SUM, WHOLE } from "./layout.ts";
+import type { Program, Value } from "./program.ts";
+import { type Labels, Units } from "./units.ts";
+import { type InputRoles, rowAxis, Values } from "./values.ts";
+
+export interface Propagated {
+  readonly program: Program;
+  readonly units: Units;
+  /** The families that are cut, each with the node it begins at. */
+  readonly families: readonly { readonly id: number; readonly family: Family; readonly where: string }[];
+}
+
+export interface PropagateOptions {
+  readonly kind: "tensor" | "sequence";
+  readonly ranks: number;
+  /** The incoming activation, and whether its gradient is wanted. */
+  readonly input: string | null;
+  readonly inputTrained: boolean;
+}
+
+const PRODUCTS = new Set(["Gemm", "MatMul"]);
+const SUMS = new Set(["Add", "Sub", "Sum"]);
+
+/** @throws GraphError when no product can be cut, with the reason at the first of them. */
+export function propagate(graph: Graph, roles: InputRoles, options: PropagateOptions): Propagated {
+  const refused = new Map<Node, string>();
+  const choices = new Map<Node, number>();
+  for (;;) {
+    const walk = new Walk(graph, roles, options, refused, choices);
+    const program = walk.run();
+    if (walk.refuse(refused, choices)) continue;
+    if (!walk.cutsProducts()) {
+      const [node, reason] = [...refused][0] ?? [];
+      const why = node ? `${describe(node)} ${reason}` : "it has no product of an activation with a matrix";
+      throw new GraphError(`graph ${graph.name} cannot be sharded among ${options.ranks} ranks: ${why}`);
+    }
+    walk.checkReads();
+    return { program, units: walk.units, families: walk.families() };
+  }
+}
+
+class Walk {
+  readonly units = new Units();
+  private readonly values: Values;
+  private readonly graph: Graph;
+  private readonly options: PropagateOptions;
+  private readonly refused: ReadonlyMap<Node, string>;
+  private readonly choices: ReadonlyMap<Node, number>;
+  private readonly chosen: { node: Node; ways: number; labels: Labels }[] = [];
+  private readonly sources: { node: Node; labels: Labels }[] = [];
+  private readonly sinks: Labels[] = [];
+  private readonly failures: { labels: Labels; reason: string }[] = [];
+  /** Labels of rows of the residual stream, by how many there are. */
+  private readonly rows = new Map<number, Labels>();
+  private inner = 0;
+
+  constructor(
+    graph: Graph,
+    roles: InputRoles,
+    options: PropagateOptions,
+    refused: ReadonlyMap<Node, string>,
+    choices: ReadonlyMap<Node, number>,
+  ) {
+    this.graph = graph;
+    this.options = options;
+    this.refused = refused;
+    this.choices = choices;
+    this.values = new Values(graph, roles, this.units, (labels) => this.isRows(labels));
+  }
+
+  run(): Program {
+    const { graph, options, values } = this;
+    const type = options.input === null ? undefined : values.types.get(options.input);
+    const layout = type && options.kind === "sequence" ? this.rowsOf(type.shape) : WHOLE;
+    const input =
+      options.input === null ? null : values.incoming(options.input, layout, options.inputTrained);
+    for (const node of graph.nodes) this.visit(node);
+    const outputs = graph.outputs.map(({ name }): Value => {
+      const value = this.settled(values.of(name)!);
+      const { layout } = value;
+      return layout.kind === "part" && !this.isRows(layout.labels) ? values.whole(value, false) : value;
+    });
+    const summed = new Set([...values.apart].filter((name) => !values.alike.has(name)));
+    const { steps, moves, cuts } = values;
+    return { steps, moves, cuts, summed, outputs, input };
+  }
+
+  /** Adds to `refused` the products whose columns lead nowhere, or makes another of its choices; false if all is well. */
+  refuse(refused: Map<Node, string>, choices: Map<Node, number>): boolean {
+    let again = false;
+    const tried = new Set<number>();
+    for (const { node, labels } of this.sources) {
+      const id = this.units.family(labels);
+      const failure = this.failures.find((failed) => this.units.family(failed.labels) === id);
+      const shared = this.readWhole().find(({ at }) => this.units.family(at.labels) === id);
+      const reason = shared
+        ? `reads ${shared.name}, which is read whole as well`
+        : this.isRows(labels)
+          ? "meets rows of the sequence with its columns"
+          : !this.sinks.some((sink) => this.units.family(sink) === id)
+            ? (failure?.reason ?? "is not followed by a product that sums over its columns")
+            : whyNot(this.units, id, describeFamily(this.units, id, false), this.options.ranks);
+      if (reason === null) continue;
+      again = true;
+      if (tried.has(id)) continue;
+      const next = this.chosen.find(
+        (made) => this.units.family(made.labels) === id && this.choiceAt(made.node) + 1 < made.ways,
+      );
+      if (!next) refused.set(node, reason);
+      else {
+        tried.add(id);
+        choices.set(next.node, this.choiceAt(next.node) + 1);
+      }
+    }
+    return again;
+  }
+
+  /** Held values that are cut for some of their readers, and read whole by others. */
+  private readWhole(): { readonly name: string; readonly at: Part }[] {
+    const { cuts, alike, apart } = this.values;
+    return [...cuts]
+      .map(([name, at]) => ({ name, at }))
+      .filter(({ name }) => alike.has(name) || apart.has(name));
+  }
+
+  cutsProducts(): boolean {
+    return this.inner > 0;
+  }
+
+  /** @throws GraphError for a held value that is wanted in two ways, which moves between phases cannot give it. */
+  checkReads(): void {
+    const { graph, values } = this;
+    for (const { name, at } of this.readWhole()) {
+      if (!this.isRows(at.labels)) continue;
+      throw new GraphError(`graph ${graph.name} cannot be sharded: ${name} is read by rows and whole`);
+    }
+    for (const name of values.apart) {
+      if (!values.alike.has(name) || !values.of(name)?.trained) continue;
+      throw new GraphError(
+        `graph ${graph.name} cannot be sharded: parameter ${name} is read by what all ranks compute and by what each computes a part of`,
+      );
+    }
+  }
+
+  /** @throws GraphError for rows of a sequence that are too few. */
+  families(): Propagated["families"] {
+    const found = new Map<number, { id: number; family: Family; where: string }>();
+    for (const labels of this.rows.values()) {
+      const id = this.units.family(labels);
+      const family = describeFamily(this.units, id, true);
+      const where = `the rows of graph ${this.graph.name}`;
+      const reason = whyNot(this.units, id, family, this.options.ranks);
+      if (reason) throw new GraphError(`${where} cannot be sharded: ${reason}`);
+      found.set(id, { id, family, where });
+    }
+    for (const { node, labels } of this.sources) {
+      const id = this.units.family(labels);
+      if (!found.has(id)) {
+        found.set(id, { id, family: describeFamily(this.units, id, false), where: describe(node) });
+      }
+    }
+    return [...found.values()];
+  }
+
+  private choiceAt(node: Node): number {
+    return this.choices.get(node) ?? 0;
+  }
+
+  private visit(node: Node): void {
+    const { values } = this;
+    const inputs = node.inputs.map((name) => values.of(name));
+    if (this.keepsSum(node, inputs)) {
+      const shared = inputs.map(
+        (value) => value && (value.layout.kind === "sum" ? value : values.whole(value, true)),
+      );
+      values.step(node, shared, [SUM], { alike: false });
+      return;
+    }
+    const [a, b, c] = (inputs as (Value | undefined)[]).map((value) => value && this.settled(value));
+    const settled = inputs.map((value) => value && this.settled(value));
+    const isProduct = PRODUCTS.has(node.op) && a !== undefined && b !== undefined;
+    if (isProduct && c && a.layout.kind === "part" && a.layout.axis === innerOf(node, 0, a)) {
+      this.addedOnce(node);
+    } else if (isProduct && this.begins(node, a, b, c)) this.begin(node, a, b, c);
+    else this.carry(node, settled);
+  }
+
+  /** Whether a node of summands gives summands: what is linear in them, and makes them no smaller to send. */
+  private keepsSum({ op, inputs }: Node, values: readonly (Value | undefined)[]): boolean {
+    const isSum = (value: Value | undefined) => value?.layout.kind === "sum";
+    if (!values.some(isSum)) return false;
+    if (SUMS.has(op)) return values.every(isSum);
+    const [a, b] = values;
+    if (PRODUCTS.has(op)) {
+      // A narrow matrix followed by a wide one, as of an adapter.
+      const shape = b?.type.shape ?? [];
+      return isSum(a) && inputs.length === 2 && b!.fixed && Math.max(...shape) > a!.type.shape.at(-1)!;
+    }
+    const scale = isSum(a) ? b : a;
+    return (op === "Mul" || (op === "Div" && isSum(a))) && !isSum(scale) && scale!.fixed && !scale!.trained;
+  }
+
+  /** A Gemm whose summands are added up has its C added to the sum: once, and not by every rank. */
+  private addedOnce(node: Node): void {
+    const { values } = this;
+    const [a, b, c] = node.inputs as [string, string, string];
+    const output = node.outputs[0]!;
+    const product = values.fresh(`${output}.product`);
+    values.types.set(product, values.types.get(output)!);
+    this.visit({
+      ...node,
+      inputs: [a, b],
+      outputs: [product],
+      attributes: { ...node.attributes, beta: float(0) },
+    });
+    const beta = floatAttribute(node, "beta", 1);
+    let added = c;
+    if (beta !== 1) {
+      const [factor, scaled] = [values.fresh(`${output}.beta`), values.fresh(`${output}.added`)];
+      const type = values.types.get(c)!;
+      values.types.set(factor, { dtype: type.dtype, shape: [] });
+      values.types.set(scaled, type);
+      const attributes = { value_float: float(beta) };
+      this.visit({ op: "Constant", domain: "", inputs: [], outputs: [factor], attributes });
+      this.visit({ op: "Mul", domain: "", inputs: [c, factor], outputs: [scaled], attributes: {} });
+      added = scaled;
+    }
+    this.visit({ op: "Add", domain: "", inputs: [product, added], outputs: [output], attributes: {} });
+  }
+
+  /** Whether a product may begin a family: columns of a held matrix. */
+  private begins(node: Node, a: Value, b: Value, c: Value | undefined): boolean {
+    if (a.fixed || !b.fixed || b.type.shape.length !== 2 || a.type.shape.length < 2) return false;
+    if (this.refused.has(node) || (c && !c.fixed)) return false;
+    if (a.layout.kind === "part" && !this.isRows(a.layout.labels)) return false;
+    const held = this.values.heldBehind(b);
+    return held !== undefined && (this.values.cuts.has(held) || this.values.sliceable(b, NO_LABELS));
+  }
+
+  private begin(node: Node, a: Value, b: Value, c: Value | undefined): void {
+    const { values, units } = this;
+    const axis = productAxes(node, 1, 2)[1]!;
+    const labels = units.fresh(b.type.shape[axis]!);
+    this.sources.push({ node, labels });
+    this.inner++;
+    const inputs: (Value | undefined)[] = [values.whole(a, true), values.slice(b, part(axis, labels))];
+    if (c) {
+      const last = c.type.shape.length - 1;
+      const cut = last >= 0 && c.type.shape[last] !== 1 && values.sliceable(c, labels);
+      inputs.push(cut ? values.slice(c, part(last, labels)) : c);
+    }
+    const out = values.types.get(node.outputs[0]!)!.shape.length - 1;
+    values.step(node, inputs, [part(out, labels)], { alike: false });
+  }
+
+  private carry(node: Node, inputs: readonly (Value | undefined)[]): void {
+    const { values, units } = this;
+    const cut = inputs.flatMap((value) => (value?.layout.kind === "part" ? [value.layout] : []));
+    const rule = CARRY_RULES[node.op];
+    const site: Site = {
+      node,
+      units,
+      type: (index) => inputs[index]!.type,
+      result: (index) => values.types.get(node.outputs[index]!)!,
+      layout: (index) => layoutOf(inputs[index]),
+      sliceable: (index, labels) => values.sliceable(inputs[index]!, labels),
+      choice: (ways, labels) => {
+        this.chosen.push({ node, ways, labels });
+        return Math.min(this.choiceAt(node), ways - 1);
+      },
+      ints: (index) => inputs[index]?.constant && integers(inputs[index].constant),
+    };
+    const carried =
+      cut.length === 0 ? undefined : (rule?.(site) ?? `is ${node.op}, which no part is computed of`);
+    if (carried === undefined || typeof carried === "string") {
+      for (const { labels } of cut) {
+        this.failures.push({ labels, reason: `leads to ${describe(node)}, which ${carried}` });
+      }
+      const whole = inputs.map((value) => value && values.whole(value, false));
+      values.step(node, whole, [], { alike: true });
+      return;
+    }
+    const parts = carried.inputs.map((wanted, index): Value | undefined => {
+      const value = inputs[index];
+      if (!value || (value.layout.kind === "part" && wanted.kind === "part")) return value;
+      return wanted.kind === "part" ? values.slice(value, wanted) : values.whole(value, true);
+    });
+    const b = inputs[1];
+    if (PRODUCTS.has(node.op)) {
+      const sums = carried.outputs[0]!.kind === "sum";
+      if (b?.fixed) this.inner++;
+      if (b?.fixed && sums) for (const { labels } of cut) this.sinks.push(labels);
+    }
+    values.step(node, parts, carried.outputs, { alike: false, mean: carried.mean });
+  }
+
+  /** A value whose summands have been added up, if it is of summands. */
+  private settled(value: Value): Value {
+    if (value.layout.kind !== "sum") return value;
+    const layout = this.options.kind === "sequence" ? this.rowsOf(value.type.shape) : WHOLE;
+    return this.values.move(layout.kind === "part" ? "scatter" : "reduce", value, layout);
+  }
+
+  private rowsOf(shape: readonly number[]): Layout {
+    const axis = rowAxis(shape);
+    if (axis === null || shape[axis]! < this.options.ranks) return WHOLE;
+    const length = shape[axis]!;
+    const labels = this.rows.get(length) ?? this.units.fresh(length);
+    this.rows.set(length, labels);
+    return part(axis, labels);
+  }
+
+  private isRows(labels: Labels): boolean {
+    if (labels === NO_LABELS) return false;
+    const family = this.units.family(labels);
+    return [...this.rows.values()].some((rows) => this.units.family(rows) === family);
+  }
+}
+
+/** Stands for columns that are yet to be labelled. */
+const NO_LABELS: Labels = { family: -1, ids: new Int32Array(0) };
+
+const innerOf = (node: Node, index: 0 | 1, value: Value) => innerAxis(node, index, value.type.shape.length);
+
+function layoutOf(value: Value | undefined): Part | typeof WHOLE {
+  const layout = value?.layout ?? WHOLE;
+  if (layout.kind === "sum") throw new GraphError(`"${value!.name}" is yet to be added up`);
+  return layout;
+}

@@ -1,0 +1,57 @@
+/** Tensors cut into the parts that ranks have, and joined again: bytes are moved, never changed. */
+
+import { DTYPE_BYTES, elements, Tensor, TensorError } from "../../protocols/tensor.ts";
+import { type Cut, type Range, rangesLength } from "./layout.ts";
+
+/** How many indices each rank has. */
+export const sizesOf = ({ ranges }: Cut): number[] => ranges.map(rangesLength);
+
+/** The part of a whole tensor that a rank has, in memory of its own. */
+export function sliceTensor(whole: Tensor, { axis, ranges }: Cut, rank: number): Tensor {
+  const own = ranges[rank]!;
+  const result = Tensor.zeros(whole.dtype, whole.shape.with(axis, rangesLength(own)));
+  eachRun(whole, axis, own, (inWhole, inPart, bytes) => {
+    result.bytes.set(whole.bytes.subarray(inWhole, inWhole + bytes), inPart);
+  });
+  return result;
+}
+
+/**
+ * The whole tensor, of the ranks' parts in their order.
+ * @throws TensorError for a part that is not as large as its ranges say.
+ */
+export function joinTensors(parts: readonly Tensor[], { axis, ranges }: Cut): Tensor {
+  const [first] = parts as [Tensor];
+  parts.forEach((tensor, rank) => {
+    const expected = first.shape.with(axis, rangesLength(ranges[rank] ?? []));
+    if (tensor.dtype === first.dtype && tensor.shape.join() === expected.join()) return;
+    throw new TensorError(`rank ${rank} has a part of [${tensor.shape}], its ranges are of [${expected}]`);
+  });
+  const total = ranges.reduce((sum, own) => sum + rangesLength(own), 0);
+  const result = Tensor.zeros(first.dtype, first.shape.with(axis, total));
+  parts.forEach((tensor, rank) => {
+    eachRun(result, axis, ranges[rank]!, (inWhole, inPart, bytes) => {
+      result.bytes.set(tensor.bytes.subarray(inPart, inPart + bytes), inWhole);
+    });
+  });
+  return result;
+}
+
+/** Every run of bytes that is contiguous both in the whole and in the part. */
+function eachRun(
+  { dtype, shape }: Tensor,
+  axis: number,
+  ranges: readonly Range[],
+  visit: (inWhole: number, inPart: number, bytes: number) => void,
+): void {
+  const inner = elements(shape.slice(axis + 1)) * DTYPE_BYTES[dtype];
+  const outer = elements(shape.slice(0, axis));
+  let inPart = 0;
+  for (let i = 0; i < outer; i++) {
+    for (const [from, to] of ranges) {
+      const bytes = (to - from) * inner;
+      visit((i * shape[axis]! + from) * inner, inPart, bytes);
+      inPart += bytes;
+    }
+  }
+}

@@ -1,0 +1,180 @@
+/**
+ * A sharded graph computes what the whole one does: losses, gradients of every parameter and of the input, whatever the
+ * model, the kind and the shares. All ranks run in one process (`ranks.ts`), as devices will.
+ */
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { Engine } from "../../../nn/engine/engine.ts";
+import { createReferenceEngine } from "../../../nn/engine/reference/reference.ts";
+import type { Roles, Trainable } from "../../../nn/model.ts";
+import type { GptConfig } from "../../../nn/models/gpt.ts";
+import type { Graph } from "../../../nn/onnx/graph.ts";
+import type { Cut } from "../../../nn/shards/layout.ts";
+import { type ShardOptions, shard } from "../../../nn/shards/shard.ts";
+import type { Tensor } from "../../../protocols/tensor.ts";
+import { Chance } from "../engine/operator-cases.ts";
+import { randomValues } from "../run.ts";
+import { GPT, gpt, gpt2, gptBlock, LLAMA, llama, smallVit } from "./models.ts";
+import { runSharded, runWhole } from "./ranks.ts";
+
+let engine: Engine;
+beforeAll(() => {
+  engine = createReferenceEngine();
+});
+afterAll(() => engine.close());
+
+const TOLERANCE = 1e-5;
+const KINDS = ["tensor", "sequence"] as const;
+
+/** Runs both ways, with random values and gradients of the outputs, and compares all there is. */
+async function compare(graph: Graph, roles: Roles, options: ShardOptions, seed = 1) {
+  const plan = shard(graph, roles, options);
+  const chance = new Chance(seed);
+  const values = randomValues(graph, chance, 5);
+  const seeds = Object.fromEntries(graph.outputs.map(({ name, shape }) => [name, chance.f32(shape, 0.5, 1)]));
+  const sharded = await runSharded(engine, plan, values, seeds);
+  const whole = await runWhole(engine, plan, graph, values, seeds);
+  const gradients = Object.values(whole.gradients).flatMap((tensor) => [...tensor.f32()]);
+  const largest = Math.max(...gradients.map(Math.abs));
+  const expectClose = (name: string, actual: Tensor, expected: Tensor) => {
+    expect([name, actual.shape]).toEqual([name, expected.shape]);
+    const [a, b] = [actual.f32(), expected.f32()];
+    // Some gradients are zero but for rounding: those of key biases.
+    const scale = Math.max(largest * 1e-2, ...b.map(Math.abs));
+    const error = Math.max(...a.map((x, i) => Math.abs(x - b[i]!))) / scale;
+    expect([name, error < TOLERANCE, error]).toEqual([name, true, error]);
+  };
+  for (const { name } of graph.outputs) expectClose(name, sharded.outputs[name]!, whole.outputs[name]!);
+  expect(Object.keys(sharded.gradients)).toEqual(Object.keys(whole.gradients));
+  for (const [name, tensor] of Object.entries(whole.gradients)) {
+    expectClose(name, sharded.gradients[name]!, tensor);
+  }
+  if (whole.inputGradient) expectClose("input", sharded.inputGradient!, whole.inputGradient);
+  expect(sharded.forwardBytes).toBe(plan.forwardBytes);
+  expect(sharded.backwardBytes).toBe(plan.backwardBytes);
+  return { plan, sharded, whole };
+}
+
+describe.each(KINDS)("%s parallelism", (kind) => {
+  const cases: [string, () => Trainable, number[]][] = [
+    ["gpt", gpt, [3, 1]],
+    ["gpt, three ranks", gpt, [1, 2, 1]],
+    ["gpt2", gpt2, [2, 3]],
+    ["gpt2, three ranks", gpt2, [1, 1, 3]],
+    ["llama", llama, [2, 6]],
+    ["llama, three ranks", llama, [2, 4, 2]],
+    ["vit", smallVit, [1, 3]],
+    ["vit, three ranks", smallVit, [2, 1, 1]],
+  ];
+  test.each(cases)("%s computes what the whole model does", async (_, make, heads) => {
+    const model = make();
+    const { plan, sharded, whole } = await compare(model.graph, model, {
+      kind,
+      ranks: heads.length,
+      shares: { heads },
+    });
+    const total = model.parameters.length;
+    expect(Object.values(plan.holdings).filter(({ cut }) => cut).length).toBeGreaterThan(total / 3);
+    for (const bytes of sharded.stashBytes) expect(bytes).toBeLessThan(whole.stashBytes[0]!);
+  });
+
+  test("a range of segments takes its input, and gives its gradient, as the plan says", async () => {
+    const { graph, roles, input, output } = gptBlock(GPT, 3);
+    const { plan } = await compare(graph, roles, { kind, ranks: 2, shares: { heads: [3, 1] }, input });
+    expect(plan.input!.name).toBe(input);
+    expect(plan.outputs.map(({ name }) => name)).toEqual([output]);
+    const rows: Cut = { axis: 0, ranges: [[[0, 14]], [[14, 18]]] };
+    expect(plan.input!.cut).toEqual(kind === "sequence" ? rows : null);
+    expect(plan.outputs[0]!.cut).toEqual(plan.input!.cut);
+  });
+
+  test("of any sizes and shares", async () => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const chance = new Chance(seed);
+      const ranks = chance.int(2, 3);
+      const parts = () => Array.from({ length: ranks }, () => chance.int(1, 3));
+      const sum = (counts: readonly number[]) => counts.reduce((a, b) => a + b, 0);
+      const heads = parts();
+      const size = 2 * chance.int(1, 3);
+      const [rows, context] = [chance.int(1, 3), chance.int(3, 5)];
+      const total = sum(heads);
+      if (chance.unit() < 0.5) {
+        const config = { layers: 1, width: total * size, heads: total, context, vocabulary: 7 };
+        const given = { heads, columns: heads.map((count) => count * 4 * size) };
+        await compare(gpt(rows, config).graph, gpt(rows, config), { kind, ranks, shares: given }, seed);
+      } else {
+        const group = chance.int(1, 3);
+        const columns = parts();
+        const config = {
+          ...LLAMA,
+          heads: total * group,
+          keyHeads: total,
+          headSize: size,
+          inner: sum(columns),
+        };
+        const model = llama(rows, { ...config, width: 6, layers: [{ window: null, rotated: true }] });
+        const shares = { heads: heads.map((count) => count * group), columns };
+        await compare(model.graph, model, { kind, ranks, shares }, seed);
+      }
+    }
+  });
+});
+
+describe("what ranks send", () => {
+  const config: GptConfig = { layers: 2, width: 24, heads: 6, context: 5, vocabulary: 7 };
+  const [T, B, D] = [5, 3, 24];
+  const { graph, roles, input } = gptBlock(config, B);
+  const activation = 4 * T * B * D;
+  const collectives = (kind: "tensor" | "sequence", inputGradient = true) => {
+    const plan = shard(graph, roles, { kind, ranks: 2, input, inputGradient });
+    const all = [...plan.phases.flatMap(({ transfers }) => transfers), ...plan.transfers];
+    const ops = (direction: "forward" | "backward") => all.flatMap((each) => each[direction] ?? []);
+    return { plan, forward: ops("forward"), backward: ops("backward") };
+  };
+
+  test("in tensor parallelism is an all-reduce after each half of a block, forward and backward", () => {
+    const { plan, forward, backward } = collectives("tensor");
+    expect(forward).toEqual(["all-reduce", "all-reduce"]);
+    expect(backward).toEqual(["all-reduce", "all-reduce"]);
+    expect([plan.forwardBytes, plan.backwardBytes, plan.gradientBytes]).toEqual([
+      2 * activation,
+      2 * activation,
+      0,
+    ]);
+  });
+
+  test("in sequence parallelism is each of them in halves, and the gradients of norms and added biases", () => {
+    const { plan, forward, backward } = collectives("sequence");
+    const half = ["all-gather", "reduce-scatter"] as const;
+    expect(forward).toEqual([...half, ...half]);
+    expect(backward).toEqual(["reduce-scatter", "all-gather", "reduce-scatter", "all-gather"]);
+    expect([plan.forwardBytes, plan.backwardBytes]).toEqual([4 * activation, 4 * activation]);
+    const summed = Object.keys(plan.holdings).filter((name) => plan.holdings[name]!.gradient === "sum");
+    expect(summed.map((name) => name.slice(3))).toEqual([
+      ...["ln1.weight", "ln1.bias", "attn.proj.bias", "ln2.weight", "ln2.bias", "mlp.proj.bias"],
+    ]);
+    expect(plan.gradientBytes).toBe(4 * 6 * D);
+  });
+
+  test("backward is less where the gradient of the input is not wanted", () => {
+    const { plan } = collectives("tensor", false);
+    // The first norm is trained: the gradient of its result is wanted all the same.
+    expect(plan.backwardBytes).toBe(2 * activation);
+    expect(plan.phases[0]!.trained).not.toContain(input);
+  });
+});
+
+test("a rank holds its share of the matrices and does its share of their products", () => {
+  const config: GptConfig = { layers: 2, width: 24, heads: 6, context: 5, vocabulary: 7 };
+  const [T, B, D] = [5, 3, 24];
+  const { graph, roles, input } = gptBlock(config, B);
+  const plan = shard(graph, roles, { kind: "tensor", ranks: 2, shares: { heads: [4, 2] }, input });
+  const [rows, alike] = [T * B, 6 * D];
+  const share = (part: number) => ({
+    flops: part * (4 * 2 * rows * D * D + 2 * 2 * rows * D * 4 * D + 2 * 2 * B * T * T * D),
+    parameterBytes: 4 * (alike + part * (4 * D * D + 3 * D + 2 * 4 * D * D + 4 * D)),
+    frozenBytes: 0,
+  });
+  const near = (cost: object) => Object.values(cost).map((value) => Math.round(value as number));
+  expect(plan.costs.map(near)).toEqual([share(4 / 6), share(2 / 6)].map(near));
+});
