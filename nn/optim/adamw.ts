@@ -5,6 +5,7 @@
 
 import type { Graph, ValueInfo } from "../onnx/graph.ts";
 import {
+  byScalar,
   type CommonConfig,
   firstMomentName,
   type Rule,
@@ -59,18 +60,15 @@ export function adamw({ b, step, rate, scale, k, f32 }: Update, config: CommonCo
   const first = f32(b.op("Mul", [scale, k(1 - beta1)]));
   const second = f32(b.op("Mul", [b.op("Mul", [scale, scale]), k(1 - beta2)]));
 
+  const times = (x: string, factor: string) => byScalar(b, "Mul", x, factor);
+
   return ({ name, shape, p, g, state }) => {
     const [m, v] = [state(firstMomentName), state(secondMomentName)];
-    const nextM = b.op(
-      "Add",
-      [b.op("Mul", [m, b.scalar(beta1)]), b.op("Mul", [g, first])],
-      {},
-      updatedName(m),
-    );
-    const square = b.op("Mul", [b.op("Mul", [g, g]), second]);
-    const nextV = b.op("Add", [b.op("Mul", [v, b.scalar(beta2)]), square], {}, updatedName(v));
-    const ratio = b.op("Div", [nextM, b.op("Add", [b.op("Sqrt", [nextV]), floor])]);
-    const decayed = shape.length >= 2 ? b.op("Mul", [p, keep]) : p;
-    b.op("Sub", [decayed, b.op("Mul", [ratio, stepSize])], {}, updatedName(name));
+    const nextM = b.op("Add", [times(m, b.scalar(beta1)), times(g, first)], {}, updatedName(m));
+    const square = times(b.op("Mul", [g, g]), second);
+    const nextV = b.op("Add", [times(v, b.scalar(beta2)), square], {}, updatedName(v));
+    const ratio = b.op("Div", [nextM, byScalar(b, "Add", b.op("Sqrt", [nextV]), floor)]);
+    const decayed = shape.length >= 2 ? times(p, keep) : p;
+    b.op("Sub", [decayed, times(ratio, stepSize)], {}, updatedName(name));
   };
 }

@@ -5,7 +5,7 @@
  */
 
 import type { Graph, ValueInfo } from "../onnx/graph.ts";
-import { type CommonConfig, firstMomentName, updatedName, updateGraph } from "./update.ts";
+import { byScalar, type CommonConfig, firstMomentName, updatedName, updateGraph } from "./update.ts";
 
 export interface LionConfig extends CommonConfig {
   readonly kind: "lion";
@@ -25,16 +25,17 @@ export function lionGraph(parameters: readonly ValueInfo[], total: number, confi
       string,
       string,
     ];
+    const times = (x: string, by: string) => byScalar(b, "Mul", x, by);
     return ({ name, shape, p, g, state }) => {
       const m = state(firstMomentName);
       const mix = (beta: number, share: string, output?: string) =>
-        b.op("Add", [b.op("Mul", [m, b.scalar(beta)]), b.op("Mul", [g, share])], {}, output);
+        b.op("Add", [times(m, b.scalar(beta)), times(g, share)], {}, output);
       const way = mix(beta1, direction);
       const zero = b.scalar(0);
       const back = b.op("Where", [b.op("Less", [way, zero]), b.scalar(-1), zero]);
       const sign = b.op("Where", [b.op("Greater", [way, zero]), b.scalar(1), back]);
-      const decayed = shape.length >= 2 ? b.op("Mul", [p, keep]) : p;
-      b.op("Sub", [decayed, b.op("Mul", [sign, step])], {}, updatedName(name));
+      const decayed = shape.length >= 2 ? times(p, keep) : p;
+      b.op("Sub", [decayed, times(sign, step)], {}, updatedName(name));
       mix(beta2, memory, updatedName(m));
     };
   });

@@ -5,7 +5,7 @@
  */
 
 import type { Graph, ValueInfo } from "../onnx/graph.ts";
-import { type CommonConfig, firstMomentName, updatedName, updateGraph } from "./update.ts";
+import { byScalar, type CommonConfig, firstMomentName, updatedName, updateGraph } from "./update.ts";
 
 export interface SgdConfig extends CommonConfig {
   readonly kind: "sgd";
@@ -20,18 +20,19 @@ export function sgdGraph(parameters: readonly ValueInfo[], total: number, config
   const { momentum, nesterov, weightDecay } = config;
   return updateGraph("sgd", parameters, total, config, ({ b, rate, scale, f32 }) => {
     const [step, factor] = [f32(rate), f32(scale)];
+    const times = (x: string, by: string) => byScalar(b, "Mul", x, by);
     return ({ name, shape, p, g, state }) => {
-      const gradient = b.op("Mul", [g, factor]);
+      const gradient = times(g, factor);
       const decays = shape.length >= 2 && weightDecay !== 0;
-      const slope = decays ? b.op("Add", [gradient, b.op("Mul", [p, b.scalar(weightDecay)])]) : gradient;
+      const slope = decays ? b.op("Add", [gradient, times(p, b.scalar(weightDecay))]) : gradient;
       let way = slope;
       if (momentum !== 0) {
         const m = state(firstMomentName);
-        const scaled = (value: string) => b.op("Mul", [value, b.scalar(momentum)]);
+        const scaled = (value: string) => times(value, b.scalar(momentum));
         const next = b.op("Add", [scaled(m), slope], {}, updatedName(m));
         way = nesterov ? b.op("Add", [slope, scaled(next)]) : next;
       }
-      b.op("Sub", [p, b.op("Mul", [way, step])], {}, updatedName(name));
+      b.op("Sub", [p, times(way, step)], {}, updatedName(name));
     };
   });
 }
