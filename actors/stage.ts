@@ -152,8 +152,8 @@ export class Stage extends Actor {
    * Copies some of what the stage holds into it: parameters, frozen values, statistics, optimiser state.
    * @throws TensorError when they do not fit.
    */
-  load(values: Readonly<Record<string, Tensor>>): void {
-    this.#executor.put(new Map(Object.entries(values)));
+  async load(values: Readonly<Record<string, Tensor>>): Promise<void> {
+    await this.#executor.put(new Map(Object.entries(values)));
   }
 
   /**
@@ -186,7 +186,7 @@ export class Stage extends Actor {
     const run = new StepRun(microBatches);
     const began = clock.now();
     // A step that failed before it was committed has left its gradients behind.
-    this.#executor.clearGradients();
+    await this.#executor.clearGradients();
     for (const operation of program.operations) {
       if (operation.op === "step") continue;
       const start = clock.now();
@@ -247,12 +247,8 @@ export class Stage extends Actor {
    * there are. Views of the stage's memory: they are borrowed, by a link until they have been sent and by whoever asks on
    * the same node until the next step.
    */
-  state(names: readonly string[] | null = null): Record<string, Tensor> {
-    const tensors = this.#executor.tensors();
-    if (names === null) return Object.fromEntries(tensors);
-    return Object.fromEntries(
-      names.flatMap((name) => (tensors.has(name) ? [[name, tensors.get(name)!]] : [])),
-    );
+  async state(names: readonly string[] | null = null): Promise<Record<string, Tensor>> {
+    return Object.fromEntries(await this.#executor.tensors(names ?? undefined));
   }
 
   /**
@@ -264,7 +260,7 @@ export class Stage extends Actor {
     const own = new Set(parameters.map(({ name }) => name));
     const slip = (name: string) => this.#slip("train", step, this.#spec.microBatches, gradientName(name));
     const given = Object.entries(this.#tied).flatMap(([name, others]) =>
-      others.map((other) => this.#give(other, slip(name), this.#executor.gradient(name))),
+      others.map(async (other) => this.#give(other, slip(name), await this.#executor.gradient(name))),
     );
     const taken = ties.flat().filter((name) => !own.has(name));
     await Promise.all([

@@ -51,7 +51,7 @@ export class OneDevice {
     const initial = parameters.map(
       ({ name, shape }) => [name, gptInitial(SEED, name, shape, model.layers)] as const,
     );
-    executor.load(new Map(initial));
+    await executor.load(new Map(initial));
     return new OneDevice(engine, executor, workload, split);
   }
 

@@ -36,7 +36,9 @@ const stage = await StageExecutor.create(engine, graphs, {
   optimizer,
   totalParameters: names.size,
 });
-stage.load(new Map(parameters.map(({ name, shape }) => [name, gptInitial(1, name, shape, config.layers)])));
+await stage.load(
+  new Map(parameters.map(({ name, shape }) => [name, gptInitial(1, name, shape, config.layers)])),
+);
 
 // Inputs are written where the kernels read them. Rows are time-major: position t of sequence b is t·rows + b.
 const ids = stage.value(0, "ids").i64();

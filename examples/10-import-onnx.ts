@@ -47,7 +47,7 @@ const stage = await StageExecutor.create(engine, graphs, {
   totalParameters: model.parameters.length,
 });
 const held = heldInputs(model).map(async ({ name }) => [name, await model.initial(name, 0)] as const);
-stage.load(new Map(await Promise.all(held)));
+await stage.load(new Map(await Promise.all(held)));
 
 // Is a point of the square inside of the circle?
 const points = stage.value(0, "points").f32();
@@ -67,7 +67,7 @@ for (let step = 0; step < 60; step++) {
 }
 
 // Back: the file's own inputs and outputs with the new weights, for any ONNX runtime.
-const trained = decodeModel(await exportModel(model, stage.tensors()));
+const trained = decodeModel(await exportModel(model, await stage.tensors()));
 const run = await engine.compile(trained);
 const [input, output] = [engine.allocate("f32", [rows, features]), engine.allocate("f32", [rows, classes])];
 input.tensor.f32().set([0, 0.1, 0.9, 0.9]); // a point inside and one outside

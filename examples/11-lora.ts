@@ -74,7 +74,7 @@ const stage = await StageExecutor.create(engine, graphs, {
   totalParameters: model.parameters.length,
 });
 const held = heldInputs(model).map(async ({ name }) => [name, await model.initial(name, 1)] as const);
-stage.load(new Map(await Promise.all(held)));
+await stage.load(new Map(await Promise.all(held)));
 
 // Position t of sequence b is row t·rows + b.
 const text = new TextEncoder().encode("to be or not to be, that is the question. ".repeat(8));
@@ -95,7 +95,7 @@ for (let step = 0; step < steps; step++) {
 }
 
 // Two ways out: the adapter alone, for PEFT, and the folder with the adapter merged into its weights, for transformers.
-const trained = stage.tensors();
+const trained = await stage.tensors();
 console.log(
   exportAdapter(adapted, trained, "tiny-llama")
     .map(({ name }) => name)

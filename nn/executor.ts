@@ -6,18 +6,21 @@
  * Everything is allocated and bound once, so a step allocates nothing and parameters are never copied. What runs
  * when is the caller's business; runs happen one at a time, in the order asked for.
  *
+ * What only runs use stays where they run: on a device with memory of its own, what a micro-batch brings and what leaves
+ * the stage is all that is carried there and back.
+ *
  * Statistics are there twice: as the last update left them, which validation reads, and as the micro-batches since then
  * have moved them. A slot keeps those that its micro-batch began with, so that its backward pass sees what its forward
  * pass saw.
  */
 
 import { type Tensor, TensorError } from "../protocols/tensor.ts";
-import type { Binding, Engine, Executable } from "./engine/engine.ts";
+import type { Binding, Engine, Executable, Place } from "./engine/engine.ts";
 import { Arena, copyInto, type EngineTensors, requireType } from "./executor/arena.ts";
-import { type UpdateResult, Updater } from "./executor/updater.ts";
+import { type Kept, type UpdateResult, Updater } from "./executor/updater.ts";
 import { COUNTERS } from "./model.ts";
 import type { OptimizerConfig } from "./optim/optimizer.ts";
-import { LOSS_GRADIENT, type StageGraphs } from "./training.ts";
+import { gradientName, LOSS_GRADIENT, type StageGraphs } from "./training.ts";
 
 export type { UpdateResult } from "./executor/updater.ts";
 
@@ -88,11 +91,12 @@ export class StageExecutor {
   private async build(): Promise<void> {
     const { graphs, arena, options } = this;
     await this.updater.build();
-    for (const info of graphs.frozen) this.state.set(info.name, arena.allocate(info));
+    for (const info of graphs.frozen) this.state.set(info.name, arena.allocate(info, "device"));
     for (const info of graphs.statistics) {
-      this.committed.set(info.name, arena.allocate(info));
-      this.moving.set(info.name, arena.allocate(info));
+      this.committed.set(info.name, arena.allocate(info, "device"));
+      this.moving.set(info.name, arena.allocate(info, "device"));
     }
+    const place = placeIn(graphs);
     const compiled: Partial<Record<Run, Executable>> = {};
     for (const run of RUNS) {
       const graph = graphs[run];
@@ -100,7 +104,7 @@ export class StageExecutor {
     }
     for (let i = 0; i < options.slots; i++) {
       const tensors: EngineTensors = new Map();
-      const bind = (run: Run) => compiled[run] && arena.bind(compiled[run], tensors, this.state);
+      const bind = (run: Run) => compiled[run] && arena.bind(compiled[run], tensors, this.state, place);
       const runs = Object.fromEntries(RUNS.map((run) => [run, bind(run) ?? null]));
       this.slots.push({ tensors, runs: runs as Slot["runs"] });
     }
@@ -180,14 +184,14 @@ export class StageExecutor {
     return this.evaluateTensors.get(this.graphs.result)!.tensor;
   }
 
-  /** Live view of the gradients of a parameter that have added up so far; what other stages with a tied one ask for. */
-  gradient(name: string): Tensor {
+  /** The gradients of a parameter that have added up so far, a view; what other stages with a tied one ask for. */
+  gradient(name: string): Promise<Tensor> {
     return this.updater.gradient(name);
   }
 
   /** Takes the gradient of a tied parameter that another stage holds, before `squareSums`. @throws TensorError for others. */
-  putTied(name: string, tensor: Tensor): void {
-    this.updater.putTied(name, tensor);
+  putTied(name: string, tensor: Tensor): Promise<void> {
+    return this.updater.putTied(name, tensor);
   }
 
   /** Sum of squares of each parameter's accumulated gradient, in the order of `graphs.parameters`. */
@@ -204,26 +208,29 @@ export class StageExecutor {
    */
   async update(step: number, squareSums: Float32Array): Promise<UpdateResult> {
     const result = await this.updater.update(step, squareSums);
-    if (!result.skipped) {
-      for (const [name, { tensor }] of this.moving) this.committed.get(name)!.tensor.bytes.set(tensor.bytes);
-    }
-    this.clearGradients();
+    if (!result.skipped) await copyAll(this.moving, this.committed);
+    await this.clearGradients();
     return result;
   }
 
   /** Forgets what has been accumulated since the last update, statistics included. */
-  clearGradients(): void {
-    this.updater.clearGradients();
-    for (const [name, { tensor }] of this.committed) this.moving.get(name)!.tensor.bytes.set(tensor.bytes);
+  async clearGradients(): Promise<void> {
+    await this.updater.clearGradients();
+    await copyAll(this.committed, this.moving);
   }
 
   /**
-   * Live views of what training changes: each parameter, the optimiser's state under its own names, and statistics.
-   * Tied parameters of one stage are views of the same memory.
+   * What training changes: each parameter, the optimiser's state under its own names, and statistics; or those of
+   * `names` that there are. Views, live where runs use the host's memory and else as of now. Tied parameters of one
+   * stage are views of the same memory.
    */
-  tensors(): Map<string, Tensor> {
-    const statistics = [...this.committed].map(([name, { tensor }]): [string, Tensor] => [name, tensor]);
-    return new Map([...this.updater.tensors(), ...statistics]);
+  async tensors(names?: readonly string[]): Promise<Map<string, Tensor>> {
+    const wanted = names && new Set(names);
+    const tensors = new Map<string, Tensor>();
+    for (const [name, kept] of this.kept()) {
+      if (wanted?.has(name) ?? true) tensors.set(name, await kept.read());
+    }
+    return tensors;
   }
 
   /**
@@ -231,25 +238,24 @@ export class StageExecutor {
    * passed over. A tied parameter may be given under its owner's name.
    * @throws TensorError for one that is missing or of another type; then nothing has been copied.
    */
-  load(values: ReadonlyMap<string, Tensor>): void {
+  async load(values: ReadonlyMap<string, Tensor>): Promise<void> {
     this.requireNames((name) => values.has(name));
-    this.put(values);
+    await this.put(values);
   }
 
   /** As `load`, of a part of what the stage holds. @throws TensorError for a tensor of another type. */
-  put(values: ReadonlyMap<string, Tensor>): void {
-    const frozen = this.graphs.frozen.map(({ name }): [string, Tensor] => [
-      name,
-      this.state.get(name)!.tensor,
-    ]);
-    const given = [...this.tensors(), ...frozen].flatMap(([name, tensor]) => {
+  async put(values: ReadonlyMap<string, Tensor>): Promise<void> {
+    const frozen = this.graphs.frozen.map(({ name }): [string, Kept] => [name, this.state.get(name)!]);
+    const given = [...this.kept(), ...frozen].flatMap(([name, kept]) => {
       const value = values.get(name) ?? values.get(this.ownerOf(name));
-      return value ? [{ name, tensor, value }] : [];
+      return value ? [{ name, kept, value }] : [];
     });
-    for (const { name, tensor, value } of given) requireType(tensor, name, value);
-    for (const { name, tensor, value } of given) {
-      tensor.bytes.set(value.bytes);
-      this.moving.get(name)?.tensor.bytes.set(value.bytes);
+    for (const { name, kept, value } of given) requireType(kept.tensor, name, value);
+    for (const { name, kept, value } of given) {
+      for (const memory of [kept, this.moving.get(name)]) {
+        memory?.tensor.bytes.set(value.bytes);
+        await memory?.write();
+      }
       this.loaded.add(name);
     }
   }
@@ -267,6 +273,10 @@ export class StageExecutor {
   /** Gives back everything the stage holds in the engine. No run may be in flight. */
   release(): void {
     this.arena.release();
+  }
+
+  private kept(): Map<string, Kept> {
+    return new Map([...this.updater.kept(), ...this.committed]);
   }
 
   private requireNames(has: (name: string) => boolean): void {
@@ -294,12 +304,11 @@ export class StageExecutor {
     if (gradient) gradient.tensor.f32()[0] = this.updater.lossGradient(this.options.microBatches ?? 1);
     if (this.moving.size === 0 || (kind !== "forward" && kind !== "joint")) return binding.run();
     const turn = this.last.then(async () => {
-      for (const { name } of this.graphs.statistics) {
-        tensors!.get(name)?.tensor.bytes.set(this.moving.get(name)!.tensor.bytes);
-      }
+      const { moving } = this;
+      for (const { name } of this.graphs.statistics) await tensors!.get(name)?.copy(moving.get(name)!);
       const ms = await binding.run();
       for (const { name, output } of this.graphs.statistics) {
-        this.moving.get(name)!.tensor.bytes.set(tensors!.get(output)!.tensor.bytes);
+        await moving.get(name)!.copy(tensors!.get(output)!);
       }
       return ms;
     });
@@ -310,4 +319,15 @@ export class StageExecutor {
   private slotText(slot: number): string {
     return `slot ${slot} of ${this.slots.length} of stage ${this.graphs.evaluate.name}`;
   }
+}
+
+/** The host brings and takes what a micro-batch reads, what travels between stages, and the loss; the rest is the runs'. */
+function placeIn({ data, input, output, result }: StageGraphs): (name: string) => Place {
+  const travelling = [input, output].flatMap((name) => (name === null ? [] : [name, gradientName(name)]));
+  const hosts = new Set([...data.map(({ name }) => name), ...travelling, result, ...COUNTERS, LOSS_GRADIENT]);
+  return (name) => (hosts.has(name) ? "host" : "device");
+}
+
+async function copyAll(from: EngineTensors, to: EngineTensors): Promise<void> {
+  for (const [name, tensor] of to) await tensor.copy(from.get(name)!);
 }

@@ -67,7 +67,7 @@ export class LocalTraining {
       for (const { name } of heldInputs(model)) {
         initial.set(name, values?.get(name) ?? (await model.initial(name, SEED)));
       }
-      executor.load(initial);
+      await executor.load(initial);
       for (const info of dataInputs(model)) {
         executor.write(0, info.name, values?.get(info.name) ?? madeUp(model, info.name));
       }

@@ -50,6 +50,10 @@ export interface DeviceBackend<Model> extends Backend<Model> {
   writeTensor(tensor: BackendTensor): Answer<void>;
   /** Carries the device's bytes to the caller's. */
   readTensor(tensor: BackendTensor): Answer<void>;
+  /** Makes it all zero on the device. */
+  clearTensor(tensor: BackendTensor): Answer<void>;
+  /** Copies on the device; both are of one type. */
+  copyTensor(from: BackendTensor, to: BackendTensor): Answer<void>;
   /** The last binding that used the tensor has been released, and its owner has. */
   releaseTensor(id: number): Answer<void>;
 }

@@ -14,7 +14,8 @@ export interface Engine {
   readonly name: "native" | "node-binding" | "web" | "webgpu" | "reference";
   /**
    * A zero-filled tensor in the engine's memory. Owned by the caller, who releases it.
-   * `place` says who uses it most, default "host"; it matters to engines with memory of their own (webgpu) alone.
+   * `place` says who uses it most, default "host"; it matters to engines with memory of their own (webgpu) alone, and
+   * to those for the types that their kernels can keep there.
    * @throws EngineError for a dtype that the engine does not have, and when there is no memory left.
    */
   allocate(dtype: DType, shape: Shape, place?: Place): EngineTensor;
@@ -62,6 +63,14 @@ export interface EngineTensor {
   write(): Promise<void>;
   /** Carries what the runs asked for so far have written to `tensor`, and gives it. */
   read(): Promise<Tensor>;
+  /** Makes what runs see all zero, after the runs asked for so far; `tensor` too, where that is the same. */
+  clear(): Promise<void>;
+  /**
+   * Makes what runs see the content of `from`, after the runs asked for so far and without a way over the host; at once
+   * where that is the host's memory.
+   * @throws EngineError for a tensor of another engine, type or place.
+   */
+  copy(from: EngineTensor): Promise<void>;
   release(): void;
 }
 

@@ -39,6 +39,8 @@ export interface EngineParts {
   readonly threads?: number;
   /** The same backend, where its kernels do not reach the caller's memory. */
   readonly device?: DeviceBackend<Graph>;
+  /** Element types that may be kept there; others stay with the host, wherever they are said to be used. */
+  readonly onDevice?: readonly DType[];
 }
 
 function drop(held: Held): void {
@@ -49,6 +51,7 @@ export class HostEngine implements Engine {
   readonly name: Engine["name"];
   private readonly backend: Backend<Graph>;
   private readonly device: DeviceBackend<Graph> | undefined;
+  private readonly onDevice: readonly DType[];
   private readonly allocator: Allocator;
   private readonly dtypes: readonly DType[];
   private readonly threads: number;
@@ -63,20 +66,22 @@ export class HostEngine implements Engine {
   private nextId = 1;
   private closing: Promise<void> | undefined;
 
-  constructor({ name, backend, allocator, dtypes, threads = 1, device }: EngineParts) {
+  constructor({ name, backend, allocator, dtypes, threads = 1, device, onDevice = [] }: EngineParts) {
     this.name = name;
     this.backend = backend;
     this.allocator = allocator;
     this.dtypes = dtypes;
     this.threads = threads;
     this.device = device;
+    this.onDevice = onDevice;
   }
 
-  allocate(dtype: DType, shape: Shape, place: Place = "host"): EngineTensor {
+  allocate(dtype: DType, shape: Shape, wanted: Place = "host"): EngineTensor {
     this.expectOpen();
     this.expectDtype("a tensor", { dtype, shape });
     const { tensor, free } = this.allocator(dtype, shape);
     const { device } = this;
+    const place = this.onDevice.includes(dtype) ? wanted : "host";
     const id = this.nextId++;
     const seen = { id, place, dtype, shape, bytes: tensor.bytes };
     const held: Held = {
@@ -98,6 +103,18 @@ export class HostEngine implements Engine {
         await this.lastRun;
         await carry((device) => device.readTensor(seen));
         return tensor;
+      },
+      clear: () => {
+        if (place === "host") tensor.bytes.fill(0);
+        return carry((device) => device.clearTensor(seen));
+      },
+      copy: async (from) => {
+        const source = this.tensors.get(from)?.seen;
+        if (!source) throw new EngineError("a copy from a tensor that was released or is another engine's");
+        const texts = [seen, source].map((one) => `${one.dtype}[${one.shape}], place ${one.place}`);
+        if (texts[0] !== texts[1]) throw new EngineError(`a copy from ${texts[1]} to ${texts[0]}`);
+        if (place === "host") tensor.bytes.set(source.bytes);
+        await carry((device) => device.copyTensor(source, seen));
       },
       release: () => {
         if (!this.tensors.delete(owned)) return;

@@ -43,6 +43,8 @@ export function serveBackend(open: () => AnyBackend | Promise<AnyBackend>): void
     releaseExecutable: (id) => inTurn((b) => b.releaseExecutable(id)),
     writeTensor: (tensor) => inTurn((b) => b.writeTensor?.(tensor)),
     readTensor: (tensor) => inTurn((b) => b.readTensor?.(tensor)),
+    clearTensor: (tensor) => inTurn((b) => b.clearTensor?.(tensor)),
+    copyTensor: (from, to) => inTurn((b) => b.copyTensor?.(from, to)),
     releaseTensor: (id) => inTurn((b) => b.releaseTensor?.(id)),
     close: () => last.then(() => backend?.close()),
   };
@@ -58,7 +60,7 @@ export function connectWorker(worker: Worker): DeviceBackend<Graph> {
   const remote = Comlink.wrap<Remote>(worker as Comlink.Endpoint);
   // Looked up once: every property access on a Comlink proxy makes a new proxy.
   const { watch, compile, createBinding, profile, releaseBinding, releaseExecutable, close } = remote;
-  const { writeTensor, readTensor, releaseTensor } = remote;
+  const { writeTensor, readTensor, clearTensor, copyTensor, releaseTensor } = remote;
   const closing = new Int32Array(new SharedArrayBuffer(4));
   // Not a race against one long-lived promise: each race would leave a reaction behind for the engine's life.
   const waiting = new Set<(reason: EngineError) => void>();
@@ -104,6 +106,8 @@ export function connectWorker(worker: Worker): DeviceBackend<Graph> {
     releaseExecutable: (id) => answer(releaseExecutable(id)),
     writeTensor: (tensor) => answer(writeTensor(tensor)),
     readTensor: (tensor) => answer(readTensor(tensor)),
+    clearTensor: (tensor) => answer(clearTensor(tensor)),
+    copyTensor: (from, to) => answer(copyTensor(from, to)),
     releaseTensor: (id) => answer(releaseTensor(id)),
     async close() {
       // What is queued is skipped; what is running ends first, for its memory must outlive it.

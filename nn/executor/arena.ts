@@ -2,7 +2,7 @@
 
 import type { Tensor } from "../../protocols/tensor.ts";
 import { TensorError } from "../../protocols/tensor.ts";
-import type { Binding, Engine, EngineTensor, Executable } from "../engine/engine.ts";
+import type { Binding, Engine, EngineTensor, Executable, Place } from "../engine/engine.ts";
 import type { Graph, ValueInfo } from "../onnx/graph.ts";
 import { typeText } from "../onnx/shapes.ts";
 
@@ -28,20 +28,28 @@ export class Arena {
   }
 
   /** A tensor of zeros. */
-  allocate({ dtype, shape }: Omit<ValueInfo, "name">): EngineTensor {
-    const tensor = this.engine.allocate(dtype, shape);
+  allocate({ dtype, shape }: Omit<ValueInfo, "name">, place: Place): EngineTensor {
+    const tensor = this.engine.allocate(dtype, shape, place);
     this.tensors.push(tensor);
     return tensor;
   }
 
-  /** Binds every value by name: to what is in `local`, else in `shared`, else to a new tensor, kept in `local`. */
-  bind(executable: Executable, local: EngineTensors, shared: ReadonlyMap<string, EngineTensor>): Binding {
+  /**
+   * Binds every value by name: to what is in `local`, else in `shared`, else to a new tensor, kept in `local`. Who uses
+   * that, `place` says; the host, when left out.
+   */
+  bind(
+    executable: Executable,
+    local: EngineTensors,
+    shared: ReadonlyMap<string, EngineTensor>,
+    place: (name: string) => Place = () => "host",
+  ): Binding {
     const tie = (values: readonly ValueInfo[]) =>
       Object.fromEntries(
         values.map((info) => {
           let tensor = local.get(info.name) ?? shared.get(info.name);
           if (!tensor) {
-            tensor = this.allocate(info);
+            tensor = this.allocate(info, place(info.name));
             local.set(info.name, tensor);
           }
           return [info.name, tensor];

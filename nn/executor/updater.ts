@@ -12,6 +12,7 @@ import type { Binding, EngineTensor } from "../engine/engine.ts";
 import { GraphBuilder } from "../onnx/builder.ts";
 import type { Graph, ValueInfo } from "../onnx/graph.ts";
 import { diverged, firstNonFinite } from "../optim/finite.ts";
+import { flushGraph, isFlushed } from "../optim/flush.ts";
 import { LossScale } from "../optim/loss-scale.ts";
 import { type OptimizerConfig, optimizerGraph, stateNames, updatedName } from "../optim/optimizer.ts";
 import { squareSumsGraph } from "../optim/square-sums.ts";
@@ -24,6 +25,9 @@ import { type Arena, copyInto, type EngineTensors } from "./arena.ts";
  * square of their number to compile that: for 640 parameters in one graph, 17 s. Fewer would cost runs and memory.
  */
 const UPDATE_GROUP = 128;
+
+/** What a stage keeps between steps, in the engine or beside it. */
+export type Kept = Pick<EngineTensor, "tensor" | "read" | "write">;
 
 export interface UpdateResult {
   /** Of all gradients of the model, before clipping; 0 when `skipped`. */
@@ -48,6 +52,7 @@ export class Updater {
   }[] = [];
   private readonly tied: Binding[] = [];
   private readonly updates: Binding[] = [];
+  private readonly flushes: Binding[] = [];
   private readonly local: EngineTensors = new Map();
 
   constructor(
@@ -72,12 +77,12 @@ export class Updater {
     for (const info of graphs.parameters) {
       const { name } = info;
       const lead = this.leadOf(name);
-      const accumulator = arena.allocate(info);
+      const accumulator = arena.allocate(info, "device");
       state.set(accumulatorName(name), accumulator);
       state.set(sumName(name), accumulator);
       const leads = this.stateOf({ ...info, name: lead });
       this.stateOf(info).forEach((key, i) => {
-        const tensor = lead === name ? arena.allocate(info) : state.get(leads[i]!)!;
+        const tensor = lead === name ? arena.allocate(info, "device") : state.get(leads[i]!)!;
         state.set(key, tensor);
         state.set(updatedName(key), tensor);
       });
@@ -85,10 +90,11 @@ export class Updater {
     for (const group of graphs.ties) {
       const info = graphs.parameters.find(({ name }) => group.includes(name))!;
       for (const name of group) {
-        if (!state.has(accumulatorName(name))) state.set(accumulatorName(name), arena.allocate(info));
+        const key = accumulatorName(name);
+        if (!state.has(key)) state.set(key, arena.allocate(info, "device"));
       }
       const executable = await arena.compile(tieGraph(group, info));
-      this.tied.push(arena.bind(executable, totals, state));
+      this.tied.push(arena.bind(executable, totals, state, () => "device"));
       local.set(sumName(info.name), totals.get("total")!);
       totals.delete("total");
     }
@@ -102,9 +108,7 @@ export class Updater {
       const places = counted.map((info) => graphs.parameters.indexOf(info));
       this.sums.push({ binding, local: own, places });
     }
-    const leads = graphs.parameters.filter(({ name }) => this.leadOf(name) === name);
-    for (let from = 0; from === 0 || from < leads.length; from += UPDATE_GROUP) {
-      const group = leads.slice(from, from + UPDATE_GROUP);
+    for (const group of this.groups()) {
       const update = await arena.compile(optimizerGraph(group, this.total, this.config));
       this.updates.push(arena.bind(update, local, state));
     }
@@ -115,18 +119,20 @@ export class Updater {
     return this.lossScale.value / microBatches;
   }
 
-  /** Live view of the gradients of a parameter that have added up so far. */
-  gradient(name: string): Tensor {
-    return this.memory(accumulatorName(name));
+  /** The gradients of a parameter that have added up so far: a view. */
+  gradient(name: string): Promise<Tensor> {
+    return this.memory(accumulatorName(name)).read();
   }
 
   /** Takes the gradient of a tied parameter that another stage holds. @throws TensorError for any other. */
-  putTied(name: string, tensor: Tensor): void {
+  async putTied(name: string, tensor: Tensor): Promise<void> {
     const here = this.graphs.parameters.some((info) => info.name === name);
     if (here || !this.graphs.ties.some((group) => group.includes(name))) {
       throw new TensorError(`stage ${this.graphs.evaluate.name} waits for no gradient of ${name}`);
     }
-    copyInto(this.memory(accumulatorName(name)), name, tensor);
+    const memory = this.memory(accumulatorName(name));
+    copyInto(memory.tensor, name, tensor);
+    await memory.write();
   }
 
   /**
@@ -167,19 +173,48 @@ export class Updater {
     this.lossScale.after(skipped);
     if (skipped) return { gradNorm: 0, learningRate: 0, skipped };
     await Promise.all(this.updates.map((update) => update.run()));
+    if (isFlushed(step)) await this.flush();
     const scalar = (name: string) => tensors.get(name)!.tensor.f32()[0]!;
     return { gradNorm: scalar("grad_norm"), learningRate: scalar("learning_rate"), skipped };
   }
 
-  clearGradients(): void {
-    for (const { name } of this.graphs.parameters) this.memory(accumulatorName(name)).bytes.fill(0);
+  async clearGradients(): Promise<void> {
+    await Promise.all(this.graphs.parameters.map(({ name }) => this.memory(accumulatorName(name)).clear()));
   }
 
-  /** Live views of what updates change, by name: parameters, optimiser state, the loss scale. */
-  tensors(): Map<string, Tensor> {
+  /** What updates change, by name: parameters, optimiser state, the loss scale. */
+  kept(): Map<string, Kept> {
     const names = this.graphs.parameters.flatMap((info) => this.stateOf(info));
-    const own = names.map((name): [string, Tensor] => [name, this.memory(name)]);
-    return new Map([...own, ...this.lossScale.tensors()]);
+    const own = names.map((name): [string, Kept] => [name, this.memory(name)]);
+    const scale = this.lossScale.tensors().map(([name, tensor]): [string, Kept] => {
+      return [name, { tensor, read: async () => tensor, write: async () => {} }];
+    });
+    return new Map([...own, ...scale]);
+  }
+
+  /** Compiles what flushes when it is first needed: most executors are there for a few steps, to measure them. */
+  private async flush(): Promise<void> {
+    if (this.flushes.length === 0) {
+      for (const group of this.groups()) {
+        const states = group.flatMap((info) =>
+          stateNames(this.config, info).map((name): ValueInfo => ({ ...info, name })),
+        );
+        if (states.length === 0) continue;
+        const executable = await this.arena.compile(flushGraph(states));
+        this.flushes.push(this.arena.bind(executable, new Map(), this.state));
+      }
+    }
+    await Promise.all(this.flushes.map((binding) => binding.run()));
+  }
+
+  /** Parameters with memory of their own, as many together as one graph holds; at least one group, if empty. */
+  private groups(): ValueInfo[][] {
+    const leads = this.graphs.parameters.filter(({ name }) => this.leadOf(name) === name);
+    const groups: ValueInfo[][] = [];
+    for (let from = 0; from === 0 || from < leads.length; from += UPDATE_GROUP) {
+      groups.push(leads.slice(from, from + UPDATE_GROUP));
+    }
+    return groups;
   }
 
   /** A parameter and what the optimiser keeps of it. */
@@ -187,8 +222,8 @@ export class Updater {
     return [info.name, ...stateNames(this.config, info)];
   }
 
-  private memory(name: string): Tensor {
-    return (this.state.get(name) as EngineTensor).tensor;
+  private memory(name: string): EngineTensor {
+    return this.state.get(name)!;
   }
 
   /** The first member of its group that this stage holds: the one whose memory all of them use. */

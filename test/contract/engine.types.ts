@@ -79,6 +79,36 @@ export function engineTypes(name: Engine["name"], open: () => Engine, dtypes: re
       expect(await failureOf(p.write())).toBeInstanceOf(EngineError);
       expect(await failureOf(p.read())).toBeInstanceOf(EngineError);
     });
+
+    test("is cleared and copied where the runs see it", async () => {
+      const engine = open();
+      const executable = await engine.compile(ADD);
+      const [a, b, y] = [
+        engine.allocate("f32", [2, 2], "device"),
+        engine.allocate("f32", [2, 2], "device"),
+        engine.allocate("f32", [2, 2], "device"),
+      ];
+      a.tensor.f32().set([1, 2, 3, 4]);
+      b.tensor.f32().fill(1);
+      for (const owned of [a, b]) await owned.write();
+      const binding = executable.bind({ a, b }, { y });
+      await binding.run();
+      await a.copy(y);
+      await b.clear();
+      await binding.run();
+      expect([...(await y.read()).f32()]).toEqual([2, 3, 4, 5]);
+      releaseAll(engine, [a, b, y, binding, executable]);
+    });
+
+    test("is copied from a living tensor of its type", async () => {
+      const engine = open();
+      const [a, b] = [engine.allocate("f32", [2]), engine.allocate("f32", [3])];
+      const { message } = await failureOf(a.copy(b));
+      expect(message).toBe("a copy from f32[3], place host to f32[2], place host");
+      b.release();
+      expect(await failureOf(a.copy(b))).toBeInstanceOf(EngineError);
+      releaseAll(engine, [a]);
+    });
   });
 
   describe("memory", () => {

@@ -63,7 +63,7 @@ describe.each([
         clip: config.clip,
       },
     });
-    executor.load(
+    await executor.load(
       new Map(
         parameters.map(({ name, shape }) => [name, gptInitial(config.seed, name, shape, config.layers)]),
       ),

@@ -60,7 +60,7 @@ async function train(engine: Engine, stages: readonly StageGraphs[]) {
   for (const stage of stages) {
     const options = { slots: 1, optimizer, totalParameters: names.length };
     const executor = await StageExecutor.create(engine, stage, options);
-    executor.load(initial);
+    await executor.load(initial);
     executors.push(executor);
   }
   const losses: number[] = [];
@@ -74,7 +74,7 @@ async function train(engine: Engine, stages: readonly StageGraphs[]) {
     for (const executor of executors) await executor.update(step, Float32Array.from(sums));
     const digest = new Bun.CryptoHasher("sha256");
     for (const executor of executors) {
-      for (const [name, tensor] of executor.tensors())
+      for (const [name, tensor] of await executor.tensors())
         digest.update(name).update(Uint8Array.from(tensor.bytes));
     }
     states.push(digest.digest("hex"));

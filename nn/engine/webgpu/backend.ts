@@ -12,7 +12,6 @@ import type {
   TensorConstructor,
   TensorFactory,
 } from "onnxruntime-web";
-import type { DType } from "../../../protocols/tensor.ts";
 import type { BackendTensor, BoundTensor, DeviceBackend } from "../backend.ts";
 import { type CompileOptions, EngineError, type OperatorTime } from "../engine.ts";
 import { ELEMENT } from "../javascript.ts";
@@ -28,9 +27,6 @@ export interface OrtWebGpu {
 
 /** Errors are thrown, so the log says only what ends the process. */
 const LOG_FATAL = 4;
-/** Element types that a buffer of the device may have. */
-const ON_DEVICE: readonly DType[] = ["f32", "f16", "i32", "i64", "u8", "bool"];
-
 /** An update in place: the kernels write `from`, and `to` is what they read. */
 interface Shadow {
   readonly from: GpuBuffer;
@@ -140,6 +136,15 @@ export class WebGpuBackend implements DeviceBackend<Uint8Array> {
     return this.tensors.read(tensor);
   }
 
+  clearTensor(tensor: BackendTensor): void {
+    this.tensors.clear(tensor);
+  }
+
+  copyTensor(from: BackendTensor, to: BackendTensor): void {
+    const buffers = { from: this.tensors.bufferOf(from), to: this.tensors.bufferOf(to) };
+    this.tensors.copy([{ ...buffers, bytes: to.bytes.byteLength }]);
+  }
+
   releaseTensor(id: number): void {
     this.tensors.release(id);
   }
@@ -179,11 +184,7 @@ export class WebGpuBackend implements DeviceBackend<Uint8Array> {
 
   private onDevice({ name, dtype, shape }: BoundTensor, buffer: GpuBuffer): OrtTensor {
     const element = ELEMENT[dtype];
-    if (!element || !ON_DEVICE.includes(dtype)) {
-      throw new EngineError(
-        `value "${name}": the device has no ${dtype} tensors, only ${ON_DEVICE.join(", ")}: allocate it with place "host"`,
-      );
-    }
+    if (!element) throw new EngineError(`value "${name}": the webgpu engine has no ${dtype} tensors`);
     return this.ort.Tensor.fromGpuBuffer(buffer as never, {
       dataType: element[0] as "float32",
       dims: shape,

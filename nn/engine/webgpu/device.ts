@@ -10,6 +10,7 @@ export interface GpuBuffer {
   destroy(): void;
 }
 interface CommandEncoder {
+  clearBuffer(buffer: GpuBuffer): void;
   copyBufferToBuffer(from: GpuBuffer, fromAt: number, to: GpuBuffer, toAt: number, bytes: number): void;
   finish(): object;
 }
@@ -114,6 +115,12 @@ export class DeviceTensors {
     } finally {
       staging.destroy();
     }
+  }
+
+  clear(tensor: BackendTensor): void {
+    const encoder = this.device.createCommandEncoder();
+    encoder.clearBuffer(this.bufferOf(tensor));
+    this.device.queue.submit([encoder.finish()]);
   }
 
   /** Copies on the device, after what has been submitted so far. */

@@ -6,6 +6,7 @@
  * WebAssembly, and what they need is carried there and back.
  */
 
+import type { DType } from "../../../protocols/tensor.ts";
 import type { Graph } from "../../onnx/graph.ts";
 import type { DeviceBackend } from "../backend.ts";
 import { JAVASCRIPT_DTYPES } from "../dtypes.ts";
@@ -20,6 +21,8 @@ import { withoutDoubles } from "./doubles.ts";
 export const WEBGPU_ASSETS = ["ort-wasm-simd-threaded.asyncify.wasm"] as const;
 
 const WEBGPU_DTYPES = JAVASCRIPT_DTYPES.filter((dtype) => dtype !== "f64");
+/** Those that a buffer of the device may hold. */
+const ON_DEVICE: readonly DType[] = ["f32", "f16", "i32", "i64", "u8", "bool"];
 
 /** What is asked of a browser's `navigator.gpu`. */
 interface Gpu {
@@ -67,6 +70,6 @@ export function createWebGpuEngine(): Engine {
     ...remote,
     compile: (id, graph, options) => remote.compile(id, withoutDoubles(graph), options),
   };
-  const parts = { backend: device, device, allocator: sharedAllocator(), dtypes: WEBGPU_DTYPES };
-  return new HostEngine({ name: "webgpu", ...parts });
+  const parts = { backend: device, device, onDevice: ON_DEVICE, allocator: sharedAllocator() };
+  return new HostEngine({ name: "webgpu", dtypes: WEBGPU_DTYPES, ...parts });
 }

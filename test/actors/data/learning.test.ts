@@ -82,7 +82,7 @@ async function train(
     totalParameters: model.parameters.length,
   });
   try {
-    executor.load(
+    await executor.load(
       new Map(heldInputs(model).map((held) => [held.name, model.initial(held.name, 1) as Tensor])),
     );
     const losses: number[] = [];

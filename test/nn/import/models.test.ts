@@ -77,7 +77,7 @@ async function stagesOf(
         ...{ beta1: beta1!, beta2: beta2!, epsilon: eps!, weightDecay: weightDecay!, clip: clip! },
       },
     });
-    stage.load(initial);
+    await stage.load(initial);
     stages.push(stage);
   }
   return stages;
@@ -116,7 +116,7 @@ async function lossesOf(
         stage.write(0, gradient, stages[i + 1]!.value(0, gradient));
         await stage.backward(0);
       }
-      exchangeTied(stages);
+      await exchangeTied(stages);
       await update(model, stages, step);
     }
     return losses;
@@ -128,11 +128,11 @@ async function lossesOf(
 const holds = (stage: StageExecutor, name: string) =>
   stage.graphs.parameters.some((own) => own.name === name);
 
-function exchangeTied(stages: readonly StageExecutor[]): void {
+async function exchangeTied(stages: readonly StageExecutor[]): Promise<void> {
   for (const stage of stages) {
     for (const name of stage.graphs.ties.flat()) {
       const holder = stages.find((other) => other !== stage && holds(other, name));
-      if (holder && !holds(stage, name)) stage.putTied(name, holder.gradient(name));
+      if (holder && !holds(stage, name)) await stage.putTied(name, await holder.gradient(name));
     }
   }
 }

@@ -95,7 +95,7 @@ describe.each(Object.entries(fixture.models as unknown as Record<string, Entry>)
       totalParameters: model.parameters.length,
     });
     try {
-      executor.load(new Map(held.map(({ name }) => [name, model.initial(name, seed) as Tensor])));
+      await executor.load(new Map(held.map(({ name }) => [name, model.initial(name, seed) as Tensor])));
       const { rows } = entry;
       const classes = entry.logits.length / rows;
       const targets = Tensor.i64(
@@ -115,7 +115,7 @@ describe.each(Object.entries(fixture.models as unknown as Record<string, Entry>)
         );
         await executor.update(step, await executor.squareSums());
       }
-      const state = executor.tensors();
+      const state = await executor.tensors();
       for (const [name, expected] of Object.entries(entry.statistics)) {
         // A mean has the bias before it inside, which no loss depends on and rounding alone moves.
         const distance = (value: number, wanted: number) =>

@@ -117,7 +117,7 @@ describe("a dynamic loss scale", () => {
     const made = await StageExecutor.create(engine, graphs, {
       ...{ slots: 1, optimizer, totalParameters: 1, microBatches: 2 },
     });
-    made.load(new Map([["p", Tensor.f32([2], [0, 0])]]));
+    await made.load(new Map([["p", Tensor.f32([2], [0, 0])]]));
     return made;
   }
   async function step(stage: StageExecutor, at: number, x: number) {
@@ -130,16 +130,16 @@ describe("a dynamic loss scale", () => {
 
   test("leaves out a step that overflows and halves, and doubles after steps that do not", async () => {
     const stage = await executor(8, 2);
-    const scale = () => stage.tensors().get(LOSS_SCALE)!.f32()[0];
+    const scale = async () => (await stage.tensors()).get(LOSS_SCALE)!.f32()[0];
     expect(await step(stage, 0, 3)).toMatchObject({ skipped: false });
-    expect(stage.tensors().get("p")!.f32()[0]).toBeCloseTo(-3 * fixture.rate, 6);
+    expect((await stage.tensors()).get("p")!.f32()[0]).toBeCloseTo(-3 * fixture.rate, 6);
     expect(await step(stage, 1, 1e38)).toEqual({ gradNorm: 0, learningRate: 0, skipped: true });
-    expect(scale()).toBe(4);
-    expect(stage.tensors().get("p")!.f32()[0]).toBeCloseTo(-3 * fixture.rate, 6);
+    expect(await scale()).toBe(4);
+    expect((await stage.tensors()).get("p")!.f32()[0]).toBeCloseTo(-3 * fixture.rate, 6);
     await step(stage, 2, 1);
     await step(stage, 3, 1);
-    expect(scale()).toBe(8);
-    expect(stage.tensors().get("p")!.f32()[0]).toBeCloseTo(-5 * fixture.rate, 6);
+    expect(await scale()).toBe(8);
+    expect((await stage.tensors()).get("p")!.f32()[0]).toBeCloseTo(-5 * fixture.rate, 6);
     stage.release();
   });
 
@@ -149,7 +149,7 @@ describe("a dynamic loss scale", () => {
     expect([code, message]).toEqual([
       ...["DIVERGED", "the gradient of p of step 5 is NaN: lower the learning rate"],
     ]);
-    expect([...stage.tensors().get("p")!.f32()]).toEqual([0, 0]);
+    expect([...(await stage.tensors()).get("p")!.f32()]).toEqual([0, 0]);
     stage.release();
   });
 });
