@@ -58,14 +58,12 @@ export function describeFamily(units: Units, family: number, rows: boolean): Fam
 
 /** Whether the units that a family is counted by are all there are in it, and enough for every rank. */
 export function whyNot(units: Units, family: number, { kind, labels }: Family, ranks: number): string | null {
-  const counted = new Set(Array.from(labels.ids, (id) => units.unit(id)));
+  const counted = new Set(units.of(labels));
   if (counted.size < ranks) {
     const what = { heads: "groups of heads", columns: "columns", rows: "rows" }[kind];
     return `${counted.size} ${what} that can be apart are too few for ${ranks} ranks`;
   }
-  const known = units
-    .axes(family)
-    .every((axis) => axis.labels.ids.every((id) => counted.has(units.unit(id))));
+  const known = units.axes(family).every((axis) => units.of(axis.labels).every((unit) => counted.has(unit)));
   return known ? null : "what is cut with it does not divide in the same way";
 }
 
@@ -85,7 +83,7 @@ export function assign(
   const result = new Map<number, number>();
   const given = kind === "heads" ? headCounts(length, shares.heads) : shares[kind];
   if (!given) {
-    const order = [...new Set(Array.from(labels.ids, (id) => units.unit(id)))];
+    const order = units.of(labels);
     const counts = apportion(order.length, shares.heads ?? Array(ranks).fill(1));
     let at = 0;
     counts.forEach((count, rank) => {

@@ -34,18 +34,18 @@ export interface PropagateOptions {
 }
 
 const PRODUCTS = new Set(["Gemm", "MatMul"]);
+const NORMS = new Set(["LayerNormalization", "SimplifiedLayerNormalization", "RMSNormalization"]);
 const SUMS = new Set(["Add", "Sub", "Sum"]);
 
 /** @throws GraphError when no product can be cut, with the reason at the first of them. */
 export function propagate(graph: Graph, roles: InputRoles, options: PropagateOptions): Propagated {
-  const refused = new Map<Node, string>();
-  const choices = new Map<Node, number>();
+  const tried: Tried = { refused: new Set(), reasons: new Map(), choices: new Map() };
   for (;;) {
-    const walk = new Walk(graph, roles, options, refused, choices);
+    const walk = new Walk(graph, roles, options, tried);
     const program = walk.run();
-    if (walk.refuse(refused, choices)) continue;
+    if (walk.retry()) continue;
     if (!walk.cutsProducts()) {
-      const [node, reason] = [...refused][0] ?? [];
+      const [node, reason] = [...tried.reasons][0] ?? [];
       const why = node ? `${describe(node)} ${reason}` : "it has no product of an activation with a matrix";
       throw new GraphError(`graph ${graph.name} cannot be sharded among ${options.ranks} ranks: ${why}`);
     }
@@ -54,13 +54,22 @@ export function propagate(graph: Graph, roles: InputRoles, options: PropagateOpt
   }
 }
 
+/** What earlier walks through the graph have found out. */
+interface Tried {
+  /** Products that are not cut by columns. */
+  readonly refused: Set<Node>;
+  /** Why a product could not be cut when that was tried first. */
+  readonly reasons: Map<Node, string>;
+  /** Which of several ways a node carries labels on; the first where it is not here. */
+  readonly choices: Map<Node, number>;
+}
+
 class Walk {
   readonly units = new Units();
   private readonly values: Values;
   private readonly graph: Graph;
   private readonly options: PropagateOptions;
-  private readonly refused: ReadonlyMap<Node, string>;
-  private readonly choices: ReadonlyMap<Node, number>;
+  private readonly tried: Tried;
   private readonly chosen: { node: Node; ways: number; labels: Labels }[] = [];
   private readonly sources: { node: Node; labels: Labels }[] = [];
   private readonly sinks: Labels[] = [];
@@ -69,17 +78,10 @@ class Walk {
   private readonly rows = new Map<number, Labels>();
   private inner = 0;
 
-  constructor(
-    graph: Graph,
-    roles: InputRoles,
-    options: PropagateOptions,
-    refused: ReadonlyMap<Node, string>,
-    choices: ReadonlyMap<Node, number>,
-  ) {
+  constructor(graph: Graph, roles: InputRoles, options: PropagateOptions, tried: Tried) {
     this.graph = graph;
     this.options = options;
-    this.refused = refused;
-    this.choices = choices;
+    this.tried = tried;
     this.values = new Values(graph, roles, this.units, (labels) => this.isRows(labels));
   }
 
@@ -100,10 +102,11 @@ class Walk {
     return { steps, moves, cuts, summed, outputs, input };
   }
 
-  /** Adds to `refused` the products whose columns lead nowhere, or makes another of its choices; false if all is well. */
-  refuse(refused: Map<Node, string>, choices: Map<Node, number>): boolean {
+  /** Refuses the products whose columns lead nowhere, or makes another choice on their way; false if all is well. */
+  retry(): boolean {
+    const { refused, reasons, choices } = this.tried;
     let again = false;
-    const tried = new Set<number>();
+    const redone = new Set<number>();
     for (const { node, labels } of this.sources) {
       const id = this.units.family(labels);
       const failure = this.failures.find((failed) => this.units.family(failed.labels) === id);
@@ -117,13 +120,17 @@ class Walk {
             : whyNot(this.units, id, describeFamily(this.units, id, false), this.options.ranks);
       if (reason === null) continue;
       again = true;
-      if (tried.has(id)) continue;
+      if (!reasons.has(node)) reasons.set(node, reason);
+      if (redone.has(id)) continue;
       const next = this.chosen.find(
-        (made) => this.units.family(made.labels) === id && this.choiceAt(made.node) + 1 < made.ways,
+        (made) =>
+          this.units.family(made.labels) === id &&
+          !this.beganAsRows(made.labels) &&
+          this.choiceAt(made.node) + 1 < made.ways,
       );
-      if (!next) refused.set(node, reason);
+      if (!next) refused.add(node);
       else {
-        tried.add(id);
+        redone.add(id);
         choices.set(next.node, this.choiceAt(next.node) + 1);
       }
     }
@@ -178,7 +185,7 @@ class Walk {
   }
 
   private choiceAt(node: Node): number {
-    return this.choices.get(node) ?? 0;
+    return this.tried.choices.get(node) ?? 0;
   }
 
   private visit(node: Node): void {
@@ -193,6 +200,7 @@ class Walk {
     }
     const [a, b, c] = (inputs as (Value | undefined)[]).map((value) => value && this.settled(value));
     const settled = inputs.map((value) => value && this.settled(value));
+    if (NORMS.has(node.op)) settled[0] = this.byRows(settled[0]!);
     const isProduct = PRODUCTS.has(node.op) && a !== undefined && b !== undefined;
     if (isProduct && c && a.layout.kind === "part" && a.layout.axis === innerOf(node, 0, a)) {
       this.addedOnce(node);
@@ -246,7 +254,7 @@ class Walk {
   /** Whether a product may begin a family: columns of a held matrix. */
   private begins(node: Node, a: Value, b: Value, c: Value | undefined): boolean {
     if (a.fixed || !b.fixed || b.type.shape.length !== 2 || a.type.shape.length < 2) return false;
-    if (this.refused.has(node) || (c && !c.fixed)) return false;
+    if (this.tried.refused.has(node) || (c && !c.fixed)) return false;
     if (a.layout.kind === "part" && !this.isRows(a.layout.labels)) return false;
     const held = this.values.heldBehind(b);
     return held !== undefined && (this.values.cuts.has(held) || this.values.sliceable(b, NO_LABELS));
@@ -275,6 +283,7 @@ class Walk {
     const site: Site = {
       node,
       units,
+      ranks: this.options.ranks,
       type: (index) => inputs[index]!.type,
       result: (index) => values.types.get(node.outputs[index]!)!,
       layout: (index) => layoutOf(inputs[index]),
@@ -316,13 +325,26 @@ class Walk {
     return this.values.move(layout.kind === "part" ? "scatter" : "reduce", value, layout);
   }
 
+  /** Where the residual stream begins in the graph, behind a lookup, the first norm that reads it takes it by rows. */
+  private byRows(value: Value): Value {
+    if (this.options.kind === "tensor" || value.fixed || value.layout.kind !== "whole" || !value.trained)
+      return value;
+    const layout = this.rowsOf(value.type.shape);
+    return layout.kind === "part" ? this.values.begin(value, layout) : value;
+  }
+
   private rowsOf(shape: readonly number[]): Layout {
-    const axis = rowAxis(shape);
-    if (axis === null || shape[axis]! < this.options.ranks) return WHOLE;
+    const axis = rowAxis(shape, this.options.ranks);
+    if (axis === null) return WHOLE;
     const length = shape[axis]!;
     const labels = this.rows.get(length) ?? this.units.fresh(length);
     this.rows.set(length, labels);
     return part(axis, labels);
+  }
+
+  /** Whether labels were of rows before whatever they have met since. */
+  private beganAsRows({ family }: Labels): boolean {
+    return [...this.rows.values()].some((rows) => rows.family === family);
   }
 
   private isRows(labels: Labels): boolean {

@@ -49,15 +49,6 @@ export class Units {
     this.familyParents[root(this.familyParents, a.family)] = root(this.familyParents, b.family);
   }
 
-  /** All of these indices go to one rank. */
-  uniteAll(ids: Iterable<number>): void {
-    let first: number | undefined;
-    for (const id of ids) {
-      if (first === undefined) first = id;
-      else this.same(first, id);
-    }
-  }
-
   unit(id: number): number {
     return root(this.parents, id);
   }
@@ -67,8 +58,20 @@ export class Units {
   }
 
   /** How many units there are along an axis. */
-  count({ ids }: { readonly ids: ArrayLike<number> }): number {
-    return new Set(Array.from(ids, (id) => this.unit(id))).size;
+  count(labels: Labels): number {
+    return this.of(labels).length;
+  }
+
+  /** The units along an axis, in the order in which they come. */
+  of({ ids }: Labels): number[] {
+    const found = new Set<number>();
+    let last = -1;
+    for (const id of ids) {
+      const unit = this.unit(id);
+      if (unit !== last) found.add(unit);
+      last = unit;
+    }
+    return [...found];
   }
 
   /** All axes of a family, in the order in which they were found. */
@@ -76,7 +79,8 @@ export class Units {
     return this.known.filter(({ labels }) => this.family(labels) === family);
   }
 
-  private same(a: number, b: number): void {
+  /** Two indices go to one rank. */
+  same(a: number, b: number): void {
     const [x, y] = [this.unit(a), this.unit(b)];
     if (x !== y) this.parents[Math.max(x, y)] = Math.min(x, y);
   }

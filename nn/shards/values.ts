@@ -169,6 +169,13 @@ export class Values {
     });
   }
 
+  /** From here on, the value in parts. */
+  begin(value: Value, at: Part): Value {
+    const cut = this.slice(value, at);
+    this.current.set(value.name, cut);
+    return cut;
+  }
+
   /** The held input that a value is, or is made from by nothing but transposing and casting. */
   heldBehind(value: Value): string | undefined {
     const maker = this.makers.get(value);
@@ -242,8 +249,9 @@ export class Values {
   }
 }
 
-/** The axis of a residual stream along which its rows lie: of a matrix the first, of three axes the longer of two. */
-export function rowAxis(shape: Shape): number | null {
-  if (shape.length === 2) return 0;
-  return shape.length === 3 ? (shape[1]! > shape[0]! ? 1 : 0) : null;
+/** The axis of a residual stream along which its rows lie: of two or three axes the first that is long enough. */
+export function rowAxis(shape: Shape, ranks: number): number | null {
+  if (shape.length !== 2 && shape.length !== 3) return null;
+  const axis = shape.slice(0, -1).findIndex((size) => size >= ranks);
+  return axis === -1 ? null : axis;
 }

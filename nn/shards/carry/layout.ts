@@ -32,11 +32,12 @@ const reshape: CarryRule = (site) => {
   const before = from.slice(...group.from);
   const after = to.slice(...group.to);
   const flat = spread(before, at.axis - group.from[0], at.labels.ids);
-  const targets = targetAxes(site.units, flat, after);
+  const targets = targetAxes(site, flat, after);
   if (targets.length === 0) return "leaves no axis to be cut";
   const target = targets[site.choice(targets.length, at.labels)]!;
-  const { ids, coarser } = coarsen(site.units, flat, after, target);
-  const labels = site.units.derive(at.labels, ids, coarser);
+  const { ids, apart } = along(site.units, flat, after, target);
+  for (const [a, b] of apart) site.units.same(a, b);
+  const labels = site.units.derive(at.labels, ids, apart.length > 0);
   return { inputs: inputsWith(site, { 0: at }), outputs: [part(group.to[0] + target, labels)] };
 };
 
@@ -48,31 +49,29 @@ function spread(shape: Shape, axis: number, ids: Int32Array): Int32Array {
 }
 
 /**
- * Axes that can be the cut one: that which keeps all units apart, or else any, the outermost first. Columns of joined
+ * Axes that can be the cut one: that which keeps all units apart, or else any that is long enough, the outermost first. Columns of joined
  * queries, keys and values are [3, heads, size] in some models and [heads, 3, size] in others.
  */
-function targetAxes(units: Units, flat: Int32Array, shape: Shape): number[] {
+function targetAxes({ units, ranks }: Site, flat: Int32Array, shape: Shape): number[] {
   const axes = shape.map((_, i) => i).filter((i) => shape[i]! > 1);
-  const keeps = (axis: number) => slabs(flat, shape, axis).every((ids) => units.count({ ids }) === 1);
-  const best = axes.find(keeps);
-  return best === undefined ? axes : [best];
+  const best = axes.find((axis) => along(units, flat, shape, axis).apart.length === 0);
+  if (best !== undefined) return [best];
+  const enough = axes.filter((i) => shape[i]! >= ranks);
+  return enough.length > 0 ? enough : axes;
 }
 
-/** Labels by index along one axis. */
-function slabs(flat: Int32Array, shape: Shape, axis: number): number[][] {
+/** A label for each index along one axis, and those pairs of labels at one index that are of different units. */
+function along(units: Units, flat: Int32Array, shape: Shape, axis: number) {
   const inner = shape.slice(axis + 1).reduce((a, b) => a * b, 1);
-  const result = Array.from({ length: shape[axis]! }, (): number[] => []);
+  const ids = new Int32Array(shape[axis]!).fill(-1);
+  const apart: (readonly [number, number])[] = [];
   flat.forEach((id, i) => {
-    result[Math.floor(i / inner) % shape[axis]!]!.push(id);
+    const index = Math.floor(i / inner) % ids.length;
+    const first = ids[index]!;
+    if (first === -1) ids[index] = id;
+    else if (units.unit(first) !== units.unit(id)) apart.push([first, id]);
   });
-  return result;
-}
-
-function coarsen(units: Units, flat: Int32Array, shape: Shape, axis: number) {
-  const all = slabs(flat, shape, axis);
-  const coarser = all.some((ids) => units.count({ ids }) > 1);
-  for (const ids of all) units.uniteAll(ids);
-  return { ids: all.map((ids) => ids[0]!), coarser };
+  return { ids, apart };
 }
 
 const transpose: CarryRule = (site) => {

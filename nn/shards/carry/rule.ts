@@ -13,6 +13,7 @@ import type { Labels, Units } from "../units.ts";
 export interface Site {
   readonly node: Node;
   readonly units: Units;
+  readonly ranks: number;
   /** Type of the whole of input `index`. */
   type(index: number): ValueType;
   /** Type of the whole of output `index`. */
