@@ -79,7 +79,11 @@ export function inferNode(
   constant: (index: number) => Tensor | undefined,
 ): readonly ValueType[] {
   const rule = RULES[node.op];
-  if (!rule) throw new GraphError(`${describe(node)}: no shape rule for operator ${node.op}`);
+  if (!rule) {
+    throw new GraphError(
+      `${describe(node)}: no shape rule for operator ${node.op}; docs/operators.md lists those that are known`,
+    );
+  }
   const outputs = rule({
     node,
     input: (index) => {
