@@ -4,17 +4,28 @@
  */
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { exportModel } from "../nn/import/export.ts";
+import { resnet } from "../nn/models/resnet.ts";
+import { idxFile, noise } from "./actors/data/memory.ts";
 
 const ROOT = join(import.meta.dir, "..");
-const SMALL = ["--layers", "1", "--width", "16", "--heads", "2", "--context", "16", "--sample", "8"];
+/** What makes each model small, by `--model`. */
+const SMALL: Readonly<Record<string, readonly string[]>> = {
+  gpt: ["--layers", "1", "--width", "16", "--heads", "2", "--context", "16"],
+  resnet18: ["--width", "4", "--batch", "16"],
+  mlp: ["--batch", "16"],
+  "net.onnx": [],
+  smollm: ["--context", "16"],
+};
 /** What makes a benchmark short. */
 const QUICK: Readonly<Record<string, readonly string[]>> = {
   train: ["--quick", "--only", "time"],
   memory: ["--steps", "20"],
   validation: ["--quick", "--steps", "3"],
+  nn: ["--quick", "--only", "gpt"],
   runtime: ["--quick", "--only", "local"],
 };
 /** Options of a command that `SMALL` and the number of steps take the place of. */
@@ -27,7 +38,26 @@ const nodes: { readonly address: string; readonly child: Bun.Subprocess }[] = []
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "troupe-readme-"));
-  await writeFile(join(folder, "book.txt"), "It was a dark and stormy night. ".repeat(200));
+  const at = (name: string) => join(folder, name);
+  await writeFile(at("book.txt"), "It was a dark and stormy night. ".repeat(200));
+  const rows = Array.from({ length: 40 }, (_, i) => `${i % 7},${i % 5},${i % 2 === 0 ? "even" : "odd"}`);
+  await writeFile(at("points.csv"), rows.join("\n"));
+  await mkdir(at("mnist"));
+  const [images, side] = [40, 8];
+  await writeFile(
+    at("mnist/train-images-idx3-ubyte"),
+    idxFile([images, side, side], noise(images * side * side, 1)),
+  );
+  await writeFile(
+    at("mnist/train-labels-idx1-ubyte"),
+    idxFile(
+      [images],
+      noise(images, 2).map((value) => value % 10),
+    ),
+  );
+  const net = resnet({ depth: 18, width: 4, inputSize: side, channels: 1, classes: 10 }, 4);
+  await writeFile(at("net.onnx"), await exportModel(net, new Map()));
+  await cp(join(import.meta.dir, "fixtures/huggingface/gpt2"), at("smollm"), { recursive: true });
 });
 afterAll(async () => {
   for (const { child } of nodes) child.kill();
@@ -67,7 +97,8 @@ function small(args: readonly string[]): string[] {
   const steps = `${Math.ceil(given / 500)}`;
   const resumed = args.includes("--resume");
   const rest = args.filter((arg, i) => !SIZES.has(arg) && !SIZES.has(args[i - 1] ?? ""));
-  return [...rest, "--steps", steps, ...(resumed ? ["--sample", "8"] : SMALL)];
+  const model = args.includes("--model") ? args[args.indexOf("--model") + 1]! : "gpt";
+  return [...rest, "--steps", steps, "--sample", "8", ...(resumed ? [] : SMALL[model]!)];
 }
 
 test("there are commands to test", () => {
