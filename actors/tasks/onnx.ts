@@ -10,6 +10,7 @@ import { LOSSES } from "../../nn/import/loss.ts";
 import { dataInputs } from "../../nn/model.ts";
 import { GraphError, type ValueInfo } from "../../nn/onnx/graph.ts";
 import { typeText } from "../../nn/onnx/shapes.ts";
+import { elements } from "../../protocols/tensor.ts";
 import type { Files } from "../../runtime/platform/files.ts";
 import { readDefaultText, splitText } from "../data/corpus.ts";
 import { DataError } from "../data/error.ts";
@@ -63,6 +64,13 @@ export async function openOnnx(spec: OnnxSpec, options: TaskOptions, files: File
     );
   }
   const { feed, name, bytes } = await feedFor(spec, sample, options, files);
+  const [, classes] = feed.values as readonly [ValueInfo, ValueInfo];
+  if (targets.dtype !== classes.dtype || elements(targets.shape) !== elements(classes.shape)) {
+    throw new GraphError(
+      `${from}: its loss takes targets ${typeText(targets)}, the data gives classes, ${typeText(classes)}: cross-entropy ` +
+        "is for these",
+    );
+  }
   const text = sample.dtype === "i64";
   return {
     model,
