@@ -9,8 +9,10 @@ import { SCHEDULES, type ScheduleName } from "../actors/scheduler/schedule.ts";
 import type { ModelSpec } from "../actors/tasks/open.ts";
 import type { TrainOptions } from "../actors/train.ts";
 import { type GptConfig, gptModel, gptParameters } from "../nn/models/gpt.ts";
+import type { ValueInfo } from "../nn/onnx/graph.ts";
+import { type OptimizerConfig, stateNames } from "../nn/optim/optimizer.ts";
 import { findSegments } from "../nn/segments.ts";
-import { elements } from "../protocols/tensor.ts";
+import { byteLength, elements } from "../protocols/tensor.ts";
 import type { Files } from "../runtime/platform/files.ts";
 import { UsageError } from "./command.ts";
 import { MODEL_OPTIONS, modelSpec, neighbours, withoutSlash } from "./model-options.ts";
@@ -158,8 +160,9 @@ export async function trainSettings(
   }
   const textBefore = before?.training.data;
   const data = options.text("data") ?? (typeof textBefore === "string" ? textBefore : null);
+  const optimizer = optimizerOf(options, before, model, steps);
   if (model.kind === "gpt") {
-    if (devices > 0) requireMemory(model, memoryBytes);
+    if (devices > 0) requireMemory(model, optimizer, memoryBytes);
     requireActivations(model, batch / microBatches, memoryBytes);
     requireSegments(model, devices + join.length);
   }
@@ -174,7 +177,7 @@ export async function trainSettings(
       seed: options.whole("seed", { from: 0 }) ?? before?.seed ?? DEFAULTS.seed,
       recompute: options.has("recompute"),
       stashBytes: stashOf(options),
-      optimizer: optimizerOf(options, before, model, steps),
+      optimizer,
       checkpoint: `${out}/checkpoint`,
       exportTo: `${out}/model`,
       resume,
@@ -193,12 +196,12 @@ export async function trainSettings(
   };
 }
 
-/** Each parameter is there four times: itself, its gradient and AdamW's two moments. All are f32. */
-const BYTES_PER_PARAMETER = 16;
-
-function requireMemory(model: GptConfig, memoryBytes: number): void {
-  const parameters = gptParameters(model).reduce((sum, { shape }) => sum + elements(shape), 0);
-  const needed = parameters * BYTES_PER_PARAMETER;
+/** Each parameter is there with its gradient and what the optimiser keeps of it. All are f32. */
+function requireMemory(model: GptConfig, optimizer: OptimizerConfig, memoryBytes: number): void {
+  const copies = (info: ValueInfo) => 2 + stateNames(optimizer, info).length;
+  const all = gptParameters(model);
+  const parameters = all.reduce((sum, { shape }) => sum + elements(shape), 0);
+  const needed = all.reduce((sum, info) => sum + byteLength(info.dtype, info.shape) * copies(info), 0);
   if (needed > memoryBytes) {
     throw new UsageError(
       `a model of ${count(parameters)} parameters needs ${bytes(needed)} to train, this machine has ` +

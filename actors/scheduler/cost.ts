@@ -12,7 +12,9 @@ import { peakInFlight } from "./program.ts";
 export interface SegmentCost {
   readonly name: string;
   readonly parameterBytes: number;
-  /** Of values that are held and not trained; none when left out. */
+  /** Of what the optimiser keeps of the parameters; AdamW's two moments when left out. */
+  readonly stateBytes?: number;
+  /** Of values that are held and not trained, running statistics twice; none when left out. */
   readonly frozenBytes?: number;
   /** Whether its output depends on a parameter, so that a gradient comes back for it; when left out, it does. */
   readonly trained?: boolean;
@@ -56,8 +58,8 @@ export interface Profile {
 /** A connection that costs nothing: two stages on one device, or an ideal. */
 export const FREE_LINK: LinkProfile = { latencyMs: 0, bytesPerMs: Number.POSITIVE_INFINITY };
 
-/** AdamW in training holds each parameter four times: value, accumulated gradient, first and second moment. */
-const COPIES_OF_PARAMETERS = 4;
+/** Whatever the optimiser, training holds the value of each parameter and its accumulated gradient. */
+const COPIES_OF_PARAMETERS = 2;
 
 /** What a stage costs. `backwardMs` includes the forward pass when the stage recomputes. */
 export interface StageCost {
@@ -66,6 +68,7 @@ export interface StageCost {
   /** Once per step. */
   readonly stepMs: number;
   readonly parameterBytes: number;
+  readonly stateBytes: number;
   readonly frozenBytes: number;
   /** What the stage keeps of each micro-batch in flight. */
   readonly keptBytes: number;
@@ -99,6 +102,7 @@ export function stageCost(
     backwardMs: sum(device.backwardMs) + (recompute ? forwardMs : 0),
     stepMs: sum(device.stepMs),
     parameterBytes: held.reduce((a, segment) => a + segment.parameterBytes, 0),
+    stateBytes: held.reduce((a, segment) => a + (segment.stateBytes ?? 2 * segment.parameterBytes), 0),
     frozenBytes: held.reduce((a, segment) => a + (segment.frozenBytes ?? 0), 0),
     keptBytes: recompute ? Math.min(stashBytes, inputBytes + stashBudget) : stashBytes,
     workingBytes: recompute ? stashBytes : 0,
@@ -109,7 +113,7 @@ export function stageCost(
 
 /** Memory a stage needs with so many micro-batches in flight. */
 export function memoryBytes(cost: StageCost, inFlight: number): number {
-  const held = cost.parameterBytes * COPIES_OF_PARAMETERS + cost.frozenBytes;
+  const held = cost.parameterBytes * COPIES_OF_PARAMETERS + cost.stateBytes + cost.frozenBytes;
   return held + cost.keptBytes * inFlight + cost.workingBytes;
 }
 

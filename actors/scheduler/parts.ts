@@ -8,6 +8,7 @@ import type { Graph, ValueInfo } from "../../nn/onnx/graph.ts";
 import { type OptimizerConfig, stateNames } from "../../nn/optim/optimizer.ts";
 import { cutGraph, type Segment } from "../../nn/segments.ts";
 import { byteLength } from "../../protocols/tensor.ts";
+import type { SegmentCost } from "./cost.ts";
 
 export interface Part {
   readonly graph: Graph;
@@ -52,6 +53,24 @@ export function partsOf(
     const tied = part.roles.parameters.map((name) => [name, sharing(name)] as const);
     return { ...part, tied: Object.fromEntries(tied.filter(([, others]) => others.length > 0)) };
   });
+}
+
+/** Bytes that a stage with this segment holds, as the planner counts them, and that its output has. */
+export function segmentSizes(
+  { graph }: Pick<Model, "graph">,
+  segment: Segment,
+  optimizer: OptimizerConfig,
+): Pick<SegmentCost, "parameterBytes" | "stateBytes" | "frozenBytes" | "activationBytes"> {
+  const { parameterBytes, activationBytes, parameters, frozenBytes, statistics } = segment;
+  const infos = new Map(graph.inputs.map((info) => [info.name, info]));
+  const size = (name: string) => byteLength(infos.get(name)!.dtype, infos.get(name)!.shape);
+  const sum = (sizes: readonly number[]) => sizes.reduce((a, b) => a + b, 0);
+  const stateBytes = sum(
+    parameters.map((name) => stateNames(optimizer, infos.get(name)!).length * size(name)),
+  );
+  // As the last update left them and as micro-batches move them: once they are counted already.
+  const second = sum(Object.keys(statistics).map(size));
+  return { parameterBytes, stateBytes, frozenBytes: frozenBytes + second, activationBytes };
 }
 
 /** Most bytes of tensors in one message, unless a single one has more. */

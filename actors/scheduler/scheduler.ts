@@ -22,7 +22,7 @@ import type { DataSource, Destination } from "../data/source.ts";
 import type { Device, DeviceDescription, DeviceUsage } from "../device.ts";
 import type { Stage, StageSpec, StepReport } from "../stage.ts";
 import type { LinkProfile, Profile, SegmentCost } from "./cost.ts";
-import { heldInGroups, type Part, partsOf } from "./parts.ts";
+import { heldInGroups, type Part, partsOf, segmentSizes } from "./parts.ts";
 import { makePlan, type Plan, type PlanOptions, planPrograms } from "./plan.ts";
 
 export interface SchedulerOptions extends PlanOptions {
@@ -273,11 +273,10 @@ export class Scheduler extends Actor {
       links[i] = row;
     }
     const segments = this.#segments.map((segment): SegmentCost => {
-      const { index, parameterBytes, frozenBytes, activationBytes } = segment;
+      const { index } = segment;
       const { stashBytes } = measured[0]![index]!;
       const trained = this.#segments[index + 1]?.inputTrained ?? true;
-      const sizes = { parameterBytes, frozenBytes, activationBytes, stashBytes };
-      return { name: `segment ${index}`, trained, ...sizes };
+      return { name: `segment ${index}`, trained, ...segmentSizes(model, segment, optimizer), stashBytes };
     });
     const column = (profile: SegmentProfile[], key: "forwardMs" | "backwardMs" | "stepMs") =>
       profile.map((segment) => segment[key]);
