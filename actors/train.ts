@@ -21,6 +21,7 @@ import {
   requireTensors,
   writeCheckpoint,
 } from "./checkpoint.ts";
+import type { Config } from "./checkpoint-state.ts";
 import { DataSource } from "./data/source.ts";
 import type { Device } from "./device.ts";
 import type { Plan } from "./scheduler/plan.ts";
@@ -290,7 +291,7 @@ export async function initialState(
 }
 
 function checkpointOf(
-  { seed, data, batch, microBatches, steps, optimizer }: TrainOptions,
+  { seed, data, model: spec, batch, microBatches, steps, optimizer }: TrainOptions,
   { model, description }: Task,
   step: number,
   state: Readonly<Record<string, Tensor>>,
@@ -301,8 +302,23 @@ function checkpointOf(
     step,
     seed,
     model: description,
-    training: { ...optimizer, batch, microBatches, steps, ...(data === null ? {} : { data }) },
+    training: {
+      ...{ ...optimizer, batch, microBatches, steps, ...(data === null ? {} : { data }) },
+      ...readingSettings(spec),
+    },
     parameters: pick(kept.parameters),
     optimizer: pick(kept.optimizer),
+  };
+}
+
+/** How data is read where that can be chosen, so that a run that is resumed goes on learning from the same. */
+function readingSettings(model: ModelSpec): Config {
+  if (model.kind !== "classifier" && model.kind !== "onnx") return {};
+  const { augment, label } = model;
+  const inputSize = model.kind === "classifier" ? model.inputSize : null;
+  return {
+    ...(augment !== "none" && { augment }),
+    ...(label !== null && { label }),
+    ...(inputSize !== null && { inputSize }),
   };
 }

@@ -106,6 +106,8 @@ export async function modelSpec(
   before: Checkpoint | null,
 ): Promise<ModelSpec> {
   const earlier = before?.model;
+  /** How the data was read. */
+  const reading = before?.training;
   const text = options.text("model") ?? modelOf(earlier);
   const kind = await kindOf(text, files);
   for (const [option, kinds] of Object.entries(FOR)) {
@@ -125,7 +127,7 @@ export async function modelSpec(
     case "onnx":
       return {
         ...{ kind, from: text, loss: word("loss") ?? null, context: context() ?? 128 },
-        ...{ label: word("label") ?? null, augment: augmentation(), tuning: tuning() },
+        ...{ label: label(), augment: augmentation(), tuning: tuning() },
       };
     case "classifier": {
       if (!isModelName(text)) throw new UsageError(unknown(text));
@@ -140,13 +142,17 @@ export async function modelSpec(
       if (hidden !== undefined) settings.hidden = widths(hidden);
       const activation = options.choice("activation", ACTIVATIONS) ?? textOf(earlier?.activation);
       if (activation !== undefined) settings.activation = activation as (typeof ACTIVATIONS)[number];
-      const inputSize = size("input-size", 4096) ?? null;
-      return { kind, name: text, settings, inputSize, augment: augmentation(), label: word("label") ?? null };
+      const inputSize = size("input-size", 4096) ?? number(reading?.inputSize) ?? null;
+      return { kind, name: text, settings, inputSize, augment: augmentation(), label: label() };
     }
   }
 
+  function label(): string | null {
+    return options.text("label") ?? textOf(reading?.label) ?? null;
+  }
+
   function augmentation(): (typeof AUGMENTATIONS)[number] {
-    const given = options.choice("augment", AUGMENTATIONS) ?? textOf(earlier?.augment);
+    const given = options.choice("augment", AUGMENTATIONS) ?? textOf(reading?.augment);
     return (given as (typeof AUGMENTATIONS)[number] | undefined) ?? "none";
   }
 
