@@ -15,6 +15,8 @@ export interface Shares {
   readonly heads?: readonly number[];
   /** Columns of the first matrices of every feed-forward layer. */
   readonly columns?: readonly number[];
+  /** Classes of a head that is cut by its vocabulary. */
+  readonly vocabulary?: readonly number[];
   /** Rows of the residual stream, for sequence parallelism. */
   readonly rows?: readonly number[];
 }
@@ -38,7 +40,7 @@ export function apportion(total: number, weights: readonly number[]): number[] {
 }
 
 /** The kind of a family decides by which shares it goes. */
-export type FamilyKind = "heads" | "columns" | "rows";
+export type FamilyKind = "heads" | "columns" | "vocabulary" | "rows" | "ranks";
 
 export interface Family {
   readonly kind: FamilyKind;
@@ -46,10 +48,10 @@ export interface Family {
   readonly labels: Labels;
 }
 
-/** What a family is counted by. */
-export function describeFamily(units: Units, family: number, rows: boolean): Family {
+/** What a family is counted by. @param kind null where it is one of heads or columns. */
+export function describeFamily(units: Units, family: number, kind: FamilyKind | null): Family {
   const axes = units.axes(family);
-  if (rows) return { kind: "rows", labels: axes[0]!.labels };
+  if (kind) return { kind, labels: axes[0]!.labels };
   const heads = axes.filter((axis) => axis.heads).map(({ labels }) => labels);
   if (heads.length === 0) return { kind: "columns", labels: axes[0]!.labels };
   // Query heads are at least as many as those of keys and values.
@@ -60,7 +62,7 @@ export function describeFamily(units: Units, family: number, rows: boolean): Fam
 export function whyNot(units: Units, family: number, { kind, labels }: Family, ranks: number): string | null {
   const counted = new Set(units.of(labels));
   if (counted.size < ranks) {
-    const what = { heads: "groups of heads", columns: "columns", rows: "rows" }[kind];
+    const what = kind === "heads" ? "groups of heads" : kind === "vocabulary" ? "classes" : kind;
     return `${counted.size} ${what} that can be apart are too few for ${ranks} ranks`;
   }
   const known = units.axes(family).every((axis) => units.of(axis.labels).every((unit) => counted.has(unit)));
@@ -81,10 +83,11 @@ export function assign(
 ): Map<number, number> {
   const length = labels.ids.length;
   const result = new Map<number, number>();
-  const given = kind === "heads" ? headCounts(length, shares.heads) : shares[kind];
+  const each = Array<number>(ranks).fill(1);
+  const given = kind === "ranks" ? each : kind === "heads" ? headCounts(length, shares.heads) : shares[kind];
   if (!given) {
     const order = units.of(labels);
-    const counts = apportion(order.length, shares.heads ?? Array(ranks).fill(1));
+    const counts = apportion(order.length, shares.heads ?? each);
     let at = 0;
     counts.forEach((count, rank) => {
       for (let i = 0; i < count; i++) result.set(order[at++]!, rank);

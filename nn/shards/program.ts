@@ -32,6 +32,8 @@ export interface Step {
   readonly outputs: readonly (Value | undefined)[];
   /** The outputs are means of parts along this axis; they count by its length. */
   readonly mean?: Labels;
+  /** The node stands for looking up the place of a class among the rank's own, and whether it is one of them. */
+  readonly lookup?: Part;
   /** The node stands for taking this part of its whole input. */
   readonly take?: Part;
 }

@@ -17,6 +17,7 @@ import { type Layout, type Part, part, SUM, WHOLE } from "./layout.ts";
 import type { Program, Value } from "./program.ts";
 import { type Labels, Units } from "./units.ts";
 import { type InputRoles, rowAxis, Values } from "./values.ts";
+import { classLoss, takesClasses } from "./vocabulary.ts";
 
 export interface Propagated {
   readonly program: Program;
@@ -31,6 +32,8 @@ export interface PropagateOptions {
   /** The incoming activation, and whether its gradient is wanted. */
   readonly input: string | null;
   readonly inputTrained: boolean;
+  /** Whether scores may be cut by classes. */
+  readonly vocabulary: boolean;
 }
 
 const PRODUCTS = new Set(["Gemm", "MatMul"]);
@@ -76,12 +79,16 @@ class Walk {
   private readonly failures: { labels: Labels; reason: string }[] = [];
   /** Labels of rows of the residual stream, by how many there are. */
   private readonly rows = new Map<number, Labels>();
+  /** Labels of classes that scores are cut along. */
+  private readonly vocabularies: Labels[] = [];
+  private readonly ranks: Labels;
   private inner = 0;
 
   constructor(graph: Graph, roles: InputRoles, options: PropagateOptions, tried: Tried) {
     this.graph = graph;
     this.options = options;
     this.tried = tried;
+    this.ranks = this.units.fresh(options.ranks);
     this.values = new Values(graph, roles, this.units, (labels) => this.isRows(labels));
   }
 
@@ -117,7 +124,7 @@ class Walk {
           ? "meets rows of the sequence with its columns"
           : !this.sinks.some((sink) => this.units.family(sink) === id)
             ? (failure?.reason ?? "is not followed by a product that sums over its columns")
-            : whyNot(this.units, id, describeFamily(this.units, id, false), this.options.ranks);
+            : whyNot(this.units, id, this.described(id), this.options.ranks);
       if (reason === null) continue;
       again = true;
       if (!reasons.has(node)) reasons.set(node, reason);
@@ -169,7 +176,7 @@ class Walk {
     const found = new Map<number, { id: number; family: Family; where: string }>();
     for (const labels of this.rows.values()) {
       const id = this.units.family(labels);
-      const family = describeFamily(this.units, id, true);
+      const family = describeFamily(this.units, id, "rows");
       const where = `the rows of graph ${this.graph.name}`;
       const reason = whyNot(this.units, id, family, this.options.ranks);
       if (reason) throw new GraphError(`${where} cannot be sharded: ${reason}`);
@@ -178,10 +185,16 @@ class Walk {
     for (const { node, labels } of this.sources) {
       const id = this.units.family(labels);
       if (!found.has(id)) {
-        found.set(id, { id, family: describeFamily(this.units, id, false), where: describe(node) });
+        found.set(id, { id, family: this.described(id), where: describe(node) });
       }
     }
-    return [...found.values()];
+    const id = this.units.family(this.ranks);
+    return [...found.values(), { id, family: describeFamily(this.units, id, "ranks"), where: "ranks" }];
+  }
+
+  private described(id: number): Family {
+    const isVocabulary = this.vocabularies.some((labels) => this.units.family(labels) === id);
+    return describeFamily(this.units, id, isVocabulary ? "vocabulary" : null);
   }
 
   private choiceAt(node: Node): number {
@@ -205,7 +218,12 @@ class Walk {
     if (isProduct && c && a.layout.kind === "part" && a.layout.axis === innerOf(node, 0, a)) {
       this.addedOnce(node);
     } else if (isProduct && this.begins(node, a, b, c)) this.begin(node, a, b, c);
-    else this.carry(node, settled);
+    else if (this.options.vocabulary && takesClasses(node, a)) {
+      const { labels } = a!.layout as Part;
+      this.sinks.push(labels);
+      this.vocabularies.push(labels);
+      classLoss(node, a!, b!, values, this.ranks);
+    } else this.carry(node, settled);
   }
 
   /** Whether a node of summands gives summands: what is linear in them, and makes them no smaller to send. */

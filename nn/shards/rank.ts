@@ -3,9 +3,10 @@
  * are its own, and constants and losses that are cut are cut for it.
  */
 
-import type { Shape } from "../../protocols/tensor.ts";
+import { type Shape, Tensor } from "../../protocols/tensor.ts";
 import { type Attributes, GraphBuilder } from "../onnx/builder.ts";
 import type { Graph } from "../onnx/graph.ts";
+import { tensorOf } from "../onnx/numbers.ts";
 import { type Cut, cutOf, type Part, rangesLength } from "./layout.ts";
 import type { Step, Value } from "./program.ts";
 import { sliceTensor } from "./slices.ts";
@@ -90,7 +91,7 @@ function shapeGiven({ node, outputs }: Step): boolean {
 }
 
 function append(builder: GraphBuilder, step: Step, assignment: Assignment, rank: number): void {
-  const { node, take, mean } = step;
+  const { node, take, mean, lookup } = step;
   const shape = (value: Value) => assignment.shape(value, rank);
   const output = node.outputs[0]!;
   if (take) {
@@ -109,6 +110,22 @@ function append(builder: GraphBuilder, step: Step, assignment: Assignment, rank:
       const indices = own.flatMap(([from, to]) => Array.from({ length: to - from }, (_, i) => from + i));
       builder.op("Gather", [input, builder.ints(indices)], { axis }, output);
     }
+  } else if (lookup) {
+    const { ranges } = assignment.cut(lookup);
+    const own = ranges[rank]!.flatMap(([from, to]) => Array.from({ length: to - from }, (_, i) => from + i));
+    const [classes, [targets]] = [lookup.labels.ids.length, node.inputs as [string]];
+    const [places, mine] = [new BigInt64Array(classes), new Array<number>(classes).fill(0)];
+    own.forEach((index, place) => {
+      places[index] = BigInt(place);
+      mine[index] = 1;
+    });
+    const column = builder.ints([-1, 1]);
+    const tables = [Tensor.i64([classes], places), tensorOf(step.outputs[1]!.type.dtype, [classes], mine)];
+    tables.forEach((table, i) => {
+      const name = node.outputs[i]!;
+      const found = builder.op("Gather", [builder.constant(`${name}.table`, table), targets], { axis: 0 });
+      builder.op("Reshape", [found, column], {}, name);
+    });
   } else if (mean) {
     const whole = `${output}.mean`;
     builder.append({ ...node, outputs: [whole] });

@@ -30,6 +30,11 @@ export interface ShardOptions {
   /** How many devices; at least 2. */
   readonly ranks: number;
   readonly shares?: Shares;
+  /**
+   * Whether a head is cut by its vocabulary. Left out, it is in tensor parallelism; in sequence parallelism each rank
+   * has the whole head, for its rows of the sequence, and nothing of it is sent but the gradient of its matrix.
+   */
+  readonly vocabulary?: boolean;
   /** The incoming activation of the segment; left out or null, there is none. */
   readonly input?: string | null;
   /** Whether the gradient of `input` is wanted; left out, it is. */
@@ -58,7 +63,10 @@ export function shard(graph: Graph, roles: Roles, options: ShardOptions): ShardP
       held: new Set([...own.parameters, ...own.frozen, ...statistics]),
       uncut: new Set([...statistics, ...[...parameters].filter((name) => tied.has(name))]),
     },
-    { kind, ranks, input, inputTrained: input !== null && (options.inputGradient ?? true) },
+    {
+      ...{ kind, ranks, input, vocabulary: options.vocabulary ?? kind === "tensor" },
+      inputTrained: input !== null && (options.inputGradient ?? true),
+    },
   );
   const rankOf = new Map<number, number>();
   for (const { family, where } of families) {

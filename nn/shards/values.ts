@@ -78,12 +78,26 @@ export class Values {
     return name;
   }
 
+  /** A value that is known. */
+  constant(name: string, tensor: Tensor): Value {
+    const { dtype, shape } = tensor;
+    return {
+      name,
+      type: { dtype, shape },
+      layout: WHOLE,
+      from: 0,
+      trained: false,
+      fixed: true,
+      constant: tensor,
+    };
+  }
+
   /** Adds a node that runs on `inputs`; `alike` where all ranks compute the same. */
   step(
     node: Node,
     inputs: readonly (Value | undefined)[],
     layouts: readonly Layout[],
-    { alike, mean }: { alike: boolean; mean?: Labels | undefined },
+    { alike, mean, lookup }: { alike: boolean; mean?: Labels | undefined; lookup?: Part },
   ): void {
     const fixed = inputs.every((value) => value?.fixed ?? true);
     if (!fixed) for (const value of inputs) if (value?.fixed) this.read(value, alike);
@@ -101,7 +115,14 @@ export class Values {
       inputs: inputs.map((value) => value?.name ?? ""),
       outputs: outputs.map((value) => value?.name ?? ""),
     };
-    const step: Step = { node: { ...node, ...named }, phase, inputs, outputs, ...(mean ? { mean } : {}) };
+    const step: Step = {
+      node: { ...node, ...named },
+      phase,
+      inputs,
+      outputs,
+      ...(mean && { mean }),
+      ...(lookup && { lookup }),
+    };
     this.add(step);
     node.outputs.forEach((name, i) => {
       if (outputs[i]) this.current.set(name, outputs[i]);
@@ -224,19 +245,6 @@ export class Values {
       this.makers.set(value, step);
       if (value.fixed) this.roots.set(value, behind);
     }
-  }
-
-  private constant(name: string, tensor: Tensor): Value {
-    const { dtype, shape } = tensor;
-    return {
-      name,
-      type: { dtype, shape },
-      layout: WHOLE,
-      from: 0,
-      trained: false,
-      fixed: true,
-      constant: tensor,
-    };
   }
 
   private once(key: string, make: () => Value): Value {
