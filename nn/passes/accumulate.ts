@@ -22,25 +22,32 @@ export interface Accumulated {
 export function accumulate(joint: JointGraph, parameters: readonly string[]): Accumulated {
   const backward = [...joint.backward];
   const accumulators: ValueInfo[] = [];
+  const producers = new Map(backward.flatMap((node, at) => node.outputs.map((name) => [name, at])));
+  const read = new Set(backward.flatMap(({ inputs }) => inputs));
+  const shared = new Map<string, number>();
+  for (const name of joint.gradients.values()) shared.set(name, (shared.get(name) ?? 0) + 1);
   for (const parameter of parameters) {
     const gradient = joint.gradients.get(parameter)!;
     const [acc, sum] = [accumulatorName(parameter), sumName(parameter)];
-    accumulators.push({ name: acc, ...joint.builder.type(gradient) });
     // A node that adds no longer yields the gradient itself, so nobody else may want it: two values that are only
     // ever added to each other share one gradient.
-    const wanted =
-      backward.some((node) => node.inputs.includes(gradient)) ||
-      [...joint.gradients.values()].filter((name) => name === gradient).length > 1;
-    const at = wanted ? -1 : backward.findIndex((node) => node.outputs.includes(gradient));
-    const merged = at >= 0 ? addsInto(backward[at]!, backward, acc, sum) : undefined;
-    if (merged) backward[at] = merged;
+    const wanted = read.has(gradient) || shared.get(gradient)! > 1;
+    const at = wanted ? undefined : producers.get(gradient);
+    accumulators.push({ name: acc, ...joint.builder.type(gradient) });
+    const producer = at === undefined ? undefined : backward[at]!;
+    const target = backward[producers.get(producer?.inputs[0] ?? "") ?? -1];
+    const merged = producer && addsInto(producer, target, acc, sum);
+    if (merged) backward[at!] = merged;
     else backward.push({ op: "Add", domain: "", inputs: [acc, gradient], outputs: [sum], attributes: {} });
   }
   return { backward, accumulators };
 }
 
-/** The node writing acc + gradient to `sum` itself, or undefined when it cannot. */
-function addsInto(producer: Node, nodes: readonly Node[], acc: string, sum: string): Node | undefined {
+/**
+ * The node writing acc + gradient to `sum` itself, or undefined when it cannot.
+ * @param target what makes the producer's first input.
+ */
+function addsInto(producer: Node, target: Node | undefined, acc: string, sum: string): Node | undefined {
   if (producer.op === "Gemm" && !producer.inputs[2]) {
     const attributes = { ...producer.attributes, beta: float(1) };
     return {
@@ -50,7 +57,6 @@ function addsInto(producer: Node, nodes: readonly Node[], acc: string, sum: stri
       outputs: [sum],
     };
   }
-  const target = nodes.find((node) => node.outputs.includes(producer.inputs[0]!));
   if (producer.op === "ScatterND" && target?.op === "ConstantOfShape") {
     return { ...producer, inputs: [acc, ...producer.inputs.slice(1)], outputs: [sum] };
   }
