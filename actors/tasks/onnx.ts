@@ -17,6 +17,7 @@ import { DataError } from "../data/error.ts";
 import type { Feed } from "../data/feed.ts";
 import { fitted } from "../data/fitted.ts";
 import { ImageFeed } from "../data/images.ts";
+import { numericTargets } from "../data/numeric.ts";
 import type { ImageData } from "../data/picture.ts";
 import { type Data, readData } from "../data/read.ts";
 import { TableFeed } from "../data/table.ts";
@@ -63,7 +64,10 @@ export async function openOnnx(spec: OnnxSpec, options: TaskOptions, files: File
         `--batch of ${sample.shape[0]! * options.microBatches}, or export it with a symbolic first dimension`,
     );
   }
-  const { feed, name, bytes } = await feedFor(spec, sample, options, files);
+  const found = await feedFor(spec, sample, options, files);
+  const { name, bytes } = found;
+  const predicted = imported.inference.outputs.find((output) => output.name === imported.prediction);
+  const feed = predicted ? compared(found, predicted, targets, spec) : found.feed;
   const [, classes] = feed.values as readonly [ValueInfo, ValueInfo];
   if (targets.dtype !== classes.dtype || elements(targets.shape) !== elements(classes.shape)) {
     throw new GraphError(
@@ -98,11 +102,44 @@ export async function openOnnx(spec: OnnxSpec, options: TaskOptions, files: File
   };
 }
 
+/**
+ * The feed with targets that the loss can compare with what the model predicts.
+ * @throws DataError when the model cannot tell the classes of the data apart.
+ */
+function compared(
+  { feed, name, classes }: FoundFeed,
+  predicted: ValueInfo,
+  targets: ValueInfo,
+  { from, loss }: OnnxSpec,
+): Feed {
+  const { shape } = predicted;
+  const size = shape.length === 3 ? shape[2]! : (shape[1] ?? 1);
+  if (targets.dtype === "f32") {
+    const numeric = numericTargets(feed, shape, classes);
+    if (numeric) return numeric;
+    throw new DataError(
+      "unsupported",
+      name,
+      `it has ${classes} classes; with --loss ${loss} an output of one number for each class is needed, or one in all ` +
+        `for two, and ${from} gives ${predicted.name} ${typeText(predicted)}`,
+    );
+  }
+  if (size >= classes) return feed;
+  throw new DataError(
+    "unsupported",
+    name,
+    `it has ${classes} classes, and ${from} tells ${size} apart, by ${predicted.name} ${typeText(predicted)}: export it ` +
+      "with as many as the data has",
+  );
+}
+
 interface FoundFeed {
   /** Its first value is the samples', its second the targets'. */
   readonly feed: Feed;
   readonly name: string;
   readonly bytes: number | null;
+  /** Targets are below it. */
+  readonly classes: number;
 }
 
 async function feedFor(
@@ -116,7 +153,8 @@ async function feedFor(
     const context = shape[1]!;
     const text = data === null ? await readDefaultText(files) : textOf(await read("text"));
     const feed = new TextFeed(splitText(text, context), { seed, context, rows, batchMajor: true });
-    return { feed, name: text.name, bytes: text.bytes.length };
+    const classes = text.bytes.reduce((most, byte) => Math.max(most, byte), 0) + 1;
+    return { feed, name: text.name, bytes: text.bytes.length, classes };
   }
   const isImages = dtype === "f32" && shape.length === 4 && shape[2] === shape[3];
   if (!isImages && !(dtype === "f32" && shape.length === 2)) {
@@ -129,7 +167,8 @@ async function feedFor(
   const found = isImages ? await read("images") : await read("table", "images");
   const bytes = null;
   if (found.kind === "table") {
-    return { feed: new TableFeed(found, { seed, rows, microBatches }), name: found.name, bytes };
+    const feed = new TableFeed(found, { seed, rows, microBatches });
+    return { feed, name: found.name, bytes, classes: found.classes.length };
   }
   const images = found as ImageData;
   const size = isImages ? shape[2]! : Math.round(Math.sqrt(shape[1]! / images.channels));
@@ -148,7 +187,7 @@ async function feedFor(
     size,
     augment: augmentationOf(augment, size),
   });
-  return { feed, name: images.name, bytes };
+  return { feed, name: images.name, bytes, classes: images.classes.length };
 
   function read(...wanted: Data["kind"][]): Promise<Data> {
     return readData(files, data!, { wanted, formats: FORMATS, size: shape.at(-1)!, label });

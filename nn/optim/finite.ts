@@ -8,10 +8,14 @@ export class DivergedError extends Error {
 
 /**
  * What to say of `what`, a loss or the gradient of a parameter.
- * @param step counts from 1, as people do.
+ * @param step counts from 1, as people do. In the first nothing has been learnt yet but for a validation after it.
  */
 export function diverged(what: string, step: number, value: number): DivergedError {
-  return new DivergedError(`the ${what} of step ${step} is ${value}: lower the learning rate`);
+  const untouched = step === 1 && what !== "validation loss";
+  const remedy = untouched
+    ? "nothing has been updated yet, look for infinite or missing numbers in the weights and the data"
+    : "lower the learning rate";
+  return new DivergedError(`the ${what} of step ${step} is ${value}: ${remedy}`);
 }
 
 /** The first number that is NaN or infinite. */

@@ -105,7 +105,10 @@ describe("a model with frozen values, statistics, dropout and tied parameters", 
     await scheduler.ask.deploy(values);
     const before = hash(await scheduler.ask.state());
     const { code, message } = await failure(scheduler.ask.step(0, 0));
-    expect([code, message]).toEqual(["DIVERGED", "the loss of step 1 is NaN: lower the learning rate"]);
+    expect([code, message]).toEqual([
+      "DIVERGED",
+      "the loss of step 1 is NaN: nothing has been updated yet, look for infinite or missing numbers in the weights and the data",
+    ]);
     expect(hash(await scheduler.ask.state())).toBe(before);
   });
 });

@@ -2,7 +2,6 @@ import { expect, test } from "bun:test";
 import { type OnnxSpec, openOnnx } from "../../../actors/tasks/onnx.ts";
 import { exportModel } from "../../../nn/import/export.ts";
 import { mlp } from "../../../nn/models/mlp.ts";
-import { GraphError } from "../../../nn/onnx/graph.ts";
 import { memoryFiles } from "../data/memory.ts";
 
 const SPEC: Omit<OnnxSpec, "loss"> = {
@@ -12,9 +11,10 @@ const SPEC: Omit<OnnxSpec, "loss"> = {
 };
 const OPTIONS = { data: "points.csv", rows: 2, microBatches: 1, seed: 1 };
 
-async function files() {
-  const net = mlp({ sample: [2], hidden: [4], classes: 3, activation: "relu" }, 2);
-  const lines = Array.from({ length: 12 }, (_, i) => `${i},${i * i},${"abc"[i % 3]}`);
+/** @param outputs of the model, @param classes in the table. */
+async function files(outputs = 3, classes = 3) {
+  const net = mlp({ sample: [2], hidden: [4], classes: outputs, activation: "relu" }, 2);
+  const lines = Array.from({ length: 12 }, (_, i) => `${i},${i * i},${"abc"[i % classes]}`);
   return memoryFiles({ "net.onnx": await exportModel(net, new Map()), "points.csv": lines.join("\n") });
 }
 
@@ -27,11 +27,30 @@ test("a file is fed what its input takes", async () => {
   expect(model.parameters).toHaveLength(4);
 });
 
-test("a loss of other targets than the data has is refused in one line", async () => {
-  const opened = openOnnx({ ...SPEC, loss: "mse" }, OPTIONS, await files());
+test("losses of numbers compare with 1 at the class and else 0", async () => {
+  const { feed } = await openOnnx({ ...SPEC, loss: "mse" }, OPTIONS, await files());
+  const byClass = await openOnnx({ ...SPEC, loss: null }, OPTIONS, await files());
+  const { targets } = feed.training(0, 0);
+  const labels = [...byClass.feed.training(0, 0).targets!.i64()].map(Number);
+  expect(targets!.shape).toEqual([2, 3]);
+  expect([...targets!.f32()]).toEqual(labels.flatMap((label) => [0, 1, 2].map((c) => (c === label ? 1 : 0))));
+});
+
+test("one number in all tells two classes apart, and no more", async () => {
+  const { feed } = await openOnnx({ ...SPEC, loss: "bce-logits" }, OPTIONS, await files(1, 2));
+  const { targets } = feed.validation(0);
+  expect(targets!.shape).toEqual([2, 1]);
+  expect([...targets!.f32()].every((value) => value === 0 || value === 1)).toBe(true);
+
+  const opened = openOnnx({ ...SPEC, loss: "bce-logits" }, OPTIONS, await files(1, 3));
   await expect(opened).rejects.toThrow(
-    new GraphError(
-      "net.onnx: its loss takes targets f32[2,3], the data gives classes, i64[2]: cross-entropy is for these",
-    ),
+    /has 3 classes; with --loss bce-logits an output of one number for each/,
+  );
+});
+
+test("data of more classes than the model tells apart is refused before anything runs", async () => {
+  const opened = openOnnx({ ...SPEC, loss: null }, OPTIONS, await files(2, 3));
+  await expect(opened).rejects.toThrow(
+    /it has 3 classes, and net.onnx tells 2 apart, by \S+ f32\[2,2\]: export/,
   );
 });
