@@ -14,6 +14,7 @@ import { innerAxis, productAxes } from "./carry/products.ts";
 import type { Site } from "./carry/rule.ts";
 import { CARRY_RULES } from "./carry/rules.ts";
 import { type Layout, type Part, part, SUM, WHOLE } from "./layout.ts";
+import { isNarrow, keepsSum, PRODUCTS } from "./linear.ts";
 import type { Program, Value } from "./program.ts";
 import { type Labels, Units } from "./units.ts";
 import { type InputRoles, rowAxis, Values } from "./values.ts";
@@ -36,9 +37,7 @@ export interface PropagateOptions {
   readonly vocabulary: boolean;
 }
 
-const PRODUCTS = new Set(["Gemm", "MatMul"]);
 const NORMS = new Set(["LayerNormalization", "SimplifiedLayerNormalization", "RMSNormalization"]);
-const SUMS = new Set(["Add", "Sub", "Sum"]);
 
 /** @throws GraphError when no product can be cut, with the reason at the first of them. */
 export function propagate(graph: Graph, roles: InputRoles, options: PropagateOptions): Propagated {
@@ -82,12 +81,16 @@ class Walk {
   /** Labels of classes that scores are cut along. */
   private readonly vocabularies: Labels[] = [];
   private readonly ranks: Labels;
+  private readonly readers = new Map<string, Node[]>();
   private inner = 0;
 
   constructor(graph: Graph, roles: InputRoles, options: PropagateOptions, tried: Tried) {
     this.graph = graph;
     this.options = options;
     this.tried = tried;
+    for (const node of graph.nodes) {
+      for (const input of node.inputs) this.readers.set(input, [...(this.readers.get(input) ?? []), node]);
+    }
     this.ranks = this.units.fresh(options.ranks);
     this.values = new Values(graph, roles, this.units, (labels) => this.isRows(labels));
   }
@@ -204,7 +207,7 @@ class Walk {
   private visit(node: Node): void {
     const { values } = this;
     const inputs = node.inputs.map((name) => values.of(name));
-    if (this.keepsSum(node, inputs)) {
+    if (keepsSum(node, inputs)) {
       const shared = inputs.map(
         (value) => value && (value.layout.kind === "sum" ? value : values.whole(value, true)),
       );
@@ -224,21 +227,6 @@ class Walk {
       this.vocabularies.push(labels);
       classLoss(node, a!, b!, values, this.ranks);
     } else this.carry(node, settled);
-  }
-
-  /** Whether a node of summands gives summands: what is linear in them, and makes them no smaller to send. */
-  private keepsSum({ op, inputs }: Node, values: readonly (Value | undefined)[]): boolean {
-    const isSum = (value: Value | undefined) => value?.layout.kind === "sum";
-    if (!values.some(isSum)) return false;
-    if (SUMS.has(op)) return values.every(isSum);
-    const [a, b] = values;
-    if (PRODUCTS.has(op)) {
-      // A narrow matrix followed by a wide one, as of an adapter.
-      const shape = b?.type.shape ?? [];
-      return isSum(a) && inputs.length === 2 && b!.fixed && Math.max(...shape) > a!.type.shape.at(-1)!;
-    }
-    const scale = isSum(a) ? b : a;
-    return (op === "Mul" || (op === "Div" && isSum(a))) && !isSum(scale) && scale!.fixed && !scale!.trained;
   }
 
   /** A Gemm whose summands are added up has its C added to the sum: once, and not by every rank. */
@@ -274,6 +262,7 @@ class Walk {
     if (a.fixed || !b.fixed || b.type.shape.length !== 2 || a.type.shape.length < 2) return false;
     if (this.tried.refused.has(node) || (c && !c.fixed)) return false;
     if (a.layout.kind === "part" && !this.isRows(a.layout.labels)) return false;
+    if (isNarrow(node, this.readers.get(node.outputs[0]!) ?? [], this.values.types)) return false;
     const held = this.values.heldBehind(b);
     return held !== undefined && (this.values.cuts.has(held) || this.values.sliceable(b, NO_LABELS));
   }

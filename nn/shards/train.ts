@@ -22,8 +22,7 @@ export interface PhaseGraphs {
   readonly parameters: readonly ValueInfo[];
   readonly forward: Graph;
   /**
-   * Reads the phase's inputs, the stash, `grad.<name>` of `outputGradients` and the accumulators, where there are
-   * several micro-batches; writes the sums and
+   * Reads the phase's inputs, the stash, `grad.<name>` of `outputGradients` and the accumulators; writes the sums and
    * `grad.<name>` of `inputGradients`. Null where nothing is trained up to here.
    */
   readonly backward: Graph | null;
@@ -33,18 +32,12 @@ export interface PhaseGraphs {
   readonly outputGradients: readonly string[];
 }
 
-export interface PhaseOptions {
-  /** Micro-batches in a step; of several, gradients are added up. */
-  readonly microBatches: number;
-  /** How many bytes of each micro-batch may be kept for backward; what is more is recomputed. All when left out. */
-  readonly stashBytes?: number;
-}
-
+/** @param stashBytes of each micro-batch that may be kept; what is more is recomputed. All of it when left out. */
 export function phaseGraphs(
   plan: ShardPlan,
   phase: Phase,
   rank: number,
-  { microBatches, stashBytes = Number.POSITIVE_INFINITY }: PhaseOptions,
+  stashBytes = Number.POSITIVE_INFINITY,
 ): PhaseGraphs {
   const forward = writeDropout(phase.graphs[rank]!);
   const trained = new Set(phase.trained);
@@ -61,7 +54,7 @@ export function phaseGraphs(
   }
   const seeds = Object.fromEntries(outputGradients.map((name) => [name, gradientName(name)]));
   const joint = differentiate(geluBetweenProducts(forward), seeds, wrt);
-  const { backward, accumulators } = accumulate(joint, names, microBatches);
+  const { backward, accumulators } = accumulate(joint, names);
   const gradients = new Set(inputGradients.map((name) => joint.gradients.get(name)!));
   const held = new Set(Object.keys(plan.holdings).filter((name) => !isParameter(name)));
   const added = sumIntoGemm(backward, (name) => gradients.has(name));

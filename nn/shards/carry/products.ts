@@ -39,6 +39,7 @@ const product: CarryRule = (site) => {
   if (pa === -1 || pb === -2) return summed(site, [a, b], [axisAt(0, -1), axisAt(1, -2)], [pa, pb]);
   if (pa === -2 && pb === undefined) return cut(site, { 0: a as Part }, out - 2);
   if (pb === -1 && pa === undefined) return cut(site, { 1: b as Part }, out - 1);
+  if (pa === undefined && pb === undefined) return asAdded(site, [axisAt(0, -2), axisAt(1, -1)]);
   const from = pa ?? pb!;
   if (from >= -2 || (pa !== undefined && pb !== undefined && pa !== pb))
     return "has operands cut along different axes";
@@ -59,6 +60,16 @@ const product: CarryRule = (site) => {
   if (pa !== undefined && pb !== undefined) site.units.unite((a as Part).labels, (b as Part).labels);
   return cut(site, given, out + from);
 };
+
+/** Only the C of a Gemm is cut: the product is cut like it, as that of an adapter beside a matrix is. */
+function asAdded(site: Site, [rows, columns]: readonly [number, number]): Carried | string {
+  const { axis, labels } = site.layout(2) as Part;
+  const index = axis === site.type(2).shape.length - 1 ? 1 : 0;
+  const out = site.result(0).shape.length - 2 + index;
+  if (!site.sliceable(index, labels))
+    return `meets "${site.node.inputs[index]}", which is whole, with a C that is cut`;
+  return cut(site, { [index]: part(index === 0 ? rows : columns, labels) }, out);
+}
 
 /** One operand is cut along the axis that is summed over. */
 function summed(

@@ -9,9 +9,6 @@ import { gradientName } from "../../../nn/training.ts";
 import { Tensor } from "../../../protocols/tensor.ts";
 import { runGraph } from "../run.ts";
 
-/** Of several micro-batches, so that gradients are added to what is there; this is the first of them. */
-const BATCHES = { microBatches: 2 };
-
 type Rank = Map<string, Tensor>;
 
 export interface ShardedRun {
@@ -67,9 +64,7 @@ export async function runSharded(
     return new Map(own);
   });
   const gradients = each.map((): Rank => new Map());
-  const graphs: PhaseGraphs[][] = phases.map((phase) =>
-    each.map((rank) => phaseGraphs(plan, phase, rank, BATCHES)),
-  );
+  const graphs: PhaseGraphs[][] = phases.map((phase) => each.map((rank) => phaseGraphs(plan, phase, rank)));
   const bytes = { forward: 0, backward: 0 };
 
   const run = async (graph: Graph, rank: number, extra: ReadonlyMap<string, Tensor>) => {
@@ -184,7 +179,7 @@ export async function runWhole(
   const inside = new Set(plan.input ? [plan.input.name] : []);
   const real = graph.inputs.filter(({ name }) => inside.has(name)).map(({ name }) => name);
   const phase = { transfers: [], graphs: [graph], trained: [...real, ...Object.keys(seeds)] };
-  const { forward, backward, stash } = phaseGraphs(plan, phase, 0, BATCHES);
+  const { forward, backward, stash } = phaseGraphs(plan, phase, 0);
   const results = await runGraph(engine, forward, values);
   const given: Record<string, Tensor> = { ...values, ...results };
   for (const [name, seed] of Object.entries(seeds)) given[gradientName(name)] = seed;

@@ -6,14 +6,15 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Engine } from "../../../nn/engine/engine.ts";
 import { createReferenceEngine } from "../../../nn/engine/reference/reference.ts";
-import type { Roles, Trainable } from "../../../nn/model.ts";
+import { lora } from "../../../nn/finetune/lora.ts";
+import type { Model, Roles, Trainable } from "../../../nn/model.ts";
 import type { GptConfig } from "../../../nn/models/gpt.ts";
 import type { Graph } from "../../../nn/onnx/graph.ts";
 import { cutGraph, findSegments } from "../../../nn/segments.ts";
 import type { Cut } from "../../../nn/shards/layout.ts";
 import { type ShardOptions, shard } from "../../../nn/shards/shard.ts";
 import { sizesOf } from "../../../nn/shards/slices.ts";
-import type { Tensor } from "../../../protocols/tensor.ts";
+import { Tensor } from "../../../protocols/tensor.ts";
 import { Chance } from "../engine/operator-cases.ts";
 import { randomValues } from "../run.ts";
 import { GPT, gpt, gpt2, gptBlock, LLAMA, llama, smallVit } from "./models.ts";
@@ -88,6 +89,26 @@ describe.each(KINDS)("%s parallelism", (kind) => {
     const rows: Cut = { axis: 0, ranges: [[[0, 14]], [[14, 18]]] };
     expect(plan.input!.cut).toEqual(kind === "sequence" ? rows : null);
     expect(plan.outputs[0]!.cut).toEqual(plan.input!.cut);
+  });
+
+  test("adapters are cut with the matrices that they stand beside", async () => {
+    const base: Model = {
+      ...llama(),
+      name: "llama",
+      prediction: "logits",
+      initial: () => Tensor.zeros("f32", []),
+    };
+    const model = lora(base, { targets: ["self_attn", "mlp"], rank: 2, alpha: 4 });
+    const { plan } = await compare(model.graph, model, { kind, ranks: 2, shares: { heads: [6, 2] } });
+    const cutOf = (name: string) => plan.holdings[`model.layers.0.${name}.weight`]!.cut;
+    for (const name of ["self_attn.q_proj", "mlp.up_proj"]) {
+      expect(cutOf(`${name}.lora_A`)).toBeNull();
+      expect(cutOf(`${name}.lora_B`)).toEqual(cutOf(name)!);
+    }
+    for (const name of ["self_attn.o_proj", "mlp.down_proj"]) {
+      expect(cutOf(`${name}.lora_A`)).toEqual(cutOf(name)!);
+      expect(cutOf(`${name}.lora_B`)).toBeNull();
+    }
   });
 
   test("a head is cut by its vocabulary, and sends a few numbers of each row", async () => {
