@@ -76,6 +76,26 @@ export const COMPARISONS: readonly ((sizes: Sizes) => Comparison)[] = [
     fast: { text: "Gemm([1, 1, …], x)", nodes: [node("Gemm", "ones x", "y")] },
   }),
   ({ rows, columns }) => ({
+    what: "weight gradient of a wide layer",
+    ...{ inputs: [f32("x", rows, columns), f32("d", rows, columns)], y: [columns, columns] },
+    slow: { text: "Gemm(x, d) with transA", nodes: [node("Gemm", "x d", "y", { transA: 1 })] },
+    fast: {
+      text: "Gemm(Transpose(x), d)",
+      nodes: [node("Transpose", "x", "t", { perm: [1, 0] }), node("Gemm", "t d", "y")],
+    },
+  }),
+  ({ rows, columns }) => ({
+    what: "weights of one tap by a scalar, as in an optimiser",
+    ...{ inputs: [f32("x", rows, columns, 1, 1)], y: [rows, columns, 1, 1] },
+    integers: { flat: [-1], shape: [rows, columns, 1, 1] },
+    floats: { half: { shape: [], values: [0.5] } },
+    slow: { text: "Mul(x, ½)", nodes: [node("Mul", "x half", "y")] },
+    fast: {
+      text: "Mul of a vector between two Reshapes",
+      nodes: [node("Reshape", "x flat", "v"), node("Mul", "v half", "h"), node("Reshape", "h shape", "y")],
+    },
+  }),
+  ({ rows, columns }) => ({
     what: "a sum and its layer normalisation",
     ...{ inputs: [f32("x", rows, columns), f32("r", rows, columns)], y: [rows, columns] },
     floats: {

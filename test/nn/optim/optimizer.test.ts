@@ -89,6 +89,25 @@ describe.each(Object.entries(CONFIGS))("%s", (name, config) => {
     expectClose(await train({ ...config, lossScale: 1024 }, 1024), want));
 });
 
+test.each(Object.entries(CONFIGS))(
+  "%s updates the weights of one tap as it does a matrix of them",
+  async (name, config) => {
+    const after = async (shape: readonly number[]) => {
+      const graph = optimizerGraph([{ name: "p", dtype: "f32", shape }], 1, config);
+      const spread = (factor: number) =>
+        Tensor.f32(
+          shape,
+          Array.from({ length: 6 }, (_, i) => factor * (i - 2.3)),
+        );
+      const values = { p: spread(1), [sumName("p")]: spread(-0.7), square_sums: Tensor.f32([1], [4]) };
+      return (await runGraph(engine, graph, values))[updatedName("p")]!.f32();
+    };
+    // Muon takes matrices by their shape, and tensors of more axes as AdamW does.
+    const same = name === "muon" ? [3, 2, 1] : [3, 2];
+    expect(await after([3, 2, 1, 1])).toEqual(await after(same));
+  },
+);
+
 test.each([
   ["cosine", [0.5, 1, 1, 0.775, 0.325, 0.1, 0.1]],
   ["linear", [0.5, 1, 1, 0.7, 0.4, 0.1, 0.1]],
