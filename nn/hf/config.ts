@@ -66,7 +66,7 @@ function gpt2Config(settings: Settings): Gpt2Config {
   const width = settings.count("n_embd", 768);
   return {
     width,
-    layers: settings.count("n_layer", 12),
+    layers: settings.layers("n_layer", 12),
     heads: settings.count("n_head", 12),
     inner: settings.count("n_inner", 4 * width),
     positions: settings.count("n_positions", 1024),
@@ -82,7 +82,7 @@ function llamaConfig(settings: Settings, type: ModelType): LlamaConfig {
   settings.only("pretraining_tp", [1]);
   const width = settings.count("hidden_size");
   const heads = settings.count("num_attention_heads");
-  const layers = settings.count("num_hidden_layers");
+  const layers = settings.layers("num_hidden_layers");
   const biased = settings.flag("attention_bias", false);
   return {
     width,

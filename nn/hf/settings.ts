@@ -2,6 +2,9 @@
 
 import { HuggingFaceError } from "./folder.ts";
 
+/** More than any known model has. */
+const MOST_LAYERS = 1000;
+
 export class Settings {
   readonly values: Readonly<Record<string, unknown>>;
   /** Names the file, and the part of it, in errors. */
@@ -27,6 +30,13 @@ export class Settings {
   count(key: string, fallback?: number): number {
     const value = this.positive(key, fallback);
     if (!Number.isSafeInteger(value)) this.wrong(key, "a whole number");
+    return value;
+  }
+
+  /** A number of layers. Every one of them is written into a graph: a file may not ask for any number. */
+  layers(key: string, fallback?: number): number {
+    const value = this.count(key, fallback);
+    if (value > MOST_LAYERS) this.wrong(key, `at most ${MOST_LAYERS}`);
     return value;
   }
 

@@ -66,6 +66,12 @@ describe("a folder is refused", () => {
       'llama/config.json: hidden_size is "32", expected a number greater than 0',
     ],
     [
+      "with more layers than a model has",
+      "gpt2",
+      config({ n_layer: 1e9 }),
+      "gpt2/config.json: n_layer is 1000000000, expected at most 1000",
+    ],
+    [
       "with a setting missing",
       "llama",
       config({ vocab_size: null }),
