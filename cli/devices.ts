@@ -63,9 +63,9 @@ export class Devices {
     });
   }
 
-  /** Starts or joins them all, in order. @throws LaunchError, RuntimeError in one line naming the device. */
-  async open(): Promise<void> {
-    const { devices, join } = this.settings;
+  /** Starts so many, or joins those that were named, in order. @throws LaunchError, RuntimeError in one line naming the device. */
+  async open(devices: number): Promise<void> {
+    const { join } = this.settings;
     this.expectOpen();
     const starting = Array.from({ length: devices }, (_, i) => this.start(`device-${i + 1}`));
     // All have to be known before one that failed may end this.

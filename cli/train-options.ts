@@ -8,10 +8,9 @@ import { CheckpointError } from "../actors/checkpoint-state.ts";
 import { SCHEDULES, type ScheduleName } from "../actors/scheduler/schedule.ts";
 import type { ModelSpec } from "../actors/tasks/open.ts";
 import type { TrainOptions } from "../actors/train.ts";
-import { type GptConfig, gptModel, gptParameters } from "../nn/models/gpt.ts";
+import { type GptConfig, gptParameters } from "../nn/models/gpt.ts";
 import type { ValueInfo } from "../nn/onnx/graph.ts";
 import { type OptimizerConfig, stateNames } from "../nn/optim/optimizer.ts";
-import { findSegments } from "../nn/segments.ts";
 import { byteLength, elements } from "../protocols/tensor.ts";
 import type { Files } from "../runtime/platform/files.ts";
 import { UsageError } from "./command.ts";
@@ -47,7 +46,10 @@ export const TRAIN_OPTIONS: OptionTable = {
     value: "path",
     help: "a UTF-8 text file (default: the installed TypeScript declarations), IDX or CIFAR files, a folder of pictures for each class, or a .csv",
   },
-  devices: { value: "N", help: `device processes to start on this machine (default: ${DEFAULTS.devices})` },
+  devices: {
+    value: "N",
+    help: `device processes to start on this machine (default: ${DEFAULTS.devices}, or what the model can be cut into)`,
+  },
   join: { value: "address", help: "a running troupe node to train on; once for each", repeated: true },
   strategy: { value: "name", help: `${STRATEGIES.join(", ")} (default: pipeline, single for one device)` },
   schedule: { value: "name", help: `${Object.keys(SCHEDULES).join(", ")} (default: 1f1b)` },
@@ -97,6 +99,8 @@ export interface TrainSettings {
   readonly resumed: Checkpoint | null;
   /** Devices to start here; none when others are joined. */
   readonly devices: number;
+  /** Whether they were asked for: else there may be fewer, as many as the model can be cut into. */
+  readonly devicesAsked: boolean;
   readonly join: readonly string[];
   readonly engine: (typeof ENGINES)[number];
   readonly security: Security;
@@ -164,7 +168,6 @@ export async function trainSettings(
   if (model.kind === "gpt") {
     if (devices > 0) requireMemory(model, optimizer, memoryBytes);
     requireActivations(model, batch / microBatches, memoryBytes);
-    requireSegments(model, devices + join.length);
   }
   const run = resume === null ? undefined : runFolder(resume);
   const out = withoutSlash(options.text("out") ?? run ?? `runs/${dateAndTime(now)}`);
@@ -188,7 +191,7 @@ export async function trainSettings(
         options.text("prompt") ?? (data === null ? DEFAULTS.prompt.ofDefaultText : DEFAULTS.prompt.ofOthers),
     },
     resumed: before,
-    ...{ devices, join, engine, out },
+    ...{ devices, devicesAsked: options.has("devices"), join, engine, out },
     ...{ security, transport, identity: options.text("identity") },
     trace: options.text("trace") ?? null,
     print: what === undefined ? null : { what, to: options.text("print-to") ?? null },
@@ -221,15 +224,6 @@ function requireActivations(model: GptConfig, rows: number, memoryBytes: number)
     throw new UsageError(
       `a micro-batch of ${rows} windows of ${context} bytes takes ${bytes(needed)} in every layer, too much for ` +
         `${bytes(memoryBytes)} of memory: use a smaller --batch or --context, or more --micro-batches`,
-    );
-  }
-}
-
-function requireSegments(model: GptConfig, devices: number): void {
-  const segments = findSegments(gptModel(model, 1)).length;
-  if (devices > segments) {
-    throw new UsageError(
-      `${devices} devices are more than the model's ${segments} segments: use at most ${segments} devices`,
     );
   }
 }

@@ -5,6 +5,7 @@
 
 import { prepare, train as trainRun } from "../actors/train.ts";
 import { DEFAULT_GPT, gptParameters } from "../nn/models/gpt.ts";
+import { findSegments } from "../nn/segments.ts";
 import { elements } from "../protocols/tensor.ts";
 import { seededRandom, systemClock } from "../runtime/index.ts";
 import { files } from "../runtime/platform/files.ts";
@@ -18,7 +19,7 @@ import {
   standardError,
   standardOutput,
 } from "../runtime/platform/process.ts";
-import { type Command, CommandError } from "./command.ts";
+import { type Command, CommandError, UsageError } from "./command.ts";
 import { Devices } from "./devices.ts";
 import type { RunEvent } from "./events.ts";
 import { jsonReport } from "./json-report.ts";
@@ -83,7 +84,7 @@ async function run(settings: TrainSettings): Promise<void> {
     const prepared = await prepare(options, files, settings.resumed);
     if (trace !== null) await requireWritable(trace);
     if (prepared.resumed) await results.takeOver(prepared.resumed.step);
-    await devices.open();
+    await devices.open(startable(settings, findSegments(prepared.task.model).length));
     const refs = devices.joined.map(({ ref }) => ref);
     const { node } = devices;
     const random = seededRandom(options.seed);
@@ -107,6 +108,20 @@ async function run(settings: TrainSettings): Promise<void> {
     if (!existed && (await files.isFolder(out)) && (await files.list(out)).length === 0)
       await files.remove(out);
   }
+}
+
+/**
+ * Device processes to start for a model of so many segments, each device taking one at least.
+ * @throws UsageError when more were asked for, or are joined.
+ */
+function startable({ devices, devicesAsked, join }: TrainSettings, segments: number): number {
+  const wanted = devices + join.length;
+  if (wanted > segments && (devicesAsked || join.length > 0)) {
+    throw new UsageError(
+      `${wanted} devices are more than the model's ${segments} segments: use at most ${segments} devices`,
+    );
+  }
+  return Math.min(devices, segments);
 }
 
 /** Rejects when this process is told to end, or when nobody reads what it says. */
