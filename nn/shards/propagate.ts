@@ -15,6 +15,7 @@ import type { Site } from "./carry/rule.ts";
 import { CARRY_RULES } from "./carry/rules.ts";
 import { type Layout, type Part, part, SUM, WHOLE } from "./layout.ts";
 import { isNarrow, keepsSum, PRODUCTS } from "./linear.ts";
+import { dropPart } from "./mask.ts";
 import type { Program, Value } from "./program.ts";
 import { type Labels, Units } from "./units.ts";
 import { type InputRoles, rowAxis, Values } from "./values.ts";
@@ -220,6 +221,8 @@ class Walk {
     const isProduct = PRODUCTS.has(node.op) && a !== undefined && b !== undefined;
     if (isProduct && c && a.layout.kind === "part" && a.layout.axis === innerOf(node, 0, a)) {
       this.addedOnce(node);
+    } else if (node.op === "Dropout" && node.outputs.length === 1 && a?.layout.kind === "part") {
+      dropPart(node, a, settled.slice(1), values);
     } else if (isProduct && this.begins(node, a, b, c)) this.begin(node, a, b, c);
     else if (this.options.vocabulary && takesClasses(node, a)) {
       const { labels } = a!.layout as Part;

@@ -190,6 +190,11 @@ export class Values {
     });
   }
 
+  /** From here on, a name of the graph is that of this value. */
+  rename(name: string, value: Value): void {
+    this.current.set(name, value);
+  }
+
   /** From here on, the value in parts. */
   begin(value: Value, at: Part): Value {
     const cut = this.slice(value, at);

@@ -7,9 +7,9 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Engine } from "../../../nn/engine/engine.ts";
 import { createReferenceEngine } from "../../../nn/engine/reference/reference.ts";
 import { lora } from "../../../nn/finetune/lora.ts";
-import type { Model, Roles, Trainable } from "../../../nn/model.ts";
+import { COUNTERS, type Model, type Roles, type Trainable } from "../../../nn/model.ts";
 import type { GptConfig } from "../../../nn/models/gpt.ts";
-import type { Graph } from "../../../nn/onnx/graph.ts";
+import type { Graph, Node } from "../../../nn/onnx/graph.ts";
 import { cutGraph, findSegments } from "../../../nn/segments.ts";
 import type { Cut } from "../../../nn/shards/layout.ts";
 import { type ShardOptions, shard } from "../../../nn/shards/shard.ts";
@@ -33,7 +33,8 @@ const KINDS = ["tensor", "sequence"] as const;
 async function compare(graph: Graph, roles: Roles, options: ShardOptions, seed = 1) {
   const plan = shard(graph, roles, options);
   const chance = new Chance(seed);
-  const values = randomValues(graph, chance, 5);
+  const counters = Object.fromEntries(COUNTERS.map((name, i) => [name, Tensor.i64([], [i + 3])]));
+  const values = { ...randomValues(graph, chance, 5), ...counters };
   const seeds = Object.fromEntries(graph.outputs.map(({ name, shape }) => [name, chance.f32(shape, 0.5, 1)]));
   const sharded = await runSharded(engine, plan, values, seeds);
   const whole = await runWhole(engine, plan, graph, values, seeds);
@@ -109,6 +110,24 @@ describe.each(KINDS)("%s parallelism", (kind) => {
       expect(cutOf(`${name}.lora_A`)).toEqual(cutOf(name)!);
       expect(cutOf(`${name}.lora_B`)).toBeNull();
     }
+  });
+
+  test("dropout drops what it drops in the whole model", async () => {
+    const { graph, ...roles } = gpt();
+    const drops = ["Softmax", "Gelu", "Gather"];
+    const initializers = new Map([...graph.initializers, ["rate", Tensor.f32([], [0.3])] as const]);
+    initializers.set("training", new Tensor("bool", [], Uint8Array.of(1)));
+    const nodes = graph.nodes.flatMap((node): Node[] => {
+      const [output] = node.outputs as [string];
+      const residual = node.op === "Gemm" && node.inputs[1]!.includes("proj");
+      if (!residual && !drops.includes(node.op)) return [node];
+      const inputs = [`${output}.kept`, "rate", "training"];
+      const drop = { op: "Dropout", domain: "", inputs, outputs: [output], attributes: {} };
+      return [{ ...node, outputs: [`${output}.kept`] }, drop];
+    });
+    const dropping = { ...graph, initializers, nodes };
+    const { plan } = await compare(dropping, roles, { kind, ranks: 2, shares: { heads: [3, 1] } });
+    expect(plan.forwardBytes).toBe(shard(graph, roles, { kind, ranks: 2 }).forwardBytes);
   });
 
   test("a head is cut by its vocabulary, and sends a few numbers of each row", async () => {
