@@ -83,7 +83,7 @@ class Walk {
   private readonly vocabularies: Labels[] = [];
   private readonly ranks: Labels;
   private readonly readers = new Map<string, Node[]>();
-  private inner = 0;
+  private cutCount = 0;
 
   constructor(graph: Graph, roles: InputRoles, options: PropagateOptions, tried: Tried) {
     this.graph = graph;
@@ -157,7 +157,7 @@ class Walk {
   }
 
   cutsProducts(): boolean {
-    return this.inner > 0;
+    return this.cutCount > 0;
   }
 
   /** @throws GraphError for a held value that is wanted in two ways, which moves between phases cannot give it. */
@@ -275,7 +275,7 @@ class Walk {
     const axis = productAxes(node, 1, 2)[1]!;
     const labels = units.fresh(b.type.shape[axis]!);
     this.sources.push({ node, labels });
-    this.inner++;
+    this.cutCount++;
     const inputs: (Value | undefined)[] = [values.whole(a, true), values.slice(b, part(axis, labels))];
     if (c) {
       const last = c.type.shape.length - 1;
@@ -322,7 +322,7 @@ class Walk {
     const b = inputs[1];
     if (PRODUCTS.has(node.op)) {
       const sums = carried.outputs[0]!.kind === "sum";
-      if (b?.fixed) this.inner++;
+      if (b?.fixed) this.cutCount++;
       if (b?.fixed && sums) for (const { labels } of cut) this.sinks.push(labels);
     }
     values.step(node, parts, carried.outputs, { alike: false, mean: carried.mean });
