@@ -1,4 +1,4 @@
-/** The same training on every engine of this machine: the losses agree. */
+/** The same training on every runtime of this machine: the losses agree. */
 
 import { expect, test } from "bun:test";
 import { availableEngines, createEngine } from "../../../nn/engine/create.ts";
@@ -7,8 +7,9 @@ import { trainTiny } from "./tiny.ts";
 const STEPS = 20;
 const TOLERANCE = 1e-3;
 
-test(`a tiny GPT has the same losses on all engines, within ${TOLERANCE}`, async () => {
-  const names = (await availableEngines()).map(({ name }) => name);
+test(`a tiny GPT has the same losses on all runtimes, within ${TOLERANCE}`, async () => {
+  // The reference is compared operator by operator, and would take longer than all the others.
+  const names = (await availableEngines()).map(({ name }) => name).filter((name) => name !== "reference");
   expect(names).toContain("web");
   const losses: number[][] = [];
   for (const name of names) {
