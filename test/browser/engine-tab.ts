@@ -7,7 +7,7 @@ import { trainTiny } from "../nn/engine/tiny.ts";
 
 type Name = Engine["name"];
 
-/** Adds two matrices, then takes two steps of SGD in place, on tensors of that place. */
+/** Adds two matrices, the second time their sum and zeros, then takes two steps of SGD in place, on tensors of that place. */
 async function small(engine: Engine, place: Place) {
   const make = async (shape: number[], values: number[]): Promise<EngineTensor> => {
     const owned = engine.allocate("f32", shape, place);
@@ -19,6 +19,10 @@ async function small(engine: Engine, place: Place) {
   const [a, b] = [await make([2, 2], [1, 2, 3, 4]), await make([2, 2], [10, 20, 30, 40])];
   const y = engine.allocate("f32", [2, 2], place);
   const sum = add.bind({ a, b }, { y });
+  await sum.run();
+  // The sum, plus nothing.
+  await a.copy(y);
+  await b.clear();
   await sum.run();
   const sgd = await engine.compile(SGD);
   const [p, g, lr] = [await make([2], [1, 2]), await make([2], [10, 20]), await make([], [0.5])];
