@@ -145,12 +145,14 @@ function exitCodeOf(error: unknown): number {
 
 function goOn(
   checkpoint: string | null,
-  { run, join, out, security, transport, identity }: TrainSettings,
+  { run, join, devices, devicesAsked, engine, out, security, transport, identity }: TrainSettings,
 ): string {
   if (checkpoint === null) return "; there is no checkpoint yet";
   const from = checkpoint === run.checkpoint ? out : checkpoint;
   const args = ["--resume", from, ...(run.data === null ? [] : ["--data", run.data])];
   for (const address of join) args.push("--join", address);
+  if (devicesAsked) args.push("--devices", `${devices}`);
+  if (engine !== "auto") args.push("--engine", engine);
   if (transport !== "auto") args.push("--transport", transport);
   if (security.insecure) args.push("--insecure");
   if (identity !== undefined) args.push("--identity", identity);

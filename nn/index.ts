@@ -67,6 +67,21 @@ export { simplify } from "./passes/simplify.ts";
 // Stages.
 export { profileSegments, type SegmentProfile } from "./profile.ts";
 export { cutGraph, findSegments, type Segment } from "./segments.ts";
+// Shards: a segment among several ranks.
+export type { Shares } from "./shards/assign.ts";
+export { joinHoldings, sliceHoldings } from "./shards/holdings.ts";
+export type { Cut } from "./shards/layout.ts";
+export {
+  type Collective,
+  collectiveBytes,
+  type Holding,
+  type Phase,
+  type ShardPlan,
+  type Transfer,
+} from "./shards/plan.ts";
+export { type ShardOptions, shard } from "./shards/shard.ts";
+export { joinTensors, sliceTensor } from "./shards/slices.ts";
+export { type PhaseGraphs, phaseGraphs } from "./shards/train.ts";
 export { Tokenizer, TokenizerError } from "./tokenizer.ts";
 export { keptBytes, type StageGraphs, trainingGraphs } from "./training.ts";
 export { decodeSafetensors, encodeSafetensors } from "./weights/safetensors.ts";

@@ -47,7 +47,13 @@ export async function openOnnx(spec: OnnxSpec, options: TaskOptions, files: File
   const imported = await importModel(await files.read(from), {
     rows: options.rows,
     others: context,
-    external: (location, offset, length) => files.readRange(`${folder}/${location}`, offset, offset + length),
+    external: async (location, offset, length) => {
+      const path = `${folder}/${location}`;
+      const [home, place] = [await files.realPath(folder || "/"), await files.realPath(path)];
+      if (!place.startsWith(home === "/" ? home : `${home}/`))
+        throw new GraphError("a link leads out of its folder");
+      return files.readRange(path, offset, offset + length);
+    },
     loss: loss ?? "cross-entropy",
   });
   const model = tuned(imported, spec.tuning, ["*"]);

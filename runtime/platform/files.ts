@@ -4,7 +4,7 @@
  * file, what was wanted and why not; nothing of the platform's own error reaches the user.
  */
 
-import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, realpath, rename, rm, stat } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 
@@ -15,6 +15,8 @@ export interface Files {
   readRange(path: string, start: number, end: number): Promise<Uint8Array>;
   /** Bytes of a file. */
   size(path: string): Promise<number>;
+  /** Where a path leads when all links on the way are followed. */
+  realPath(path: string): Promise<string>;
   /** Names of the files and folders in a folder, in no particular order. */
   list(folder: string): Promise<string[]>;
   exists(path: string): Promise<boolean>;
@@ -84,6 +86,7 @@ export const files: Files = {
     }),
   readRange: (path, start, end) => attempt("read", path, () => readRange(path, start, end)),
   size: (path) => attempt("read", path, async () => (await stat(path)).size),
+  realPath: (path) => attempt("read", path, () => realpath(path)),
   list: (folder) => attempt("list", folder, () => readdir(folder)),
   exists: (path) =>
     stat(path).then(

@@ -18,6 +18,7 @@ export function memoryFiles(content: Readonly<Record<string, Uint8Array | string
   return {
     read,
     readRange: async (path, start, end) => (await read(path)).slice(start, end),
+    realPath: async (path) => path,
     size: async (path) => (await read(path)).byteLength,
     async list(folder) {
       const inside = paths.filter((path) => path.startsWith(`${folder}/`));

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { type OnnxSpec, openOnnx } from "../../../actors/tasks/onnx.ts";
-import { exportModel } from "../../../nn/import/export.ts";
+import { exportExternalModel, exportModel } from "../../../nn/import/export.ts";
 import { mlp } from "../../../nn/models/mlp.ts";
 import { memoryFiles } from "../data/memory.ts";
 
@@ -52,5 +52,19 @@ test("data of more classes than the model tells apart is refused before anything
   const opened = openOnnx({ ...SPEC, loss: null }, OPTIONS, await files(2, 3));
   await expect(opened).rejects.toThrow(
     /it has 3 classes, and net.onnx tells 2 apart, by \S+ f32\[2,2\]: export/,
+  );
+});
+
+test("external data is read from the file's own folder, not from where a link leads", async () => {
+  const net = mlp({ sample: [2], hidden: [4], classes: 3, activation: "relu" }, 2);
+  const { model, data } = await exportExternalModel(net, new Map(), "net.bin");
+  const points = Array.from({ length: 12 }, (_, i) => `${i},${i * i},${"abc"[i % 3]}`).join("\n");
+  const disk = memoryFiles({ "a/net.onnx": model, "a/net.bin": Buffer.concat(data), "points.csv": points });
+  const spec = { ...SPEC, from: "a/net.onnx", loss: null };
+  expect((await openOnnx(spec, OPTIONS, disk)).model.parameters).toHaveLength(4);
+
+  const linked = { ...disk, realPath: async (path: string) => (path === "a/net.bin" ? "b/net.bin" : path) };
+  await expect(openOnnx(spec, OPTIONS, linked)).rejects.toThrow(
+    /cannot read "net.bin" \(a link leads out of its folder\); put it beside the .onnx file/,
   );
 });

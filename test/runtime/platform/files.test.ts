@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FileError, files } from "../../../runtime/platform/files.ts";
@@ -39,6 +39,14 @@ describe("files", () => {
     expect(await files.readRange(path, 12, 20)).toEqual(bytes(""));
     expect((await failure(files.readRange(join(folder, "none"), 0, 1)))?.reason).toBe("missing");
     await files.remove(path);
+  });
+
+  test("a link is followed to where it leads", async () => {
+    await writeFile(join(folder, "target"), "x");
+    await symlink(join(folder, "target"), join(folder, "link"));
+    expect(await files.realPath(join(folder, "link"))).toBe(await files.realPath(join(folder, "target")));
+    expect((await failure(files.realPath(join(folder, "none"))))?.reason).toBe("missing");
+    for (const name of ["link", "target"]) await files.remove(join(folder, name));
   });
 
   test("a failed write leaves the old file and no temporary one", async () => {
