@@ -10,7 +10,7 @@ import { heldInputs, type Model } from "../nn/model.ts";
 import type { ValueInfo } from "../nn/onnx/graph.ts";
 import { diverged } from "../nn/optim/finite.ts";
 import { type OptimizerConfig, stateNames } from "../nn/optim/optimizer.ts";
-import { elements, type Tensor } from "../protocols/tensor.ts";
+import { byteLength, elements, type Tensor } from "../protocols/tensor.ts";
 import type { Clock, NodeRuntime, Ref } from "../runtime/index.ts";
 import type { Files } from "../runtime/platform/files.ts";
 import {
@@ -64,7 +64,17 @@ export interface TrainOptions {
 }
 
 export type TrainEvent =
-  | { event: "plan"; plan: Plan; parameters: number; unit: string; data: string; data_bytes: number | null }
+  | {
+      event: "plan";
+      plan: Plan;
+      /** Those that are trained. */
+      parameters: number;
+      /** What is held beside them and stays as it is. */
+      frozen_bytes: number;
+      unit: string;
+      data: string;
+      data_bytes: number | null;
+    }
   | {
       event: "step";
       step: number;
@@ -168,8 +178,11 @@ export async function train(
     const count = graph.inputs
       .filter(({ name }) => parameters.includes(name) && !Object.hasOwn(model.ties, name))
       .reduce((sum, { shape }) => sum + elements(shape), 0);
+    const frozen = graph.inputs
+      .filter(({ name }) => model.frozen.includes(name))
+      .reduce((sum, { dtype, shape }) => sum + byteLength(dtype, shape), 0);
     emit({
-      ...{ event: "plan", plan, parameters: count, unit: unit.name },
+      ...{ event: "plan", plan, parameters: count, frozen_bytes: frozen, unit: unit.name },
       ...{ data: source.name, data_bytes: source.bytes },
     });
     await scheduler.ask.deploy(await initialState(model, seed, resumed));

@@ -39,6 +39,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
   let validation: number | undefined;
   let smoothMs: number | undefined;
   let sample: string | undefined;
+  let exported = false;
   const spent: Spent[] = [];
 
   const erase = () => {
@@ -61,8 +62,9 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     const { strategy, schedule, stages, devices, microBatches, predictedStepMs, bubbleFraction } = event.plan;
     const how = strategy === "single" ? "single device" : `pipeline of ${stages.length}, ${schedule}`;
     line("");
+    const frozen = event.frozen_bytes > 0 ? ` beside ${bytes(event.frozen_bytes)} of frozen ones` : "";
     line(
-      `${paint("bold", `${count(event.parameters)} parameters`)} on ${event.data}${event.data_bytes === null ? "" : ` (${bytes(event.data_bytes)})`}: ` +
+      `${paint("bold", `${count(event.parameters)} parameters`)}${frozen} on ${event.data}${event.data_bytes === null ? "" : ` (${bytes(event.data_bytes)})`}: ` +
         `${how}, ${microBatches} micro-batches`,
     );
     const rows = devices.map(({ id, name, reason }) => {
@@ -136,7 +138,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         `${count(event.tokens_per_s)} ${plan!.unit}/s`,
     );
     line(`  weights  ${paint("dim", event.weights_sha256)}`);
-    line(`  results  ${folder}/  (checkpoint, loss.svg, loss.jsonl, plan.json)`);
+    const model = exported ? "model, checkpoint" : "checkpoint with model.onnx";
+    line(`  results  ${folder}/  (${model}, loss.svg, loss.jsonl, plan.json)`);
   };
 
   const show = (event: RunEvent) => {
@@ -157,6 +160,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         if (!err.terminal) line(`  step ${event.step}/${steps}  validation ${event.loss.toFixed(3)}`);
         return;
       case "exported":
+        exported = true;
         return line(`  the trained model is in ${event.path}`);
       case "sample":
         sample = event.text;
