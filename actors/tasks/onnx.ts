@@ -6,7 +6,6 @@
 import { mergeLora } from "../../nn/finetune/merge.ts";
 import { exportModel } from "../../nn/import/export.ts";
 import { importModel } from "../../nn/import/import.ts";
-import { LOSSES } from "../../nn/import/loss.ts";
 import { dataInputs } from "../../nn/model.ts";
 import { GraphError, type ValueInfo } from "../../nn/onnx/graph.ts";
 import { typeText } from "../../nn/onnx/shapes.ts";
@@ -100,7 +99,7 @@ export async function openOnnx(spec: OnnxSpec, options: TaskOptions, files: File
       name: text ? "tokens" : sample.shape.length === 4 ? "images" : "samples",
       perMicroBatch: text ? sample.shape[0]! * sample.shape[1]! : sample.shape[0]!,
     },
-    lossUnit: text ? "nats per byte" : (loss ?? LOSSES[0]),
+    lossUnit: text ? "nats per byte" : (loss ?? "cross-entropy") === "cross-entropy" ? "nats" : loss!,
     inference: async (trained) => {
       const values = isAdapted(model) ? await mergeLora(model, trained, options.seed) : trained;
       return exportModel(imported, values, options.seed);
