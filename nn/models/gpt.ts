@@ -7,11 +7,11 @@
  * flags turn into batches of heads without moving an element. Matrices are [in, out]: y = x·W + b is one Gemm.
  */
 
-import { Tensor } from "../../protocols/tensor.ts";
 import type { Model } from "../model.ts";
 import { GraphBuilder } from "../onnx/builder.ts";
 import { float, type Graph, GraphError, type ValueInfo } from "../onnx/graph.ts";
 import { gptInitial } from "./init.ts";
+import { causalAttention } from "./transformer.ts";
 
 export interface GptConfig {
   readonly layers: number;
@@ -32,9 +32,6 @@ export const DEFAULT_GPT: GptConfig = { layers: 4, width: 128, heads: 4, context
 
 /** What the graph ends in: `loss` (mean cross-entropy, nats per byte, a scalar) or `logits` [T·B, V]. */
 export type GptHead = "loss" | "logits";
-
-/** Added to scores of positions that must not be seen; exp of it is 0 in f32. */
-const MASKED = -1e9;
 
 const EPSILON = float(1e-5);
 
@@ -81,30 +78,13 @@ export function gptGraph(config: GptConfig, batch: number, length: number, head:
   const norm = (x: string, name: string) =>
     b.op("LayerNormalization", [x, `${name}.weight`, `${name}.bias`], { axis: -1, epsilon: EPSILON });
 
-  const mask = b.constant("causal_mask", causalMask(length));
   const headSize = d / heads;
 
-  const attention = (x: string, h: string): string => {
+  const selfAttention = (x: string, h: string): string => {
     const [q, k, v] = ["q", "k", "v"].map((name) =>
       b.op("Reshape", [linear(x, `${h}.attn.${name}`), b.ints([length, batch, heads, headSize])]),
     ) as [string, string, string];
-    const scores = b.fused("FusedMatMul", [q, k], {
-      transA: 0,
-      transB: 1,
-      transBatchA: 1,
-      transBatchB: 1,
-      alpha: float(1 / Math.sqrt(headSize)),
-    });
-    const weights = b.op("Softmax", [b.op("Add", [scores, mask])], { axis: -1 });
-    const mixed = b.fused("FusedMatMul", [weights, v], {
-      transA: 0,
-      transB: 0,
-      transBatchA: 0,
-      transBatchB: 1,
-      alpha: float(1),
-    });
-    const merged = b.op("Transpose", [mixed], { perm: [2, 0, 1, 3] });
-    return linear(b.op("Reshape", [merged, b.ints([rows, d])]), `${h}.attn.proj`);
+    return linear(causalAttention(b, [q, k, v], null), `${h}.attn.proj`);
   };
 
   const tokens = b.op("Gather", ["tok_emb", "ids"], { axis: 0 });
@@ -114,7 +94,7 @@ export function gptGraph(config: GptConfig, batch: number, length: number, head:
   let x = b.op("Reshape", [placed, b.ints([rows, d])]);
   for (let layer = 0; layer < layers; layer++) {
     const h = `h${layer}`;
-    x = b.op("Add", [x, attention(norm(x, `${h}.ln1`), h)]);
+    x = b.op("Add", [x, selfAttention(norm(x, `${h}.ln1`), h)]);
     const hidden = b.op("Gelu", [linear(norm(x, `${h}.ln2`), `${h}.mlp.fc`)]);
     x = b.op("Add", [x, linear(hidden, `${h}.mlp.proj`)]);
   }
@@ -129,13 +109,6 @@ export function gptGraph(config: GptConfig, batch: number, length: number, head:
   }
   b.output(head);
   return b.build();
-}
-
-/** [T, T], 0 where position i may see position j ≤ i, `MASKED` elsewhere. */
-function causalMask(length: number): Tensor {
-  const mask = new Float32Array(length * length);
-  for (let i = 0; i < length; i++) mask.fill(MASKED, i * length + i + 1, (i + 1) * length);
-  return Tensor.f32([length, length], mask);
 }
 
 /** The GPT as a trainable model, for micro-batches of `rows` sequences of the full context. */

@@ -54,12 +54,12 @@ export function rmsNorm(b: GraphBuilder, x: string, weight: string, epsilon: num
 
 /**
  * Attention of queries over keys and values, all [T, B, heads, size], to [T·B, heads·size].
- * @param window how many positions a position sees, itself included; null for all before it.
+ * @param mask [T, T], added to the scores; null where all positions see each other.
  */
-export function causalAttention(
+export function attention(
   b: GraphBuilder,
   [q, k, v]: readonly [string, string, string],
-  window: number | null,
+  mask: string | null,
 ): string {
   const [length, batch, heads, size] = b.shape(q) as [number, number, number, number];
   const scores = b.fused("FusedMatMul", [q, k], {
@@ -69,7 +69,7 @@ export function causalAttention(
     transBatchB: 1,
     alpha: float(1 / Math.sqrt(size)),
   });
-  const weights = b.op("Softmax", [b.op("Add", [scores, causalMask(b, length, window)])], { axis: -1 });
+  const weights = b.op("Softmax", [mask === null ? scores : b.op("Add", [scores, mask])], { axis: -1 });
   const mixed = b.fused("FusedMatMul", [weights, v], {
     transA: 0,
     transB: 0,
@@ -81,12 +81,24 @@ export function causalAttention(
   return b.op("Reshape", [merged, b.ints([length * batch, heads * size])]);
 }
 
-/** [T, T], 0 where position i may see position j: i − window < j ≤ i. */
+/**
+ * [T, T], 0 where position i may see position j: i − window < j ≤ i.
+ * @param window how many positions a position sees, itself included; null for all before it.
+ */
 function causalMask(b: GraphBuilder, length: number, window: number | null): string {
   const seen = window !== null && window < length ? window : length;
   const mask = new Float32Array(length * length).fill(MASKED);
   for (let i = 0; i < length; i++) mask.fill(0, i * length + Math.max(0, i - seen + 1), i * length + i + 1);
   return b.constant(`causal_mask.${length}.${seen}`, Tensor.f32([length, length], mask));
+}
+
+/** `attention` in which a position sees those of `causalMask`. */
+export function causalAttention(
+  b: GraphBuilder,
+  qkv: readonly [string, string, string],
+  window: number | null,
+): string {
+  return attention(b, qkv, causalMask(b, b.shape(qkv[0])[0]!, window));
 }
 
 /** Ends the graph in the loss of the logits x·Wᵀ for W [V, D]. */

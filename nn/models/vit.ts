@@ -9,9 +9,10 @@
  */
 
 import type { Model } from "../model.ts";
-import { float, GraphError } from "../onnx/graph.ts";
+import { GraphError } from "../onnx/graph.ts";
 import { constant, lecun, spread, torchDefault, xavier } from "./initialise.ts";
 import { Layers, requireSizes } from "./layers.ts";
+import { attention } from "./transformer.ts";
 
 export interface VitConfig {
   readonly layers: number;
@@ -56,7 +57,7 @@ export function vit(config: VitConfig, rows: number): Model {
       bias: constant(0),
     });
 
-  const attention = (x: string, name: string): string => {
+  const selfAttention = (x: string, name: string): string => {
     const weight = layers.parameter(`${name}.in_proj_weight`, [3 * d, d], xavier(d, 3 * d));
     const bias = layers.parameter(`${name}.in_proj_bias`, [3 * d], constant(0));
     const parts = ["q", "k", "v"].map((part) => b.fresh(part));
@@ -65,24 +66,8 @@ export function vit(config: VitConfig, rows: number): Model {
     const [q, k, v] = parts.map((part) =>
       b.op("Reshape", [part, b.ints([tokens, rows, heads, headSize])]),
     ) as [string, string, string];
-    const scores = b.fused("FusedMatMul", [q, k], {
-      transA: 0,
-      transB: 1,
-      transBatchA: 1,
-      transBatchB: 1,
-      alpha: float(1 / Math.sqrt(headSize)),
-    });
-    const mixed = b.fused("FusedMatMul", [b.op("Softmax", [scores], { axis: -1 }), v], {
-      transA: 0,
-      transB: 0,
-      transBatchA: 0,
-      transBatchB: 1,
-      alpha: float(1),
-    });
-    const merged = b.op("Transpose", [mixed], { perm: [2, 0, 1, 3] });
     const outProjection = { outputs: d, weight: torchDefault(d), bias: constant(0) };
-    const rowsOf = b.op("Reshape", [merged, b.ints([tokens * rows, d])]);
-    return layers.linear(rowsOf, `${name}.out_proj`, outProjection);
+    return layers.linear(attention(b, [q, k, v], null), `${name}.out_proj`, outProjection);
   };
 
   const images = b.input("images", "f32", [rows, channels, inputSize, inputSize]);
@@ -107,7 +92,7 @@ export function vit(config: VitConfig, rows: number): Model {
   let x = b.op("Reshape", [placed, b.ints([tokens * rows, d])]);
   for (let layer = 0; layer < depth; layer++) {
     const h = `encoder.layers.encoder_layer_${layer}`;
-    x = b.op("Add", [x, attention(layers.layerNorm(x, `${h}.ln_1`, EPSILON), `${h}.self_attention`)]);
+    x = b.op("Add", [x, selfAttention(layers.layerNorm(x, `${h}.ln_1`, EPSILON), `${h}.self_attention`)]);
     const hidden = b.op("Gelu", [linear(layers.layerNorm(x, `${h}.ln_2`, EPSILON), `${h}.mlp.0`, 4 * d)]);
     x = b.op("Add", [x, linear(hidden, `${h}.mlp.3`, d)]);
   }
