@@ -1,8 +1,12 @@
 /** What is trained in a benchmark, and how much arithmetic that is. */
 
+import { type Corpus, splitText } from "../actors/data/corpus.ts";
+import { TextFeed } from "../actors/data/text.ts";
 import type { GptConfig } from "../nn/models/gpt.ts";
-import { DEFAULT_GPT, gptGraph, gptParameters } from "../nn/models/gpt.ts";
+import { DEFAULT_GPT, gptGraph, gptModel, gptParameters } from "../nn/models/gpt.ts";
+import { DEFAULT_ADAMW } from "../nn/optim/adamw.ts";
 import { findSegments } from "../nn/segments.ts";
+import { LocalTraining } from "./local.ts";
 
 export interface Workload {
   readonly model: GptConfig;
@@ -61,4 +65,22 @@ export function trainArguments({ model, batch, microBatches }: Workload): string
   const { layers, width, heads, context } = model;
   const options = { layers, width, heads, context, batch, "micro-batches": microBatches };
   return Object.entries(options).flatMap(([name, value]) => [`--${name}`, `${value}`]);
+}
+
+/** The order of the data, and what the contenders' initial weights are made from. */
+const SEED = 1;
+/** Only the learning rate depends on it. */
+const STEPS = 300;
+
+/** The workload on one engine in this process, on windows of this text. */
+export function openLocal(
+  { model, batch, microBatches }: Workload,
+  text: Corpus,
+  profile = false,
+): Promise<LocalTraining> {
+  const { context } = model;
+  const rows = batch / microBatches;
+  const feed = new TextFeed(splitText(text, context), { seed: SEED, context, rows });
+  const optimizer = { ...DEFAULT_ADAMW, steps: STEPS };
+  return LocalTraining.open(gptModel(model, rows), { microBatches, optimizer, feed, profile });
 }

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { readDefaultText } from "../../actors/data/corpus.ts";
 import { files } from "../../runtime/platform/files.ts";
 import { milliseconds, percent, times, whole } from "../format.ts";
+import { LocalTraining } from "../local.ts";
 import { productFlops, timeProduct } from "../product.ts";
 import { findPyTorch, type PyTorch, startNet, startRounds } from "../pytorch.ts";
 import type { Section } from "../report.ts";
@@ -12,7 +13,6 @@ import { type Contender, inTurns } from "../rounds.ts";
 import { median, speedRatio } from "../statistics.ts";
 import { Opened } from "../train/parts.ts";
 import { GPT_3M } from "../workload.ts";
-import { LocalTraining } from "./local.ts";
 import type { NnContext, NnResult } from "./parts.ts";
 import { type NnWorkload, workloads } from "./workloads.ts";
 

@@ -3,7 +3,7 @@
 import type { Model } from "../../nn/model.ts";
 import { mlp } from "../../nn/models/mlp.ts";
 import { Tensor } from "../../protocols/tensor.ts";
-import { LocalTraining } from "./local.ts";
+import { LocalTraining } from "../local.ts";
 import { BATCH, initialLayers, LEARNING_RATE, SIZES, samples, train } from "./perceptron.ts";
 
 const model: Model = mlp(

@@ -5,17 +5,16 @@
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { readDefaultText, splitText } from "../../actors/data/corpus.ts";
+import { readDefaultText } from "../../actors/data/corpus.ts";
 import { files } from "../../runtime/platform/files.ts";
 import { Deployment } from "../deployment.ts";
 import { milliseconds, percent, times, whole } from "../format.ts";
-import { OneDevice } from "../one-device.ts";
 import { type Product, productFlops, productsOf, timeProduct } from "../product.ts";
 import { findPyTorch, type PyTorch, startProducts, startRounds } from "../pytorch.ts";
 import type { Section } from "../report.ts";
 import { type Contender, inTurns, type RoundTimes } from "../rounds.ts";
 import { median, type SpeedRatio, speedRatio } from "../statistics.ts";
-import { FLOPS_FORMULA, parametersOf, stepFlops, tokensOf, trainArguments } from "../workload.ts";
+import { FLOPS_FORMULA, openLocal, parametersOf, stepFlops, tokensOf, trainArguments } from "../workload.ts";
 import { Opened, type Part, type PartContext } from "./parts.ts";
 
 const OURS = "Troupe, in process";
@@ -120,12 +119,8 @@ async function measureSteps(context: PartContext, torch: PyTorch | null): Promis
     const text = await readDefaultText(files);
     const contenders: Contender[] = [];
 
-    const ours = opened.add(await OneDevice.open(workload, splitText(text, workload.model.context)));
-    const ownSteps = async (count: number) => {
-      const taken: number[] = [];
-      for (let i = 0; i < count; i++) taken.push(await ours.step());
-      return taken;
-    };
+    const ours = opened.add(await openLocal(workload, text));
+    const ownSteps = (count: number) => ours.steps(count);
     contenders.push({ name: OURS, work: ownSteps });
 
     const out = join(context.folder, "single");

@@ -1,12 +1,11 @@
 /** Where the time of a step goes on one device: by operator in the kernels, and around the kernels. */
 
 import { join } from "node:path";
-import { readDefaultText, splitText } from "../../actors/data/corpus.ts";
+import { readDefaultText } from "../../actors/data/corpus.ts";
 import { files } from "../../runtime/platform/files.ts";
 import { Deployment, type MeasuredStep } from "../deployment.ts";
 import { milliseconds, percent } from "../format.ts";
-import { OneDevice } from "../one-device.ts";
-import { trainArguments } from "../workload.ts";
+import { openLocal, trainArguments } from "../workload.ts";
 import type { Part, PartContext } from "./parts.ts";
 
 const WARM_UP = 3;
@@ -53,8 +52,7 @@ function withoutSmall(operators: readonly { op: string; ms: number }[], inAll: n
 
 async function operatorTimes({ workload, rounds, steps, note }: PartContext) {
   note("kernels by operator");
-  const split = splitText(await readDefaultText(files), workload.model.context);
-  const device = await OneDevice.open(workload, split, true);
+  const device = await openLocal(workload, await readDefaultText(files), true);
   try {
     for (let i = 0; i < WARM_UP; i++) await device.step();
     const before = await device.operatorTimes();

@@ -1,17 +1,19 @@
 /**
- * Any model trained on one engine in this process, as a single stage: what `bench nn` measures beside other libraries.
- * Values do not matter to time; samples are made up once and used again in every step.
+ * Any model trained on one engine with nothing around it: the whole of it as a single stage in this process, its kernels
+ * in the engine's worker, run in the order the stage actor runs them. Beside other libraries it is what training costs;
+ * beside a deployment, the difference is what the actor runtime costs.
  */
 
-import { createEngine } from "../../nn/engine/create.ts";
-import type { Engine } from "../../nn/engine/engine.ts";
-import { StageExecutor } from "../../nn/executor.ts";
-import { dataInputs, heldInputs, type Model } from "../../nn/model.ts";
-import { DEFAULT_ADAMW } from "../../nn/optim/adamw.ts";
-import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
-import { findSegments } from "../../nn/segments.ts";
-import { trainingGraphs } from "../../nn/training.ts";
-import { Tensor } from "../../protocols/tensor.ts";
+import type { Feed } from "../actors/data/feed.ts";
+import { createEngine } from "../nn/engine/create.ts";
+import type { Engine } from "../nn/engine/engine.ts";
+import { StageExecutor } from "../nn/executor.ts";
+import { dataInputs, heldInputs, type Model } from "../nn/model.ts";
+import { DEFAULT_ADAMW } from "../nn/optim/adamw.ts";
+import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
+import { findSegments } from "../nn/segments.ts";
+import { trainingGraphs } from "../nn/training.ts";
+import { Tensor } from "../protocols/tensor.ts";
 
 export interface LocalOptions {
   readonly microBatches: number;
@@ -20,6 +22,8 @@ export interface LocalOptions {
   readonly threads?: number;
   /** AdamW with clipping when left out. */
   readonly optimizer?: OptimizerConfig;
+  /** What is learned from; without one, samples are made up once and used again in every step: time does not tell. */
+  readonly feed?: Feed;
   /** Instead of the model's initial values and made-up samples. */
   readonly values?: ReadonlyMap<string, Tensor>;
   /** Collects times of operators, which costs speed. */
@@ -37,9 +41,16 @@ export class LocalTraining {
   private readonly executor: StageExecutor;
   private readonly model: Model;
   private readonly microBatches: number;
+  private readonly feed: Feed | undefined;
   private done = 0;
 
-  private constructor(engine: Engine, executor: StageExecutor, model: Model, microBatches: number) {
+  private constructor(
+    engine: Engine,
+    executor: StageExecutor,
+    model: Model,
+    { microBatches, feed }: LocalOptions,
+  ) {
+    this.feed = feed;
     this.engine = engine;
     this.executor = executor;
     this.model = model;
@@ -71,7 +82,7 @@ export class LocalTraining {
       for (const info of dataInputs(model)) {
         executor.write(0, info.name, values?.get(info.name) ?? madeUp(model, info.name));
       }
-      return new LocalTraining(engine, executor, model, microBatches);
+      return new LocalTraining(engine, executor, model, options);
     } catch (error) {
       await engine.close();
       throw error;
@@ -84,6 +95,8 @@ export class LocalTraining {
     const began = performance.now();
     for (let microBatch = 0; microBatch < this.microBatches; microBatch++) {
       executor.place(0, done, microBatch);
+      const samples = this.feed?.training(done, microBatch) ?? {};
+      for (const [name, tensor] of Object.entries(samples)) executor.write(0, name, tensor);
       await executor.joint(0);
     }
     this.loss = executor.value(0, this.model.graph.outputs[0]!.name).f32()[0]!;
