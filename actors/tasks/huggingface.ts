@@ -69,13 +69,14 @@ export async function openHuggingFace(
     unit: { name: "tokens", perMicroBatch: rows * context },
     lossUnit: "nats per token",
     exported: async function* (trained): AsyncGenerator<ExportedFile> {
-      yield* exportFolder(source, await merged(trained));
+      const values = await merged(trained);
+      yield* exportFolder(source, values);
       if (isAdapted(model)) {
         for (const { name, chunks } of exportAdapter(model, trained, from))
           yield { name: `adapter/${name}`, chunks };
       }
       // `ids` i64 [context, 1] in, `logits` f32 [context, vocabulary] out.
-      yield { name: "model.onnx", chunks: [await exportModel(one, await merged(trained), seed)] };
+      yield { name: "model.onnx", chunks: [await exportModel(one, values, seed)] };
     },
     sample: async (trained, { prompt, count, random }) => {
       const engine = await createEngine({ engine: "auto" });
