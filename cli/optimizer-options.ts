@@ -79,8 +79,7 @@ export function optimizerOf(
     return options.number(option, range) ?? (typeof was === "number" ? was : fallback);
   };
   const gpt = model.kind === "gpt" && kind === "adamw";
-  const decayed = (earlier.decay as (typeof DECAYS)[number] | undefined) ?? undefined;
-  const decay = options.choice("decay", DECAYS) ?? decayed;
+  const decay = options.choice("decay", DECAYS) ?? (earlier.decay as (typeof DECAYS)[number] | undefined);
   const share = { from: 0, to: 0.9999999 };
   const common = {
     learningRate: setting("lr", "learningRate", gpt ? ADAMW.learningRate : RATES[kind][stateOf(model)], {
