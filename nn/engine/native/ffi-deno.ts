@@ -3,7 +3,9 @@
  * would have to be made and dropped on every call.
  */
 
+import process from "node:process";
 import type { Foreign, ForeignFunction, ForeignType, Memory, Pointer, Signature } from "./ffi.ts";
+import { cString } from "./pointers.ts";
 
 /** Opaque, and null for address 0. */
 type DenoPointer = object | null;
@@ -56,13 +58,36 @@ function adapt(call: DenoFunction, { returns }: Signature): ForeignFunction {
   return call as ForeignFunction;
 }
 
+type Functions = Readonly<Record<string, Signature>>;
+
+function load(path: string, functions: Functions): Readonly<Record<string, DenoFunction>> {
+  const translated = Object.entries(functions).map(([name, signature]) => [name, translate(signature)]);
+  return Deno.dlopen(path, Object.fromEntries(translated)).symbols;
+}
+
+/** RTLD_LAZY; Linux and macOS agree on it. */
+const LAZY = 1;
+
+/**
+ * Loads a library once more, for the process. Deno closes what a thread has opened when the thread ends, and then
+ * the finalisers of an unloaded library run beside those of a process that exits: a segmentation fault. Windows
+ * ends its threads before the libraries are finalised, and needs none of this.
+ */
+function keepLoaded(path: string): void {
+  const library = { linux: "libc.so.6", darwin: "libSystem.B.dylib" }[process.platform as string];
+  if (library === undefined) return;
+  const { dlopen } = load(library, { dlopen: { args: ["ptr", "i32"], returns: "ptr" } });
+  const text = [cString(path)];
+  dlopen!(foreign.addressOf(text[0]!), LAZY);
+  // Reachable until C has read it.
+  text.length = 0;
+}
+
 export const foreign: Foreign = {
   open(path, functions) {
+    const symbols = load(path, functions);
+    keepLoaded(path);
     const entries = Object.entries(functions);
-    const { symbols } = Deno.dlopen(
-      path,
-      Object.fromEntries(entries.map(([name, signature]) => [name, translate(signature)])),
-    );
     return Object.fromEntries(entries.map(([name, signature]) => [name, adapt(symbols[name]!, signature)]));
   },
   link: (functions) =>

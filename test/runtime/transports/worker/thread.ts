@@ -22,8 +22,9 @@ export class InThread extends Actor {
   async addThere(there: Ref<InThread>, n: number) {
     return there.ask.add(n);
   }
-  /** Holds the thread as a kernel does: nothing else happens in it. */
-  async compute(ms: number) {
+  /** Holds the thread as a kernel does: nothing else happens in it. Says on the channel when it begins. */
+  async compute(ms: number, begins?: string) {
+    if (begins !== undefined) new BroadcastChannel(begins).postMessage("begins");
     const until = performance.now() + ms;
     while (performance.now() < until);
     return ms;

@@ -114,8 +114,12 @@ test("a thread with another token is refused", async () => {
 
 test("closing ends the thread, even one that never comes back; its address is nobody's", async () => {
   const { started, ref } = await thread();
-  const asked = ref.ask.compute(60_000);
+  const channel = new BroadcastChannel(started.address);
+  cleanups.push(() => channel.close());
+  const begun = new Promise((resolve) => channel.addEventListener("message", resolve));
+  const asked = ref.ask.compute(60_000, started.address);
   asked.catch(() => undefined);
+  await begun;
   await started.close(20);
   await started.close();
   expect(await started.ended).toBeUndefined();
