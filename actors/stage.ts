@@ -22,7 +22,12 @@ import { Tensor } from "../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../runtime/index.ts";
 import { collectGarbage } from "../runtime/platform/garbage.ts";
 import { Inbox, type Slip } from "./inbox.ts";
-import { type MicroBatchOperation, peakInFlight, type StageProgram } from "./scheduler/program.ts";
+import {
+  isOfMicroBatch,
+  type MicroBatchOperation,
+  peakInFlight,
+  type StageProgram,
+} from "./scheduler/program.ts";
 import { StepRun } from "./step-run.ts";
 
 /** Everything a stage is made from. Plain data, sent to the device that hosts it. */
@@ -188,7 +193,7 @@ export class Stage extends Actor {
     // A step that failed before it was committed has left its gradients behind.
     await this.#executor.clearGradients();
     for (const operation of program.operations) {
-      if (operation.op === "step") continue;
+      if (!isOfMicroBatch(operation)) continue;
       const start = clock.now();
       const before = run.kernelMs;
       await this.#perform(operation, step, run);

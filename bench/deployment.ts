@@ -4,7 +4,7 @@
  */
 
 import { DataSource } from "../actors/data/source.ts";
-import { type Plan, planPrograms } from "../actors/scheduler/plan.ts";
+import { type Plan, planPrograms, workersOf } from "../actors/scheduler/plan.ts";
 import type { StageProgram } from "../actors/scheduler/program.ts";
 import { Scheduler, type StepResult } from "../actors/scheduler/scheduler.ts";
 import { initialState, type PreparedRun, prepare } from "../actors/train.ts";
@@ -65,7 +65,7 @@ export class Deployment {
 
   /** Process ids of the devices, in the order of the stages. */
   get pids(): readonly number[] {
-    return this.plan.stages.map(({ device }) => this.devices.joined[Number(device)]!.pid!);
+    return workersOf(this.plan).map(({ member: { device } }) => this.devices.joined[Number(device)]!.pid!);
   }
 
   /**

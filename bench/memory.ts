@@ -4,6 +4,7 @@
  */
 
 import { join } from "node:path";
+import { workersOf } from "../actors/scheduler/plan.ts";
 import { Deployment } from "./deployment.ts";
 import { megabytes } from "./format.ts";
 import { residentBytes } from "./processes.ts";
@@ -65,7 +66,7 @@ export const memory: Suite = {
                 table: {
                   columns: ["device", "first", "last", "slope per 100 steps", "flat"],
                   rows: found.map(({ first, last, slope, flat }, stage) => [
-                    deployment.plan.stages[stage]!.deviceName,
+                    workersOf(deployment.plan)[stage]!.member.deviceName,
                     megabytes(first),
                     megabytes(last),
                     `${((slope * 100) / 1e6).toFixed(2)} MB`,

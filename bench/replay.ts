@@ -3,7 +3,7 @@
  * without time. Unlike the scheduler's simulation, which predicts from typical times, each kernel has its own.
  */
 
-import type { StageProgram } from "../actors/scheduler/program.ts";
+import { isOfMicroBatch, type StageProgram } from "../actors/scheduler/program.ts";
 import type { StepReport } from "../actors/stage.ts";
 
 /**
@@ -31,7 +31,7 @@ export function replay(
     const before = stage.next;
     for (; stage.next < stage.operations.length; stage.next++) {
       const operation = stage.operations[stage.next]!;
-      if (operation.op === "step") continue;
+      if (!isOfMicroBatch(operation)) continue;
       const { op, microBatch } = operation;
       const message = (value: string, to: number) => `${value} ${to} ${microBatch}`;
       if (op === "send-activation") sent.set(message("activation", index + 1), stage.free);

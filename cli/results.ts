@@ -3,6 +3,7 @@
  * the timeline of its last step where one is asked for.
  */
 
+import { workersOf } from "../actors/scheduler/plan.ts";
 import { chromeTrace, type Span } from "../actors/scheduler/timeline.ts";
 import type { TrainEvent } from "../actors/train.ts";
 import type { Files } from "../runtime/platform/files.ts";
@@ -48,7 +49,7 @@ export class Results {
   take(event: RunEvent): void {
     switch (event.event) {
       case "plan":
-        this.names = event.plan.stages.map(({ deviceName }) => deviceName);
+        this.names = workersOf(event.plan).map(({ member }) => member.deviceName);
         this.title = event.data;
         this.write("plan.json", `${JSON.stringify(event.plan, null, 2)}\n`);
         return;

@@ -3,6 +3,7 @@
  * now and then where it cannot, where the time went, all on standard error. Standard output gets the sample.
  */
 
+import { workersOf } from "../actors/scheduler/plan.ts";
 import type { TrainEvent } from "../actors/train.ts";
 import type { Output } from "../runtime/platform/process.ts";
 import type { Reporter, RunEvent } from "./events.ts";
@@ -60,6 +61,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
   const showPlan = (event: PlanEvent) => {
     plan = event;
     const { strategy, schedule, stages, devices, microBatches, predictedStepMs, bubbleFraction } = event.plan;
+    const workers = workersOf(event.plan);
     const how = strategy === "single" ? "single device" : `pipeline of ${stages.length}, ${schedule}`;
     line("");
     const frozen = event.frozen_bytes > 0 ? ` beside ${bytes(event.frozen_bytes)} of frozen ones` : "";
@@ -68,14 +70,15 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         `${how}, ${microBatches} micro-batches`,
     );
     const rows = devices.map(({ id, name, reason }) => {
-      const stage = stages.find(({ device }) => device === id);
-      if (!stage) return [name, "-", "-", "-", "-", reason];
+      const worker = workers.find(({ member }) => member.device === id);
+      if (!worker) return [name, "-", "-", "-", "-", reason];
+      const { member, stage } = worker;
       return [
         name,
-        stage.to - stage.from === 1 ? `${stage.from}` : `${stage.from}-${stage.to - 1}`,
-        count(stage.parameterBytes / 4),
-        `${(stage.forwardMs + stage.backwardMs).toFixed(1)} ms`,
-        bytes(stage.memoryBytes),
+        stage.ranges.map(({ from, to }) => (to - from === 1 ? `${from}` : `${from}-${to - 1}`)).join(" "),
+        count(member.parameterBytes / 4),
+        `${(member.forwardMs + member.backwardMs).toFixed(1)} ms`,
+        bytes(member.memoryBytes),
         reason,
       ];
     });
@@ -116,7 +119,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
   const showDone = (event: DoneEvent) => {
     const share = (ms: number, { total }: Spent) => percent(total > 0 ? ms / total : 0);
     const rows = event.devices.map(({ name, peak_bytes }, device) => {
-      const stage = plan!.plan.stages.findIndex((s) => s.device === `${device}`);
+      const stage = workersOf(plan!.plan).findIndex(({ member }) => member.device === `${device}`);
       const time = spent[stage];
       if (!time) return [name, "-", "-", "-", "-", bytes(peak_bytes)];
       const { kernel, copy, wait, total } = time;

@@ -18,6 +18,7 @@ import {
   stageCost,
   transferMs,
 } from "./cost.ts";
+import type { SegmentRange } from "./plan.ts";
 import { peakInFlight } from "./program.ts";
 import { SCHEDULES, type ScheduleName } from "./schedule.ts";
 
@@ -25,12 +26,6 @@ import { SCHEDULES, type ScheduleName } from "./schedule.ts";
 export class PlanError extends Error {
   readonly code = "PLAN";
   override readonly name = "PlanError";
-}
-
-/** Segments [from, to). */
-export interface SegmentRange {
-  readonly from: number;
-  readonly to: number;
 }
 
 export interface PartitionRequest {

@@ -1,63 +1,82 @@
 /**
- * The plan of a run: which device holds which segments, in which schedule, what that is predicted to cost, and why
- * each device is used or left out. Plain JSON, so that it can be printed, edited, simulated and executed; made from
- * measured profiles by pure functions, so that the same input gives the same plan.
+ * The plan of a run: which device holds which segments, with whom it shares their work and how, in which schedule, what
+ * that is predicted to cost, and why each device is used or left out. Plain JSON, so that it can be printed, edited,
+ * simulated and executed. How one is chosen is the planner's business (`planner.ts`).
  *
- * Choosing is done by prediction: every candidate is partitioned, simulated, and compared by its step time.
+ * A plan is a pipeline of stages. A stage holds ranges of segments, one for each of its chunks, and has one member or
+ * several, who share its work in one of the ways of `Sharing`. Data parallelism is a pipeline of one stage with several
+ * members, pipeline parallelism is several stages of one member each, and everything between is hybrid.
+ *
+ * Words: a *position* is the place of a chunk in the order in which data passes them, 0 … n-1. A *worker* is one member
+ * of one stage: one stage actor on one device, with one program. Workers are numbered stage after stage, member after
+ * member. A member's place among those of its stage is its *rank*.
  */
 
-import {
-  type DeviceInfo,
-  linkBetween,
-  type Profile,
-  programMemoryBytes,
-  type SegmentCost,
-  type StageCost,
-  stageCost,
-} from "./cost.ts";
-import { PlanError, partition, profileOf } from "./partition.ts";
 import type { StageProgram } from "./program.ts";
 import { SCHEDULES, type ScheduleName } from "./schedule.ts";
-import { type PipelineCost, type Simulation, simulate } from "./simulate.ts";
 
 /** The strategies a plan can have; "auto" chooses among them. */
-export type Strategy = "single" | "pipeline";
+export const STRATEGIES = [
+  "single",
+  "data",
+  "tensor",
+  "sequence",
+  "tensor-sequence",
+  "pipeline",
+  "hybrid",
+  "local",
+] as const;
+export type Strategy = (typeof STRATEGIES)[number];
 
-export interface PlanOptions {
-  /** "single", "pipeline" or "auto"; text, because it comes from people. */
-  readonly strategy: string;
-  /** A name in `SCHEDULES`. */
-  readonly schedule: string;
-  readonly microBatches: number;
-  /** Keep a stage's input only, and repeat its forward pass when going backward. */
-  readonly recompute: boolean;
-  /** With `recompute`, bytes of each micro-batch that a stage may keep all the same, besides its input; else 0. */
-  readonly stashBytes?: number;
+/**
+ * How the members of a stage share its work.
+ *
+ * - data: each has the whole of the stage and takes some of the micro-batches; gradients are added up once a step.
+ * - tensor: each has heads of attention and columns of feed-forward layers (Shoeybi et al., "Megatron-LM", 2019).
+ * - sequence: each has the whole of the weights and some tokens of every sequence; keys and values are gathered (Li et
+ *   al., "Sequence Parallelism", 2021).
+ * - tensor-sequence: tensor, and by tokens in between (Korthikanti et al., 2022; Ye et al., "Galaxy", 2024).
+ * - local: as data, but everyone updates its own weights, and they meet only now and then (Douillard et al., "DiLoCo",
+ *   2023). Not the same result as one device's.
+ */
+export type Sharing = "data" | "tensor" | "sequence" | "tensor-sequence" | "local";
+
+/** Segments [from, to). */
+export interface SegmentRange {
+  readonly from: number;
+  readonly to: number;
 }
 
-export interface PlanRequest {
-  readonly segments: readonly SegmentCost[];
-  /** In pipeline order. */
-  readonly devices: readonly DeviceInfo[];
-  readonly profile: Profile;
-  readonly options: PlanOptions;
-}
-
-export interface PlanStage {
-  readonly stage: number;
+export interface PlanMember {
   /** Device id. */
   readonly device: string;
   readonly deviceName: string;
-  /** Segments [from, to). */
-  readonly from: number;
-  readonly to: number;
-  readonly recompute: boolean;
-  /** Predicted, per micro-batch. */
+  /**
+   * What part of the stage's work it has, as a weight beside the other members'. With data and local sharing it says how
+   * many micro-batches (`microBatches` says which), else how heads, columns and tokens are divided.
+   */
+  readonly share: number;
+  /** Those it takes, ascending. All of them where work inside a micro-batch is shared. */
+  readonly microBatches: readonly number[];
+  /** Predicted, of one micro-batch through all chunks, collectives within it included. */
   readonly forwardMs: number;
   readonly backwardMs: number;
+  /** What it holds of the parameters. */
   readonly parameterBytes: number;
   /** Predicted need: parameters, gradients, optimiser state and stashes of the micro-batches in flight. */
   readonly memoryBytes: number;
+}
+
+export interface PlanStage {
+  /** Its index. */
+  readonly stage: number;
+  /** One for each chunk, in the order of the model. */
+  readonly ranges: readonly SegmentRange[];
+  /** Null for a stage of one member. */
+  readonly sharing: Sharing | null;
+  readonly members: readonly PlanMember[];
+  /** Keep a chunk's input only, and repeat its forward pass when going backward. */
+  readonly recompute: boolean;
 }
 
 export interface PlanDevice {
@@ -68,6 +87,14 @@ export interface PlanDevice {
   readonly reason: string;
 }
 
+/** Names of tensor codecs for what travels; null where it travels as it is. Anything else changes the result. */
+export interface PlanCodecs {
+  /** Activations and their gradients, between stages. */
+  readonly activations: string | null;
+  /** Gradients of parameters, between members of a stage. */
+  readonly gradients: string | null;
+}
+
 export interface Plan {
   /** Tells plans for different models, devices or options apart. */
   readonly digest: string;
@@ -75,236 +102,53 @@ export interface Plan {
   readonly schedule: ScheduleName;
   readonly microBatches: number;
   readonly stages: readonly PlanStage[];
-  /** So many stages at the beginning have nothing to train, and get no gradients. */
+  /** So many positions at the beginning have nothing to train, and get no gradients. */
   readonly forwardOnly: number;
+  /** With local sharing, steps between two meetings; else 1. */
+  readonly localSteps: number;
+  readonly codecs: PlanCodecs;
   readonly devices: readonly PlanDevice[];
   readonly predictedStepMs: number;
   /** Idle share of the used devices' time, 0 … 1. */
   readonly bubbleFraction: number;
+  /** Predicted joules of a step, of all devices of the plan that are used; null where nobody knows their power. */
+  readonly predictedJoules: number | null;
 }
 
-const STRATEGIES = ["auto", "single", "pipeline"];
-
-/** @throws PlanError in one line: an unknown or unavailable option, more devices than segments, too little memory. */
-export function makePlan(request: PlanRequest): Plan {
-  const { devices, options } = request;
-  const schedule = checkOptions(request);
-  const candidates = new Candidates(request, schedule);
-  switch (options.strategy) {
-    case "single": {
-      const chosen = fastest(devices.map((device) => candidates.attempt([device])));
-      return candidates.plan("single", chosen, (device) =>
-        candidates.attempt([device]) instanceof PlanError
-          ? "left out: the model does not fit its memory"
-          : `left out: the strategy is single and ${chosen.devices[0]!.name} is the fastest`,
-      );
-    }
-    case "pipeline": {
-      const chosen = fastest([candidates.attempt(devices)]);
-      return candidates.plan("pipeline", chosen, () => "left out");
-    }
-    default:
-      return automatic(request, candidates);
-  }
+/** One member of one stage. */
+export interface Worker {
+  /** Its number. */
+  readonly worker: number;
+  readonly stage: PlanStage;
+  /** Its place among the members of the stage. */
+  readonly rank: number;
+  readonly member: PlanMember;
+  /** The stage's chunks by their place in the model, in the order of its ranges. */
+  readonly positions: readonly number[];
 }
 
-/** The programs of a plan's stages. */
+/** All ranges of a plan in the order of the model: index is position. */
+export function chunksOf(plan: Pick<Plan, "stages">): readonly SegmentRange[] {
+  return plan.stages.flatMap(({ ranges }) => ranges).sort((a, b) => a.from - b.from);
+}
+
+/** The workers of a plan; index is number. */
+export function workersOf(plan: Pick<Plan, "stages">): readonly Worker[] {
+  const chunks = chunksOf(plan);
+  return plan.stages
+    .flatMap((stage) => {
+      const positions = stage.ranges.map((range) => chunks.indexOf(range));
+      return stage.members.map((member, rank) => ({ stage, rank, member, positions }));
+    })
+    .map((rest, worker) => ({ worker, ...rest }));
+}
+
+/** Whether work inside a micro-batch is shared, so that all members of the stage take every one. */
+export function isSharded(sharing: Sharing | null): boolean {
+  return sharing === "tensor" || sharing === "sequence" || sharing === "tensor-sequence";
+}
+
+/** The programs of a plan's workers. */
 export function planPrograms(plan: Plan): readonly StageProgram[] {
   return SCHEDULES[plan.schedule](plan.stages.length, plan.microBatches, plan.forwardOnly);
-}
-
-/** Each device alone, then pipelines of the 2, 3, … fastest in the given order; the first of the quickest wins. */
-function automatic(request: PlanRequest, candidates: Candidates): Plan {
-  const { devices, segments, profile } = request;
-  const bySpeed = [...devices].sort((a, b) => totalMs(profile, a) - totalMs(profile, b));
-  const attempts = devices.map((device) => candidates.attempt([device]));
-  for (let count = 2; count <= Math.min(devices.length, segments.length); count++) {
-    const team = new Set(bySpeed.slice(0, count));
-    attempts.push(candidates.attempt(devices.filter((device) => team.has(device))));
-  }
-  const chosen = fastest(attempts);
-  return candidates.plan(chosen.devices.length === 1 ? "single" : "pipeline", chosen, (device) => {
-    const withIt = attempts.filter(
-      (a): a is Candidate => !(a instanceof PlanError) && a.devices.includes(device),
-    );
-    if (withIt.length === 0) return "left out: no share that includes it fits";
-    const stepMs = Math.min(...withIt.map((a) => a.simulation.makespanMs));
-    return `left out: ${ms(stepMs)} a step with it, ${ms(chosen.simulation.makespanMs)} without`;
-  });
-}
-
-function totalMs(profile: Profile, device: DeviceInfo): number {
-  const { forwardMs, backwardMs } = profileOf(profile, device);
-  return [...forwardMs, ...backwardMs].reduce((a, b) => a + b, 0);
-}
-
-/** @throws the first PlanError when no attempt succeeded. */
-function fastest(attempts: readonly (Candidate | PlanError)[]): Candidate {
-  let best: Candidate | undefined;
-  for (const attempt of attempts) {
-    if (attempt instanceof PlanError) continue;
-    if (!best || attempt.simulation.makespanMs < best.simulation.makespanMs) best = attempt;
-  }
-  if (!best) throw attempts[0]!;
-  return best;
-}
-
-/** A share of the model among some of the devices, and how a step of it would go. */
-interface Candidate {
-  readonly devices: readonly DeviceInfo[];
-  readonly stages: readonly PlanStage[];
-  readonly forwardOnly: number;
-  readonly simulation: Simulation;
-}
-
-class Candidates {
-  private readonly request: PlanRequest;
-  private readonly schedule: ScheduleName;
-
-  constructor(request: PlanRequest, schedule: ScheduleName) {
-    this.request = request;
-    this.schedule = schedule;
-  }
-
-  /** The best share among these devices, or why there is none. */
-  attempt(devices: readonly DeviceInfo[]): Candidate | PlanError {
-    try {
-      return this.share(devices);
-    } catch (error) {
-      if (error instanceof PlanError) return error;
-      throw error;
-    }
-  }
-
-  private share(devices: readonly DeviceInfo[]): Candidate {
-    const { segments, profile, options } = this.request;
-    const { microBatches } = options;
-    const { schedule } = this;
-    const { ranges } = partition({
-      segments,
-      devices,
-      profile,
-      schedule,
-      microBatches,
-      ...{ recompute: options.recompute, stashBytes: options.stashBytes ?? 0 },
-    });
-    const untrained = segments.findIndex(({ trained = true }, i) => trained || i === segments.length - 1);
-    const forwardOnly = ranges.filter(({ to }) => to <= untrained).length;
-    const programs = SCHEDULES[schedule](devices.length, microBatches, forwardOnly);
-    const costs: StageCost[] = [];
-    const stages = ranges.map(({ from, to }, stage): PlanStage => {
-      const device = devices[stage]!;
-      const recompute = options.recompute && stage < devices.length - 1;
-      const cost = stageCost(segments, profileOf(profile, device), from, to, recompute, options.stashBytes);
-      costs.push(cost);
-      const { forwardMs, backwardMs, parameterBytes } = cost;
-      const memoryBytes = programMemoryBytes(cost, programs[stage]!);
-      const { id, name } = device;
-      return {
-        stage,
-        device: id,
-        deviceName: name,
-        from,
-        to,
-        recompute,
-        forwardMs,
-        backwardMs,
-        parameterBytes,
-        memoryBytes,
-      };
-    });
-    const simulation = simulate(programs, pipelineCost(devices, costs, profile));
-    return { devices, stages, forwardOnly, simulation };
-  }
-
-  plan(strategy: Strategy, chosen: Candidate, leftOut: (device: DeviceInfo) => string): Plan {
-    const { segments, devices, options } = this.request;
-    const { stages, forwardOnly, simulation } = chosen;
-    return {
-      digest: digest([segments, devices.map(({ id }) => id), options]),
-      strategy,
-      schedule: this.schedule,
-      microBatches: options.microBatches,
-      stages,
-      forwardOnly,
-      devices: devices.map((device) => {
-        const stage = stages.find(({ device: id }) => id === device.id);
-        const reason = stage ? used(stage, stages, segments) : leftOut(device);
-        return { id: device.id, name: device.name, used: stage !== undefined, reason };
-      }),
-      predictedStepMs: simulation.makespanMs,
-      bubbleFraction: simulation.bubbleFraction,
-    };
-  }
-}
-
-/** Stage costs and links, as the simulator wants them. */
-export function pipelineCost(
-  devices: readonly DeviceInfo[],
-  costs: readonly StageCost[],
-  profile: Profile,
-): PipelineCost {
-  const neighbours = (a: number, b: number) => Math.abs(a - b) === 1;
-  return {
-    positions: costs.map(({ forwardMs, backwardMs, stepMs, outputBytes }) => ({
-      forwardMs,
-      backwardMs,
-      stepMs,
-      activationBytes: outputBytes,
-    })),
-    links: devices.map((from, i) =>
-      devices.map((to, j) => (neighbours(i, j) ? linkBetween(profile, from.id, to.id) : undefined)),
-    ),
-    ...(profile.cores === undefined ? {} : { cores: profile.cores }),
-  };
-}
-
-function used(stage: PlanStage, stages: readonly PlanStage[], segments: readonly SegmentCost[]): string {
-  const work = (s: PlanStage) => s.forwardMs + s.backwardMs;
-  const slowest = stages.length > 1 && stages.every((other) => work(other) <= work(stage));
-  const share = `holds ${stage.to - stage.from} of ${segments.length} segments`;
-  return slowest ? `${share}, the slowest stage` : share;
-}
-
-function ms(value: number): string {
-  return `${value.toFixed(1)} ms`;
-}
-
-function checkOptions({ segments, devices, profile, options }: PlanRequest): ScheduleName {
-  const { strategy, schedule, microBatches } = options;
-  if (!STRATEGIES.includes(strategy)) {
-    throw new PlanError(`strategy "${strategy}" is not available, use one of ${STRATEGIES.join(", ")}`);
-  }
-  if (!Object.hasOwn(SCHEDULES, schedule)) {
-    throw new PlanError(
-      `schedule "${schedule}" is not available, use one of ${Object.keys(SCHEDULES).join(", ")}`,
-    );
-  }
-  if (!Number.isInteger(microBatches) || microBatches < 1) {
-    throw new PlanError(`${microBatches} micro-batches were asked for, it takes a whole number from 1 up`);
-  }
-  if (devices.length === 0) throw new PlanError("no devices to plan for, at least 1 is needed");
-  const ids = new Set<string>();
-  for (const device of devices) {
-    if (ids.has(device.id)) throw new PlanError(`two devices have the id ${device.id}`);
-    ids.add(device.id);
-    const { forwardMs, backwardMs, stepMs } = profileOf(profile, device);
-    for (const times of [forwardMs, backwardMs, stepMs]) {
-      if (times.length !== segments.length) {
-        throw new PlanError(
-          `the profile of ${device.name} has times of ${times.length} segments, the model has ${segments.length}`,
-        );
-      }
-    }
-  }
-  return schedule as ScheduleName;
-}
-
-/** FNV-1a, 64 bits, over the JSON text: tells inputs apart, protects against nobody. */
-function digest(value: unknown): string {
-  let hash = 0xcbf29ce484222325n;
-  for (const byte of new TextEncoder().encode(JSON.stringify(value))) {
-    hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
-  }
-  return hash.toString(16).padStart(16, "0");
 }

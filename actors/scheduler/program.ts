@@ -38,16 +38,40 @@ export interface MicroBatchOperation {
   readonly chunk?: number;
 }
 
+/**
+ * The chunk's gradients are complete here, and are added up over the members of the stage, in the background: what
+ * follows does not wait, the step does. Last of its chunk in a stage whose members share micro-batches.
+ */
+export interface ReduceOperation {
+  readonly op: "reduce";
+  /** Index into the program's `positions`; 0 when left out. */
+  readonly chunk?: number;
+}
+
+/**
+ * The optimiser's update from the gradients of this micro-batch alone, at once: asynchronous schedules, in which a
+ * backward pass uses the weights its forward pass had (Narayanan et al., "PipeDream", 2019).
+ */
+export interface UpdateOperation {
+  readonly op: "update";
+  readonly microBatch: number;
+  /** Index into the program's `positions`; 0 when left out. */
+  readonly chunk?: number;
+}
+
 /** The optimiser's update, behind the commit gate: once per step, last. */
 export interface StepOperation {
   readonly op: "step";
 }
 
-export type Operation = MicroBatchOperation | StepOperation;
+export type Operation = MicroBatchOperation | ReduceOperation | UpdateOperation | StepOperation;
 
 export interface StageProgram {
+  /** Index among all programs. */
+  readonly worker: number;
+  /** The pipeline stage it is a member of. */
   readonly stage: number;
-  /** The chunks this stage holds, by their position in the model. */
+  /** The chunks it holds, by their position in the model. */
   readonly positions: readonly number[];
   readonly operations: readonly Operation[];
 }
@@ -59,7 +83,7 @@ export class ProgramError extends Error {
 }
 
 /** The position in the model that an operation of this program works on. @throws ProgramError for an unknown chunk. */
-export function positionOf(program: StageProgram, operation: MicroBatchOperation): number {
+export function positionOf(program: StageProgram, operation: Exclude<Operation, StepOperation>): number {
   const position = program.positions[operation.chunk ?? 0];
   if (position === undefined) {
     throw new ProgramError(
@@ -73,7 +97,12 @@ export function positionOf(program: StageProgram, operation: MicroBatchOperation
 export function describe(operation: Operation): string {
   if (operation.op === "step") return "step";
   const chunk = operation.chunk === undefined ? "" : ` of chunk ${operation.chunk}`;
-  return `${operation.op} ${operation.microBatch}${chunk}`;
+  return operation.op === "reduce" ? `reduce${chunk}` : `${operation.op} ${operation.microBatch}${chunk}`;
+}
+
+/** Whether it is a kernel on a micro-batch, or a message of one. */
+export function isOfMicroBatch(operation: Operation): operation is MicroBatchOperation {
+  return operation.op !== "step" && operation.op !== "reduce" && operation.op !== "update";
 }
 
 /** Whether gradients are computed in it. */

@@ -88,7 +88,7 @@ function pipeline(
           ...range(ahead, microBatches).flatMap((m) => [...forward(m), ...backward(m - ahead)]),
           ...range(microBatches - ahead, microBatches).flatMap(backward),
         ];
-    return { stage, positions: [stage], operations: [...operations, { op: "step" }] };
+    return { worker: stage, stage, positions: [stage], operations: [...operations, { op: "step" }] };
   });
 }
 

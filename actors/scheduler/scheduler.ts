@@ -23,7 +23,8 @@ import type { Device, DeviceDescription, DeviceUsage } from "../device.ts";
 import type { Stage, StageSpec, StepReport } from "../stage.ts";
 import type { LinkProfile, Profile, SegmentCost } from "./cost.ts";
 import { heldInGroups, type Part, partsOf, segmentSizes } from "./parts.ts";
-import { makePlan, type Plan, type PlanOptions, planPrograms } from "./plan.ts";
+import { chunksOf, type Plan, planPrograms, workersOf } from "./plan.ts";
+import { makePlan, type PlanOptions } from "./planner.ts";
 
 export interface SchedulerOptions extends PlanOptions {
   readonly optimizer: OptimizerConfig;
@@ -109,7 +110,8 @@ export class Scheduler extends Actor {
     const plan = this.#plan!;
     const programs = planPrograms(plan);
     const { model, optimizer, microBatches, seed, stashBytes = 0 } = this.#options;
-    this.#parts = partsOf(model, this.#segments, plan.stages);
+    const workers = workersOf(plan);
+    this.#parts = partsOf(model, this.#segments, chunksOf(plan));
     await this.#guard(async () => {
       this.#stages = await Promise.all(
         this.#parts.map(({ graph, roles, input, output, inputGradient }, i) => {
@@ -117,10 +119,10 @@ export class Scheduler extends Actor {
             generation: GENERATION,
             program: programs[i]!,
             ...{ microBatches, graph: onnx(graph), roles, input, output, inputGradient },
-            ...{ recompute: plan.stages[i]!.recompute, stashBytes },
+            ...{ recompute: workers[i]!.stage.recompute, stashBytes },
             ...{ optimizer, totalParameters: model.parameters.length, seed },
           };
-          return this.#devices[Number(plan.stages[i]!.device)]!.ask.host(spec, this.context.self);
+          return this.#devices[Number(workers[i]!.member.device)]!.ask.host(spec, this.context.self);
         }),
       );
       await Promise.all(

@@ -12,7 +12,13 @@
  */
 
 import { FREE_LINK, type LinkProfile, transferMs } from "./cost.ts";
-import { type MicroBatchOperation, type Operation, positionOf, type StageProgram } from "./program.ts";
+import {
+  isOfMicroBatch,
+  type MicroBatchOperation,
+  type Operation,
+  positionOf,
+  type StageProgram,
+} from "./program.ts";
 import type { Span } from "./timeline.ts";
 import { validatePrograms } from "./validate.ts";
 
@@ -113,7 +119,7 @@ function advance(stage: StageState, wires: Wires): boolean {
   for (;;) {
     const moved = stage.next > before;
     const operation = stage.program.operations[stage.next];
-    if (!operation || operation.op === "step") return moved;
+    if (!operation || !isOfMicroBatch(operation)) return moved;
     if (operation.op === "send-activation" || operation.op === "send-gradient") {
       const { startMs, endMs } = wires.send(stage.program, operation, stage.freeMs);
       record(stage, operation, startMs, endMs);
@@ -156,6 +162,7 @@ function kernelMs(program: StageProgram, operation: Operation, cost: PipelineCos
   if (operation.op === "step") {
     return program.positions.reduce((sum, position) => sum + positionCost(cost, position).stepMs, 0);
   }
+  if (!isOfMicroBatch(operation)) throw new RangeError(`${operation.op} is not simulated yet`);
   const position = positionCost(cost, positionOf(program, operation));
   switch (operation.op) {
     case "forward":

@@ -63,7 +63,7 @@ export function chromeTrace(spans: readonly Span[], names: StageNames = []): Chr
       tid,
       ts: startMs * 1000,
       dur: (endMs - startMs) * 1000,
-      args: operation.op === "step" ? {} : { microBatch: operation.microBatch },
+      args: "microBatch" in operation ? { microBatch: operation.microBatch } : {},
     });
   }
   return { traceEvents, displayTimeUnit: "ms" };
@@ -111,7 +111,7 @@ export function gantt(spans: readonly Span[], names: StageNames = [], width = 80
 }
 
 function sign(operation: Operation): string {
-  if (operation.op === "step") return "#";
+  if (!("microBatch" in operation) || operation.op === "update") return "#";
   const digit = operation.microBatch % 10;
   switch (operation.op) {
     case "forward":

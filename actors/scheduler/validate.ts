@@ -10,6 +10,7 @@
 import {
   describe,
   isBackward,
+  isOfMicroBatch,
   type MicroBatchOperation,
   type Operation,
   ProgramError,
@@ -79,14 +80,14 @@ function countMicroBatches(programs: readonly StageProgram[]): number {
   let count = 0;
   for (const { operations } of programs) {
     for (const operation of operations) {
-      if (operation.op !== "step") count = Math.max(count, operation.microBatch + 1);
+      if (isOfMicroBatch(operation)) count = Math.max(count, operation.microBatch + 1);
     }
   }
   return count;
 }
 
 function checkOperation(program: StageProgram, operation: Operation, microBatches: number): void {
-  if (operation.op === "step") return;
+  if (!isOfMicroBatch(operation)) return;
   positionOf(program, operation);
   const { microBatch } = operation;
   if (!Number.isInteger(microBatch) || microBatch < 0) {
@@ -102,7 +103,7 @@ function checkChunk(program: StageProgram, chunk: number, place: Place, microBat
   const where = new Map<string, number>();
   let accumulated = -1;
   program.operations.forEach((operation, index) => {
-    if (operation.op === "step" || (operation.chunk ?? 0) !== chunk) return;
+    if (!isOfMicroBatch(operation) || (operation.chunk ?? 0) !== chunk) return;
     const { op, microBatch } = operation;
     const key = `${op} ${microBatch}`;
     if (where.has(key)) throw fault(program, operation, "occurs twice");
@@ -205,7 +206,7 @@ function run(programs: readonly StageProgram[]): void {
     moved = false;
     programs.forEach((program, stage) => {
       for (let operation = program.operations[next[stage]!]; operation; ) {
-        if (operation.op !== "step") {
+        if (isOfMicroBatch(operation)) {
           const position = positionOf(program, operation);
           const { op, microBatch } = operation;
           if (op === "send-activation") sent.add(`activation ${position + 1} ${microBatch}`);

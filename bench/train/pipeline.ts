@@ -4,6 +4,7 @@
  */
 
 import { join } from "node:path";
+import { workersOf } from "../../actors/scheduler/plan.ts";
 import { simulate } from "../../actors/scheduler/simulate.ts";
 import { machine } from "../../runtime/platform/machine.ts";
 import { Deployment, type MeasuredStep } from "../deployment.ts";
@@ -182,14 +183,13 @@ class Run {
   /** By stage, for readers. */
   stages() {
     const { positions } = measuredCost(this.steps.map(({ reports }) => reports));
-    return this.deployment.plan.stages.map(({ deviceName, from, to }, stage) => {
+    return workersOf(this.deployment.plan).map(({ member, stage: { ranges } }, stage) => {
       const mean = (key: "kernelMs" | "copyMs" | "waitMs" | "totalMs") =>
         this.steps.reduce((sum, { reports }) => sum + reports[stage]![key], 0) / this.steps.length;
       const { forwardMs, backwardMs } = positions[stage]!;
       return {
-        device: deviceName,
-        from,
-        to,
+        device: member.deviceName,
+        ...ranges[0]!,
         forwardMs,
         backwardMs,
         kernelMs: mean("kernelMs"),

@@ -29,7 +29,7 @@ function program(stage: number, text: string): StageProgram {
   const operations = text.split(" ").map(([kind, microBatch]) => {
     return { op: KINDS[kind!]!, microBatch: Number(microBatch) };
   });
-  return { stage, positions: [stage], operations: [...operations, { op: "step" }] };
+  return { worker: stage, stage, positions: [stage], operations: [...operations, { op: "step" }] };
 }
 
 /** Gradients go back as soon as they can; those of parameters wait, once until after the next micro-batch. */
@@ -90,7 +90,9 @@ test.each(cases)("on %d stages, with the bits of 1f1b: %s", async (devices, _, m
   expect(together.bits).toEqual(expected.bits);
   const ran = together.spans.map((spans) => spans.map(({ op }) => op).filter((op) => op !== "update"));
   expect(ran).toEqual(
-    programs.map(({ operations }) => operations.flatMap(({ op }) => (op === "step" ? [] : [op]))),
+    programs.map(({ operations }) =>
+      operations.flatMap(({ op }) => (op === "step" ? [] : [op as MicroBatchOperation["op"]])),
+    ),
   );
   const recomputed = { classOf: () => deviceOf(programs), scheduling: { recompute: true } };
   expect((await train({ ...common, ...recomputed })).bits).toEqual(expected.bits);

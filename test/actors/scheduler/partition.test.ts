@@ -4,9 +4,9 @@ import {
   type PartitionRequest,
   PlanError,
   partition,
-  type SegmentRange,
   stageWeights,
 } from "../../../actors/scheduler/partition.ts";
+import type { SegmentRange } from "../../../actors/scheduler/plan.ts";
 
 /** A small seeded generator (mulberry32), so that a failing case can be repeated. */
 function generator(seed: number): () => number {

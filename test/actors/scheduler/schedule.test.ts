@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { peakInFlight, type StageProgram } from "../../../actors/scheduler/program.ts";
+import { isOfMicroBatch, peakInFlight, type StageProgram } from "../../../actors/scheduler/program.ts";
 import { SCHEDULES } from "../../../actors/scheduler/schedule.ts";
 import { validatePrograms } from "../../../actors/scheduler/validate.ts";
 
@@ -7,14 +7,14 @@ const sizes = [1, 2, 3, 4, 8].flatMap((stages) => [1, 2, 3, 4, 16].map((m) => [s
 
 /** The micro-batches a stage runs operations of these kinds on, in order. */
 function microBatches(program: StageProgram, ...kinds: string[]): number[] {
-  return program.operations.flatMap((o) => (o.op !== "step" && kinds.includes(o.op) ? [o.microBatch] : []));
+  return program.operations.flatMap((o) => (isOfMicroBatch(o) && kinds.includes(o.op) ? [o.microBatch] : []));
 }
 
 /** A program in one line: F0 B0 with FB for both in one run, S for the step, messages left out. */
 function kernels(program: StageProgram): string {
   const signs: Record<string, string> = { forward: "F", backward: "B", "forward-backward": "FB" };
   return program.operations
-    .flatMap((o) => (o.op === "step" ? ["S"] : signs[o.op] ? [`${signs[o.op]}${o.microBatch}`] : []))
+    .flatMap((o) => (!isOfMicroBatch(o) ? ["S"] : signs[o.op] ? [`${signs[o.op]}${o.microBatch}`] : []))
     .join(" ");
 }
 
@@ -78,7 +78,9 @@ test.each(sizes)(
 
 test("every message's neighbours: the middle stage of 1F1B in full", () => {
   expect(
-    SCHEDULES["1f1b"](3, 1)[1]!.operations.map((o) => (o.op === "step" ? o.op : `${o.op} ${o.microBatch}`)),
+    SCHEDULES["1f1b"](3, 1)[1]!.operations.map((o) =>
+      !isOfMicroBatch(o) ? o.op : `${o.op} ${o.microBatch}`,
+    ),
   ).toEqual([
     "receive-activation 0",
     "forward 0",

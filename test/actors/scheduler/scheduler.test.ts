@@ -6,6 +6,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { weightsSha256 } from "../../../actors/checkpoint.ts";
 import { Device } from "../../../actors/device.ts";
+import { workersOf } from "../../../actors/scheduler/plan.ts";
 import type { SegmentProfile } from "../../../nn/profile.ts";
 import { Tensor } from "../../../protocols/tensor.ts";
 import { motley } from "../../nn/motley.ts";
@@ -152,8 +153,9 @@ test("the planner may make neighbours of any two devices", async () => {
     classOf: (i) => slower(factors[i]!),
     scheduling: { strategy: "auto" },
   });
-  const { stages, devices } = await scheduler.ask.plan();
-  expect(stages.map(({ device }) => device)).toEqual(["0", "2"]);
+  const plan = await scheduler.ask.plan();
+  const { devices } = plan;
+  expect(workersOf(plan).map(({ member }) => member.device)).toEqual(["0", "2"]);
   expect(devices[1]!.used).toBe(false);
 });
 

@@ -19,7 +19,7 @@ function span(simulation: Simulation, stage: number, op: string, microBatch: num
     (s) =>
       s.stage === stage &&
       s.operation.op === op &&
-      (s.operation.op === "step" || s.operation.microBatch === microBatch),
+      (!("microBatch" in s.operation) || s.operation.microBatch === microBatch),
   )!;
 }
 
@@ -121,11 +121,13 @@ test("B and W apart: W fills the bubble while the gradient is on its way", () =>
     });
   const programs = [
     {
+      worker: 0,
       stage: 0,
       positions: [0],
       operations: operations("forward 0, send-activation 0, receive-gradient 0, backward 0, step"),
     },
     {
+      worker: 1,
       stage: 1,
       positions: [1],
       operations: operations(

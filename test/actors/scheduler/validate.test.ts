@@ -1,5 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import { type Operation, ProgramError, type StageProgram } from "../../../actors/scheduler/program.ts";
+import {
+  isOfMicroBatch,
+  type Operation,
+  ProgramError,
+  type StageProgram,
+} from "../../../actors/scheduler/program.ts";
 import { gpipe, oneFOneB } from "../../../actors/scheduler/schedule.ts";
 import { validatePrograms } from "../../../actors/scheduler/validate.ts";
 
@@ -13,7 +18,7 @@ function edit(
 }
 
 const without = (op: string, microBatch: number) => (operations: Operation[]) =>
-  operations.filter((o) => o.op === "step" || o.op !== op || o.microBatch !== microBatch);
+  operations.filter((o) => !isOfMicroBatch(o) || o.op !== op || o.microBatch !== microBatch);
 
 const parse = (text: string): Operation[] =>
   text.split(", ").map((part) => {
@@ -45,6 +50,7 @@ describe("refuses, naming stage and operation", () => {
       "gradients accumulated in another order",
       [
         {
+          worker: 0,
           stage: 0,
           positions: [0],
           operations: parse("forward 0, forward 1, backward 1, backward 0, step"),
@@ -54,20 +60,27 @@ describe("refuses, naming stage and operation", () => {
     ],
     [
       "a backward before its forward",
-      [{ stage: 0, positions: [0], operations: parse("backward 0, forward 0, step") }],
+      [{ worker: 0, stage: 0, positions: [0], operations: parse("backward 0, forward 0, step") }],
       'stage 0: "backward 0" comes before forward 0',
     ],
     [
       "a fused run in the middle",
       [
-        { stage: 0, positions: [0], operations: parse("forward-backward 0, step") },
-        { stage: 1, positions: [1], operations: parse("forward-backward 0, step") },
+        { worker: 0, stage: 0, positions: [0], operations: parse("forward-backward 0, step") },
+        { worker: 1, stage: 1, positions: [1], operations: parse("forward-backward 0, step") },
       ],
       'stage 0: "forward-backward 0" is possible at the last position only',
     ],
     [
       "a send from the end",
-      [{ stage: 0, positions: [0], operations: parse("forward 0, send-activation 0, backward 0, step") }],
+      [
+        {
+          worker: 0,
+          stage: 0,
+          positions: [0],
+          operations: parse("forward 0, send-activation 0, backward 0, step"),
+        },
+      ],
       'stage 0: "send-activation 0" has nobody on the other side',
     ],
     [
@@ -94,6 +107,7 @@ test("finds a deadlock: stages that wait for each other", () => {
   // Stage 0 wants micro-batch 0's gradient before it sends micro-batch 1, stage 1 wants both before it starts.
   const programs: StageProgram[] = [
     {
+      worker: 0,
       stage: 0,
       positions: [0],
       operations: parse(
@@ -102,6 +116,7 @@ test("finds a deadlock: stages that wait for each other", () => {
       ),
     },
     {
+      worker: 1,
       stage: 1,
       positions: [1],
       operations: parse(
@@ -118,6 +133,7 @@ test("accepts B and W apart, and several chunks per stage", () => {
   const split = (m: number, chunk: number) => `backward-input ${m} ${chunk}, send-gradient ${m} ${chunk}`;
   const programs: StageProgram[] = [
     {
+      worker: 0,
       stage: 0,
       positions: [0, 3],
       operations: parse(
@@ -126,6 +142,7 @@ test("accepts B and W apart, and several chunks per stage", () => {
       ),
     },
     {
+      worker: 1,
       stage: 1,
       positions: [1, 2],
       operations: parse(

@@ -1,12 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import type { DeviceInfo, Profile, SegmentCost } from "../../../actors/scheduler/cost.ts";
 import { PlanError } from "../../../actors/scheduler/partition.ts";
-import {
-  makePlan,
-  type PlanOptions,
-  type PlanRequest,
-  planPrograms,
-} from "../../../actors/scheduler/plan.ts";
+import { type Plan, planPrograms, workersOf } from "../../../actors/scheduler/plan.ts";
+import { makePlan, type PlanOptions, type PlanRequest } from "../../../actors/scheduler/planner.ts";
 import { validatePrograms } from "../../../actors/scheduler/validate.ts";
 
 const options: PlanOptions = { strategy: "pipeline", schedule: "1f1b", microBatches: 8, recompute: false };
@@ -45,8 +41,7 @@ function request(
   return { segments, devices, profile, options: { ...options, ...change } };
 }
 
-const ranges = (plan: { stages: readonly { from: number; to: number }[] }) =>
-  plan.stages.map(({ from, to }) => [from, to]);
+const ranges = (plan: Plan) => plan.stages.flatMap(({ ranges }) => ranges.map(({ from, to }) => [from, to]));
 
 test("a pipeline plan says who holds what, at what cost, and why", () => {
   const plan = makePlan(request([1, 2]));
@@ -54,28 +49,29 @@ test("a pipeline plan says who holds what, at what cost, and why", () => {
   expect(plan.stages).toEqual([
     {
       stage: 0,
-      device: "id-0",
-      deviceName: "device 0",
-      from: 0,
-      to: 2,
+      ranges: [{ from: 0, to: 2 }],
+      sharing: null,
       recompute: false,
-      forwardMs: 2,
-      backwardMs: 4,
-      parameterBytes: 2000,
-      // Four copies of the parameters, two micro-batches in flight.
-      memoryBytes: 4 * 2000 + 2 * 2 * 4000,
+      members: [
+        {
+          ...{ device: "id-0", deviceName: "device 0", share: 1, microBatches: [0, 1, 2, 3, 4, 5, 6, 7] },
+          ...{ forwardMs: 2, backwardMs: 4, parameterBytes: 2000 },
+          // Four copies of the parameters, two micro-batches in flight.
+          memoryBytes: 4 * 2000 + 2 * 2 * 4000,
+        },
+      ],
     },
     {
       stage: 1,
-      device: "id-1",
-      deviceName: "device 1",
-      from: 2,
-      to: 6,
+      ranges: [{ from: 2, to: 6 }],
+      sharing: null,
       recompute: false,
-      forwardMs: 2,
-      backwardMs: 4,
-      parameterBytes: 4000,
-      memoryBytes: 4 * 4000 + 4 * 4000,
+      members: [
+        {
+          ...{ device: "id-1", deviceName: "device 1", share: 1, microBatches: [0, 1, 2, 3, 4, 5, 6, 7] },
+          ...{ forwardMs: 2, backwardMs: 4, parameterBytes: 4000, memoryBytes: 4 * 4000 + 4 * 4000 },
+        },
+      ],
     },
   ]);
   expect(plan.devices.map(({ used, reason }) => [used, reason])).toEqual([
@@ -109,8 +105,8 @@ test("the digest tells other options, devices and models apart", () => {
 test("recomputation is for every stage but the last, and costs a forward pass", () => {
   const plan = makePlan(request([1, 1], { recompute: true }));
   expect(plan.stages.map(({ recompute }) => recompute)).toEqual([true, false]);
-  const [first] = plan.stages;
-  expect(first!.backwardMs).toBe(3 * (first!.to - first!.from));
+  const { ranges, members } = plan.stages[0]!;
+  expect(members[0]!.backwardMs).toBe(3 * (ranges[0]!.to - ranges[0]!.from));
 });
 
 describe("single", () => {
@@ -118,7 +114,9 @@ describe("single", () => {
     const plan = makePlan(request([1, 3, 2], { strategy: "single" }));
     expect(plan.strategy).toBe("single");
     expect(plan.stages).toHaveLength(1);
-    expect(plan.stages[0]).toMatchObject({ device: "id-1", from: 0, to: 6, recompute: false });
+    expect(plan.stages[0]).toMatchObject({
+      ...{ ranges: [{ from: 0, to: 6 }], members: [{ device: "id-1" }], recompute: false },
+    });
     expect(plan.devices.map(({ used }) => used)).toEqual([false, true, false]);
     expect(plan.devices[0]!.reason).toBe("left out: the strategy is single and device 1 is the fastest");
   });
@@ -127,7 +125,7 @@ describe("single", () => {
     const base = request([1, 3], { strategy: "single" });
     const devices = base.devices.map((d, i) => (i === 1 ? { ...d, memoryBytes: 1000 } : d));
     const plan = makePlan({ ...base, devices });
-    expect(plan.stages[0]!.device).toBe("id-0");
+    expect(workersOf(plan)[0]!.member.device).toBe("id-0");
     expect(plan.devices[1]!.reason).toBe("left out: the model does not fit its memory");
   });
 });
@@ -147,7 +145,7 @@ describe("auto", () => {
 
   test("leaves a very slow device out", () => {
     const plan = makePlan(request([1, 0.01, 1], { strategy: "auto" }));
-    expect(plan.stages.map(({ device }) => device)).toEqual(["id-0", "id-2"]);
+    expect(workersOf(plan).map(({ member }) => member.device)).toEqual(["id-0", "id-2"]);
     expect(ranges(plan)).toEqual([
       [0, 3],
       [3, 6],
