@@ -52,19 +52,20 @@ export class Device extends Actor {
   static override readonly reentrant: readonly string[] = ["describe", "usage", "echo"];
 
   readonly #name: string;
-  readonly #engineName: NonNullable<EngineOptions["engine"]>;
+  readonly #openEngine: () => Promise<Engine>;
   #engine: Engine | undefined;
   /** The stages that run here, with whoever they run for. */
   readonly #hosted = new Map<Ref<Stage>, Ref<any>>();
 
-  constructor(name: string, engine: NonNullable<EngineOptions["engine"]> = "auto") {
+  /** @param engine by name, or what opens one that has none, such as a slower one. */
+  constructor(name: string, engine: NonNullable<EngineOptions["engine"]> | (() => Promise<Engine>) = "auto") {
     super();
     this.#name = name;
-    this.#engineName = engine;
+    this.#openEngine = typeof engine === "function" ? engine : () => createEngine({ engine });
   }
 
   override async onStart(): Promise<void> {
-    this.#engine = await createEngine({ engine: this.#engineName });
+    this.#engine = await this.#openEngine();
   }
 
   override async onStop(): Promise<void> {
