@@ -13,8 +13,9 @@
  *   of this one counts as lost too.
  */
 
+import { FREE_LINK } from "../actors/scheduler/cost.ts";
 import type { StageProgram } from "../actors/scheduler/program.ts";
-import type { PipelineCost } from "../actors/scheduler/simulate.ts";
+import type { RunCost } from "../actors/scheduler/run-cost.ts";
 import type { OperationSpan, StepReport } from "../actors/stage.ts";
 import { replay } from "./replay.ts";
 import { median } from "./statistics.ts";
@@ -47,9 +48,9 @@ export function idealOfEach(
  * Costs of the positions of a pipeline with one stage at each, from the reports of some steps.
  * @param onCore by stage, from `shareOnCore`; 1 when left out.
  */
-export function measuredCost(steps: readonly Reports[], onCore: readonly number[] = []): PipelineCost {
+export function measuredCost(steps: readonly Reports[], onCore: readonly number[] = []): RunCost {
   const stages = steps[0]?.length ?? 0;
-  const positions = Array.from({ length: stages }, (_, stage) => {
+  const chunks = Array.from({ length: stages }, (_, stage) => {
     const spans = steps.flatMap((reports) => reports[stage]!.spans);
     const total = (op: OperationSpan["op"]) => {
       const own = spans.filter((span) => span.op === op);
@@ -60,15 +61,17 @@ export function measuredCost(steps: readonly Reports[], onCore: readonly number[
       return count === 0 ? 0 : ms / count;
     };
     const scale = onCore[stage] ?? 1;
-    return {
+    const cost = {
       forwardMs: each("forward") * scale,
       backwardMs: (each("backward") + each("forward-backward")) * scale,
       // It runs twice in a step, for the sums of squares and for the update.
       stepMs: (total("update").ms / steps.length) * scale,
-      activationBytes: 0,
+      outputBytes: 0,
+      gradientBytes: 0,
     };
+    return [cost];
   });
-  return { positions };
+  return { chunks, link: () => FREE_LINK };
 }
 
 /**

@@ -108,9 +108,9 @@ export class Results {
 function timeline(step: StepEvent | undefined): Span[] {
   const stages = step?.stages ?? [];
   const origin = Math.min(...stages.flatMap(({ spans }) => spans.map(({ start }) => start)));
-  return stages.flatMap(({ spans }, stage) =>
+  return stages.flatMap(({ spans }, worker) =>
     spans.map(({ op, microBatch, start, end }) => ({
-      stage,
+      worker,
       operation: op === "update" ? { op: "step" as const } : { op, microBatch },
       startMs: start - origin,
       endMs: end - origin,

@@ -14,8 +14,9 @@ import {
 } from "./cost.ts";
 import { PlanError, partition, profileOf } from "./partition.ts";
 import type { Plan, PlanMember, PlanStage, Strategy } from "./plan.ts";
+import type { RunCost } from "./run-cost.ts";
 import { SCHEDULES, type ScheduleName } from "./schedule.ts";
-import { type PipelineCost, type Simulation, simulate } from "./simulate.ts";
+import { type Simulation, simulate } from "./simulate.ts";
 
 export interface PlanOptions {
   /** "single", "pipeline" or "auto"; text, because it comes from people. */
@@ -155,7 +156,7 @@ class Candidates {
       };
       return { stage, ranges: [{ from, to }], sharing: null, members: [member], recompute };
     });
-    const simulation = simulate(programs, pipelineCost(devices, costs, profile));
+    const simulation = simulate(programs, pipelineRunCost(devices, costs, profile));
     return { devices, stages, forwardOnly, simulation };
   }
 
@@ -184,22 +185,16 @@ class Candidates {
 }
 
 /** Stage costs and links, as the simulator wants them. */
-export function pipelineCost(
+export function pipelineRunCost(
   devices: readonly DeviceInfo[],
   costs: readonly StageCost[],
   profile: Profile,
-): PipelineCost {
-  const neighbours = (a: number, b: number) => Math.abs(a - b) === 1;
+): RunCost {
   return {
-    positions: costs.map(({ forwardMs, backwardMs, stepMs, outputBytes }) => ({
-      forwardMs,
-      backwardMs,
-      stepMs,
-      activationBytes: outputBytes,
-    })),
-    links: devices.map((from, i) =>
-      devices.map((to, j) => (neighbours(i, j) ? linkBetween(profile, from.id, to.id) : undefined)),
-    ),
+    chunks: costs.map(({ forwardMs, backwardMs, stepMs, outputBytes }) => [
+      { forwardMs, backwardMs, stepMs, outputBytes, gradientBytes: 0 },
+    ]),
+    link: (from, to) => linkBetween(profile, devices[from]!.id, devices[to]!.id),
     ...(profile.cores === undefined ? {} : { cores: profile.cores }),
   };
 }

@@ -11,7 +11,7 @@
  * stage at a tie. That is what fair operating systems come close to, not an optimum.
  */
 
-import { FREE_LINK, type LinkProfile, transferMs } from "./cost.ts";
+import { transferMs } from "./cost.ts";
 import {
   isOfMicroBatch,
   type MicroBatchOperation,
@@ -19,38 +19,17 @@ import {
   positionOf,
   type StageProgram,
 } from "./program.ts";
+import type { ChunkCost, RunCost } from "./run-cost.ts";
 import type { Span } from "./timeline.ts";
 import { validatePrograms } from "./validate.ts";
 
-/** What one position of the model costs, per micro-batch. */
-export interface PositionCost {
-  readonly forwardMs: number;
-  readonly backwardMs: number;
-  /** Where B and W are apart; half the backward time each when left out. */
-  readonly backwardInputMs?: number;
-  readonly backwardWeightMs?: number;
-  /** The optimiser's update, once per step. */
-  readonly stepMs: number;
-  /** What it sends to the position behind; the gradient on its way back is as large. */
-  readonly activationBytes: number;
-}
-
-export interface PipelineCost {
-  /** By position in the model. */
-  readonly positions: readonly PositionCost[];
-  /** By stage, `links[from]?.[to]`; free where left out. */
-  readonly links?: readonly (readonly (LinkProfile | undefined)[] | undefined)[];
-  /** At most this many kernels at once over all stages; no limit when left out. */
-  readonly cores?: number;
-}
-
 export interface Simulation {
-  /** In order of each stage's program, stage after stage. */
+  /** In order of each worker's program, worker after worker. */
   readonly spans: readonly Span[];
   readonly makespanMs: number;
-  /** By stage: time in which no kernel of it runs. */
+  /** By worker: time in which no kernel of it runs. */
   readonly idleMs: readonly number[];
-  /** Idle share of all stages' time, 0 … 1. */
+  /** Idle share of all workers' time, 0 … 1. */
   readonly bubbleFraction: number;
 }
 
@@ -64,7 +43,7 @@ interface StageState {
 }
 
 /** Runs one step. @throws ProgramError when the programs are not valid. */
-export function simulate(programs: readonly StageProgram[], cost: PipelineCost): Simulation {
+export function simulate(programs: readonly StageProgram[], cost: RunCost): Simulation {
   validatePrograms(programs);
   const stages = programs.map(
     (program): StageState => ({ program, spans: [], next: 0, freeMs: 0, busyMs: 0 }),
@@ -154,49 +133,54 @@ function beforeStepMs(stage: StageState): number {
 }
 
 function record(stage: StageState, operation: Operation, startMs: number, endMs: number): void {
-  stage.spans.push({ stage: stage.program.stage, operation, startMs, endMs });
+  stage.spans.push({ worker: stage.program.worker, operation, startMs, endMs });
   stage.next++;
 }
 
-function kernelMs(program: StageProgram, operation: Operation, cost: PipelineCost): number {
+function kernelMs(program: StageProgram, operation: Operation, cost: RunCost): number {
   if (operation.op === "step") {
-    return program.positions.reduce((sum, position) => sum + positionCost(cost, position).stepMs, 0);
+    return program.positions.reduce((sum, _, chunk) => sum + chunkCost(cost, program, chunk).stepMs, 0);
   }
   if (!isOfMicroBatch(operation)) throw new RangeError(`${operation.op} is not simulated yet`);
-  const position = positionCost(cost, positionOf(program, operation));
+  const chunk = chunkCost(cost, program, operation.chunk ?? 0);
   switch (operation.op) {
     case "forward":
-      return position.forwardMs;
+      return chunk.forwardMs;
     case "backward":
-      return position.backwardMs;
+      return chunk.backwardMs;
     case "forward-backward":
-      return position.forwardMs + position.backwardMs;
+      return chunk.forwardMs + chunk.backwardMs;
     case "backward-input":
-      return position.backwardInputMs ?? position.backwardMs / 2;
+      return chunk.backwardInputMs ?? chunk.backwardMs / 2;
     case "backward-weight":
-      return position.backwardWeightMs ?? position.backwardMs / 2;
+      return chunk.backwardWeightMs ?? chunk.backwardMs / 2;
     default:
       throw new RangeError(`${operation.op} is not a kernel`);
   }
 }
 
-function positionCost(cost: PipelineCost, position: number): PositionCost {
-  const found = cost.positions[position];
-  if (!found) throw new RangeError(`the cost model has ${cost.positions.length} positions, not ${position}`);
+function chunkCost(cost: RunCost, { worker }: StageProgram, chunk: number): ChunkCost {
+  const found = cost.chunks[worker]?.[chunk];
+  if (!found) throw new RangeError(`the cost model has no chunk ${chunk} of worker ${worker}`);
   return found;
 }
 
 /** The messages under way and the links they occupy. */
 class Wires {
-  private readonly holder: readonly number[];
-  private readonly cost: PipelineCost;
+  /** By position: who holds it, as which of its chunks. */
+  private readonly holders: readonly { readonly program: StageProgram; readonly chunk: number }[];
+  private readonly cost: RunCost;
   private readonly freeMs = new Map<string, number>();
   private readonly arrivals = new Map<string, number>();
 
-  constructor(programs: readonly StageProgram[], cost: PipelineCost) {
-    const holder: number[] = [];
-    for (const { stage, positions } of programs) for (const position of positions) holder[position] = stage;
-    this.holder = holder;
+  constructor(programs: readonly StageProgram[], cost: RunCost) {
+    const holders: { program: StageProgram; chunk: number }[] = [];
+    for (const program of programs) {
+      program.positions.forEach((position, chunk) => {
+        holders[position] = { program, chunk };
+      });
+    }
+    this.holders = holders;
     this.cost = cost;
   }
 
@@ -205,10 +189,13 @@ class Wires {
     const position = positionOf(program, operation);
     const down = operation.op === "send-activation";
     const target = down ? position + 1 : position - 1;
-    const from = program.stage;
-    const to = this.holder[target]!;
-    const link = this.cost.links?.[from]?.[to] ?? FREE_LINK;
-    const bytes = positionCost(this.cost, down ? position : target).activationBytes;
+    const receiver = this.holders[target]!;
+    const from = program.worker;
+    const to = receiver.program.worker;
+    const link = this.cost.link(from, to);
+    const bytes = down
+      ? chunkCost(this.cost, program, operation.chunk ?? 0).outputBytes
+      : chunkCost(this.cost, receiver.program, receiver.chunk).outputBytes;
     const startMs = Math.max(nowMs, this.freeMs.get(`${from} ${to}`) ?? 0);
     const endMs = startMs + transferMs(bytes, link);
     this.freeMs.set(`${from} ${to}`, endMs);

@@ -10,16 +10,17 @@ import { describe, type Operation } from "./program.ts";
  * a receive's from when the stage was ready for it to the message's arrival (equal when it was there already).
  */
 export interface Span {
-  readonly stage: number;
+  /** Whose. */
+  readonly worker: number;
   readonly operation: Operation;
   readonly startMs: number;
   readonly endMs: number;
 }
 
-/** What one row of the chart is called, by stage. */
-export type StageNames = readonly string[];
+/** What one row of the chart is called, by worker. */
+export type WorkerNames = readonly string[];
 
-/** Threads of a stage in the trace: its kernels, and what it sends and waits for. */
+/** Threads of a worker in the trace: its kernels, and what it sends and waits for. */
 const LANES = ["kernels", "send activation", "send gradient", "wait"] as const;
 
 interface TraceEvent {
@@ -40,26 +41,26 @@ export interface ChromeTrace {
 }
 
 /**
- * The Trace Event Format ("complete" events): a process per stage, a thread per lane. Waits of no length are left
+ * The Trace Event Format ("complete" events): a process per worker, a thread per lane. Waits of no length are left
  * out. Write it with `JSON.stringify`.
  */
-export function chromeTrace(spans: readonly Span[], names: StageNames = []): ChromeTrace {
+export function chromeTrace(spans: readonly Span[], names: WorkerNames = []): ChromeTrace {
   const traceEvents: TraceEvent[] = [];
-  for (const stage of new Set(spans.map((span) => span.stage))) {
-    const name = names[stage] ?? `stage ${stage}`;
-    traceEvents.push({ name: "process_name", ph: "M", pid: stage, tid: 0, args: { name } });
+  for (const worker of new Set(spans.map((span) => span.worker))) {
+    const name = names[worker] ?? `worker ${worker}`;
+    traceEvents.push({ name: "process_name", ph: "M", pid: worker, tid: 0, args: { name } });
     LANES.forEach((lane, tid) => {
-      traceEvents.push({ name: "thread_name", ph: "M", pid: stage, tid, args: { name: lane } });
+      traceEvents.push({ name: "thread_name", ph: "M", pid: worker, tid, args: { name: lane } });
     });
   }
-  for (const { stage, operation, startMs, endMs } of spans) {
+  for (const { worker, operation, startMs, endMs } of spans) {
     const tid = lane(operation);
     if (tid === LANES.indexOf("wait") && endMs === startMs) continue;
     traceEvents.push({
       name: describe(operation),
       cat: operation.op,
       ph: "X",
-      pid: stage,
+      pid: worker,
       tid,
       ts: startMs * 1000,
       dur: (endMs - startMs) * 1000,
@@ -88,18 +89,18 @@ export const GANTT_LEGEND =
   "0-9 forward, a-j backward, A-J both in one run, k-t weight gradient apart (micro-batch modulo 10), # step, · idle";
 
 /**
- * One row per stage, `width` columns over the whole time; a column shows the kernel running at its middle.
+ * One row per worker, `width` columns over the whole time; a column shows the kernel running at its middle.
  * Signs are explained by `GANTT_LEGEND`.
  */
-export function gantt(spans: readonly Span[], names: StageNames = [], width = 80): string {
+export function gantt(spans: readonly Span[], names: WorkerNames = [], width = 80): string {
   const kernels = spans.filter(({ operation }) => lane(operation) === LANES.indexOf("kernels"));
-  const stages = [...new Set(kernels.map((span) => span.stage))].sort((a, b) => a - b);
+  const workers = [...new Set(kernels.map((span) => span.worker))].sort((a, b) => a - b);
   const startMs = Math.min(...kernels.map((span) => span.startMs));
   const columnMs = (Math.max(...kernels.map((span) => span.endMs)) - startMs) / width;
-  const titles = stages.map((stage) => names[stage] ?? `stage ${stage}`);
+  const titles = workers.map((worker) => names[worker] ?? `worker ${worker}`);
   const indent = Math.max(0, ...titles.map((title) => title.length));
-  const rows = stages.map((stage, index) => {
-    const own = kernels.filter((span) => span.stage === stage);
+  const rows = workers.map((worker, index) => {
+    const own = kernels.filter((span) => span.worker === worker);
     const signs = Array.from({ length: width }, (_, column) => {
       const at = startMs + (column + 0.5) * columnMs;
       const running = own.find((span) => span.startMs <= at && at < span.endMs);

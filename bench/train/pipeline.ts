@@ -182,11 +182,11 @@ class Run {
 
   /** By stage, for readers. */
   stages() {
-    const { positions } = measuredCost(this.steps.map(({ reports }) => reports));
+    const { chunks } = measuredCost(this.steps.map(({ reports }) => reports));
     return workersOf(this.deployment.plan).map(({ member, stage: { ranges } }, stage) => {
       const mean = (key: "kernelMs" | "copyMs" | "waitMs" | "totalMs") =>
         this.steps.reduce((sum, { reports }) => sum + reports[stage]![key], 0) / this.steps.length;
-      const { forwardMs, backwardMs } = positions[stage]!;
+      const { forwardMs, backwardMs } = chunks[stage]![0]!;
       return {
         device: member.deviceName,
         ...ranges[0]!,

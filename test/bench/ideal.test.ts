@@ -29,16 +29,17 @@ function step(forward: number, backward: number, both: number, update: number) {
 }
 
 describe("the cost that was measured", () => {
+  const nothingSent = { outputBytes: 0, gradientBytes: 0 };
   test("is of kernels, not of spans; means, and both runs of the optimiser", () => {
-    expect(measuredCost([step(10, 20, 30, 1), step(12, 24, 36, 2)]).positions).toEqual([
-      { forwardMs: 11, backwardMs: 22, stepMs: 3, activationBytes: 0 },
-      { forwardMs: 0, backwardMs: 33, stepMs: 3, activationBytes: 0 },
+    expect(measuredCost([step(10, 20, 30, 1), step(12, 24, 36, 2)]).chunks).toEqual([
+      [{ forwardMs: 11, backwardMs: 22, stepMs: 3, ...nothingSent }],
+      [{ forwardMs: 0, backwardMs: 33, stepMs: 3, ...nothingSent }],
     ]);
   });
   test("is scaled to the time on a core", () => {
-    const { positions } = measuredCost([step(10, 20, 30, 1)], [0.5, 1]);
-    expect(positions[0]).toEqual({ forwardMs: 5, backwardMs: 10, stepMs: 1, activationBytes: 0 });
-    expect(positions[1]!.backwardMs).toBe(30);
+    const { chunks } = measuredCost([step(10, 20, 30, 1)], [0.5, 1]);
+    expect(chunks[0]).toEqual([{ forwardMs: 5, backwardMs: 10, stepMs: 1, ...nothingSent }]);
+    expect(chunks[1]![0]!.backwardMs).toBe(30);
   });
 });
 
