@@ -31,6 +31,8 @@ export interface SchedulerOptions extends PlanOptions {
   readonly model: Model;
   /** What randomness inside the model is drawn from. */
   readonly seed: number;
+  /** Carried out as it is, with nothing measured; its devices' ids are their places in the order they are given in. */
+  readonly plan?: Plan;
 }
 
 export interface StepResult {
@@ -90,6 +92,10 @@ export class Scheduler extends Actor {
   async plan(): Promise<Plan> {
     return this.#guard(async () => {
       this.#descriptions = await Promise.all(this.#devices.map((device) => device.ask.describe()));
+      if (this.#options.plan) {
+        this.#plan = this.#options.plan;
+        return this.#plan;
+      }
       const profile = await this.#measure();
       const { segments, costs } = profile;
       this.#plan = makePlan({
