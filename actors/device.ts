@@ -26,6 +26,9 @@ export interface DeviceDescription {
   readonly pid: number;
 }
 
+/** A device may offer less memory than its machine has, or stand for a machine of its own. */
+export type DeviceClaims = Partial<Pick<DeviceDescription, "host" | "memoryBytes">>;
+
 export interface DeviceUsage {
   /** The most memory the device's process has had resident. */
   readonly peakBytes: number;
@@ -53,14 +56,23 @@ export class Device extends Actor {
 
   readonly #name: string;
   readonly #openEngine: () => Promise<Engine>;
+  readonly #claims: DeviceClaims;
   #engine: Engine | undefined;
   /** The stages that run here, with whoever they run for. */
   readonly #hosted = new Map<Ref<Stage>, Ref<any>>();
 
-  /** @param engine by name, or what opens one that has none, such as a slower one. */
-  constructor(name: string, engine: NonNullable<EngineOptions["engine"]> | (() => Promise<Engine>) = "auto") {
+  /**
+   * @param engine by name, or what opens one that has none, such as a slower one.
+   * @param claims said in place of what the machine tells.
+   */
+  constructor(
+    name: string,
+    engine: NonNullable<EngineOptions["engine"]> | (() => Promise<Engine>) = "auto",
+    claims: DeviceClaims = {},
+  ) {
     super();
     this.#name = name;
+    this.#claims = claims;
     this.#openEngine = typeof engine === "function" ? engine : () => createEngine({ engine });
   }
 
@@ -80,7 +92,7 @@ export class Device extends Actor {
 
   describe(): DeviceDescription {
     const { host, cores, memoryBytes, pid } = machine();
-    return { name: this.#name, host, cores, memoryBytes, engine: this.#engine!.name, pid };
+    return { name: this.#name, host, cores, memoryBytes, engine: this.#engine!.name, pid, ...this.#claims };
   }
 
   usage(): DeviceUsage {

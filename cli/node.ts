@@ -3,7 +3,7 @@
  * training run after another for whoever connects with the right token.
  */
 
-import { Device } from "../actors/device.ts";
+import { Device, type DeviceClaims } from "../actors/device.ts";
 import { Stage } from "../actors/stage.ts";
 import { NodeRuntime, shortFingerprint } from "../runtime/index.ts";
 import { machine, machineId } from "../runtime/platform/machine.ts";
@@ -32,6 +32,7 @@ const OPTIONS: OptionTable = {
     value: "name",
     help: `what computes: ${ENGINES.join(", ")} (default: auto, the fastest that works)`,
   },
+  memory: { value: "MB", help: "memory to offer for training (default: what the machine has)" },
   transport: TRANSPORT_OPTION,
   ...SECURITY_OPTIONS,
   attached: { help: "end when standard input ends, and leave Ctrl-C to whoever started this" },
@@ -63,6 +64,8 @@ async function run(args: readonly string[]): Promise<number> {
   }
   const engine = options.choice("engine", ENGINES) ?? "auto";
   const transport = options.choice("transport", TRANSPORTS) ?? "auto";
+  const offered = options.whole("memory", { from: 1, to: 2 ** 30 });
+  const claims: DeviceClaims = offered === undefined ? {} : { memoryBytes: offered * 1e6 };
   const security = await securityOf(options, { addresses: [address], role: "device" });
   const attached = options.has("attached");
 
@@ -84,7 +87,7 @@ async function run(args: readonly string[]): Promise<number> {
   try {
     const listening = await runtime.listen(address);
     await listenNear(runtime, transports);
-    const device = await runtime.spawn(Device, [name, engine], { name: DEVICE_NAME });
+    const device = await runtime.spawn(Device, [name, engine, claims], { name: DEVICE_NAME });
     runtime.monitor(device, ({ reason }) => {
       if (reason.code === "normal") return;
       standardError.write(`troupe: the device failed: ${reason.message}\n`);

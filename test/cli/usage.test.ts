@@ -144,6 +144,7 @@ const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
   ],
   ["token --identity $/file", 1, /cannot \w+ \S+file\S*: /],
   ["node --listen tcp://127.0.0.1:0 --engine cuda", 2, /--engine cuda is not available/],
+  ["node --listen tcp://127.0.0.1:0 --memory 0", 2, /--memory 0: expected a whole number from 1/],
 ];
 
 describe("refuses", () => {

@@ -5,7 +5,9 @@ import { serveBackend } from "../worker.ts";
 import { NativeBackend } from "./backend.ts";
 import { openForeign } from "./ffi.ts";
 import { openLibrary } from "./library.ts";
+import { nameKernelThread } from "./thread.ts";
 
+nameKernelThread();
 serveBackend(async () => {
   const foreign = await openForeign();
   const library = foreign && openLibrary(foreign);
