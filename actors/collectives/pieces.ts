@@ -1,0 +1,40 @@
+/** Vectors as collectives send them: in chunks, one for each rank, and chunks in pieces that follow each other. */
+
+import { Tensor } from "../../protocols/tensor.ts";
+
+/**
+ * Elements of a piece at most, 256 KiB: while a rank adds one, the next is on the link. Smaller ones would cost more
+ * messages, larger ones would have the ring wait at its beginning and at its end.
+ */
+export const PIECE = 2 ** 16;
+
+/** Elements [from, to) of a vector, and their name among all of it. */
+export interface Piece {
+  readonly from: number;
+  readonly to: number;
+  readonly name: string;
+}
+
+/** The pieces of the elements [from, to); none where there are none. */
+export function piecesOf(name: string, from: number, to: number): Piece[] {
+  const count = Math.ceil((to - from) / PIECE);
+  return Array.from({ length: count }, (_, i) => {
+    const at = (i: number) => from + Math.floor(((to - from) * i) / count);
+    return { from: at(i), to: at(i + 1), name: `${name}.${i}` };
+  });
+}
+
+/** The pieces of each rank's chunk of a vector, which are as equal as can be. */
+export function chunksOf(length: number, ranks: number): Piece[][] {
+  const at = (rank: number) => Math.floor((length * rank) / ranks);
+  return Array.from({ length: ranks }, (_, rank) => piecesOf(String(rank), at(rank), at(rank + 1)));
+}
+
+/** Adds element by element, into the first. */
+export function addInto(sum: Float32Array, values: Float32Array): void {
+  for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + values[i]!;
+}
+
+/** Some elements as a tensor in memory of its own. */
+export const copyOf = (values: Float32Array, { from, to }: Pick<Piece, "from" | "to">): Tensor =>
+  Tensor.f32([to - from], values.slice(from, to));
