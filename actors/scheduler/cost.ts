@@ -7,6 +7,29 @@
 
 import type { StageProgram } from "./program.ts";
 import { peakInFlight } from "./program.ts";
+import type { CollectiveCost } from "./run-cost.ts";
+
+/** The ways to share the work inside a micro-batch. */
+export type ShardKind = "tensor" | "sequence" | "tensor-sequence";
+
+/**
+ * What sharing a segment's work inside a micro-batch comes to, for any number of ranks and any shares: what is divided
+ * goes by the shares, the rest everyone has or does. Sizes are of the whole segment.
+ */
+export interface ShardedSegment {
+  /** More ranks than that have nothing to do. */
+  readonly mostRanks: number;
+  /** The part of the kernels' work that is divided, 0 … 1. */
+  readonly dividedWork: number;
+  /** The part of the stash that is. */
+  readonly dividedStash: number;
+  /** Of parameters, and with them gradients and the optimiser's state. */
+  readonly dividedParameters: number;
+  readonly forward: readonly CollectiveCost[];
+  readonly backward: readonly CollectiveCost[];
+  /** Of gradients that are added up over the ranks, once in a step. */
+  readonly gradientBytes: number;
+}
 
 /** The smallest piece of the model that can be cut apart, as the planner sees it. */
 export interface SegmentCost {
@@ -22,6 +45,19 @@ export interface SegmentCost {
   readonly activationBytes: number;
   /** What the forward pass keeps for the backward pass, the segment's input included. */
   readonly stashBytes: number;
+  /** What a pass needs besides while it runs; nothing where nobody has measured it. */
+  readonly workingBytes?: number;
+  /** How it can be shared inside a micro-batch; a kind that is left out is impossible. */
+  readonly sharded?: Readonly<Partial<Record<ShardKind, ShardedSegment>>>;
+}
+
+/** What a device draws, as far as plans are compared by it. */
+export interface DevicePower {
+  readonly idleWatts: number;
+  /** While a kernel runs. */
+  readonly busyWatts: number;
+  /** Of what it sends or receives, beyond the watts. */
+  readonly joulesPerByte: number;
 }
 
 /** A device as the planner sees it. */
@@ -30,6 +66,8 @@ export interface DeviceInfo {
   readonly name: string;
   /** What a stage may use; no limit when left out. */
   readonly memoryBytes?: number;
+  /** Left out where nobody knows. */
+  readonly power?: DevicePower;
 }
 
 /** Times of every segment on one device. The backward pass is without recomputation. */
@@ -38,6 +76,21 @@ export interface DeviceProfile {
   readonly backwardMs: readonly number[];
   /** The optimiser's update, once per step. */
   readonly stepMs: readonly number[];
+  /** Of the backward pass in two; half of it each where nobody has measured them. */
+  readonly backwardInputMs?: readonly number[];
+  readonly backwardWeightMs?: readonly number[];
+  /** Forward and backward pass as one run; their sum where nobody has measured it. */
+  readonly jointMs?: readonly number[];
+  /** Kernels only, of one of so many ranks with equal shares; by the segment's figures where nobody has measured them. */
+  readonly sharded?: Readonly<Partial<Record<ShardKind, ShardedTimes>>>;
+  /** To encode and decode an MB of f32 with a tensor codec, by name; nothing where nobody has measured it. */
+  readonly codecMsPerMb?: Readonly<Record<string, number>>;
+}
+
+export interface ShardedTimes {
+  readonly ranks: number;
+  readonly forwardMs: readonly number[];
+  readonly backwardMs: readonly number[];
 }
 
 /** A directed connection: a message of n bytes occupies it for n / bytesPerMs and arrives `latencyMs` later. */
@@ -58,13 +111,15 @@ export interface Profile {
 /** A connection that costs nothing: two stages on one device, or an ideal. */
 export const FREE_LINK: LinkProfile = { latencyMs: 0, bytesPerMs: Number.POSITIVE_INFINITY };
 
-/** Whatever the optimiser, training holds the value of each parameter and its accumulated gradient. */
-const COPIES_OF_PARAMETERS = 2;
-
-/** What a stage costs. `backwardMs` includes the forward pass when the stage recomputes. */
+/** What a stage costs. `backwardMs` and `backwardInputMs` include the forward pass when the stage recomputes. */
 export interface StageCost {
   readonly forwardMs: number;
   readonly backwardMs: number;
+  /** Of the backward pass in two, where both are known. */
+  readonly backwardInputMs?: number;
+  readonly backwardWeightMs?: number;
+  /** Forward and backward pass as one run. */
+  readonly jointMs: number;
   /** Once per step. */
   readonly stepMs: number;
   readonly parameterBytes: number;
@@ -78,11 +133,24 @@ export interface StageCost {
   readonly inputBytes: number;
   /** Output to the stage behind; the last segment's is not sent. */
   readonly outputBytes: number;
+  /** Within a pass, where its work is shared. */
+  readonly forwardCollectives: readonly CollectiveCost[];
+  readonly backwardCollectives: readonly CollectiveCost[];
+  /** Of gradients that are added up over the ranks, once in a step. */
+  readonly sharedGradientBytes: number;
+}
+
+/** A rank's part of the work inside a micro-batch. */
+export interface RankPart {
+  readonly kind: ShardKind;
+  /** 0 … 1. */
+  readonly share: number;
 }
 
 /**
  * What segments [from, to) cost as one stage on a device.
  * @param stashBudget when recomputing, bytes that may be kept besides the input. The time it saves is not counted on.
+ * @param part of it, where the work inside a micro-batch is shared. Every segment must allow that.
  */
 export function stageCost(
   segments: readonly SegmentCost[],
@@ -91,30 +159,90 @@ export function stageCost(
   to: number,
   recompute: boolean,
   stashBudget = 0,
+  part?: RankPart,
 ): StageCost {
-  const sum = (values: readonly number[]) => values.slice(from, to).reduce((a, b) => a + b, 0);
   const held = segments.slice(from, to);
-  const forwardMs = sum(device.forwardMs);
-  const stashBytes = held.reduce((a, segment) => a + segment.stashBytes, 0);
+  const scaled = (values: readonly number[], measured?: (times: ShardedTimes) => readonly number[]) => {
+    let sum = 0;
+    for (let i = from; i < to; i++)
+      sum += values[i]! * partOfWork(segments[i]!, device, i, part, values, measured);
+    return sum;
+  };
+  const divided = (bytes: number, segment: SegmentCost, of: (sharded: ShardedSegment) => number) =>
+    part ? bytes * portion(of(segment.sharded![part.kind]!), part.share) : bytes;
+  const ofParameters = (segment: SegmentCost, bytes: number) =>
+    divided(bytes, segment, ({ dividedParameters }) =>
+      segment.parameterBytes === 0 ? 0 : dividedParameters / segment.parameterBytes,
+    );
+  const total = (bytes: (segment: SegmentCost) => number) => held.reduce((sum, each) => sum + bytes(each), 0);
+
+  const forwardMs = scaled(device.forwardMs, (times) => times.forwardMs);
+  const backwardMs = scaled(device.backwardMs, (times) => times.backwardMs);
+  const again = recompute ? forwardMs : 0;
+  const { backwardInputMs, backwardWeightMs, jointMs } = device;
+  const apart = backwardInputMs && backwardWeightMs;
+  const stashBytes = total((each) => divided(each.stashBytes, each, ({ dividedStash }) => dividedStash));
   const inputBytes = from === 0 ? 0 : segments[from - 1]!.activationBytes;
+  const besides = held.reduce((most, { workingBytes = 0 }) => Math.max(most, workingBytes), 0);
+  const sharded = part ? held.map((each) => each.sharded![part.kind]!) : [];
   return {
     forwardMs,
-    backwardMs: sum(device.backwardMs) + (recompute ? forwardMs : 0),
-    stepMs: sum(device.stepMs),
-    parameterBytes: held.reduce((a, segment) => a + segment.parameterBytes, 0),
-    stateBytes: held.reduce((a, segment) => a + (segment.stateBytes ?? 2 * segment.parameterBytes), 0),
-    frozenBytes: held.reduce((a, segment) => a + (segment.frozenBytes ?? 0), 0),
+    backwardMs: backwardMs + again,
+    ...(apart
+      ? { backwardInputMs: scaled(backwardInputMs) + again, backwardWeightMs: scaled(backwardWeightMs) }
+      : {}),
+    jointMs: jointMs && !part ? scaled(jointMs) : forwardMs + backwardMs,
+    stepMs: held.reduce((sum, each, i) => sum + ofParameters(each, device.stepMs[from + i]!), 0),
+    parameterBytes: total((each) => ofParameters(each, each.parameterBytes)),
+    stateBytes: total((each) => ofParameters(each, each.stateBytes ?? 2 * each.parameterBytes)),
+    frozenBytes: total((each) => ofParameters(each, each.frozenBytes ?? 0)),
     keptBytes: recompute ? Math.min(stashBytes, inputBytes + stashBudget) : stashBytes,
-    workingBytes: recompute ? stashBytes : 0,
+    workingBytes: (recompute ? stashBytes : 0) + besides,
     inputBytes,
     outputBytes: to === segments.length ? 0 : segments[to - 1]!.activationBytes,
+    forwardCollectives: sharded.flatMap(({ forward }) => forward),
+    backwardCollectives: sharded.flatMap(({ forward, backward }) =>
+      recompute ? [...forward, ...backward] : backward,
+    ),
+    sharedGradientBytes: sharded.reduce((sum, { gradientBytes }) => sum + gradientBytes, 0),
   };
+}
+
+/** A rank's part of something of which so much, 0 … 1, goes by the shares and the rest is everyone's. */
+export function portion(divided: number, share: number): number {
+  return 1 - divided + divided * share;
+}
+
+/** A rank's part of a segment's work: as measured for equal shares where it was, else by what of it is divided. */
+export function partOfWork(
+  segment: SegmentCost,
+  device: DeviceProfile,
+  index: number,
+  part: RankPart | undefined,
+  whole: readonly number[],
+  measured?: (times: ShardedTimes) => readonly number[],
+): number {
+  if (!part) return 1;
+  const times = device.sharded?.[part.kind];
+  if (!times || !measured || whole[index] === 0) {
+    return portion(segment.sharded![part.kind]!.dividedWork, part.share);
+  }
+  // Of an equal share it is 1 - d + d / ranks.
+  const equal = measured(times)[index]! / whole[index]!;
+  return Math.max(0, portion(((1 - equal) * times.ranks) / (times.ranks - 1), part.share));
+}
+
+/** Whatever the optimiser, training holds the value of each parameter and its accumulated gradient. */
+const COPIES_OF_PARAMETERS = 2;
+
+/** What a stage holds whatever is in flight: parameters, gradients, the optimiser's state, and what is frozen. */
+export function heldBytes({ parameterBytes, stateBytes, frozenBytes }: StageCost): number {
+  return parameterBytes * COPIES_OF_PARAMETERS + stateBytes + frozenBytes;
 }
 
 /** Memory a stage needs with so many micro-batches in flight. */
 export function memoryBytes(cost: StageCost, inFlight: number): number {
-  const held = cost.parameterBytes * COPIES_OF_PARAMETERS + cost.stateBytes + cost.frozenBytes;
-  return held + cost.keptBytes * inFlight + cost.workingBytes;
+  return heldBytes(cost) + cost.keptBytes * inFlight + cost.workingBytes;
 }
 
 /** Memory the stage needs when it runs this program. */

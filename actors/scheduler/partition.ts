@@ -19,14 +19,9 @@ import {
   transferMs,
 } from "./cost.ts";
 import type { SegmentRange } from "./plan.ts";
+import { PlanError } from "./plan-error.ts";
 import { peakInFlight } from "./program.ts";
 import { SCHEDULES, type ScheduleName } from "./schedule.ts";
-
-/** What cannot be planned; one line that says what was asked and what is possible. */
-export class PlanError extends Error {
-  readonly code = "PLAN";
-  override readonly name = "PlanError";
-}
 
 export interface PartitionRequest {
   readonly segments: readonly SegmentCost[];

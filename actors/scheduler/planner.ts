@@ -12,8 +12,9 @@ import {
   type StageCost,
   stageCost,
 } from "./cost.ts";
-import { PlanError, partition, profileOf } from "./partition.ts";
+import { partition, profileOf } from "./partition.ts";
 import type { Plan, PlanMember, PlanStage, Strategy } from "./plan.ts";
+import { PlanError } from "./plan-error.ts";
 import type { RunCost } from "./run-cost.ts";
 import { SCHEDULES, type ScheduleName } from "./schedule.ts";
 import { type Simulation, simulate } from "./simulate.ts";

@@ -1,12 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import type { DeviceInfo, LinkProfile, Profile, SegmentCost } from "../../../actors/scheduler/cost.ts";
-import {
-  type PartitionRequest,
-  PlanError,
-  partition,
-  stageWeights,
-} from "../../../actors/scheduler/partition.ts";
+import { type PartitionRequest, partition, stageWeights } from "../../../actors/scheduler/partition.ts";
 import type { SegmentRange } from "../../../actors/scheduler/plan.ts";
+import { PlanError } from "../../../actors/scheduler/plan-error.ts";
 
 /** A small seeded generator (mulberry32), so that a failing case can be repeated. */
 function generator(seed: number): () => number {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { DeviceInfo, Profile, SegmentCost } from "../../../actors/scheduler/cost.ts";
-import { PlanError } from "../../../actors/scheduler/partition.ts";
 import { type Plan, planPrograms, workersOf } from "../../../actors/scheduler/plan.ts";
+import { PlanError } from "../../../actors/scheduler/plan-error.ts";
 import { makePlan, type PlanOptions, type PlanRequest } from "../../../actors/scheduler/planner.ts";
 import { validatePrograms } from "../../../actors/scheduler/validate.ts";
 

@@ -1,0 +1,206 @@
+/**
+ * What a plan costs, from measured profiles: the numbers that the simulator wants (`RunCost`), and what each worker is to
+ * hold in memory. Arithmetic over a profile; nothing is measured here, and nothing is chosen.
+ *
+ * Memory is what Asteroid counts (Ye et al., MobiCom 2024): parameters, gradients and the optimiser's state; the stashes
+ * of the most micro-batches in flight; and what a pass needs while it runs.
+ */
+
+import { tensorCodec } from "../../protocols/codecs/compressed.ts";
+import {
+  type DeviceInfo,
+  type DeviceProfile,
+  heldBytes,
+  type LinkProfile,
+  linkBetween,
+  type Profile,
+  type SegmentCost,
+  type ShardKind,
+  type StageCost,
+  stageCost,
+} from "./cost.ts";
+import { profileOf } from "./partition.ts";
+import { chunksOf, isSharded, type Plan, planPrograms, type Worker, workersOf } from "./plan.ts";
+import { PlanError } from "./plan-error.ts";
+import { isBackward, peakInFlight, type StageProgram } from "./program.ts";
+import type { ChunkCost, RunCost } from "./run-cost.ts";
+
+/** What plans are made from. */
+export interface CostInputs {
+  readonly segments: readonly SegmentCost[];
+  readonly devices: readonly DeviceInfo[];
+  readonly profile: Profile;
+  /** With recomputation, bytes of each micro-batch that a chunk may keep all the same, besides its input; else 0. */
+  readonly stashBytes?: number;
+}
+
+/** What one worker does and holds. */
+export interface WorkerCost {
+  readonly chunks: readonly ChunkCost[];
+  readonly parameterBytes: number;
+  readonly memoryBytes: number;
+}
+
+export interface PlanCost {
+  readonly programs: readonly StageProgram[];
+  readonly run: RunCost;
+  /** By worker. */
+  readonly workers: readonly WorkerCost[];
+}
+
+/** @throws PlanError for a device without a profile, and for sharing that a segment does not allow. */
+export function planCost(plan: Plan, inputs: CostInputs): PlanCost {
+  const programs = planPrograms(plan);
+  const workers = workersOf(plan);
+  const positions = chunksOf(plan).length;
+  const costs = workers.map((worker, i) => workerCost(worker, programs[i]!, plan, inputs, positions));
+  const { cores } = inputs.profile;
+  return {
+    programs,
+    workers: costs,
+    run: {
+      chunks: costs.map(({ chunks }) => chunks),
+      link: linksOf(plan, workers, inputs.profile),
+      ...(cores === undefined ? {} : { cores }),
+    },
+  };
+}
+
+function workerCost(
+  worker: Worker,
+  program: StageProgram,
+  plan: Plan,
+  { segments, profile, stashBytes = 0 }: CostInputs,
+  count: number,
+): WorkerCost {
+  const { stage, member, positions } = worker;
+  const times = profileOf(profile, { id: member.device, name: member.deviceName });
+  const part = partOf(worker, segments);
+  const costs = stage.ranges.map(({ from, to }, chunk) => {
+    const joint = isJoint(program, chunk);
+    const recompute = stage.recompute && !joint;
+    return { joint, cost: stageCost(segments, times, from, to, recompute, stashBytes, part) };
+  });
+  const chunks = costs.map(({ joint, cost }, chunk): ChunkCost => {
+    const { forwardMs, backwardInputMs, backwardWeightMs, stepMs, outputBytes } = cost;
+    const apart = backwardInputMs !== undefined && backwardWeightMs !== undefined;
+    const collective = part && {
+      forwardCollectives: cost.forwardCollectives,
+      backwardCollectives: cost.backwardCollectives,
+    };
+    return {
+      forwardMs,
+      backwardMs: joint ? Math.max(0, cost.jointMs - forwardMs) : cost.backwardMs,
+      ...(apart ? { backwardInputMs, backwardWeightMs } : {}),
+      stepMs,
+      outputBytes: positions[chunk] === count - 1 ? 0 : outputBytes * codecRatio(plan.codecs.activations),
+      gradientBytes: summedBytes(worker, cost, plan) * codecRatio(plan.codecs.gradients),
+      ...collective,
+    };
+  });
+  const sum = (of: (cost: StageCost) => number) => costs.reduce((total, { cost }) => total + of(cost), 0);
+  const working = costs.reduce((most, { cost }) => Math.max(most, cost.workingBytes), 0);
+  const stashes = peakStash(
+    program,
+    costs.map(({ cost }) => cost.keptBytes),
+  );
+  return {
+    chunks,
+    parameterBytes: sum(({ parameterBytes }) => parameterBytes),
+    memoryBytes: sum(heldBytes) + stashes + working,
+  };
+}
+
+function partOf({ stage, member }: Worker, segments: readonly SegmentCost[]) {
+  if (!isSharded(stage.sharing)) return undefined;
+  const kind = stage.sharing as ShardKind;
+  for (const { from, to } of stage.ranges) {
+    for (let i = from; i < to; i++) {
+      const { name, sharded } = segments[i]!;
+      const most = sharded?.[kind]?.mostRanks ?? 1;
+      if (most >= stage.members.length) continue;
+      throw new PlanError(
+        `stage ${stage.stage} shares ${name} by ${kind} among ${stage.members.length} devices, ` +
+          (most > 1 ? `it divides among ${most} at most` : "which cannot be divided so"),
+      );
+    }
+  }
+  const total = stage.members.reduce((sum, { share }) => sum + share, 0);
+  return { kind, share: member.share / total };
+}
+
+/** Of a chunk's gradients, what goes round among the members of the stage in a step. */
+function summedBytes({ stage }: Worker, cost: StageCost, { localSteps }: Plan): number {
+  if (stage.members.length === 1) return 0;
+  return isSharded(stage.sharing) ? cost.sharedGradientBytes : cost.parameterBytes / localSteps;
+}
+
+/** Whether the program runs forward and backward pass of this chunk as one. */
+function isJoint(program: StageProgram, chunk: number): boolean {
+  return program.operations.some(
+    (operation) => operation.op === "forward-backward" && (operation.chunk ?? 0) === chunk,
+  );
+}
+
+/** The most that stashes take at once, `kept[chunk]` bytes for each micro-batch in flight. */
+export function peakStash(program: StageProgram, kept: readonly number[]): number {
+  if (!program.operations.some(isBackward)) return peakInFlight(program) * Math.max(0, ...kept);
+  let bytes = 0;
+  let peak = 0;
+  for (const operation of program.operations) {
+    if (operation.op === "step") break;
+    const own = kept[operation.chunk ?? 0]!;
+    switch (operation.op) {
+      case "forward":
+        bytes += own;
+        peak = Math.max(peak, bytes);
+        break;
+      case "forward-backward":
+        peak = Math.max(peak, bytes + own);
+        break;
+      case "backward":
+      case "backward-weight":
+        bytes -= own;
+        break;
+    }
+  }
+  return peak;
+}
+
+/**
+ * Links by worker. Encoding and decoding take their time before and after a message; as what they take grows with its
+ * bytes, they make the link narrower.
+ */
+function linksOf({ codecs }: Plan, workers: readonly Worker[], profile: Profile) {
+  return (from: number, to: number): LinkProfile => {
+    const [sender, receiver] = [workers[from]!, workers[to]!];
+    const link = linkBetween(profile, sender.member.device, receiver.member.device);
+    const codec = sender.stage === receiver.stage ? codecs.gradients : codecs.activations;
+    if (codec === null) return link;
+    const msPerByte =
+      (codecMs(profile.devices[sender.member.device], codec) +
+        codecMs(profile.devices[receiver.member.device], codec)) /
+      2;
+    return { ...link, bytesPerMs: 1 / (1 / link.bytesPerMs + msPerByte / codecRatio(codec)) };
+  };
+}
+
+/** To encode and decode one byte of f32. */
+function codecMs(times: DeviceProfile | undefined, codec: string): number {
+  return (times?.codecMsPerMb?.[codec] ?? 0) / 1e6;
+}
+
+const RATIO_SAMPLE = 1 << 14;
+const ratios = new Map<string, number>();
+
+/** What part of its bytes a tensor takes under a codec; 1 for none. @throws TensorError for an unknown one. */
+export function codecRatio(codec: string | null): number {
+  if (codec === null) return 1;
+  let ratio = ratios.get(codec);
+  if (ratio === undefined) {
+    const sample = Float32Array.from({ length: RATIO_SAMPLE }, (_, i) => Math.sin(i));
+    ratio = tensorCodec(codec).encode(sample).byteLength / sample.byteLength;
+    ratios.set(codec, ratio);
+  }
+  return ratio;
+}
