@@ -15,11 +15,13 @@
  */
 
 import { type Tensor, TensorError } from "../protocols/tensor.ts";
+import type { ChunkExecutor } from "./chunk-executor.ts";
 import type { Binding, Engine, Executable, Place } from "./engine/engine.ts";
 import { Arena, copyInto, type EngineTensors, requireType } from "./executor/arena.ts";
 import { type Kept, type UpdateResult, Updater } from "./executor/updater.ts";
 import { COUNTERS } from "./model.ts";
 import type { OptimizerConfig } from "./optim/optimizer.ts";
+import type { Collectives } from "./shards/collectives.ts";
 import { gradientName, LOSS_GRADIENT, type StageGraphs } from "./training.ts";
 
 export type { UpdateResult } from "./executor/updater.ts";
@@ -47,8 +49,9 @@ export interface ExecutorOptions {
   readonly profile?: boolean;
 }
 
-export class StageExecutor {
+export class StageExecutor implements ChunkExecutor {
   readonly graphs: StageGraphs;
+  readonly cuts: ChunkExecutor["cuts"] = new Map();
   private readonly options: ExecutorOptions;
   private readonly arena: Arena;
   private readonly updater: Updater;
@@ -159,6 +162,11 @@ export class StageExecutor {
     return this.slots[0]?.tensors.has(name) ?? false;
   }
 
+  /** Whether validation reads a value of this name. */
+  evaluates(name: string): boolean {
+    return this.graphs.evaluate.inputs.some((input) => input.name === name);
+  }
+
   /** Copies an input of the micro-batch in `slot` to where its runs read it. @throws TensorError for another type. */
   write(slot: number, name: string, tensor: Tensor): void {
     copyInto(this.value(slot, name), name, tensor);
@@ -182,6 +190,12 @@ export class StageExecutor {
     }
     await this.evaluateRun.run();
     return this.evaluateTensors.get(this.graphs.result)!.tensor;
+  }
+
+  /** Adds all gradients up over the members of a stage to which micro-batches are dealt. */
+  reduce(key: string, collectives: Collectives): Promise<void> {
+    const names = this.graphs.parameters.map(({ name }) => name);
+    return this.updater.addUp(names, key, collectives);
   }
 
   /** The gradients of a parameter that have added up so far, a view; what other stages with a tied one ask for. */

@@ -17,6 +17,7 @@ import { LossScale } from "../optim/loss-scale.ts";
 import { type OptimizerConfig, optimizerGraph, stateNames, updatedName } from "../optim/optimizer.ts";
 import { squareSumsGraph } from "../optim/square-sums.ts";
 import { accumulatorName, sumName } from "../passes/accumulate.ts";
+import type { Collectives } from "../shards/collectives.ts";
 import type { StageGraphs } from "../training.ts";
 import { type Arena, copyInto, type EngineTensors } from "./arena.ts";
 
@@ -122,6 +123,18 @@ export class Updater {
   /** The gradients of a parameter that have added up so far: a view. */
   gradient(name: string): Promise<Tensor> {
     return this.memory(accumulatorName(name)).read();
+  }
+
+  /**
+   * Adds gradients up over the members of a stage, all of them as one; those of a stage's chunk are always the same ones.
+   * @throws what the collectives throw.
+   */
+  async addUp(names: readonly string[], key: string, collectives: Collectives): Promise<void> {
+    const memories = names.map((name) => this.memory(accumulatorName(name)));
+    if (memories.length === 0) return;
+    const tensors = await Promise.all(memories.map((memory) => memory.read()));
+    await collectives.allReduce(key, tensors, names[0]!);
+    await Promise.all(memories.map((memory) => memory.write()));
   }
 
   /** Takes the gradient of a tied parameter that another stage holds. @throws TensorError for any other. */

@@ -9,6 +9,7 @@ import { DEFAULT_ADAMW } from "../../nn/optim/adamw.ts";
 import { profileSegments } from "../../nn/profile.ts";
 import { gradientName, type StageGraphs, trainingGraphs } from "../../nn/training.ts";
 import { Tensor, TensorError } from "../../protocols/tensor.ts";
+import { LocalRanks } from "../actors/collectives/local.ts";
 import { failure } from "../runtime/world.ts";
 import { motley } from "./motley.ts";
 
@@ -72,6 +73,30 @@ describe("StageExecutor", () => {
       );
       expect([...(await executor.squareSums())]).toEqual([0, 0]);
     }));
+
+  test("members to whom micro-batches are dealt have the gradients of all when they are reduced", async () => {
+    const { rings } = new LocalRanks(2);
+    const executors = await Promise.all(rings.map(() => StageExecutor.create(engine, stage(true), options)));
+    try {
+      for (const [rank, executor] of executors.entries()) {
+        await executor.load(weights);
+        executor
+          .value(0, "x")
+          .f32()
+          .set([1, 2, 3, 4].map((x) => x * 10 ** rank));
+        await executor.joint(0);
+      }
+      await Promise.all(executors.map((executor, rank) => executor.reduce("step 0", rings[rank]!)));
+      for (const executor of executors) {
+        expect([...(await executor.gradient("w")).f32()]).toEqual([44, 44, 44, 66, 66, 66]);
+        expect([...(await executor.squareSums())]).toEqual([3 * (44 ** 2 + 66 ** 2), 3 * 4 ** 2]);
+        expect(executor.evaluates("x")).toBe(true);
+        expect(executor.evaluates("y")).toBe(false);
+      }
+    } finally {
+      for (const executor of executors) executor.release();
+    }
+  });
 
   test("updates every parameter of a stage that has more than one graph holds", async () => {
     const names = Array.from({ length: 300 }, (_, i) => `b${i}`);
