@@ -4,11 +4,12 @@
  * that is there is measured instead.
  *
  * Where figures come from. What a processor sustains is its result in High-Performance Linpack, which is in f64, twice
- * that in f32, and of that 0.7: a step takes here some 1.4 times as long as its products alone. What a graphics processor sustains is a third of its peak in f32 (cores · clock · 2), where small batches and their memory's
- * bandwidth leave it; on a Jetson Nano that is 79 GFLOP/s, where single images through ResNet-50 and VGG-16 have been
- * seen at 40 to 55 (CortexFoundation/cvm-runtime). Measured results marked [HPL] are those of
- * github.com/geerlingguy/top500-benchmark, with what the whole machine drew meanwhile; [sheet] is the maker's data sheet.
- * What is marked [memory] is such a figure without a page to point at, and should be measured where it matters.
+ * that in f32, and of that 0.7: a step takes here some 1.4 times as long as its products alone. What a graphics processor
+ * sustains is a third of its peak in f32 (cores · clock · 2), where small batches and their memory's bandwidth leave it;
+ * on a Jetson Nano that is 79 GFLOP/s, where single images through ResNet-50 and VGG-16 have been seen at 40 to 55
+ * (CortexFoundation/cvm-runtime). Results marked [HPL] are those of github.com/geerlingguy/top500-benchmark, with what the
+ * whole machine drew meanwhile; [sheet] is the maker's data sheet. What is marked [memory] is a figure without a page to
+ * point at, and should be measured where it matters.
  *
  * Memory is what the device is sold with less what its system takes: a quarter on the small ones. Bandwidth is what
  * copying sustains, 60 % of the peak of its memory.
