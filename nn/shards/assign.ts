@@ -7,10 +7,13 @@ import { GraphError } from "../onnx/graph.ts";
 import type { Labels, Units } from "./units.ts";
 
 /**
- * What each rank gets, in whole numbers of at least 1. What is left out goes by `heads`, and that, left out, evenly;
- * where that does not come out even, those with the largest remainders get one more (Hamilton's method).
+ * What each rank gets, in whole numbers of at least 1. What is left out goes by `weights`, else by `heads`, and where
+ * both are, evenly; where that does not come out even, those with the largest remainders get one more (Hamilton's
+ * method).
  */
 export interface Shares {
+  /** How much each rank can do, beside the others: any numbers above 0. */
+  readonly weights?: readonly number[];
   /** Query heads of every attention, or in their proportion where an attention has another number of them. */
   readonly heads?: readonly number[];
   /** Columns of the first matrices of every feed-forward layer. */
@@ -87,7 +90,7 @@ export function assign(
   const given = kind === "ranks" ? each : kind === "heads" ? headCounts(length, shares.heads) : shares[kind];
   if (!given) {
     const order = units.of(labels);
-    const counts = apportion(order.length, shares.heads ?? each);
+    const counts = apportion(order.length, shares.weights ?? shares.heads ?? each);
     let at = 0;
     counts.forEach((count, rank) => {
       for (let i = 0; i < count; i++) result.set(order[at++]!, rank);
@@ -123,12 +126,16 @@ function headCounts(length: number, heads: readonly number[] | undefined): reado
     : heads;
 }
 
-/** @throws GraphError for shares that are not whole numbers of at least 1, one per rank. */
+/** @throws GraphError for shares that are not whole numbers of at least 1, one per rank; weights are above 0. */
 export function checkShares(ranks: number, shares: Shares): void {
   if (!Number.isSafeInteger(ranks) || ranks < 2) {
     throw new GraphError(`${ranks} ranks: sharding takes a whole number of at least 2`);
   }
-  for (const [kind, given] of Object.entries(shares) as [string, readonly number[] | undefined][]) {
+  const { weights, ...counts } = shares;
+  if (weights && (weights.length !== ranks || !weights.every((weight) => weight > 0 && weight < Infinity))) {
+    throw new GraphError(`weights of [${weights}]: numbers above 0 for ${ranks} ranks are wanted`);
+  }
+  for (const [kind, given] of Object.entries(counts) as [string, readonly number[] | undefined][]) {
     if (!given) continue;
     if (given.length !== ranks || given.some((count) => !Number.isSafeInteger(count) || count < 1)) {
       throw new GraphError(

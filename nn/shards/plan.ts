@@ -9,6 +9,13 @@ import type { Shape } from "../../protocols/tensor.ts";
 import type { Graph, ValueInfo } from "../onnx/graph.ts";
 import type { Cut } from "./layout.ts";
 
+/**
+ * The ways to share the work inside a micro-batch, of which `shard.ts` says what each is.
+ * @see `Sharing` of a plan, which has them by the same names.
+ */
+export const SHARD_KINDS = ["tensor", "sequence", "tensor-sequence"] as const;
+export type ShardKind = (typeof SHARD_KINDS)[number];
+
 /** Between ranks. Sums are over all ranks; parts are joined, or taken, along the axis of a cut. */
 export type Collective = "all-reduce" | "all-gather" | "reduce-scatter";
 
@@ -52,10 +59,17 @@ export interface Holding {
   readonly gradient: "part" | "whole" | "sum" | null;
 }
 
-/** A value at an end of the segment: whole on all ranks, or cut. */
-export interface End {
-  readonly name: string;
+/** A value at an end of the segment: whole on all ranks, or cut. Type and shape are of the whole. */
+export interface End extends ValueInfo {
   readonly cut: Cut | null;
+  /** Whether there is a gradient. */
+  readonly trained: boolean;
+}
+
+/** What ranks do together: a collective, and the bytes of the whole value that it is about. */
+export interface CollectiveUse {
+  readonly op: Collective;
+  readonly bytes: number;
 }
 
 export interface RankCost {
@@ -66,7 +80,7 @@ export interface RankCost {
 }
 
 export interface ShardPlan {
-  readonly kind: "tensor" | "sequence";
+  readonly kind: ShardKind;
   readonly ranks: number;
   readonly phases: readonly Phase[];
   /** Done after the last phase. */
@@ -77,7 +91,14 @@ export interface ShardPlan {
   /** The graph's outputs, in its order. Gradients of them come in as the values lie. */
   readonly outputs: readonly End[];
   readonly costs: readonly RankCost[];
-  /** Bytes of the values that collectives of one micro-batch are about, in each direction. */
+  /**
+   * The collectives of one micro-batch, in their order, where the ends of the segment are whole on all ranks: what comes
+   * in cut is taken of the whole, and its gradient is gathered; what leaves is gathered, and of its gradient each takes
+   * its part.
+   */
+  readonly forward: readonly CollectiveUse[];
+  readonly backward: readonly CollectiveUse[];
+  /** Bytes of the values that they are about. */
   readonly forwardBytes: number;
   readonly backwardBytes: number;
   /** Bytes of the gradients that are added up over the ranks, once in a step. */
@@ -86,7 +107,7 @@ export interface ShardPlan {
 
 /**
  * Bytes that a rank sends in a collective over a value of `bytes`, as a ring does it, which is the least possible
- * (Patarin and Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", 2009).
+ * (Patarasu and Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", 2009).
  * @param sizes what each rank has of the value, in any unit.
  */
 export function collectiveBytes(

@@ -16,6 +16,7 @@ import { CARRY_RULES } from "./carry/rules.ts";
 import { type Layout, type Part, part, SUM, WHOLE } from "./layout.ts";
 import { isNarrow, keepsSum, PRODUCTS } from "./linear.ts";
 import { dropPart } from "./mask.ts";
+import type { ShardKind } from "./plan.ts";
 import type { Program, Value } from "./program.ts";
 import { type Labels, Units } from "./units.ts";
 import { type InputRoles, rowAxis, Values } from "./values.ts";
@@ -29,7 +30,7 @@ export interface Propagated {
 }
 
 export interface PropagateOptions {
-  readonly kind: "tensor" | "sequence";
+  readonly kind: ShardKind;
   readonly ranks: number;
   /** The incoming activation, and whether its gradient is wanted. */
   readonly input: string | null;
@@ -99,7 +100,7 @@ class Walk {
   run(): Program {
     const { graph, options, values } = this;
     const type = options.input === null ? undefined : values.types.get(options.input);
-    const layout = type && options.kind === "sequence" ? this.rowsOf(type.shape) : WHOLE;
+    const layout = type && options.kind === "tensor-sequence" ? this.rowsOf(type.shape) : WHOLE;
     const input =
       options.input === null ? null : values.incoming(options.input, layout, options.inputTrained);
     for (const node of graph.nodes) this.visit(node);
@@ -331,7 +332,7 @@ class Walk {
   /** A value whose summands have been added up, if it is of summands. */
   private settled(value: Value): Value {
     if (value.layout.kind !== "sum") return value;
-    const layout = this.options.kind === "sequence" ? this.rowsOf(value.type.shape) : WHOLE;
+    const layout = this.options.kind === "tensor-sequence" ? this.rowsOf(value.type.shape) : WHOLE;
     return this.values.move(layout.kind === "part" ? "scatter" : "reduce", value, layout);
   }
 

@@ -20,13 +20,13 @@ import { GraphError } from "../onnx/graph.ts";
 import { inferShapes } from "../onnx/shapes.ts";
 import { nodeFlops } from "../segments/flops.ts";
 import { assign, checkShares, type Shares } from "./assign.ts";
-import type { End, Holding, Phase, RankCost, ShardPlan, Transfer } from "./plan.ts";
+import type { CollectiveUse, End, Holding, Phase, RankCost, ShardKind, ShardPlan, Transfer } from "./plan.ts";
 import type { Move, Program, Step, Value } from "./program.ts";
 import { propagate } from "./propagate.ts";
 import { Assignment, rankGraph } from "./rank.ts";
 
 export interface ShardOptions {
-  readonly kind: "tensor" | "sequence";
+  readonly kind: ShardKind;
   /** How many devices; at least 2. */
   readonly ranks: number;
   readonly shares?: Shares;
@@ -47,10 +47,11 @@ export interface ShardOptions {
  * @throws GraphError naming the node where nothing can be cut and why, and for shares that do not fit.
  */
 export function shard(graph: Graph, roles: Roles, options: ShardOptions): ShardPlan {
-  const { kind, ranks, shares = {}, input = null } = options;
+  const { kind, ranks, shares = {} } = options;
+  const incoming = options.input ?? null;
   checkShares(ranks, shares);
-  if (input !== null && !graph.inputs.some(({ name }) => name === input)) {
-    throw new GraphError(`graph ${graph.name} has no input "${input}"`);
+  if (incoming !== null && !graph.inputs.some(({ name }) => name === incoming)) {
+    throw new GraphError(`graph ${graph.name} has no input "${incoming}"`);
   }
   const own = rolesWithin(roles, graph);
   const statistics = Object.keys(own.statistics);
@@ -64,8 +65,8 @@ export function shard(graph: Graph, roles: Roles, options: ShardOptions): ShardP
       uncut: new Set([...statistics, ...[...parameters].filter((name) => tied.has(name))]),
     },
     {
-      ...{ kind, ranks, input, vocabulary: options.vocabulary ?? kind === "tensor" },
-      inputTrained: input !== null && (options.inputGradient ?? true),
+      ...{ kind, ranks, input: incoming, vocabulary: options.vocabulary ?? kind === "tensor" },
+      inputTrained: incoming !== null && (options.inputGradient ?? true),
     },
   );
   const rankOf = new Map<number, number>();
@@ -80,17 +81,34 @@ export function shard(graph: Graph, roles: Roles, options: ShardOptions): ShardP
     .map((move) => transfer(move, assignment));
   const holdings = holdingsOf(graph, own, program, assignment);
   const all = [...phases.flatMap((phase) => phase.transfers), ...transfers];
-  const bytes = (direction: "forward" | "backward") =>
-    all.reduce((sum, each) => sum + (each[direction] ? each.bytes : 0), 0);
-  const end = (value: Value): End => ({ name: value.name, cut: assignment.cutOf(value) });
+  const end = ({ name, type, layout, trained }: Value): End => {
+    const cut = layout.kind === "part" ? assignment.cut(layout) : null;
+    return { name, dtype: type.dtype, shape: type.shape, cut, trained };
+  };
+  const input = program.input && end(program.input);
+  const outputs = program.outputs.map(end);
+  const gathered = (ends: readonly End[]) =>
+    ends
+      .filter(({ cut }) => cut)
+      .map(({ dtype, shape }): CollectiveUse => {
+        return { op: "all-gather", bytes: byteLength(dtype, shape) };
+      });
+  const uses = (direction: "forward" | "backward") =>
+    all.flatMap((each): CollectiveUse[] => {
+      const op = each[direction];
+      return op ? [{ op, bytes: each.bytes }] : [];
+    });
+  const forward = [...uses("forward"), ...gathered(outputs)];
+  const backward = [...uses("backward").reverse(), ...gathered(input?.trained ? [input] : [])];
+  const bytes = (collectives: readonly CollectiveUse[]) =>
+    collectives.reduce((sum, each) => sum + each.bytes, 0);
   const summed = Object.values(holdings).filter(({ gradient }) => gradient === "sum");
   return {
     ...{ kind, ranks, phases, transfers, holdings },
-    input: program.input && end(program.input),
-    outputs: program.outputs.map(end),
+    ...{ input, outputs, forward, backward },
     costs: Array.from({ length: ranks }, (_, rank) => costOf(phases, holdings, rank)),
-    forwardBytes: bytes("forward"),
-    backwardBytes: bytes("backward"),
+    forwardBytes: bytes(forward),
+    backwardBytes: bytes(backward),
     gradientBytes: summed.reduce((sum, { shape }) => sum + byteLength("f32", shape), 0),
   };
 }

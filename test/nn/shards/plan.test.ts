@@ -87,7 +87,7 @@ describe("holdings", () => {
 
 test("phases have no node, constant or input that nothing reads", () => {
   const model = llama();
-  for (const kind of ["tensor", "sequence"] as const) {
+  for (const kind of ["tensor", "tensor-sequence"] as const) {
     for (const { graphs } of shard(model.graph, model, { kind, ranks: 2 }).phases) {
       for (const graph of graphs) {
         expect(deadNodes(graph)).toEqual([]);
@@ -114,6 +114,19 @@ describe("shares", () => {
     }
   });
 
+  test("go by weights where nothing else is said, in groups of heads that belong together", () => {
+    const model = llama();
+    const { holdings } = shard(model.graph, model, {
+      kind: "tensor",
+      ranks: 2,
+      shares: { weights: [2.2, 0.9] },
+    });
+    const sizes = (name: string) => sizesOf(holdings[`model.layers.0.${name}.weight`]!.cut!);
+    // Four groups of two heads of four; twenty columns.
+    expect(sizes("self_attn.q_proj")).toEqual([24, 8]);
+    expect(sizes("mlp.up_proj")).toEqual([14, 6]);
+  });
+
   const refused: [string, Partial<ShardOptions>, RegExp][] = [
     ["that do not add up", { shares: { heads: [3, 4] } }, /\[3,4\] heads make 7, there are 8/],
     ["that part heads of one key head", { shares: { heads: [3, 5] } }, /go in groups of 2, as many as share/],
@@ -122,9 +135,10 @@ describe("shares", () => {
     ["of columns that do not add up", { shares: { columns: [10, 9] } }, /columns make 19, there are 20/],
     [
       "of rows that do not add up",
-      { kind: "sequence", shares: { rows: [9, 9] } },
+      { kind: "tensor-sequence", shares: { rows: [9, 9] } },
       /rows make 18, there are 12/,
     ],
+    ["of no weight", { shares: { weights: [1, 0] } }, /weights of \[1,0\]: numbers above 0 for 2 ranks/],
     ["for one rank", { ranks: 1 }, /at least 2/],
   ];
   test.each(refused)("%s are refused", (_, options, message) => {
@@ -146,7 +160,7 @@ describe("what cannot be sharded", () => {
       /^graph gpt cannot be sharded among 2 ranks: Gemm .*head\.weight.* SoftmaxCrossEntropyLoss/,
     );
     // Its rows can: every rank does the loss of its own.
-    const plan = shard(head, model, { kind: "sequence", ranks: 2, input });
+    const plan = shard(head, model, { kind: "tensor-sequence", ranks: 2, input });
     expect(plan.costs[0]!.flops).toBe(segments.at(-1)!.flops / 2);
     expect(plan.forwardBytes).toBe(4);
   });
@@ -216,7 +230,7 @@ test.each(["gpt2", "llama", "vit"])(
       const values = randomValues(model.graph, new Chance(2), 2);
       const seeds = { [loss]: Tensor.f32([], [1]) };
       let whole: Awaited<ReturnType<typeof runWhole>> | undefined;
-      for (const kind of ["tensor", "sequence"] as const) {
+      for (const kind of ["tensor", "tensor-sequence"] as const) {
         const plan = shard(model.graph, model, { kind, ranks: 2 });
         whole ??= await runWhole(engine, plan, model.graph, values, seeds);
         const sharded = await runSharded(engine, plan, values, seeds);

@@ -6,7 +6,7 @@ import type { Collective, End, ShardPlan, Transfer } from "../../../nn/shards/pl
 import { joinTensors, sliceTensor } from "../../../nn/shards/slices.ts";
 import { type PhaseGraphs, phaseGraphs } from "../../../nn/shards/train.ts";
 import { gradientName } from "../../../nn/training.ts";
-import { Tensor } from "../../../protocols/tensor.ts";
+import { byteLength, Tensor } from "../../../protocols/tensor.ts";
 import { runGraph } from "../run.ts";
 
 type Rank = Map<string, Tensor>;
@@ -114,6 +114,10 @@ export async function runSharded(
     }
   }
   plan.transfers.forEach(forward);
+  const endBytes = (ends: readonly (End | null)[]) =>
+    ends.reduce((sum, end) => sum + (end?.cut ? byteLength(end.dtype, end.shape) : 0), 0);
+  bytes.forward += endBytes(plan.outputs);
+  if (plan.input?.trained) bytes.backward += endBytes([plan.input]);
 
   for (const { name, cut } of plan.outputs) {
     if (seeds[name]) for (const rank of each) gradients[rank]!.set(name, cutFor(seeds[name], cut, rank));

@@ -27,7 +27,7 @@ beforeAll(() => {
 afterAll(() => engine.close());
 
 const TOLERANCE = 1e-5;
-const KINDS = ["tensor", "sequence"] as const;
+const KINDS = ["tensor", "tensor-sequence"] as const;
 
 /** Runs both ways, with random values and gradients of the outputs, and compares all there is. */
 async function compare(graph: Graph, roles: Roles, options: ShardOptions, seed = 1) {
@@ -88,7 +88,7 @@ describe.each(KINDS)("%s parallelism", (kind) => {
     expect(plan.input!.name).toBe(input);
     expect(plan.outputs.map(({ name }) => name)).toEqual([output]);
     const rows: Cut = { axis: 0, ranges: [[[0, 14]], [[14, 18]]] };
-    expect(plan.input!.cut).toEqual(kind === "sequence" ? rows : null);
+    expect(plan.input!.cut).toEqual(kind === "tensor-sequence" ? rows : null);
     expect(plan.outputs[0]!.cut).toEqual(plan.input!.cut);
   });
 
@@ -143,8 +143,9 @@ describe.each(KINDS)("%s parallelism", (kind) => {
     );
     const [rows, width] = [12, GPT.width];
     const sent = 4 * rows * (3 + 1);
-    expect(plan.forwardBytes).toBe(sent + (kind === "sequence" ? 4 * rows * width : 0));
-    expect(plan.backwardBytes).toBe(4 * rows * width);
+    expect(plan.forwardBytes).toBe(sent + (kind === "tensor-sequence" ? 4 * rows * width : 0));
+    // Where rows come in, the gradient of what was whole outside is gathered.
+    expect(plan.backwardBytes).toBe(4 * rows * width * (kind === "tensor-sequence" ? 2 : 1));
   });
 
   test("of any sizes and shares", async () => {
@@ -184,7 +185,7 @@ describe("what ranks send", () => {
   const [T, B, D] = [5, 3, 24];
   const { graph, roles, input } = gptBlock(config, B);
   const activation = 4 * T * B * D;
-  const collectives = (kind: "tensor" | "sequence", inputGradient = true) => {
+  const collectives = (kind: "tensor" | "tensor-sequence", inputGradient = true) => {
     const plan = shard(graph, roles, { kind, ranks: 2, input, inputGradient });
     const all = [...plan.phases.flatMap(({ transfers }) => transfers), ...plan.transfers];
     const ops = (direction: "forward" | "backward") => all.flatMap((each) => each[direction] ?? []);
@@ -202,12 +203,15 @@ describe("what ranks send", () => {
     ]);
   });
 
-  test("in sequence parallelism is each of them in halves, and the gradients of norms and added biases", () => {
-    const { plan, forward, backward } = collectives("sequence");
+  test("by tensor and sequence is each of them in halves, and the gradients of norms and added biases", () => {
+    const { plan, forward, backward } = collectives("tensor-sequence");
     const half = ["all-gather", "reduce-scatter"] as const;
     expect(forward).toEqual([...half, ...half]);
     expect(backward).toEqual(["reduce-scatter", "all-gather", "reduce-scatter", "all-gather"]);
-    expect([plan.forwardBytes, plan.backwardBytes]).toEqual([4 * activation, 4 * activation]);
+    // What leaves is gathered.
+    expect(plan.forward.map(({ op }) => op)).toEqual([...half, ...half, "all-gather"]);
+    expect(plan.backward.map(({ op }) => op)).toEqual([...backward].reverse().concat("all-gather"));
+    expect([plan.forwardBytes, plan.backwardBytes]).toEqual([5 * activation, 5 * activation]);
     const summed = Object.keys(plan.holdings).filter((name) => plan.holdings[name]!.gradient === "sum");
     expect(summed.map((name) => name.slice(3))).toEqual([
       ...["ln1.weight", "ln1.bias", "attn.proj.bias", "ln2.weight", "ln2.bias", "mlp.proj.bias"],
