@@ -21,7 +21,7 @@ import {
 import type { SegmentRange } from "./plan.ts";
 import { PlanError } from "./plan-error.ts";
 import { peakInFlight } from "./program.ts";
-import { SCHEDULES, type ScheduleName } from "./schedule.ts";
+import { chainShape, SCHEDULES, type ScheduleName } from "./schedule.ts";
 
 export interface PartitionRequest {
   readonly segments: readonly SegmentCost[];
@@ -70,7 +70,9 @@ export type Weigh = (device: number, from: number, to: number) => number;
 /** The weights that `partition` minimises the maximum of. */
 export function stageWeights(request: PartitionRequest): Weigh {
   const { segments, devices, profile, schedule, microBatches, recompute, stashBytes } = request;
-  const inFlight = SCHEDULES[schedule](devices.length, microBatches).map(peakInFlight);
+  const inFlight = SCHEDULES[schedule](chainShape(devices.length, microBatches)).map((program) =>
+    peakInFlight(program),
+  );
   return (index, from, to) => {
     const device = devices[index]!;
     const last = index === devices.length - 1;

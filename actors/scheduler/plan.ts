@@ -13,7 +13,7 @@
  */
 
 import type { StageProgram } from "./program.ts";
-import { SCHEDULES, type ScheduleName } from "./schedule.ts";
+import { type PipelineShape, SCHEDULES, type ScheduleName } from "./schedule.ts";
 
 /** The strategies a plan can have; "auto" chooses among them. */
 export const STRATEGIES = [
@@ -148,7 +148,19 @@ export function isSharded(sharing: Sharing | null): boolean {
   return sharing === "tensor" || sharing === "sequence" || sharing === "tensor-sequence";
 }
 
-/** The programs of a plan's workers. */
+/** What a schedule has to know of a plan. */
+export function shapeOf(plan: Pick<Plan, "stages" | "microBatches" | "forwardOnly">): PipelineShape {
+  const { microBatches, forwardOnly } = plan;
+  const chunks = chunksOf(plan);
+  const stages = plan.stages.map(({ ranges, sharing, members }) => ({
+    positions: ranges.map((range) => chunks.indexOf(range)),
+    sharing,
+    members: members.map((member) => member.microBatches),
+  }));
+  return { microBatches, forwardOnly, stages };
+}
+
+/** The programs of a plan's workers. @throws ProgramError where the plan's schedule is not made for its stages. */
 export function planPrograms(plan: Plan): readonly StageProgram[] {
-  return SCHEDULES[plan.schedule](plan.stages.length, plan.microBatches, plan.forwardOnly);
+  return SCHEDULES[plan.schedule](shapeOf(plan));
 }

@@ -16,7 +16,7 @@ import { partition, profileOf } from "./partition.ts";
 import type { Plan, PlanMember, PlanStage, Strategy } from "./plan.ts";
 import { PlanError } from "./plan-error.ts";
 import type { RunCost } from "./run-cost.ts";
-import { SCHEDULES, type ScheduleName } from "./schedule.ts";
+import { chainShape, SCHEDULES, type ScheduleName } from "./schedule.ts";
 import { type Simulation, simulate } from "./simulate.ts";
 
 export interface PlanOptions {
@@ -141,7 +141,7 @@ class Candidates {
     });
     const untrained = segments.findIndex(({ trained = true }, i) => trained || i === segments.length - 1);
     const forwardOnly = ranges.filter(({ to }) => to <= untrained).length;
-    const programs = SCHEDULES[schedule](devices.length, microBatches, forwardOnly);
+    const programs = SCHEDULES[schedule](chainShape(devices.length, microBatches, forwardOnly));
     const costs: StageCost[] = [];
     const stages = ranges.map(({ from, to }, stage): PlanStage => {
       const device = devices[stage]!;

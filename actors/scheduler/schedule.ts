@@ -1,103 +1,144 @@
 /**
- * Pipeline schedules: pure generators of programs, one for each stage.
+ * Pipeline schedules: pure generators of programs, one for each worker of a pipeline of any shape.
  *
- * All of them accumulate gradients in the same order, micro-batch 0, 1, 2, …, on every stage. Floating-point
- * addition is not associative, so that order, not the schedule or the number of stages, decides the bits of the
- * result; with it fixed, pipelining changes nothing.
+ * All of them accumulate gradients in the same order, micro-batch 0, 1, 2, …, on every chunk. Floating-point addition is
+ * not associative, so that order, not the schedule or the number of stages, decides the bits of the result; with it fixed,
+ * pipelining changes nothing.
  *
- * The last stage has the loss at hand and runs forward and backward of a micro-batch as one graph, which is 3–4 %
- * faster than stashing; it therefore never holds more than one micro-batch.
+ * Whoever has the end of the model has the loss at hand and runs forward and backward of a micro-batch there as one graph,
+ * which is 3–4 % faster than stashing; it therefore never holds more than one micro-batch. Where B and W are apart it
+ * cannot.
+ *
+ * A schedule is three numbers for each lane of the pipeline (`Policy`): how far it runs ahead, how far W is behind B, and
+ * after how many micro-batches its next chunk has a turn. Depths are counted in lanes of the stages in front and behind, so
+ * that stages whose members take turns keep as many micro-batches in flight as there are workers to feed: PipeDream's 1F1B
+ * with replicated stages. A pipeline of one stage needs no schedule, and all of these give it the same program: one
+ * micro-batch after the other.
  */
 
-import {
-  type KernelKind,
-  type MessageKind,
-  type Operation,
-  ProgramError,
-  type StageProgram,
-} from "./program.ts";
+import { ProgramError, type StageProgram } from "./program.ts";
+import { type Lane, layoutOf } from "./schedules/layout.ts";
+import { programsOf } from "./schedules/operations.ts";
+import { orderOf, type Policy } from "./schedules/order.ts";
+import { isDealt, type PipelineShape } from "./schedules/shape.ts";
+
+export { chainShape, type PipelineShape, type StageShape } from "./schedules/shape.ts";
 
 /**
- * Makes the programs of all stages; the index in the result is the stage. The first `forwardOnly` stages have nothing to
- * train and no gradient is sent to them. @throws ProgramError for counts under 1.
+ * Makes the programs of all workers; the index in the result is the worker.
+ * @throws ProgramError for a shape with gaps, or one that the schedule is not made for.
  */
-export type ScheduleGenerator = (
-  stages: number,
-  microBatches: number,
-  forwardOnly?: number,
-) => readonly StageProgram[];
+export type ScheduleGenerator = (shape: PipelineShape) => readonly StageProgram[];
 
 /**
- * GPipe (Huang et al., 2019): all forward passes, then all backward passes. Simple, and holds the stashes of every
- * micro-batch at once on all stages but the last.
+ * GPipe (Huang et al., "GPipe: Efficient Training of Giant Neural Networks", 2019): all forward passes, then all backward
+ * passes. Simple, and holds the stashes of every micro-batch at once on all stages but the last.
  */
-export const gpipe: ScheduleGenerator = (stages, microBatches, forwardOnly) =>
-  pipeline(stages, microBatches, () => microBatches, forwardOnly);
+export const gpipe: ScheduleGenerator = (shape) =>
+  scheduled(shape, {
+    group: shape.microBatches,
+    limit: () => Number.POSITIVE_INFINITY,
+    flush: true,
+    lag: () => 0,
+  });
 
 /**
- * 1F1B (PipeDream-Flush; Narayanan et al., 2021): after a warm-up of `stages - stage - 1` forward passes, one
- * forward and one backward in turn. As fast as GPipe, and stage s holds at most `stages - s` stashes.
+ * 1F1B (PipeDream-Flush; Narayanan et al., "Efficient Large-Scale Language Model Training on GPU Clusters", 2021): one
+ * forward and one backward pass in turn, each stage so far ahead as there are stages behind. As fast as GPipe, and stage s
+ * of a chain holds at most `stages - s` stashes.
  */
-export const oneFOneB: ScheduleGenerator = (stages, microBatches, forwardOnly) =>
-  pipeline(stages, microBatches, (stage) => Math.min(stages - stage - 1, microBatches), forwardOnly);
+export const oneFOneB: ScheduleGenerator = (shape) => {
+  requireOneRun("1f1b", shape);
+  return scheduled(shape, inTurn(shape));
+};
 
-export type ScheduleName = "gpipe" | "1f1b";
+/**
+ * Interleaved 1F1B (Narayanan et al., 2021): stages of v chunks each, dealt round and round. The bubble is v times smaller
+ * than that of 1F1B, and messages are v times as many. With one chunk to a stage it is 1F1B.
+ */
+export const interleaved: ScheduleGenerator = (shape) => {
+  const count = layoutOf(shape).lanes.length;
+  return scheduled(shape, {
+    ...inTurn(shape),
+    group: count,
+    limit: (lane) =>
+      1 +
+      Math.ceil(
+        own(lane, lane.runs.length === 1 ? lane.behind : 2 * lane.behind + (lane.runs.length - 1) * count),
+      ),
+  });
+};
+
+/**
+ * ZB-H1 (Qi et al., "Zero Bubble Pipeline Parallelism", 2023): the gradient of a stage's input (B) is on its way before
+ * those of its parameters (W) are computed, and W fills what would be a bubble. With F = B = W a third of the bubble of 1F1B
+ * is left. W is the further behind the later the stage is, so that all of them hold as much as 1F1B's first. The optimiser
+ * stays behind the commit gate; there is no validation after the fact.
+ */
+export const zeroBubble: ScheduleGenerator = (shape) => {
+  requireOneRun("zero-bubble", shape);
+  return scheduled(shape, { ...inTurn(shape), lag: (lane) => Math.floor(own(lane, lane.before)) });
+};
+
+/**
+ * PipeDream (Narayanan et al., "PipeDream: Generalized Pipeline Parallelism for DNN Training", 2019): the order of 1F1B,
+ * and an update after each backward pass, which uses the weights that its forward pass had. Not the same result as one
+ * device's: micro-batches are steps, and later stages see newer weights than earlier ones.
+ */
+export const pipedream: ScheduleGenerator = (shape) => {
+  requireOneRun("pipedream", shape);
+  const dealt = shape.stages.findIndex(isDealt);
+  if (dealt >= 0) {
+    throw new ProgramError(
+      `pipedream updates after each micro-batch, the members of stage ${dealt} take different ones: use 1f1b`,
+    );
+  }
+  return scheduled(shape, inTurn(shape), true);
+};
 
 /** Every schedule there is, by the name it has on the command line. */
-export const SCHEDULES: Readonly<Record<ScheduleName, ScheduleGenerator>> = { gpipe, "1f1b": oneFOneB };
+export const SCHEDULES = {
+  gpipe,
+  "1f1b": oneFOneB,
+  interleaved,
+  "zero-bubble": zeroBubble,
+  pipedream,
+} as const satisfies Readonly<Record<string, ScheduleGenerator>>;
 
-/** One chunk per stage, `warmUp(stage)` forward passes ahead of the first backward. */
-function pipeline(
-  stages: number,
-  microBatches: number,
-  warmUp: (stage: number) => number,
-  forwardOnly = 0,
-): readonly StageProgram[] {
-  requireCount("stages", stages);
-  requireCount("micro-batches", microBatches);
-  const range = (from: number, to: number) =>
-    Array.from({ length: Math.max(0, to - from) }, (_, i) => from + i);
+export type ScheduleName = keyof typeof SCHEDULES;
 
-  return range(0, stages).map((stage) => {
-    const first = stage === 0;
-    const last = stage === stages - 1;
-    // Where the gradients end.
-    const bottom = stage === forwardOnly;
-    const forward = (m: number) => [
-      ...(first ? [] : [on("receive-activation", m)]),
-      on("forward", m),
-      on("send-activation", m),
-    ];
-    const backward = (m: number) => [
-      on("receive-gradient", m),
-      on("backward", m),
-      ...(bottom ? [] : [on("send-gradient", m)]),
-    ];
-    const both = (m: number) => [
-      ...(first ? [] : [on("receive-activation", m)]),
-      on("forward-backward", m),
-      ...(bottom ? [] : [on("send-gradient", m)]),
-    ];
-
-    const ahead = warmUp(stage);
-    const inOneRun = stage < forwardOnly ? forward : last ? both : undefined;
-    const operations: Operation[] = inOneRun
-      ? range(0, microBatches).flatMap(inOneRun)
-      : [
-          ...range(0, ahead).flatMap(forward),
-          ...range(ahead, microBatches).flatMap((m) => [...forward(m), ...backward(m - ahead)]),
-          ...range(microBatches - ahead, microBatches).flatMap(backward),
-        ];
-    return { worker: stage, stage, positions: [stage], operations: [...operations, { op: "step" }] };
-  });
+/** Whether weights change within a step, so that the result is not one device's. */
+export function isAsynchronous(schedule: ScheduleName): boolean {
+  return schedule === "pipedream";
 }
 
-function on(op: KernelKind | MessageKind, microBatch: number): Operation {
-  return { op, microBatch };
+function inTurn({ microBatches }: PipelineShape): Policy {
+  return {
+    group: microBatches,
+    limit: (lane) => 1 + Math.ceil(own(lane, lane.behind)),
+    flush: false,
+    lag: () => 0,
+  };
 }
 
-function requireCount(what: string, count: number): void {
-  if (!Number.isInteger(count) || count < 1) {
-    throw new ProgramError(`a pipeline needs at least 1 of ${what}, ${count} given`);
+/** How many of so many micro-batches are the lane's. */
+function own({ microBatches, all }: Lane, count: number): number {
+  return (count * microBatches.length) / all;
+}
+
+function scheduled(shape: PipelineShape, policy: Policy, update = false): readonly StageProgram[] {
+  const layout = layoutOf(shape);
+  return programsOf(shape, layout, orderOf(layout, policy), update);
+}
+
+function requireOneRun(name: string, shape: PipelineShape): void {
+  for (const [stage, { positions }] of shape.stages.entries()) {
+    const gap = positions.findIndex((position, chunk) => chunk > 0 && position !== positions[chunk - 1]! + 1);
+    if (gap >= 0) {
+      throw new ProgramError(
+        `${name} wants the chunks of a stage side by side, stage ${stage} holds positions ` +
+          `${positions.join(", ")}: use interleaved or gpipe`,
+      );
+    }
   }
 }

@@ -2,7 +2,7 @@
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import type { Slip } from "../../actors/inbox.ts";
-import { oneFOneB } from "../../actors/scheduler/schedule.ts";
+import { chainShape, oneFOneB } from "../../actors/scheduler/schedule.ts";
 import { Stage, type StageSpec } from "../../actors/stage.ts";
 import { createReferenceEngine } from "../../nn/engine/reference/reference.ts";
 import { cutGraph, DEFAULT_ADAMW, type Engine, encodeModel, findSegments } from "../../nn/index.ts";
@@ -31,7 +31,7 @@ beforeEach(async () => {
   const bytes = encodeModel(cutGraph(graph, segments, 0, 1));
   const spec: StageSpec = {
     generation: 2,
-    program: oneFOneB(2, 1)[0]!,
+    program: oneFOneB(chainShape(2, 1))[0]!,
     microBatches: 1,
     graph: new Tensor("u8", [bytes.byteLength], bytes),
     roles: rolesOf(own),

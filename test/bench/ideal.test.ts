@@ -1,7 +1,7 @@
 /** The ideal step from what stages report of themselves. */
 
 import { describe, expect, test } from "bun:test";
-import { gpipe, oneFOneB } from "../../actors/scheduler/schedule.ts";
+import { chainShape, gpipe, oneFOneB } from "../../actors/scheduler/schedule.ts";
 import { simulate } from "../../actors/scheduler/simulate.ts";
 import type { OperationSpan } from "../../actors/stage.ts";
 import { idealOfEach, measuredCost, shareOnCore } from "../../bench/ideal.ts";
@@ -44,7 +44,7 @@ describe("the cost that was measured", () => {
 });
 
 describe("the ideal", () => {
-  const programs = oneFOneB(2, MICRO_BATCHES);
+  const programs = oneFOneB(chainShape(2, MICRO_BATCHES));
   // One forward ahead, four of the last stage, one backward behind, the optimiser.
   const ideal = 10 + 4 * 30 + 20 + 2;
   test("of a step is its schedule with its kernel times", () => {
@@ -62,7 +62,7 @@ describe("the ideal", () => {
   test("is what the scheduler simulates, where kernels are all alike", () => {
     const reports = step(10, 20, 30, 1);
     for (const schedule of [gpipe, oneFOneB]) {
-      const own = schedule(2, MICRO_BATCHES);
+      const own = schedule(chainShape(2, MICRO_BATCHES));
       expect(replay(own, reports)).toBe(simulate(own, measuredCost([reports])).makespanMs);
     }
   });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { isOfMicroBatch, peakInFlight, type StageProgram } from "../../../actors/scheduler/program.ts";
-import { SCHEDULES } from "../../../actors/scheduler/schedule.ts";
+import { chainShape, SCHEDULES } from "../../../actors/scheduler/schedule.ts";
 import { validatePrograms } from "../../../actors/scheduler/validate.ts";
 
 const sizes = [1, 2, 3, 4, 8].flatMap((stages) => [1, 2, 3, 4, 16].map((m) => [stages, m] as const));
@@ -23,31 +23,33 @@ for (const [name, schedule] of Object.entries(SCHEDULES)) {
     test.each(sizes)(
       "%i stages, %i micro-batches: valid, and gradients in micro-batch order",
       (stages, m) => {
-        const programs = schedule(stages, m);
+        const programs = schedule(chainShape(stages, m));
         expect(() => validatePrograms(programs)).not.toThrow();
         const inOrder = Array.from({ length: m }, (_, i) => i);
         for (const program of programs) {
           expect(microBatches(program, "forward", "forward-backward")).toEqual(inOrder);
-          expect(microBatches(program, "backward", "forward-backward")).toEqual(inOrder);
+          expect(microBatches(program, "backward", "backward-weight", "forward-backward")).toEqual(inOrder);
         }
       },
     );
 
     test("programs are plain JSON", () => {
-      const programs = schedule(3, 4);
+      const programs = schedule(chainShape(3, 4));
       expect(JSON.parse(JSON.stringify(programs))).toEqual(programs);
     });
 
     test("refuses pipelines without stages or micro-batches", () => {
-      expect(() => schedule(0, 4)).toThrow("a pipeline needs at least 1 of stages, 0 given");
-      expect(() => schedule(2, 0)).toThrow("a pipeline needs at least 1 of micro-batches, 0 given");
-      expect(() => schedule(2, 1.5)).toThrow("1.5 given");
+      expect(() => schedule(chainShape(0, 4))).toThrow("a pipeline needs at least 1 of stages, 0 given");
+      expect(() => schedule(chainShape(2, 0))).toThrow(
+        "a pipeline needs at least 1 of micro-batches, 0 given",
+      );
+      expect(() => schedule(chainShape(2, 1.5))).toThrow("1.5 given");
     });
   });
 }
 
 test("GPipe runs all forward passes first and holds every stash", () => {
-  const programs = SCHEDULES.gpipe(3, 4);
+  const programs = SCHEDULES.gpipe(chainShape(3, 4));
   expect(programs.map(kernels)).toEqual([
     "F0 F1 F2 F3 B0 B1 B2 B3 S",
     "F0 F1 F2 F3 B0 B1 B2 B3 S",
@@ -57,7 +59,7 @@ test("GPipe runs all forward passes first and holds every stash", () => {
 });
 
 test("1F1B warms up with stages - stage - 1 forward passes, then takes one of each in turn", () => {
-  expect(SCHEDULES["1f1b"](3, 4).map(kernels)).toEqual([
+  expect(SCHEDULES["1f1b"](chainShape(3, 4)).map(kernels)).toEqual([
     "F0 F1 F2 B0 F3 B1 B2 B3 S",
     "F0 F1 B0 F2 B1 F3 B2 B3 S",
     "FB0 FB1 FB2 FB3 S",
@@ -67,7 +69,7 @@ test("1F1B warms up with stages - stage - 1 forward passes, then takes one of ea
 test.each(sizes)(
   "1F1B with %i stages and %i micro-batches: stage s holds min(stages - s, M)",
   (stages, m) => {
-    const programs = SCHEDULES["1f1b"](stages, m);
+    const programs = SCHEDULES["1f1b"](chainShape(stages, m));
     programs.forEach((program, stage) => {
       const warmUp = kernels(program).split(" B")[0]!.match(/F\d/g)?.length ?? 0;
       if (stage < stages - 1 && m > stages) expect(warmUp).toBe(stages - stage);
@@ -78,7 +80,7 @@ test.each(sizes)(
 
 test("every message's neighbours: the middle stage of 1F1B in full", () => {
   expect(
-    SCHEDULES["1f1b"](3, 1)[1]!.operations.map((o) =>
+    SCHEDULES["1f1b"](chainShape(3, 1))[1]!.operations.map((o) =>
       !isOfMicroBatch(o) ? o.op : `${o.op} ${o.microBatch}`,
     ),
   ).toEqual([
@@ -96,7 +98,7 @@ describe("with frozen stages in front", () => {
   test.each(Object.entries(SCHEDULES))(
     "%s: they only go forward, and no gradient is sent to them",
     (_, schedule) => {
-      const programs = schedule(4, 3, 2);
+      const programs = schedule(chainShape(4, 3, 2));
       expect(() => validatePrograms(programs)).not.toThrow();
       const sends = programs.map((program) => microBatches(program, "send-gradient").length);
       expect(sends).toEqual([0, 0, 0, 3]);
@@ -106,7 +108,7 @@ describe("with frozen stages in front", () => {
   );
 
   test("a program that sends them one is refused", () => {
-    const programs = SCHEDULES["1f1b"](3, 1, 1).map((program) =>
+    const programs = SCHEDULES["1f1b"](chainShape(3, 1, 1)).map((program) =>
       program.stage !== 1
         ? program
         : {

@@ -1,12 +1,12 @@
 import { expect, test } from "bun:test";
-import { oneFOneB } from "../../../actors/scheduler/schedule.ts";
+import { chainShape, oneFOneB } from "../../../actors/scheduler/schedule.ts";
 import { simulate } from "../../../actors/scheduler/simulate.ts";
 import { chromeTrace, gantt } from "../../../actors/scheduler/timeline.ts";
 import { chunk, runCost } from "./costs.ts";
 
 const each = [chunk({ forwardMs: 1, backwardMs: 1, stepMs: 1, outputBytes: 128 })];
 const link = { latencyMs: 0, bytesPerMs: 1024 };
-const { spans, makespanMs } = simulate(oneFOneB(2, 3), runCost([each, each]));
+const { spans, makespanMs } = simulate(oneFOneB(chainShape(2, 3)), runCost([each, each]));
 
 test("the Gantt chart of 1F1B on two stages", () => {
   // 4 · 2 ms of micro-batches and 1 ms of optimiser: a column per millisecond.
@@ -20,7 +20,10 @@ test("a chart of a measured timeline starts where the timeline starts", () => {
 });
 
 test("the trace has every kernel and transfer as a complete event in microseconds", () => {
-  const timed = simulate(oneFOneB(2, 3), runCost([each, each], { links: [[undefined, link], [link]] }));
+  const timed = simulate(
+    oneFOneB(chainShape(2, 3)),
+    runCost([each, each], { links: [[undefined, link], [link]] }),
+  );
   const { traceEvents, displayTimeUnit } = JSON.parse(
     JSON.stringify(chromeTrace(timed.spans, ["laptop", "pi"])),
   );
@@ -48,7 +51,7 @@ test("events of one thread never overlap", () => {
     [link, undefined, link],
     [undefined, link],
   ];
-  const timed = simulate(oneFOneB(3, 6), runCost([each, each, each], { links }));
+  const timed = simulate(oneFOneB(chainShape(3, 6)), runCost([each, each, each], { links }));
   const ends = new Map<string, number>();
   for (const event of chromeTrace(timed.spans).traceEvents) {
     if (event.ph !== "X") continue;

@@ -5,7 +5,7 @@ import {
   ProgramError,
   type StageProgram,
 } from "../../../actors/scheduler/program.ts";
-import { gpipe, oneFOneB } from "../../../actors/scheduler/schedule.ts";
+import { chainShape, gpipe, oneFOneB } from "../../../actors/scheduler/schedule.ts";
 import { validatePrograms } from "../../../actors/scheduler/validate.ts";
 
 /** The programs with one stage's operations edited. */
@@ -30,20 +30,24 @@ const parse = (text: string): Operation[] =>
 
 describe("refuses, naming stage and operation", () => {
   const cases: [string, readonly StageProgram[], string][] = [
-    ["a missing forward", edit(oneFOneB(2, 2), 0, without("forward", 1)), 'stage 0: "forward 1" is missing'],
+    [
+      "a missing forward",
+      edit(oneFOneB(chainShape(2, 2)), 0, without("forward", 1)),
+      'stage 0: "forward 1" is missing',
+    ],
     [
       "a message nobody sends",
-      edit(oneFOneB(2, 2), 0, without("send-activation", 1)),
+      edit(oneFOneB(chainShape(2, 2)), 0, without("send-activation", 1)),
       'stage 0: "send-activation 1" is missing',
     ],
     [
       "a message nobody takes",
-      edit(gpipe(2, 2), 0, without("receive-gradient", 0)),
+      edit(gpipe(chainShape(2, 2)), 0, without("receive-gradient", 0)),
       '"receive-gradient 0" is missing',
     ],
     [
       "work done twice",
-      edit(gpipe(2, 2), 0, (ops) => [ops[0]!, ...ops]),
+      edit(gpipe(chainShape(2, 2)), 0, (ops) => [ops[0]!, ...ops]),
       'stage 0: "forward 0" occurs twice',
     ],
     [
@@ -85,16 +89,24 @@ describe("refuses, naming stage and operation", () => {
     ],
     [
       "a program without a step",
-      edit(gpipe(1, 1), 0, (ops) => ops.slice(0, -1)),
+      edit(gpipe(chainShape(1, 1)), 0, (ops) => ops.slice(0, -1)),
       'stage 0 must end with its only "step"',
     ],
     [
       "an early step",
-      edit(gpipe(1, 1), 0, (ops) => [{ op: "step" }, ...ops]),
+      edit(gpipe(chainShape(1, 1)), 0, (ops) => [{ op: "step" }, ...ops]),
       'stage 0 must end with its only "step"',
     ],
-    ["a gap in the positions", [{ ...gpipe(1, 1)[0]!, positions: [1] }], "no stage holds position 0"],
-    ["stages in another order", [gpipe(2, 1)[1]!, gpipe(2, 1)[0]!], "program 0 belongs to stage 1"],
+    [
+      "a gap in the positions",
+      [{ ...gpipe(chainShape(1, 1))[0]!, positions: [1] }],
+      "no stage holds position 0",
+    ],
+    [
+      "stages in another order",
+      [gpipe(chainShape(2, 1))[1]!, gpipe(chainShape(2, 1))[0]!],
+      "program 0 belongs to stage 1",
+    ],
     ["nothing at all", [], "there are no programs"],
   ];
   test.each(cases)("%s", (_, programs, message) => {

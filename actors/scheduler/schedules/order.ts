@@ -1,0 +1,191 @@
+/**
+ * The order in which lanes of a pipeline do their work: list scheduling with unit times.
+ *
+ * A schedule says in which order a lane goes forward, in which backward, and how far it may run ahead; how the two are
+ * merged is found by letting the pipeline run, each lane taking the next thing that it may and can do. Whatever comes out
+ * has been carried out once, so it cannot deadlock, however micro-batches are dealt. For a plain chain it gives the
+ * published programs.
+ *
+ * Units of time: 1 for a forward pass, a backward pass in B, and one in W, of a lane that takes every micro-batch; one that
+ * takes a quarter of them is four times as slow, as planning would have it.
+ */
+
+import { Heap, type HeapItem } from "../../../runtime/heap.ts";
+import type { Lane, Layout, Run } from "./layout.ts";
+
+/** One pass of a micro-batch through a run. */
+export interface Unit {
+  /** `input` and `weight` are B and W of a backward pass in two; `both` is forward and backward in one go. */
+  readonly pass: "forward" | "backward" | "both" | "input" | "weight";
+  readonly run: Run;
+  readonly microBatch: number;
+}
+
+/** What makes a schedule. */
+export interface Policy {
+  /** A run is gone through by so many micro-batches before the next run of the lane has its turn. */
+  readonly group: number;
+  /** So many forward passes a lane may be ahead of its backward passes. */
+  limit(lane: Lane): number;
+  /** No backward pass before the last forward pass. */
+  readonly flush: boolean;
+  /** So many backward passes W of a lane may be behind B; 0 where they are one. */
+  lag(lane: Lane): number;
+}
+
+/** What each lane does, in order. */
+export function orderOf(layout: Layout, policy: Policy): readonly (readonly Unit[])[] {
+  const lanes = layout.lanes.map((lane) => new LaneOrder(lane, policy));
+  const ready = new Ready(layout);
+  const ends = new Heap<End>((a, b) => a.at < b.at || (a.at === b.at && a.lane < b.lane));
+  const start = (index: number, now: number) => {
+    const lane = lanes[index]!;
+    const unit = lane.busy ? undefined : lane.next(ready);
+    if (!unit) return;
+    lane.take(unit);
+    ends.push({ place: -1, at: now + lane.duration(unit), lane: index, unit });
+  };
+  let now = 0;
+  for (const index of lanes.keys()) start(index, now);
+  for (;;) {
+    if (ends.size === 0) {
+      // Everybody waits for what somebody may not do yet: whoever could go on, does.
+      const held = lanes.findIndex((lane) => lane.held(ready));
+      if (held < 0) break;
+      lanes[held]!.limit++;
+      start(held, now);
+      continue;
+    }
+    now = ends.first!.at;
+    const touched = new Set<number>();
+    while (ends.first?.at === now) {
+      const { lane, unit } = ends.first;
+      ends.remove(ends.first);
+      lanes[lane]!.busy = false;
+      touched.add(lane);
+      for (const other of ready.done(unit)) touched.add(other);
+    }
+    for (const lane of [...touched].sort((a, b) => a - b)) start(lane, now);
+  }
+  return lanes.map(({ units }) => units);
+}
+
+interface End extends HeapItem {
+  readonly at: number;
+  readonly lane: number;
+  readonly unit: Unit;
+}
+
+/** Which forward and backward passes have all they need. */
+class Ready {
+  private readonly layout: Layout;
+  /** By run and micro-batch: 1 gone forward, 2 backward as well. */
+  private readonly states: readonly Uint8Array[];
+
+  constructor(layout: Layout) {
+    this.layout = layout;
+    const count = layout.lanes.reduce(
+      (most, { microBatches }) => Math.max(most, (microBatches.at(-1) ?? -1) + 1),
+      0,
+    );
+    this.states = layout.runs.map(() => new Uint8Array(count));
+  }
+
+  forward({ run, microBatch }: Unit): boolean {
+    return run.index === 0 || this.states[run.index - 1]![microBatch]! >= 1;
+  }
+
+  backward({ run, microBatch }: Unit): boolean {
+    if (this.states[run.index]![microBatch] !== 1) return false;
+    return run.last || this.states[run.index + 1]![microBatch] === 2;
+  }
+
+  /** Notes that a unit is done; which lane may go on for it. */
+  done({ pass, run, microBatch }: Unit): readonly number[] {
+    if (pass === "weight") return [];
+    const state = this.states[run.index]!;
+    state[microBatch] = pass === "forward" ? 1 : 2;
+    const lanes: number[] = [];
+    const { runs, laneOf } = this.layout;
+    const tell = (index: number) => {
+      const run = runs[index];
+      if (run) lanes.push(laneOf(run, microBatch));
+    };
+    if (pass === "forward") tell(run.index + 1);
+    else tell(run.index - 1);
+    return lanes;
+  }
+}
+
+class LaneOrder {
+  readonly units: Unit[] = [];
+  busy = false;
+  limit: number;
+  private readonly lane: Lane;
+  private readonly flush: boolean;
+  private readonly lag: number;
+  private readonly forwards: readonly Unit[];
+  private readonly backwards: readonly Unit[];
+  private forwarded = 0;
+  private backwarded = 0;
+  private weighted = 0;
+  /** Forward passes that a backward pass will follow. */
+  private ahead = 0;
+
+  constructor(lane: Lane, { group, limit, lag, flush }: Policy) {
+    this.lane = lane;
+    this.limit = limit(lane);
+    this.flush = flush;
+    this.lag = lag(lane);
+    const { runs, microBatches } = lane;
+    const split = this.lag > 0;
+    const groups = Object.values(Object.groupBy(microBatches, (m) => Math.floor(m / group)));
+    const through = (order: readonly Run[], passOf: (run: Run) => Unit["pass"]) =>
+      groups.flatMap((ms) =>
+        order.flatMap((run) => ms!.map((microBatch) => ({ pass: passOf(run), run, microBatch }))),
+      );
+    this.forwards = through(runs, ({ last }) => (last && !split ? "both" : "forward"));
+    const backward = runs.filter(({ trained, last }) => trained && (split || !last));
+    this.backwards = through(backward.toReversed(), () => (split ? "input" : "backward"));
+  }
+
+  /** What to do now; undefined when there is nothing. */
+  next(ready: Ready): Unit | undefined {
+    const input = this.backwards[this.backwarded];
+    const weight =
+      this.lag > 0 && this.weighted < this.backwarded ? this.backwards[this.weighted]! : undefined;
+    if (weight && this.backwarded - this.weighted > this.lag) return { ...weight, pass: "weight" };
+    const forward = this.forwards[this.forwarded];
+    if (forward && this.allowed(forward) && ready.forward(forward)) return forward;
+    if (input && !(this.flush && forward) && ready.backward(input)) return input;
+    return weight && { ...weight, pass: "weight" };
+  }
+
+  /** Whether it could go forward and may not. */
+  held(ready: Ready): boolean {
+    const forward = this.forwards[this.forwarded];
+    return forward !== undefined && !this.allowed(forward) && ready.forward(forward);
+  }
+
+  take(unit: Unit): void {
+    this.units.push(unit);
+    this.busy = true;
+    if (unit.pass === "forward" || unit.pass === "both") {
+      this.forwarded++;
+      if (unit.pass === "forward" && unit.run.trained) this.ahead++;
+    } else if (unit.pass === "weight") this.weighted++;
+    else {
+      this.backwarded++;
+      this.ahead--;
+    }
+  }
+
+  duration({ pass }: Unit): number {
+    const units = { forward: 1, backward: 2, both: 3, input: 1, weight: 1 }[pass];
+    return (units * this.lane.all) / this.lane.microBatches.length;
+  }
+
+  private allowed({ run }: Unit): boolean {
+    return !run.trained || this.ahead < this.limit;
+  }
+}
