@@ -11,10 +11,12 @@ import type { Tensor } from "../protocols/tensor.ts";
 export interface Slip {
   /** Counts the times that stages were deployed in a run; what is left over from an earlier one is refused. */
   readonly generation: number;
-  readonly phase: "train" | "evaluate";
+  /** What members of a stage give each other is of no step: its name says which. */
+  readonly phase: "train" | "evaluate" | "collective";
   readonly step: number;
+  /** In a collective: number of the worker that it is from. */
   readonly microBatch: number;
-  /** Name of the value in the stage's graph. */
+  /** Name of the value in the stage's graph, or key of the collective. */
   readonly value: string;
 }
 

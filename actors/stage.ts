@@ -1,90 +1,44 @@
 /**
- * A stage: a range of segments on one device, and the actor that runs its program.
+ * A stage: ranges of segments on one device, and the actor that runs its program.
  *
  * In a step it goes through an ordered list of operations, starting each as soon as its input is there. Receives
  * wait, kernels run one at a time in the engine, sends go out while the next kernel runs. At the end of the list
  * it has all gradients of the step and says so; the update happens only when the scheduler, having heard that of
  * every stage, commits the step (the commit gate, as in torchft).
  *
- * A tensor's way through here: off the link into memory of its own, once from there into the slot its kernels are
- * bound to, out of a slot to the next stage. A slot is not used again before its sends have settled. To a stage on
- * the same node, which would otherwise hold the slot's own memory, a copy goes.
+ * A range is a chunk; from one of its chunks to the next the stage hands a value on by itself. It may be one of several
+ * members who share the stage's work: where they have micro-batches of their own, a chunk's gradients are added up over
+ * them in the background as soon as they are complete.
  */
 
 import type { Engine } from "../nn/engine/engine.ts";
-import { StageExecutor, type UpdateResult } from "../nn/executor.ts";
-import type { Roles } from "../nn/model.ts";
-import { decodeModel } from "../nn/onnx/proto.ts";
-import { isScaled } from "../nn/optim/loss-scale.ts";
-import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
-import { gradientName, type StageGraphs, trainingGraphs } from "../nn/training.ts";
+import { gradientName } from "../nn/training.ts";
 import { Tensor } from "../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../runtime/index.ts";
 import { collectGarbage } from "../runtime/platform/garbage.ts";
-import { Inbox, type Slip } from "./inbox.ts";
-import {
-  isOfMicroBatch,
-  type MicroBatchOperation,
-  peakInFlight,
-  type StageProgram,
-} from "./scheduler/program.ts";
+import { RingCollectives } from "./collectives/ring.ts";
+import type { Slip } from "./inbox.ts";
+import { isBackward, isOfMicroBatch, type MicroBatchOperation, type Operation } from "./scheduler/program.ts";
+import { isDealt } from "./scheduler/routes.ts";
+import { Chunk } from "./stage/chunk.ts";
+import { Mail } from "./stage/mail.ts";
+import { reduceChunk } from "./stage/reduce.ts";
+import { assignSlots, type Slots } from "./stage/slots.ts";
+import type { ByMicroBatch, CommitReport, OperationSpan, StageSpec, StepReport } from "./stage/spec.ts";
+import { DealtStatistics } from "./stage/statistics.ts";
+import { Supply } from "./stage/supply.ts";
+import { exchangeTied } from "./stage/ties.ts";
+import { validate } from "./stage/validation.ts";
 import { StepRun } from "./step-run.ts";
 
-/** Everything a stage is made from. Plain data, sent to the device that hosts it. */
-export interface StageSpec {
-  readonly generation: number;
-  readonly program: StageProgram;
-  readonly microBatches: number;
-  /** The stage's forward graph: the bytes of an ONNX file, u8. */
-  readonly graph: Tensor;
-  /** What the graph's inputs are. */
-  readonly roles: Roles;
-  /** Activation that comes in, and that goes out; null at the model's ends. */
-  readonly input: string | null;
-  readonly output: string | null;
-  /** Whether the stage before wants a gradient. */
-  readonly inputGradient: boolean;
-  readonly recompute: boolean;
-  /** With `recompute`, bytes of each micro-batch to keep all the same. */
-  readonly stashBytes: number;
-  readonly optimizer: OptimizerConfig;
-  /** Parameters of the whole model. */
-  readonly totalParameters: number;
-  /** What randomness in the graph is drawn from. */
-  readonly seed: number;
-}
-
-/**
- * When an operation ran, in milliseconds of the device's clock. A forward pass that reads data of its own waits for
- * it within its span. "update" is there twice: the sums of squares before the commit gate, the update behind it.
- */
-export interface OperationSpan {
-  readonly op: MicroBatchOperation["op"] | "update";
-  readonly microBatch: number;
-  readonly start: number;
-  readonly end: number;
-  /** Of that in kernels; 0 for messages. */
-  readonly kernelMs: number;
-}
-
-/** An update, and when it ran. */
-export interface CommitReport extends UpdateResult {
-  readonly span: OperationSpan;
-}
-
-/** What a stage has to say when it has all gradients of a step. */
-export interface StepReport {
-  /** One per parameter of the stage. */
-  readonly squareSums: Tensor;
-  /** Loss of every micro-batch, on the last stage. */
-  readonly losses: readonly number[] | null;
-  /** Where the time went, in milliseconds: in kernels, copying tensors, waiting for inputs, all in all. */
-  readonly kernelMs: number;
-  readonly copyMs: number;
-  readonly waitMs: number;
-  readonly totalMs: number;
-  readonly spans: readonly OperationSpan[];
-}
+export type {
+  ChunkSpec,
+  CommitReport,
+  GroupSpec,
+  OperationSpan,
+  StageSpec,
+  StepReport,
+} from "./stage/spec.ts";
 
 /** Received tensors that have been copied, after which they are cleared away. */
 const GARBAGE_BYTES = 64 * 2 ** 20;
@@ -94,14 +48,17 @@ export class Stage extends Actor {
 
   readonly #spec: StageSpec;
   readonly #engine: Engine;
-  readonly #inbox = new Inbox();
-  readonly #graphs: StageGraphs;
-  #executor!: StageExecutor;
-  #previous: Ref<Stage> | null = null;
-  #next: Ref<Stage> | null = null;
-  #tied: Readonly<Record<string, readonly Ref<Stage>[]>> = {};
-  /** Sends of a slot that have not settled. */
-  readonly #sending: Promise<unknown>[][] = [];
+  readonly #slots: Slots;
+  readonly #chunks: readonly Chunk[];
+  /** Micro-batches of its own. */
+  readonly #taken: ReadonlySet<number>;
+  #mail!: Mail;
+  #supply!: Supply;
+  #collectives!: RingCollectives;
+  /** By chunk; where there is no need, left out. */
+  readonly #statistics: DealtStatistics[] = [];
+  /** Whether anything has been accumulated since the last update. */
+  #dirty = false;
   /** Bytes of tensors that have been copied since garbage was last collected. */
   #garbage = 0;
 
@@ -109,48 +66,68 @@ export class Stage extends Actor {
     super();
     this.#spec = spec;
     this.#engine = engine;
-    const split = spec.program.operations.some(({ op }) => op.startsWith("backward-"));
-    const options = { ...spec, split, scaledLoss: isScaled(spec.optimizer) };
-    this.#graphs = trainingGraphs(decodeModel(spec.graph.bytes), spec.roles, options);
+    const { program } = spec;
+    this.#slots = assignSlots(program, (chunk, microBatch, step) => {
+      const { next, previous } = spec.chunks[chunk]!;
+      return this.#isOwn(step > 0 ? next : previous, microBatch);
+    });
+    this.#chunks = spec.chunks.map((_, index) => new Chunk(index, spec, this.#slots));
+    this.#taken = new Set(program.operations.filter(isOfMicroBatch).map(({ microBatch }) => microBatch));
   }
 
   override async onStart(): Promise<void> {
-    const { program, optimizer, totalParameters, microBatches, seed } = this.#spec;
-    const slots = peakInFlight(program);
-    for (let i = 0; i < slots; i++) this.#sending.push([]);
-    this.#executor = await StageExecutor.create(this.#engine, this.#graphs, {
-      slots,
-      ...{ optimizer, totalParameters, microBatches, seed },
+    const { generation, program, group, codecs } = this.#spec;
+    const { rank, workers } = group;
+    const node = this.context.node.id;
+    this.#mail = new Mail({ generation, worker: program.worker, node, codec: codecs.activations });
+    this.#supply = new Supply(
+      this.#mail.inbox,
+      this.#chunks.map(({ graphs }) => graphs.data.map(({ name }) => name)),
+    );
+    this.#collectives = new RingCollectives({
+      ...{ rank, ranks: workers.length, codec: codecs.gradients },
+      exchange: this.#mail.exchange(workers),
     });
+    try {
+      for (const chunk of this.#chunks) await chunk.build(this.#engine);
+    } catch (error) {
+      this.#release();
+      throw error;
+    }
+    for (const { index, decays, executor } of this.#chunks) {
+      if (!isDealt(group.sharing) || decays.size === 0) continue;
+      this.#statistics[index] = new DealtStatistics(executor.movingStatistics(), decays, rank === 0);
+    }
   }
 
   override onStop(): void {
     this.abandon();
-    this.#executor.release();
+    this.#release();
   }
 
-  /** A neighbour is gone: what it would have sent will never come. */
+  #release(): void {
+    for (const chunk of this.#chunks) chunk.release();
+  }
+
+  /** Another stage is gone: what it would have sent will never come. */
   override onDown(down: Down): void {
-    this.#inbox.fail(new Error(`a neighbouring stage is gone: ${down.reason.message}`));
+    this.#fail(new Error(`a neighbouring stage is gone: ${down.reason.message}`));
+  }
+
+  #fail(error: Error): void {
+    this.#mail.inbox.fail(error);
+    this.#collectives.abandon(error);
   }
 
   /**
-   * Names the stages before and behind; null at the ends. `tied` are those that hold a parameter which is one with one of
-   * this stage's, by its name here.
+   * Says where the workers are that this one exchanges tensors with, by number.
    * @throws TensorError when something that the stage holds has not been loaded.
    */
-  connect(
-    previous: Ref<Stage> | null,
-    next: Ref<Stage> | null,
-    tied: Readonly<Record<string, readonly Ref<Stage>[]>> = {},
-  ): void {
-    this.#executor.requireLoaded();
-    this.#previous = previous;
-    this.#next = next;
-    this.#tied = tied;
-    const others = [previous, next, ...Object.values(tied).flat()];
-    const known = new Map(others.flatMap((other) => (other ? [[other.key, other] as const] : [])));
-    for (const other of known.values()) this.context.monitor(other);
+  connect(peers: Readonly<Record<number, Ref<Stage>>>): void {
+    for (const { executor } of this.#chunks) executor.requireLoaded();
+    this.#mail.connect(peers);
+    const known = new Map(Object.values(peers).map((peer) => [peer.key, peer] as const));
+    for (const peer of known.values()) this.context.monitor(peer);
   }
 
   /**
@@ -158,7 +135,7 @@ export class Stage extends Actor {
    * @throws TensorError when they do not fit.
    */
   async load(values: Readonly<Record<string, Tensor>>): Promise<void> {
-    await this.#executor.put(new Map(Object.entries(values)));
+    for (const { executor } of this.#chunks) await executor.put(new Map(Object.entries(values)));
   }
 
   /**
@@ -172,13 +149,13 @@ export class Stage extends Actor {
         `generation ${this.#spec.generation} got a tensor of generation ${slip.generation}`,
       );
     }
-    const taken = this.#inbox.put(slip, tensor);
+    const taken = this.#mail.inbox.put(slip, tensor);
     return slip.phase === "evaluate" ? taken : undefined;
   }
 
   /** Gives up what is under way: nothing more will be delivered. */
   abandon(): void {
-    this.#inbox.fail(new Error("the run is over"));
+    this.#fail(new Error("the run is over"));
   }
 
   /** Answered when nothing is under way any more: one message is handled at a time, and this one does nothing. */
@@ -188,29 +165,31 @@ export class Stage extends Actor {
   async train(step: number): Promise<StepReport> {
     const { clock } = this.context;
     const { program, microBatches } = this.#spec;
-    const run = new StepRun(microBatches);
+    const run = new StepRun(step, microBatches);
     const began = clock.now();
     // A step that failed before it was committed has left its gradients behind.
-    await this.#executor.clearGradients();
-    for (const operation of program.operations) {
-      if (!isOfMicroBatch(operation)) continue;
-      const start = clock.now();
-      const before = run.kernelMs;
-      await this.#perform(operation, step, run);
-      run.spans.push({ ...operation, start, end: clock.now(), kernelMs: run.kernelMs - before });
-    }
+    if (this.#dirty) for (const { executor } of this.#chunks) await executor.clearGradients();
+    this.#dirty = true;
+    for (const statistics of this.#statistics) await statistics?.begin();
+    for (const [index, operation] of program.operations.entries())
+      await this.#carryOut(operation, index, run);
+
+    const reducing = clock.now();
+    await Promise.all(run.background);
     const start = clock.now();
-    await this.#exchangeTied(step);
-    const squareSums = await this.#executor.squareSums();
+    await exchangeTied(this.#chunks, this.#mail, step, microBatches);
+    const sums: number[] = [];
+    for (const { executor } of this.#chunks) sums.push(...(await executor.squareSums()));
     const squares = this.#updateSpan(start);
     run.spans.push(squares);
-    run.kernelMs += squares.kernelMs;
+    const last = this.#chunks.find(({ spec }) => spec.output === null);
     return {
-      squareSums: Tensor.f32([squareSums.length], squareSums),
-      losses: this.#spec.output === null ? run.losses : null,
-      kernelMs: run.kernelMs,
+      squareSums: Tensor.f32([sums.length], sums),
+      losses: last ? run.losses : null,
+      kernelMs: run.kernelMs + squares.kernelMs,
       copyMs: run.copyMs,
       waitMs: run.waitMs,
+      reduceMs: run.reduceMs + start - reducing,
       totalMs: clock.now() - began,
       spans: run.spans,
     };
@@ -219,32 +198,27 @@ export class Stage extends Actor {
   /** Updates the parameters: every stage has all gradients of `step`. `squareSums` is of the whole model. */
   async commit(step: number, squareSums: Tensor): Promise<CommitReport> {
     const start = this.context.clock.now();
-    const result = await this.#executor.update(step, squareSums.f32());
-    return { ...result, span: this.#updateSpan(start) };
+    const results = [];
+    for (const { executor } of this.#chunks) results.push(await executor.update(step, squareSums.f32()));
+    this.#dirty = false;
+    return { ...results[0]!, span: this.#updateSpan(start) };
   }
 
   /**
-   * Takes `count` micro-batches through the forward pass. Resolves with their losses on the last stage, with
-   * nothing on others.
+   * Takes those of `count` micro-batches that are its own through the forward pass. Resolves with their losses where the
+   * model ends, NaN for those of others, and with nothing elsewhere.
    */
-  async evaluate(step: number, count: number): Promise<number[]> {
-    const losses: number[] = [];
-    const { evaluate, data, input, output } = this.#graphs;
-    const names = [...data.map(({ name }) => name), ...(input === null ? [] : [input])];
-    // All that is sent has to be taken; validation may have no use for some of it.
-    const read = new Set(evaluate.inputs.map(({ name }) => name));
-    for (let microBatch = 0; microBatch < count; microBatch++) {
-      const inputs: Record<string, Tensor> = {};
-      for (const name of names) {
-        const tensor = await this.#inbox.take(this.#slip("evaluate", step, microBatch, name));
-        this.#garbage += tensor.bytes.byteLength;
-        if (read.has(name)) inputs[name] = tensor;
-      }
-      const result = await this.#during(this.#executor.evaluate(inputs));
-      if (output === null) losses.push(result.f32()[0]!);
-      else await this.#give(this.#next!, this.#slip("evaluate", step, microBatch, output), result);
-    }
-    return losses;
+  evaluate(pass: number, count: number): Promise<number[]> {
+    return validate(
+      {
+        chunks: this.#chunks,
+        ...{ mail: this.#mail, supply: this.#supply, worker: this.#spec.program.worker },
+        takes: (microBatch) => this.#taken.has(microBatch % this.#spec.microBatches),
+        during: (kernel, tensors) => this.#during(kernel, tensors),
+      },
+      pass,
+      count,
+    );
   }
 
   /**
@@ -253,25 +227,11 @@ export class Stage extends Actor {
    * the same node until the next step.
    */
   async state(names: readonly string[] | null = null): Promise<Record<string, Tensor>> {
-    return Object.fromEntries(await this.#executor.tensors(names ?? undefined));
-  }
-
-  /**
-   * Gradients of parameters that are one with another stage's, given and taken, before the gate: each stage adds all of
-   * them in the same order.
-   */
-  async #exchangeTied(step: number): Promise<void> {
-    const { ties, parameters } = this.#graphs;
-    const own = new Set(parameters.map(({ name }) => name));
-    const slip = (name: string) => this.#slip("train", step, this.#spec.microBatches, gradientName(name));
-    const given = Object.entries(this.#tied).flatMap(([name, others]) =>
-      others.map(async (other) => this.#give(other, slip(name), await this.#executor.gradient(name))),
-    );
-    const taken = ties.flat().filter((name) => !own.has(name));
-    await Promise.all([
-      ...given,
-      ...taken.map(async (name) => this.#executor.putTied(name, await this.#inbox.take(slip(name)))),
-    ]);
+    const found: Record<string, Tensor> = {};
+    for (const { executor } of this.#chunks) {
+      for (const [name, tensor] of await executor.tensors(names ?? undefined)) found[name] = tensor;
+    }
+    return found;
   }
 
   /** A run of the optimiser's graphs that began at `start` and ends now. */
@@ -280,51 +240,80 @@ export class Stage extends Actor {
     return { op: "update", microBatch: 0, start, end, kernelMs: end - start };
   }
 
-  async #perform(operation: MicroBatchOperation, step: number, run: StepRun): Promise<void> {
-    const { op, microBatch } = operation;
-    const { input, output, inputGradient, outputGradient, result } = this.#graphs;
-    const slip = (value: string) => this.#slip("train", step, microBatch, value);
-    switch (op) {
-      case "receive-activation":
-        return this.#receive(slip(input!), await this.#slotFor(microBatch, step, run), run);
-      case "forward":
-      case "forward-backward": {
-        const slot = await this.#slotFor(microBatch, step, run);
-        for (const { name } of this.#graphs.data) await this.#receive(slip(name), slot, run);
-        const kernel = op === "forward" ? this.#executor.forward(slot) : this.#executor.joint(slot);
-        run.kernelMs += await this.#during(kernel);
-        if (output === null) run.losses[microBatch] = this.#executor.value(slot, result).f32()[0]!;
-        if (op === "forward-backward" && !inputGradient) run.freeSlot(microBatch);
-        return;
-      }
-      case "send-activation":
-        this.#send(this.#next!, slip(output!), run.slotOf(microBatch));
-        if (!outputGradient) run.freeSlot(microBatch);
-        return;
-      case "receive-gradient":
-        return this.#receive(slip(gradientName(output!)), run.slotOf(microBatch), run);
-      case "backward":
-        run.kernelMs += await this.#during(this.#executor.backward(run.slotOf(microBatch)));
-        if (!inputGradient) run.freeSlot(microBatch);
-        return;
-      case "backward-input":
-        run.kernelMs += await this.#during(this.#executor.backwardInput(run.slotOf(microBatch)));
-        return;
-      case "backward-weight":
-        run.kernelMs += await this.#during(this.#executor.backwardWeights(run.slotOf(microBatch)));
-        if (!inputGradient || run.halfDone(microBatch)) run.freeSlot(microBatch);
-        return;
-      case "send-gradient":
-        this.#send(this.#previous!, slip(gradientName(input!)), run.slotOf(microBatch));
-        if (!this.#graphs.backwardWeights || run.halfDone(microBatch)) run.freeSlot(microBatch);
-        return;
-      default:
-        throw new RangeError(`a stage cannot perform "${op}"`);
+  async #carryOut(operation: Operation, index: number, run: StepRun): Promise<void> {
+    const { clock } = this.context;
+    const start = clock.now();
+    const chunk = "chunk" in operation && operation.chunk ? { chunk: operation.chunk } : {};
+    if (operation.op === "reduce") {
+      const reduced = this.#reduce(operation.chunk ?? 0, run.step).then(() => {
+        run.spans.push({ op: "reduce", microBatch: 0, ...chunk, start, end: clock.now(), kernelMs: 0 });
+      });
+      // What else the stage waits for may never come then.
+      reduced.catch((error) => this.#fail(error));
+      run.background.push(reduced);
+    } else if (isOfMicroBatch(operation)) {
+      const before = run.kernelMs;
+      await this.#perform(operation, index, run);
+      const { op, microBatch } = operation;
+      run.spans.push({ op, microBatch, ...chunk, start, end: clock.now(), kernelMs: run.kernelMs - before });
     }
   }
 
+  async #perform(operation: MicroBatchOperation, index: number, run: StepRun): Promise<void> {
+    const { op, microBatch } = operation;
+    const { step } = run;
+    const chunk = this.#chunks[operation.chunk ?? 0]!;
+    const { graphs, executor, spec } = chunk;
+    const { input, output } = spec;
+    const slip = (value: string) => this.#mail.slip("train", step, microBatch, value);
+    switch (op) {
+      case "receive-activation":
+        await chunk.claim(step, microBatch);
+        return this.#receive(chunk, slip(input!), this.#mail.inbox.take(slip(input!)), run);
+      case "receive-gradient": {
+        const name = gradientName(output!);
+        return this.#receive(chunk, slip(name), this.#mail.inbox.take(slip(name)), run);
+      }
+      case "forward":
+      case "forward-backward": {
+        const slot = await chunk.claim(step, microBatch);
+        for (const { name } of graphs.data) {
+          await this.#receive(chunk, slip(name), this.#supply.take(slip(name)), run);
+        }
+        await this.#statistics[chunk.index]?.before(microBatch);
+        const kernel = op === "forward" ? executor.forward(slot) : executor.joint(slot);
+        run.kernelMs += await this.#during(kernel);
+        if (output === null) run.losses[microBatch] = chunk.value(microBatch, graphs.result).f32()[0]!;
+        break;
+      }
+      case "backward":
+        run.kernelMs += await this.#during(executor.backward(chunk.slotOf(microBatch)));
+        break;
+      case "backward-input":
+        run.kernelMs += await this.#during(executor.backwardInput(chunk.slotOf(microBatch)));
+        break;
+      case "backward-weight":
+        run.kernelMs += await this.#during(executor.backwardWeights(chunk.slotOf(microBatch)));
+        return;
+      case "send-activation":
+        return this.#send(chunk, spec.next, slip(output!), index);
+      case "send-gradient":
+        return this.#send(chunk, spec.previous, slip(gradientName(input!)), index);
+    }
+    if (op === "forward") await this.#handOn(chunk, 1, spec.next, microBatch, run);
+    if (isBackward(operation)) await this.#handOn(chunk, -1, spec.previous, microBatch, run);
+  }
+
+  async #reduce(chunk: number, step: number): Promise<void> {
+    const { microBatches } = this.#spec;
+    const at = { step, microBatches };
+    const statistics = this.#statistics[chunk];
+    this.#garbage += await reduceChunk(this.#chunks[chunk]!, statistics, this.#collectives, at);
+  }
+
   /** While a kernel runs in the engine's thread, this one has time to clear away. */
-  #during<T>(kernel: Promise<T>): Promise<T> {
+  #during<T>(kernel: Promise<T>, tensors: readonly Tensor[] = []): Promise<T> {
+    for (const { bytes } of tensors) this.#garbage += bytes.byteLength;
     if (this.#garbage >= GARBAGE_BYTES) {
       this.#garbage = 0;
       collectGarbage();
@@ -332,42 +321,49 @@ export class Stage extends Actor {
     return kernel;
   }
 
-  /** The slot a micro-batch is in, given to it when it comes, after earlier sends from there have settled. */
-  async #slotFor(microBatch: number, step: number, run: StepRun): Promise<number> {
-    const slot = run.claimSlot(microBatch);
-    const sends = this.#sending[slot]!.splice(0);
-    if (sends.length > 0) await Promise.all(sends);
-    this.#executor.place(slot, step, microBatch);
-    return slot;
-  }
-
-  async #receive(slip: Slip, slot: number, run: StepRun): Promise<void> {
+  async #receive(chunk: Chunk, slip: Slip, coming: Promise<Tensor>, run: StepRun): Promise<void> {
     const { clock } = this.context;
     const asked = clock.now();
-    const tensor = await this.#inbox.take(slip);
+    const tensor = await coming;
     const came = clock.now();
-    // Training may have no use for what the forward graph reads.
-    if (this.#executor.has(slip.value)) this.#executor.write(slot, slip.value, tensor);
+    chunk.write(slip.microBatch, slip.value, tensor);
     this.#garbage += tensor.bytes.byteLength;
     run.waitMs += came - asked;
     run.copyMs += clock.now() - came;
   }
 
-  /** Sends without waiting; a failure shows where the slot is claimed next, or at the scheduler. */
-  #send(to: Ref<Stage>, slip: Slip, slot: number): void {
-    const sent = this.#give(to, slip, this.#executor.value(slot, slip.value));
-    sent.catch((error) => this.#inbox.fail(error));
-    this.#sending[slot]!.push(sent);
+  /** What a chunk has made of a micro-batch goes to the stage's own chunk next to it, where there is one. */
+  async #handOn(
+    chunk: Chunk,
+    step: 1 | -1,
+    to: ByMicroBatch,
+    microBatch: number,
+    run: StepRun,
+  ): Promise<void> {
+    if (!this.#isOwn(to, microBatch)) return;
+    const next = this.#chunks[this.#spec.program.positions.indexOf(chunk.position + step)]!;
+    const { input, output } = chunk.spec;
+    const name = step > 0 ? output! : gradientName(input!);
+    if (step > 0) await next.claim(run.step, microBatch);
+    const start = this.context.clock.now();
+    next.write(microBatch, name, chunk.value(microBatch, name));
+    run.copyMs += this.context.clock.now() - start;
   }
 
-  /** Delivers a tensor of the executor's, which is free to be written over when this has settled. */
-  #give(to: Ref<Stage>, slip: Slip, tensor: Tensor): Promise<void> {
-    const here = to.address.node === this.context.node.id;
-    const { dtype, shape, bytes } = tensor;
-    return to.ask.deliver(slip, here ? new Tensor(dtype, shape, bytes.slice()) : tensor);
+  /** Sends without waiting for it to arrive; a failure shows where the slot is claimed next, or at the scheduler. */
+  async #send(chunk: Chunk, to: ByMicroBatch, slip: Slip, index: number): Promise<void> {
+    const workers = to[slip.microBatch]!;
+    const tensor = chunk.value(slip.microBatch, slip.value);
+    const parts = this.#slots.last.has(index);
+    const sent = parts
+      ? (await this.#mail.giveCopy(workers, slip, tensor)).sent
+      : this.#mail.send(workers, slip, tensor);
+    sent.catch((error) => this.#fail(error));
+    if (!parts) chunk.holdUntil(slip.microBatch, sent);
   }
 
-  #slip(phase: Slip["phase"], step: number, microBatch: number, value: string): Slip {
-    return { generation: this.#spec.generation, phase, step, microBatch, value };
+  /** Whether the stage itself takes what a chunk makes of a micro-batch. */
+  #isOwn(to: ByMicroBatch, microBatch: number): boolean {
+    return to[microBatch % this.#spec.microBatches]?.includes(this.#spec.program.worker) ?? false;
   }
 }

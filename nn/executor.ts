@@ -203,6 +203,16 @@ export class StageExecutor implements ChunkExecutor {
     return this.updater.gradient(name);
   }
 
+  /** The memory that gradients of parameters add up in, by parameter: for whoever adds those of others to them. */
+  gradients(): ReadonlyMap<string, Kept> {
+    return this.updater.gradients();
+  }
+
+  /** Statistics as the micro-batches since the last update have moved them; an update keeps them so. */
+  movingStatistics(): ReadonlyMap<string, Kept> {
+    return this.moving;
+  }
+
   /** Takes the gradient of a tied parameter that another stage holds, before `squareSums`. @throws TensorError for others. */
   putTied(name: string, tensor: Tensor): Promise<void> {
     return this.updater.putTied(name, tensor);

@@ -10,13 +10,20 @@ import type { Slip } from "../inbox.ts";
 import type { Stage } from "../stage.ts";
 import type { Feed } from "./feed.ts";
 
+/** Who reads a value. */
+export interface Reader {
+  readonly stage: Ref<Stage>;
+  /** Those micro-batches alone, in validation those that are the same modulo their number in training; null for all. */
+  readonly microBatches: readonly number[] | null;
+}
+
 /** Where a step's data goes. */
 export interface Destination {
   readonly generation: number;
   /** Micro-batches in a training step. */
   readonly microBatches: number;
   /** The stages that read each of the feed's values. */
-  readonly readers: Readonly<Record<string, readonly Ref<Stage>[]>>;
+  readonly readers: Readonly<Record<string, readonly Reader[]>>;
 }
 
 export class DataSource extends Actor {
@@ -50,11 +57,13 @@ export class DataSource extends Actor {
 
   async #send(
     tensors: Readonly<Record<string, Tensor>>,
-    { generation, readers }: Destination,
+    { generation, microBatches, readers }: Destination,
     where: Pick<Slip, "phase" | "step" | "microBatch">,
   ): Promise<void> {
     const sends = Object.entries(tensors).flatMap(([value, tensor]) =>
-      (readers[value] ?? []).map((stage) => stage.ask.deliver({ generation, ...where, value }, tensor)),
+      (readers[value] ?? [])
+        .filter((reader) => reader.microBatches?.includes(where.microBatch % microBatches) ?? true)
+        .map(({ stage }) => stage.ask.deliver({ generation, ...where, value }, tensor)),
     );
     await Promise.all(sends);
   }

@@ -8,22 +8,18 @@
  * stages as the step before left them.
  */
 
-import { type Model, type Roles, rolesWithin } from "../../nn/model.ts";
-import type { Graph } from "../../nn/onnx/graph.ts";
-import { encodeModel } from "../../nn/onnx/proto.ts";
+import type { Model } from "../../nn/model.ts";
 import { diverged, firstNonFinite } from "../../nn/optim/finite.ts";
-import { isScaled, LOSS_SCALE } from "../../nn/optim/loss-scale.ts";
 import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
-import type { SegmentProfile } from "../../nn/profile.ts";
 import { findSegments, type Segment } from "../../nn/segments.ts";
 import { Tensor } from "../../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../../runtime/index.ts";
-import type { DataSource, Destination } from "../data/source.ts";
+import type { DataSource } from "../data/source.ts";
 import type { Device, DeviceDescription, DeviceUsage } from "../device.ts";
-import type { Stage, StageSpec, StepReport } from "../stage.ts";
-import type { LinkProfile, Profile, SegmentCost } from "./cost.ts";
-import { heldInGroups, type Part, partsOf, segmentSizes } from "./parts.ts";
-import { chunksOf, type Plan, planPrograms, workersOf } from "./plan.ts";
+import { type ClusterProfile, profileCluster } from "../profile.ts";
+import type { StepReport } from "../stage.ts";
+import { Deployment } from "./deployment.ts";
+import type { Plan } from "./plan.ts";
 import { makePlan, type PlanOptions } from "./planner.ts";
 
 export interface SchedulerOptions extends PlanOptions {
@@ -33,6 +29,8 @@ export interface SchedulerOptions extends PlanOptions {
   readonly seed: number;
   /** Carried out as it is, with nothing measured; its devices' ids are their places in the order they are given in. */
   readonly plan?: Plan;
+  /** Milliseconds that every device may spend on measuring itself; three seconds when left out. */
+  readonly profileMs?: number;
 }
 
 export interface StepResult {
@@ -50,6 +48,8 @@ export class DeviceLost extends Error {
   override readonly name = "DeviceLost";
 }
 
+const PROFILE_MS = 3000;
+
 /** One deployment is made per run; recovery will count on. */
 const GENERATION = 1;
 
@@ -60,9 +60,7 @@ export class Scheduler extends Actor {
   readonly #segments: readonly Segment[];
   #descriptions: readonly DeviceDescription[] = [];
   #plan: Plan | undefined;
-  #stages: readonly Ref<Stage>[] = [];
-  /** What each stage holds and reads, by stage. */
-  #parts: readonly Part[] = [];
+  #deployed!: Deployment;
   /** The feed of the step that comes next, begun while the one before it runs. */
   #fed: { step: number; done: Promise<void> } | undefined;
   #lost: DeviceLost | undefined;
@@ -96,12 +94,11 @@ export class Scheduler extends Actor {
         this.#plan = this.#options.plan;
         return this.#plan;
       }
-      const profile = await this.#measure();
-      const { segments, costs } = profile;
+      const { segments, profile } = await this.#measure();
       this.#plan = makePlan({
         segments,
         devices: this.#descriptions.map(({ name, memoryBytes }, i) => ({ id: `${i}`, name, memoryBytes })),
-        profile: costs,
+        profile,
         options: this.#options,
       });
       return this.#plan;
@@ -113,99 +110,44 @@ export class Scheduler extends Actor {
    * optimiser's state where given. The tensors are borrowed until it is done.
    */
   async deploy(values: Readonly<Record<string, Tensor>>): Promise<void> {
-    const plan = this.#plan!;
-    const programs = planPrograms(plan);
-    const { model, optimizer, microBatches, seed, stashBytes = 0 } = this.#options;
-    const workers = workersOf(plan);
-    this.#parts = partsOf(model, this.#segments, chunksOf(plan));
+    const { model, optimizer, seed, stashBytes = 0 } = this.#options;
+    const options = { generation: GENERATION, model, optimizer, seed, stashBytes };
     await this.#guard(async () => {
-      this.#stages = await Promise.all(
-        this.#parts.map(({ graph, roles, input, output, inputGradient }, i) => {
-          const spec: StageSpec = {
-            generation: GENERATION,
-            program: programs[i]!,
-            ...{ microBatches, graph: onnx(graph), roles, input, output, inputGradient },
-            ...{ recompute: workers[i]!.stage.recompute, stashBytes },
-            ...{ optimizer, totalParameters: model.parameters.length, seed },
-          };
-          return this.#devices[Number(workers[i]!.member.device)]!.ask.host(spec, this.context.self);
-        }),
-      );
-      await Promise.all(
-        this.#stages.map(async (stage, i) => {
-          for (const group of [...heldInGroups(this.#parts[i]!, optimizer), [LOSS_SCALE]]) {
-            const given = group.filter((name) => values[name]);
-            if (given.length > 0) {
-              await stage.ask.load(Object.fromEntries(given.map((name) => [name, values[name]!])));
-            }
-          }
-          const tied = Object.entries(this.#parts[i]!.tied).map(([name, others]) => [
-            name,
-            others.map((other) => this.#stages[other]!),
-          ]);
-          const neighbours = [this.#stages[i - 1] ?? null, this.#stages[i + 1] ?? null] as const;
-          await stage.ask.connect(...neighbours, Object.fromEntries(tied));
-        }),
-      );
+      const { self } = this.context;
+      this.#deployed = await Deployment.start(this.#plan!, this.#segments, this.#devices, self, options);
+      await this.#deployed.load(values);
     });
   }
 
   /** One training step: fed, run, and committed on every stage. */
   async step(step: number, lastStep: number): Promise<StepResult> {
     return this.#guard(async () => {
-      const fed = this.#fed?.step === step ? this.#fed.done : this.#data.ask.feed(step, this.#destination);
-      const running = this.#stages.map((stage) => stage.ask.train(step));
+      const { stages } = this.#deployed;
+      const destination = this.#deployed.destination();
+      const fed = this.#fed?.step === step ? this.#fed.done : this.#data.ask.feed(step, destination);
+      const running = stages.map((stage) => stage.ask.train(step));
       // The next step's data travels while this one computes.
       if (step < lastStep) {
-        const done = this.#data.ask.feed(step + 1, this.#destination);
+        const done = this.#data.ask.feed(step + 1, destination);
         done.catch(() => {});
         this.#fed = { step: step + 1, done };
       }
       const [reports] = await Promise.all([Promise.all(running), fed]);
 
-      const sums = this.#checked(step, reports);
+      const losses = this.#deployed.losses(reports.map((report) => report.losses));
+      const broken = firstNonFinite(losses);
+      if (broken) throw diverged("loss", step + 1, broken.value);
+      const sums = this.#deployed.squareSums(step, reports);
       const all = Tensor.f32([sums.length], sums);
-      const updates = await Promise.all(this.#stages.map((stage) => stage.ask.commit(step, all)));
+      const updates = await Promise.all(stages.map((stage) => stage.ask.commit(step, all)));
       const { gradNorm, learningRate, skipped } = updates[0]!;
       return {
         step,
-        loss: mean(reports.at(-1)!.losses!),
+        loss: mean(losses),
         ...{ gradNorm, learningRate, skipped },
         reports: reports.map((report, i) => ({ ...report, spans: [...report.spans, updates[i]!.span] })),
       };
     });
-  }
-
-  /**
-   * The square sums of all parameters, in the model's order.
-   * @throws DivergedError when a loss or a gradient is no number: before the gate, so no stage has changed. Gradients of
-   *   a scaled loss may overflow; whether that is an error is decided behind the gate, by all stages alike.
-   */
-  #checked(step: number, reports: readonly StepReport[]): Float32Array<ArrayBuffer> {
-    const { model, optimizer } = this.#options;
-    const loss = firstNonFinite(reports.at(-1)!.losses!);
-    if (loss) throw diverged("loss", step + 1, loss.value);
-    const place = new Map(model.parameters.map((name, i) => [name, i]));
-    const sums = new Float32Array(model.parameters.length);
-    reports.forEach(({ squareSums }, i) => {
-      const own = squareSums.f32();
-      const names = this.#parameterNames(i);
-      const broken = isScaled(optimizer) ? undefined : firstNonFinite(own);
-      if (broken) {
-        throw diverged(`gradient of ${names[broken.index]} (stage ${i + 1})`, step + 1, broken.value);
-      }
-      names.forEach((name, k) => {
-        sums[place.get(name)!] = own[k]!;
-      });
-    });
-    return sums;
-  }
-
-  /** Parameters of a stage in the order it reports them in, that of its graph's inputs. */
-  #parameterNames(stage: number): string[] {
-    const { graph, roles } = this.#parts[stage]!;
-    const own = new Set(roles.parameters);
-    return graph.inputs.map(({ name }) => name).filter((name) => own.has(name));
   }
 
   /** Mean loss over the validation windows. `pass` tells one pass from another. */
@@ -213,10 +155,10 @@ export class Scheduler extends Actor {
     return this.#guard(async () => {
       const count = await this.#data.ask.validationCount();
       const [losses] = await Promise.all([
-        Promise.all(this.#stages.map((stage) => stage.ask.evaluate(pass, count))),
-        this.#data.ask.feedValidation(pass, this.#destination),
+        Promise.all(this.#deployed.stages.map((stage) => stage.ask.evaluate(pass, count))),
+        this.#data.ask.feedValidation(pass, this.#deployed.destination()),
       ]);
-      return mean(losses.at(-1)!);
+      return mean(this.#deployed.losses(losses));
     });
   }
 
@@ -225,22 +167,7 @@ export class Scheduler extends Actor {
    * borrowed until the next step.
    */
   async state(): Promise<Record<string, Tensor>> {
-    const { optimizer } = this.#options;
-    return this.#guard(async () => {
-      const states = await Promise.all(
-        this.#stages.map(async (stage, i) => {
-          const frozen = new Set(this.#parts[i]!.roles.frozen);
-          const groups = heldInGroups(this.#parts[i]!, optimizer);
-          const found: Record<string, Tensor>[] = [await stage.ask.state([LOSS_SCALE])];
-          for (const group of groups) {
-            const names = group.filter((name) => !frozen.has(name));
-            if (names.length > 0) found.push(await stage.ask.state(names));
-          }
-          return Object.assign({}, ...found);
-        }),
-      );
-      return Object.assign({}, ...states);
-    });
+    return this.#guard(() => this.#deployed.state());
   }
 
   /** What each device has used, in the devices' order. */
@@ -252,55 +179,15 @@ export class Scheduler extends Actor {
     return this.#descriptions;
   }
 
-  get #destination(): Destination {
-    const readers: Record<string, Ref<Stage>[]> = {};
-    this.#parts.forEach(({ data }, i) => {
-      for (const name of data) readers[name] = [...(readers[name] ?? []), this.#stages[i]!];
+  /** What plans are made from. Any two devices may become neighbours where the planner is free to leave some out. */
+  #measure(): Promise<ClusterProfile> {
+    const { model, microBatches, optimizer, strategy, schedule, profileMs = PROFILE_MS } = this.#options;
+    return profileCluster(this.#devices, this.#descriptions, {
+      ...{ model, microBatches, optimizer, segments: this.#segments, budgetMs: profileMs },
+      split: schedule === "zero-bubble",
+      sharings: [],
+      linked: (from, to) => (strategy === "pipeline" ? Math.abs(from - to) === 1 : strategy !== "single"),
     });
-    return { generation: GENERATION, microBatches: this.#options.microBatches, readers };
-  }
-
-  /**
-   * Measures one device after the other, since devices of one machine would disturb each other. Links are those
-   * between neighbours; any two devices may become neighbours when the planner is free to leave some out.
-   */
-  async #measure(): Promise<{ segments: SegmentCost[]; costs: Profile }> {
-    const { model, microBatches, optimizer, strategy } = this.#options;
-    const roles: Roles = rolesWithin(model, model.graph);
-    const request = { graph: onnx(model.graph), roles, microBatches, optimizer };
-    const measured: SegmentProfile[][] = [];
-    for (const device of this.#devices) measured.push(await device.ask.profile(request));
-
-    const links: Record<string, Record<string, LinkProfile>> = {};
-    for (const [i, from] of this.#devices.entries()) {
-      const row: Record<string, LinkProfile> = {};
-      for (const [j, to] of this.#devices.entries()) {
-        const linked = strategy === "auto" ? i !== j : Math.abs(i - j) === 1;
-        if (linked) row[j] = await from.ask.measureLink(to);
-      }
-      links[i] = row;
-    }
-    const segments = this.#segments.map((segment): SegmentCost => {
-      const { index } = segment;
-      const { stashBytes } = measured[0]![index]!;
-      const trained = this.#segments[index + 1]?.inputTrained ?? true;
-      return { name: `segment ${index}`, trained, ...segmentSizes(model, segment, optimizer), stashBytes };
-    });
-    const column = (profile: SegmentProfile[], key: "forwardMs" | "backwardMs" | "stepMs") =>
-      profile.map((segment) => segment[key]);
-    const devices = Object.fromEntries(
-      measured.map((profile, i) => [
-        i,
-        {
-          forwardMs: column(profile, "forwardMs"),
-          backwardMs: column(profile, "backwardMs"),
-          stepMs: column(profile, "stepMs"),
-        },
-      ]),
-    );
-    const hosts = new Set(this.#descriptions.map(({ host }) => host));
-    const shared = hosts.size === 1 ? { cores: this.#descriptions[0]!.cores } : {};
-    return { segments, costs: { devices, links, ...shared } };
   }
 
   /** Runs `work`, but no longer than all devices live: what a lost one would have sent will never come. */
@@ -321,11 +208,6 @@ export class Scheduler extends Actor {
 
 /** How long after a stage's failure the loss of a device may still explain it. */
 const LOSS_GRACE_MS = 100;
-
-function onnx(graph: Graph): Tensor {
-  const bytes = encodeModel(graph);
-  return new Tensor("u8", [bytes.byteLength], bytes);
-}
 
 function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;

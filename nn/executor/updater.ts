@@ -137,6 +137,11 @@ export class Updater {
     await Promise.all(memories.map((memory) => memory.write()));
   }
 
+  /** The memory that gradients add up in, by parameter. */
+  gradients(): Map<string, Kept> {
+    return new Map(this.graphs.parameters.map(({ name }) => [name, this.memory(accumulatorName(name))]));
+  }
+
   /** Takes the gradient of a tied parameter that another stage holds. @throws TensorError for any other. */
   async putTied(name: string, tensor: Tensor): Promise<void> {
     const here = this.graphs.parameters.some((info) => info.name === name);

@@ -33,11 +33,16 @@ beforeEach(async () => {
     generation: 2,
     program: oneFOneB(chainShape(2, 1))[0]!,
     microBatches: 1,
-    graph: new Tensor("u8", [bytes.byteLength], bytes),
-    roles: rolesOf(own),
-    input: null,
-    output: first!.output,
-    inputGradient: false,
+    chunks: [
+      {
+        graph: new Tensor("u8", [bytes.byteLength], bytes),
+        roles: rolesOf(own),
+        ...{ input: null, output: first!.output, inputGradient: false },
+        ...{ next: [[1]], previous: [], tied: {} },
+      },
+    ],
+    group: { sharing: null, rank: 0, workers: [0], shares: [1] },
+    codecs: { activations: null, gradients: null },
     ...{ recompute: false, stashBytes: 0 },
     optimizer: { ...DEFAULT_ADAMW, warmup: 0, steps: 10 },
     totalParameters: parameters.size,
@@ -75,7 +80,7 @@ class Sink extends Actor {
 
 async function connected(): Promise<Ref<Sink>> {
   const sink = await node.spawn(Sink, []);
-  await stage.ask.connect(null, sink as Ref<any>);
+  await stage.ask.connect({ 1: sink as Ref<any> });
   return sink;
 }
 

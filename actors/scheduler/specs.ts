@@ -1,0 +1,99 @@
+/** What the workers of a plan are made from: the plan, the model's parts and the programs, as one spec for each. Pure. */
+
+import type { Model } from "../../nn/model.ts";
+import type { Graph } from "../../nn/onnx/graph.ts";
+import { encodeModel } from "../../nn/onnx/proto.ts";
+import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
+import { Tensor } from "../../protocols/tensor.ts";
+import type { ByMicroBatch, ChunkSpec, StageSpec } from "../stage/spec.ts";
+import type { Part } from "./parts.ts";
+import type { Plan, Worker } from "./plan.ts";
+import type { StageProgram } from "./program.ts";
+import { Routes } from "./routes.ts";
+
+export interface SpecOptions {
+  readonly generation: number;
+  readonly model: Model;
+  readonly optimizer: OptimizerConfig;
+  readonly seed: number;
+  readonly stashBytes: number;
+}
+
+/**
+ * @param parts of the model, by position. @param programs by worker.
+ * @returns by worker.
+ */
+export function specsOf(
+  plan: Plan,
+  parts: readonly Part[],
+  programs: readonly StageProgram[],
+  { generation, model, optimizer, seed, stashBytes }: SpecOptions,
+): StageSpec[] {
+  const routes = new Routes(plan);
+  const graphs = parts.map(({ graph }) => onnx(graph));
+  const { microBatches, codecs } = plan;
+  return routes.workers.map((worker): StageSpec => {
+    const { stage, rank } = worker;
+    const group = routes.workers.filter((other) => other.stage === stage);
+    const chunks = worker.positions.map((position): ChunkSpec => {
+      const { roles, input, output, inputGradient } = parts[position]!;
+      return {
+        ...{ graph: graphs[position]!, roles, input, output, inputGradient },
+        next: targets(routes, worker, position, position + 1, microBatches),
+        previous: inputGradient ? targets(routes, worker, position, position - 1, microBatches) : [],
+        tied: tiedOf(routes, worker, position, parts),
+      };
+    });
+    return {
+      ...{ generation, program: programs[worker.worker]!, microBatches, chunks, codecs },
+      group: {
+        ...{ sharing: stage.sharing, rank },
+        workers: group.map((other) => other.worker),
+        shares: group.map(({ member }) => member.share),
+      },
+      ...{ recompute: stage.recompute, stashBytes, optimizer, seed },
+      totalParameters: model.parameters.length,
+    };
+  });
+}
+
+/** A graph as the bytes of an ONNX file. */
+export function onnx(graph: Graph): Tensor {
+  const bytes = encodeModel(graph);
+  return new Tensor("u8", [bytes.byteLength], bytes);
+}
+
+/** Numbers of all workers that a worker has to know. */
+export function peersOf({ program, chunks, group }: StageSpec): Set<number> {
+  const named = chunks.flatMap(({ next, previous, tied }) => [...next, ...previous, ...Object.values(tied)]);
+  const peers = new Set([...named.flat(), ...group.workers]);
+  peers.delete(program.worker);
+  return peers;
+}
+
+function targets(
+  routes: Routes,
+  worker: Worker,
+  position: number,
+  to: number,
+  microBatches: number,
+): ByMicroBatch {
+  return Array.from({ length: microBatches }, (_, microBatch) =>
+    routes.targets(worker, position, to, microBatch).map((target) => target.worker),
+  );
+}
+
+function tiedOf(
+  routes: Routes,
+  worker: Worker,
+  position: number,
+  parts: readonly Part[],
+): Record<string, number[]> {
+  const entries = Object.entries(parts[position]!.tied).map(([name, others]): [string, number[]] => {
+    const partners = others.flatMap((other) => routes.partners(worker, position, other));
+    const numbers = new Set(partners.map((partner) => partner.worker));
+    numbers.delete(worker.worker);
+    return [name, [...numbers]];
+  });
+  return Object.fromEntries(entries);
+}

@@ -1,0 +1,102 @@
+/** What is said to a stage and what it answers: plain data, sent between its device and the scheduler. */
+
+import type { UpdateResult } from "../../nn/executor.ts";
+import type { Roles } from "../../nn/model.ts";
+import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
+import type { Tensor } from "../../protocols/tensor.ts";
+import type { PlanCodecs, Sharing } from "../scheduler/plan.ts";
+import type { MicroBatchOperation, StageProgram } from "../scheduler/program.ts";
+
+/** Workers by micro-batch. */
+export type ByMicroBatch = readonly (readonly number[])[];
+
+/** One chunk: a range of segments, and with whom the stage exchanges what goes in and comes out of it. */
+export interface ChunkSpec {
+  /** Its forward graph, of the whole model's shapes: the bytes of an ONNX file, u8. */
+  readonly graph: Tensor;
+  /** What the graph's inputs are. */
+  readonly roles: Roles;
+  /** Activation that comes in, and that goes out; null at the model's ends. */
+  readonly input: string | null;
+  readonly output: string | null;
+  /** Whether the position before wants a gradient. */
+  readonly inputGradient: boolean;
+  /**
+   * Workers that are given the activation of each micro-batch, and the gradient of `input`; the stage itself, and nobody
+   * else, where it holds that position too.
+   */
+  readonly next: ByMicroBatch;
+  readonly previous: ByMicroBatch;
+  /** Workers that want the gradients of its parameters that are tied to others, by name. */
+  readonly tied: Readonly<Record<string, readonly number[]>>;
+}
+
+/** The members of a stage, of whom this is one. */
+export interface GroupSpec {
+  /** Null where there is one member. */
+  readonly sharing: Sharing | null;
+  /** Its place among them. */
+  readonly rank: number;
+  /** Workers by rank. */
+  readonly workers: readonly number[];
+  /** What part of the work each has, by rank. */
+  readonly shares: readonly number[];
+}
+
+/** Everything a stage is made from. Plain data, sent to the device that hosts it. */
+export interface StageSpec {
+  readonly generation: number;
+  readonly program: StageProgram;
+  readonly microBatches: number;
+  /** In the order of the program's positions. */
+  readonly chunks: readonly ChunkSpec[];
+  readonly group: GroupSpec;
+  readonly codecs: PlanCodecs;
+  readonly recompute: boolean;
+  /** With `recompute`, bytes of each micro-batch to keep all the same. */
+  readonly stashBytes: number;
+  readonly optimizer: OptimizerConfig;
+  /** Parameters of the whole model. */
+  readonly totalParameters: number;
+  /** What randomness in the graph is drawn from. */
+  readonly seed: number;
+}
+
+/**
+ * When an operation ran, in milliseconds of the device's clock. A forward pass that reads data of its own waits for
+ * it within its span, and one whose work is shared for the others. A reduction lies beside what ran meanwhile. "update"
+ * is there twice: the sums of squares before the commit gate, the update behind it.
+ */
+export interface OperationSpan {
+  readonly op: MicroBatchOperation["op"] | "reduce" | "update";
+  readonly microBatch: number;
+  /** Index into the program's `positions`; 0 when left out. */
+  readonly chunk?: number;
+  readonly start: number;
+  readonly end: number;
+  /** Of that in kernels; 0 for messages. */
+  readonly kernelMs: number;
+}
+
+/** An update, and when it ran. */
+export interface CommitReport extends UpdateResult {
+  readonly span: OperationSpan;
+}
+
+/** What a stage has to say when it has all gradients of a step. */
+export interface StepReport {
+  /** One per parameter of the stage, chunk after chunk. */
+  readonly squareSums: Tensor;
+  /** Loss of every micro-batch, NaN of those it has not had; null unless it holds the end of the model. */
+  readonly losses: readonly number[] | null;
+  /**
+   * Where the time went, in milliseconds: in kernels, copying tensors, waiting for inputs, waiting for those who share
+   * its work, all in all.
+   */
+  readonly kernelMs: number;
+  readonly copyMs: number;
+  readonly waitMs: number;
+  readonly reduceMs: number;
+  readonly totalMs: number;
+  readonly spans: readonly OperationSpan[];
+}
