@@ -9,13 +9,14 @@ import { describeOptions, type OptionTable, parseOptions } from "../cli/options.
 import { EXIT_CODES, onSignal } from "../runtime/platform/process.ts";
 import { memory } from "./memory.ts";
 import { nn } from "./nn.ts";
+import { pipeline } from "./pipeline.ts";
 import { record, settingOf, toMarkdown } from "./report.ts";
 import { runtime } from "./runtime.ts";
 import { type Suite, temporaryFolder } from "./suite.ts";
 import { train } from "./train.ts";
 import { validation } from "./validation.ts";
 
-const SUITES: readonly Suite[] = [train, memory, validation, runtime, nn];
+const SUITES: readonly Suite[] = [train, memory, validation, pipeline, runtime, nn];
 
 const COMMON: OptionTable = {
   json: { help: "one JSON object on standard output" },

@@ -124,6 +124,12 @@ export function startProducts(torch: PyTorch, unlocked: boolean): Promise<LineCh
   return LineChild.start(script(torch, "product.py", unlocked));
 }
 
+/** One rank of a pipeline whose kernels sleep; see pipeline.py. */
+export function startPipelineRank(torch: PyTorch, options: string): Promise<LineChild> {
+  const { command, environment } = script(torch, "pipeline.py", false);
+  return LineChild.start({ command: [...command, options], environment });
+}
+
 /** Trains to the end; resolves with what gpt.py found. */
 export async function validate(torch: PyTorch, rival: RivalRun, steps: number, seed: number) {
   const unlocked = torch.unlock.library !== null;
