@@ -10,30 +10,20 @@
  * the stage is all that is carried there and back.
  *
  * Statistics are there twice: as the last update left them, which validation reads, and as the micro-batches since then
- * have moved them. A slot keeps those that its micro-batch began with, so that its backward pass sees what its forward
- * pass saw.
+ * have moved them.
  */
 
 import { type Tensor, TensorError } from "../protocols/tensor.ts";
 import type { ChunkExecutor } from "./chunk-executor.ts";
-import type { Binding, Engine, Executable, Place } from "./engine/engine.ts";
+import type { Binding, Engine } from "./engine/engine.ts";
 import { Arena, copyInto, type EngineTensors, requireType } from "./executor/arena.ts";
+import { type Run, Slots } from "./executor/slots.ts";
 import { type Kept, type UpdateResult, Updater } from "./executor/updater.ts";
-import { COUNTERS } from "./model.ts";
 import type { OptimizerConfig } from "./optim/optimizer.ts";
 import type { Collectives } from "./shards/collectives.ts";
-import { gradientName, LOSS_GRADIENT, type StageGraphs } from "./training.ts";
+import type { StageGraphs } from "./training.ts";
 
 export type { UpdateResult } from "./executor/updater.ts";
-
-const RUNS = ["forward", "backward", "backwardInput", "backwardWeights", "joint"] as const;
-type Run = (typeof RUNS)[number];
-
-/** Room for one micro-batch between its arrival and the end of its backward pass. */
-interface Slot {
-  readonly tensors: EngineTensors;
-  readonly runs: Readonly<Record<Run, Binding | null>>;
-}
 
 export interface ExecutorOptions {
   /** Micro-batches that may be in flight at once. */
@@ -61,12 +51,10 @@ export class StageExecutor implements ChunkExecutor {
   private readonly committed: EngineTensors = new Map();
   /** Statistics as the micro-batches since then have moved them. */
   private readonly moving: EngineTensors = new Map();
-  private readonly slots: Slot[] = [];
+  private readonly slots: Slots;
   private readonly evaluateTensors: EngineTensors = new Map();
   private evaluateRun: Binding | undefined;
   private readonly loaded = new Set<string>();
-  /** Where statistics move, a run begins when the one before it has been heard of. */
-  private last: Promise<unknown> = Promise.resolve();
 
   private constructor(engine: Engine, graphs: StageGraphs, options: ExecutorOptions) {
     this.graphs = graphs;
@@ -74,6 +62,7 @@ export class StageExecutor implements ChunkExecutor {
     this.arena = new Arena(engine, options.profile ?? false);
     const { totalParameters, optimizer } = options;
     this.updater = new Updater(this.arena, graphs, totalParameters, optimizer, this.state);
+    this.slots = new Slots(this.arena, graphs, this.state, this.moving);
   }
 
   /**
@@ -99,27 +88,12 @@ export class StageExecutor implements ChunkExecutor {
       this.committed.set(info.name, arena.allocate(info, "device"));
       this.moving.set(info.name, arena.allocate(info, "device"));
     }
-    const place = placeIn(graphs);
-    const compiled: Partial<Record<Run, Executable>> = {};
-    for (const run of RUNS) {
-      const graph = graphs[run];
-      if (graph) compiled[run] = await arena.compile(graph);
-    }
-    for (let i = 0; i < options.slots; i++) {
-      const tensors: EngineTensors = new Map();
-      const bind = (run: Run) => compiled[run] && arena.bind(compiled[run], tensors, this.state, place);
-      const runs = Object.fromEntries(RUNS.map((run) => [run, bind(run) ?? null]));
-      this.slots.push({ tensors, runs: runs as Slot["runs"] });
-    }
+    await this.slots.build(options.slots);
   }
 
   /** Says which micro-batch is about to be in `slot`: what is random in it is drawn from that. Both count from 0. */
   place(slot: number, step: number, microBatch: number): void {
-    const counts = [this.options.seed ?? 0, step, microBatch];
-    COUNTERS.forEach((name, i) => {
-      const tensor = this.slots[slot]?.tensors.get(name);
-      if (tensor) tensor.tensor.i64()[0] = BigInt(counts[i]!);
-    });
+    this.slots.place(slot, [this.options.seed ?? 0, step, microBatch]);
   }
 
   /** Runs the forward pass of the micro-batch in `slot`; resolves with kernel milliseconds. */
@@ -152,14 +126,12 @@ export class StageExecutor implements ChunkExecutor {
    * it. The view stays valid; its content until the slot is used again.
    */
   value(slot: number, name: string): Tensor {
-    const tensor = this.slots[slot]?.tensors.get(name);
-    if (!tensor) throw new TensorError(`${this.slotText(slot)} has no value "${name}"`);
-    return tensor.tensor;
+    return this.slots.value(slot, name).tensor;
   }
 
   /** Whether micro-batches have a value of this name: training may have no use for an input of the forward graph. */
   has(name: string): boolean {
-    return this.slots[0]?.tensors.has(name) ?? false;
+    return this.slots.has(name);
   }
 
   /** Whether validation reads a value of this name. */
@@ -203,11 +175,6 @@ export class StageExecutor implements ChunkExecutor {
     return this.updater.gradient(name);
   }
 
-  /** The memory that gradients of parameters add up in, by parameter: for whoever adds those of others to them. */
-  gradients(): ReadonlyMap<string, Kept> {
-    return this.updater.gradients();
-  }
-
   /** Statistics as the micro-batches since the last update have moved them; an update keeps them so. */
   movingStatistics(): ReadonlyMap<string, Kept> {
     return this.moving;
@@ -235,6 +202,30 @@ export class StageExecutor implements ChunkExecutor {
     if (!result.skipped) await copyAll(this.moving, this.committed);
     await this.clearGradients();
     return result;
+  }
+
+  /**
+   * The update of an asynchronous schedule: at once, from the gradients of the one micro-batch that has just had its
+   * backward pass; those of others in flight still run with the parameters that their forward passes had, see
+   * `executor/versions.ts`. Clipping is by the norm of this stage's own gradients: nobody waits for the others'. The
+   * stage's graphs and options are made for one micro-batch in a step, and its optimiser by `perMicroBatch`.
+   * @param update counts them, from 0.
+   * @throws TensorError for a parameter that is tied to another stage's, whose gradient would have to be waited for.
+   * @throws DivergedError as `update`.
+   */
+  async updateNow(update: number): Promise<UpdateResult> {
+    const { parameters, ties, evaluate } = this.graphs;
+    const own = new Set(parameters.map(({ name }) => name));
+    const foreign = ties.flat().find((name) => !own.has(name));
+    if (foreign !== undefined) {
+      throw new TensorError(
+        `stage ${evaluate.name} updates alone, and another one holds ${foreign}, which is tied to its own: use 1f1b`,
+      );
+    }
+    const squareSums = new Float32Array(this.options.totalParameters);
+    squareSums.set(await this.squareSums());
+    await this.slots.keepParameters();
+    return this.update(update, squareSums);
   }
 
   /** Forgets what has been accumulated since the last update, statistics included. */
@@ -320,36 +311,9 @@ export class StageExecutor implements ChunkExecutor {
     return this.graphs.ties.find((group) => group.includes(name))?.[0] ?? name;
   }
 
-  private async run(slot: number, kind: Run): Promise<number> {
-    const { runs, tensors } = this.slots[slot] ?? { runs: null, tensors: null };
-    const binding = runs?.[kind];
-    if (!binding) throw new TensorError(`${this.slotText(slot)} has no ${kind} run`);
-    const gradient = tensors!.get(LOSS_GRADIENT);
-    if (gradient) gradient.tensor.f32()[0] = this.updater.lossGradient(this.options.microBatches ?? 1);
-    if (this.moving.size === 0 || (kind !== "forward" && kind !== "joint")) return binding.run();
-    const turn = this.last.then(async () => {
-      const { moving } = this;
-      for (const { name } of this.graphs.statistics) await tensors!.get(name)?.copy(moving.get(name)!);
-      const ms = await binding.run();
-      for (const { name, output } of this.graphs.statistics) {
-        await moving.get(name)!.copy(tensors!.get(output)!);
-      }
-      return ms;
-    });
-    this.last = turn.catch(() => {});
-    return turn;
+  private run(slot: number, kind: Run): Promise<number> {
+    return this.slots.run(slot, kind, this.updater.lossGradient(this.options.microBatches ?? 1));
   }
-
-  private slotText(slot: number): string {
-    return `slot ${slot} of ${this.slots.length} of stage ${this.graphs.evaluate.name}`;
-  }
-}
-
-/** The host brings and takes what a micro-batch reads, what travels between stages, and the loss; the rest is the runs'. */
-function placeIn({ data, input, output, result }: StageGraphs): (name: string) => Place {
-  const travelling = [input, output].flatMap((name) => (name === null ? [] : [name, gradientName(name)]));
-  const hosts = new Set([...data.map(({ name }) => name), ...travelling, result, ...COUNTERS, LOSS_GRADIENT]);
-  return (name) => (hosts.has(name) ? "host" : "device");
 }
 
 async function copyAll(from: EngineTensors, to: EngineTensors): Promise<void> {

@@ -38,9 +38,12 @@ export interface UpdateResult {
   readonly skipped: boolean;
 }
 
+/** What is updated; the name of its graph is for messages. */
+type Updated = Pick<StageGraphs, "parameters" | "ties"> & { readonly evaluate: Pick<Graph, "name"> };
+
 export class Updater {
   private readonly arena: Arena;
-  private readonly graphs: StageGraphs;
+  private readonly graphs: Updated;
   private readonly total: number;
   private readonly config: OptimizerConfig;
   /** Parameters with memory of their own, and accumulators and optimiser state by name. */
@@ -56,13 +59,7 @@ export class Updater {
   private readonly flushes: Binding[] = [];
   private readonly local: EngineTensors = new Map();
 
-  constructor(
-    arena: Arena,
-    graphs: StageGraphs,
-    total: number,
-    config: OptimizerConfig,
-    state: EngineTensors,
-  ) {
+  constructor(arena: Arena, graphs: Updated, total: number, config: OptimizerConfig, state: EngineTensors) {
     this.arena = arena;
     this.graphs = graphs;
     this.total = total;
@@ -135,11 +132,6 @@ export class Updater {
     const tensors = await Promise.all(memories.map((memory) => memory.read()));
     await collectives.allReduce(key, tensors, names[0]!);
     await Promise.all(memories.map((memory) => memory.write()));
-  }
-
-  /** The memory that gradients add up in, by parameter. */
-  gradients(): Map<string, Kept> {
-    return new Map(this.graphs.parameters.map(({ name }) => [name, this.memory(accumulatorName(name))]));
   }
 
   /** Takes the gradient of a tied parameter that another stage holds. @throws TensorError for any other. */
