@@ -13,7 +13,7 @@
 
 import type { Engine } from "../nn/engine/engine.ts";
 import { gradientName } from "../nn/training.ts";
-import { Tensor } from "../protocols/tensor.ts";
+import { byteLength, Tensor } from "../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../runtime/index.ts";
 import { collectGarbage } from "../runtime/platform/garbage.ts";
 import { RingCollectives } from "./collectives/ring.ts";
@@ -22,7 +22,6 @@ import { isBackward, isOfMicroBatch, type MicroBatchOperation, type Operation } 
 import { isDealt } from "./scheduler/routes.ts";
 import { Chunk } from "./stage/chunk.ts";
 import { Mail } from "./stage/mail.ts";
-import { reduceChunk } from "./stage/reduce.ts";
 import { assignSlots, type Slots } from "./stage/slots.ts";
 import type { ByMicroBatch, CommitReport, OperationSpan, StageSpec, StepReport } from "./stage/spec.ts";
 import { DealtStatistics } from "./stage/statistics.ts";
@@ -176,6 +175,9 @@ export class Stage extends Actor {
 
     const reducing = clock.now();
     await Promise.all(run.background);
+    for (const [index, statistics] of this.#statistics.entries()) {
+      await statistics?.reduce(`${step}/${index}/statistics`, this.#collectives, microBatches);
+    }
     const start = clock.now();
     await exchangeTied(this.#chunks, this.#mail, step, microBatches);
     const sums: number[] = [];
@@ -245,12 +247,7 @@ export class Stage extends Actor {
     const start = clock.now();
     const chunk = "chunk" in operation && operation.chunk ? { chunk: operation.chunk } : {};
     if (operation.op === "reduce") {
-      const reduced = this.#reduce(operation.chunk ?? 0, run.step).then(() => {
-        run.spans.push({ op: "reduce", microBatch: 0, ...chunk, start, end: clock.now(), kernelMs: 0 });
-      });
-      // What else the stage waits for may never come then.
-      reduced.catch((error) => this.#fail(error));
-      run.background.push(reduced);
+      this.#reduce(operation.chunk ?? 0, run);
     } else if (isOfMicroBatch(operation)) {
       const before = run.kernelMs;
       await this.#perform(operation, index, run);
@@ -304,11 +301,19 @@ export class Stage extends Actor {
     if (isBackward(operation)) await this.#handOn(chunk, -1, spec.previous, microBatch, run);
   }
 
-  async #reduce(chunk: number, step: number): Promise<void> {
-    const { microBatches } = this.#spec;
-    const at = { step, microBatches };
-    const statistics = this.#statistics[chunk];
-    this.#garbage += await reduceChunk(this.#chunks[chunk]!, statistics, this.#collectives, at);
+  /** Adds a chunk's gradients up over the members of the stage, without waiting. */
+  #reduce(index: number, run: StepRun): void {
+    const { clock } = this.context;
+    const { executor, graphs, position } = this.#chunks[index]!;
+    const start = clock.now();
+    const reduced = executor.reduce(`${run.step}/${position}`, this.#collectives).then(() => {
+      const end = clock.now();
+      run.spans.push({ op: "reduce", microBatch: 0, chunk: index, start, end, kernelMs: 0 });
+      for (const { dtype, shape } of graphs.parameters) this.#garbage += byteLength(dtype, shape);
+    });
+    // What else the stage waits for may never come then.
+    reduced.catch((error) => this.#fail(error));
+    run.background.push(reduced);
   }
 
   /** While a kernel runs in the engine's thread, this one has time to clear away. */

@@ -6,6 +6,7 @@
  */
 
 import type { Kept } from "../../nn/executor/updater.ts";
+import type { Collectives } from "../../nn/shards/collectives.ts";
 
 export class DealtStatistics {
   private readonly kept: ReadonlyMap<string, Kept>;
@@ -14,7 +15,10 @@ export class DealtStatistics {
   /** Micro-batches that they have been decayed for. */
   private done = 0;
 
-  /** @param kept as the member's own micro-batches move them. @param isFirst whether it is the first member. */
+  /**
+   * @param kept as the member's own micro-batches move them. @param decays by name. @param isFirst whether it is the
+   *   first member.
+   */
   constructor(kept: ReadonlyMap<string, Kept>, decays: ReadonlyMap<string, number>, isFirst: boolean) {
     this.kept = kept;
     this.decays = decays;
@@ -27,10 +31,24 @@ export class DealtStatistics {
     if (!this.isFirst) await this.scale(() => 0);
   }
 
-  /** Before the forward pass of a micro-batch of its own, or, after them all, of the one that is never there. */
-  async before(microBatch: number, isOwn = true): Promise<void> {
+  /** Before the forward pass of a micro-batch of its own. */
+  async before(microBatch: number): Promise<void> {
+    await this.decayUntil(microBatch);
+    this.done = microBatch + 1;
+  }
+
+  /** After all of `microBatches`: adds up what members have. @param key as of every collective. */
+  async reduce(key: string, collectives: Collectives, microBatches: number): Promise<void> {
+    await this.decayUntil(microBatches);
+    const all = [...this.kept.values()];
+    const tensors = await Promise.all(all.map((kept) => kept.read()));
+    await collectives.allReduce(key, tensors);
+    await Promise.all(all.map((kept) => kept.write()));
+  }
+
+  private async decayUntil(microBatch: number): Promise<void> {
     const others = microBatch - this.done;
-    this.done = isOwn ? microBatch + 1 : microBatch;
+    this.done = microBatch;
     if (others > 0) await this.scale((decay) => decay ** others);
   }
 

@@ -1,6 +1,7 @@
 /** Devices in one process: each on a node of its own over a memory network, or all on one node. For tests. */
 
 import { splitText } from "../../actors/data/corpus.ts";
+import type { Feed } from "../../actors/data/feed.ts";
 import { DataSource } from "../../actors/data/source.ts";
 import { TextFeed } from "../../actors/data/text.ts";
 import { Device } from "../../actors/device.ts";
@@ -31,8 +32,10 @@ export interface ClusterOptions {
   /** What to start in a device's place. */
   readonly classOf?: (index: number) => DeviceClass;
   readonly scheduling?: Partial<SchedulerOptions>;
-  /** Of `ids` i64 [8, 2] and `targets` i64 [16]; a small GPT when left out. */
+  /** Of `ids` i64 [8, 2] and `targets` i64 [16], unless there is a feed; a small GPT when left out. */
   readonly model?: Model;
+  /** What the model reads instead of text. */
+  readonly feed?: Feed;
 }
 
 export interface Cluster {
@@ -71,7 +74,7 @@ export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
   const { context } = CONFIG;
   const model = options.model ?? gptModel(CONFIG, ROWS);
   const data = await coordinator.spawn(DataSource, [
-    new TextFeed(split, { seed: SEED, context, rows: ROWS }),
+    options.feed ?? new TextFeed(split, { seed: SEED, context, rows: ROWS }),
   ]);
   const scheduler = await coordinator.spawn(Scheduler, [
     devices,
@@ -84,6 +87,8 @@ export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
       strategy: options.devices > 1 ? "pipeline" : "single",
       schedule: "1f1b",
       recompute: false,
+      // What is found out is not what these tests are about.
+      profileMs: 10,
       ...options.scheduling,
     },
   ]);

@@ -1,0 +1,171 @@
+/**
+ * Every strategy comes to the weights that one device comes to, over several steps: pipelines to the bit, whatever shares
+ * work up to the order in which numbers are added.
+ */
+
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { planPrograms } from "../../actors/scheduler/plan.ts";
+import { validatePrograms } from "../../actors/scheduler/validate.ts";
+import type { Model } from "../../nn/model.ts";
+import { gptModel } from "../../nn/models/gpt.ts";
+import { Tensor } from "../../protocols/tensor.ts";
+import { convnet, convnetFeed } from "../nn/convnet.ts";
+import { motley } from "../nn/motley.ts";
+import { type Cluster, type ClusterOptions, makeCluster } from "./cluster.ts";
+import { type HandPlan, type HandStage, planOf } from "./plans.ts";
+
+const STEPS = 3;
+const MICRO_BATCHES = 4;
+
+/** Relative, as the issue of all this wants it. */
+const TOLERANCE = 1e-5;
+
+let clusters: Cluster[] = [];
+async function release() {
+  for (const cluster of clusters) await cluster.close();
+  clusters = [];
+}
+afterEach(release);
+afterAll(release);
+
+type State = Readonly<Record<string, Tensor>>;
+type Hand = Omit<HandPlan, "microBatches">;
+
+interface Outcome {
+  readonly losses: readonly number[];
+  readonly norms: readonly number[];
+  readonly validation: number;
+  readonly state: State;
+}
+
+interface Subject {
+  readonly model: Model;
+  readonly options: Partial<ClusterOptions>;
+}
+
+/** Steps `from` to `to` by a plan, from a state or from the beginning, and a validation. */
+async function run(
+  { model, options }: Subject,
+  hand: Hand,
+  { from = 0, to = STEPS, state = {} as State } = {},
+): Promise<Outcome> {
+  const plan = planOf(model, { microBatches: MICRO_BATCHES, ...hand });
+  validatePrograms(planPrograms(plan));
+  const cluster = await makeCluster({
+    ...options,
+    ...{ devices: plan.devices.length, model, scheduling: { plan, ...options.scheduling } },
+  });
+  clusters.push(cluster);
+  const { scheduler, initial } = cluster;
+  await scheduler.ask.plan();
+  await scheduler.ask.deploy({ ...initial, ...state });
+  const losses: number[] = [];
+  const norms: number[] = [];
+  for (let step = from; step < to; step++) {
+    const { loss, gradNorm } = await scheduler.ask.step(step, to - 1);
+    losses.push(loss);
+    norms.push(gradNorm);
+  }
+  const validation = await scheduler.ask.evaluate(0);
+  const ended = Object.entries(await scheduler.ask.state());
+  const kept = ended.map(([name, { dtype, shape, bytes }]) => [
+    name,
+    new Tensor(dtype, shape, bytes.slice()),
+  ]);
+  return { losses, norms, validation, state: Object.fromEntries(kept) };
+}
+
+/**
+ * How far two tensors are apart: the largest difference, relative to the largest value.
+ */
+function apart(tensor: Tensor, other: Tensor): number {
+  const [values, expected] = [tensor.f32(), other.f32()];
+  const most = (all: Float32Array) => all.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  return most(values.map((value, i) => value - expected[i]!)) / (most(expected) || 1);
+}
+
+/** In exact arithmetic its gradient is 0, so that what is computed is rounding, and Adam makes steps of it. */
+const isNoise = (name: string) => /attn\.k\.bias$/.test(name);
+
+function expectNear(outcome: Outcome, expected: Outcome): void {
+  expect(Object.keys(outcome.state).sort()).toEqual(Object.keys(expected.state).sort());
+  const far = Object.entries(outcome.state)
+    .map(([name, tensor]) => [name, apart(tensor, expected.state[name]!)] as const)
+    .filter(([name, distance]) => !(isNoise(name) || distance <= TOLERANCE));
+  expect(far).toEqual([]);
+  const numbers = ({ losses, norms, validation }: Outcome) => [...losses, ...norms, validation];
+  const wanted = numbers(expected);
+  for (const [i, number] of numbers(outcome).entries()) {
+    expect(Math.abs(number / wanted[i]! - 1)).toBeLessThan(TOLERANCE);
+  }
+}
+
+const pipelines: Readonly<Record<string, Hand>> = {
+  "pipeline, gpipe": { stages: [{ to: [2] }, { to: [4] }, { to: [6] }], schedule: "gpipe" },
+  "pipeline, 1f1b": { stages: [{ to: [2] }, { to: [4] }, { to: [6] }] },
+  "pipeline, interleaved": { stages: [{ to: [1, 4] }, { to: [2, 6] }], schedule: "interleaved" },
+  "pipeline, zero-bubble": { stages: [{ to: [2] }, { to: [4] }, { to: [6] }], schedule: "zero-bubble" },
+  "pipeline, V-shaped": { stages: [{ to: [2, 6] }, { to: [3, 4] }], schedule: "gpipe" },
+};
+const dealt: HandStage["members"] = [[0, 3], [1], [2]];
+const shared: Readonly<Record<string, Hand>> = {
+  data: { stages: [{ to: [2, 4, 6], sharing: "data", members: dealt }] },
+  "hybrid, data in a pipeline": {
+    stages: [
+      {
+        to: [2],
+        sharing: "data",
+        members: [
+          [0, 2],
+          [1, 3],
+        ],
+      },
+      { to: [4] },
+      { to: [6], sharing: "data", members: [[3], [0, 1, 2]] },
+    ],
+  },
+  "hybrid, data in an interleaved pipeline that recomputes": {
+    stages: [
+      {
+        to: [1, 4],
+        sharing: "data",
+        members: [
+          [0, 1],
+          [2, 3],
+        ],
+        recompute: true,
+      },
+      { to: [2, 6] },
+    ],
+    schedule: "interleaved",
+  },
+};
+
+const gpt = { layers: 2, width: 16, heads: 4, context: 8, vocabulary: 256 };
+const SUBJECTS: Readonly<Record<string, () => Subject>> = {
+  "a GPT": () => ({ model: gptModel(gpt, 2), options: {} }),
+  "a model of frozen values, statistics, dropout and ties": () => ({ model: motley(), options: {} }),
+  "a convolutional network": () => ({
+    model: convnet(),
+    options: { feed: convnetFeed(MICRO_BATCHES) },
+  }),
+};
+
+describe.each(Object.entries(SUBJECTS))("%s", (_, make) => {
+  let subject: Subject;
+  let alone: Outcome;
+  beforeAll(async () => {
+    subject = make();
+    alone = await run(subject, { stages: [{ to: [6] }] });
+    await release();
+  });
+
+  test.each(Object.entries(pipelines))("%s: the same bits", async (_, plan) => {
+    expect(await run(subject, plan)).toEqual(alone);
+  });
+
+  test.each(Object.entries(shared))("%s: the same up to rounding", async (_, plan) => {
+    const outcome = await run(subject, plan);
+    expectNear(outcome, alone);
+  });
+});
