@@ -9,7 +9,7 @@ import type { Engine } from "../nn/engine/engine.ts";
 import type { Roles } from "../nn/model.ts";
 import { decodeModel } from "../nn/onnx/proto.ts";
 import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
-import { profileSegments, type SegmentProfile } from "../nn/profile.ts";
+import { type ModelProfile, profileModel, type ShardKind } from "../nn/profile.ts";
 import { Tensor } from "../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../runtime/index.ts";
 import { machine } from "../runtime/platform/machine.ts";
@@ -42,14 +42,20 @@ export interface ProfileRequest {
   readonly roles: Roles;
   readonly microBatches: number;
   readonly optimizer: OptimizerConfig;
+  /** Milliseconds to spend on runs. */
+  readonly budgetMs: number;
+  /** Whether the backward pass is measured in two as well. */
+  readonly split: boolean;
+  /** Ways to share work inside a micro-batch that are measured as well. */
+  readonly sharings: readonly ShardKind[];
 }
 
 /** Size and number of the messages a link is measured with. */
 const PROBE_BYTES = 1 << 20;
 const PROBES = 4;
 
-/** Runs to take the fastest of. */
-const REPEATS = 3;
+/** What a profile may hold at once, of what the device has. */
+const PROFILE_MEMORY_SHARE = 0.5;
 
 export class Device extends Actor {
   static override readonly reentrant: readonly string[] = ["describe", "usage", "echo"];
@@ -100,12 +106,12 @@ export class Device extends Actor {
   }
 
   /** Measures every segment of a model on this device's engine. */
-  profile(request: ProfileRequest): Promise<SegmentProfile[]> {
-    const { graph, roles, microBatches, optimizer } = request;
-    const options = { optimizer, microBatches, repeats: REPEATS };
+  profile(request: ProfileRequest): Promise<ModelProfile> {
+    const { graph, roles, ...options } = request;
     const { clock } = this.context;
     const model = { ...roles, graph: decodeModel(graph.bytes) };
-    return profileSegments(this.#engine!, model, options, () => clock.now());
+    const memoryBytes = this.describe().memoryBytes * PROFILE_MEMORY_SHARE;
+    return profileModel(this.#engine!, model, { ...options, memoryBytes }, () => clock.now());
   }
 
   /** Returns what it is given. */

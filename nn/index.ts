@@ -65,7 +65,13 @@ export { DivergedError } from "./optim/finite.ts";
 export { type OptimizerConfig, optimizerGraph, stateNames } from "./optim/optimizer.ts";
 export { simplify } from "./passes/simplify.ts";
 // Stages.
-export { profileSegments, type SegmentProfile } from "./profile.ts";
+export {
+  type ChunkTimes,
+  type ModelProfile,
+  type ProfileOptions,
+  profileModel,
+  type SegmentProfile,
+} from "./profile.ts";
 export { cutGraph, findSegments, type Segment } from "./segments.ts";
 // Shards: a segment among several ranks.
 export type { Shares } from "./shards/assign.ts";

@@ -14,7 +14,7 @@ import type { Node, ValueType } from "../onnx/graph.ts";
 import { nodeFlops } from "../segments/flops.ts";
 
 /** Operators that only relabel memory; redone where needed, never stashed. */
-const VIEWS: ReadonlySet<string> = new Set(["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"]);
+export const VIEWS: ReadonlySet<string> = new Set(["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"]);
 
 /** Rough speeds, per nanosecond: of products, and of everything else, which waits for memory. */
 const FLOPS_PER_NS = 100;

@@ -7,7 +7,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { weightsSha256 } from "../../../actors/checkpoint.ts";
 import { Device } from "../../../actors/device.ts";
 import { workersOf } from "../../../actors/scheduler/plan.ts";
-import type { SegmentProfile } from "../../../nn/profile.ts";
+import type { ModelProfile } from "../../../nn/profile.ts";
 import { Tensor } from "../../../protocols/tensor.ts";
 import { motley } from "../../nn/motley.ts";
 import { failure } from "../../runtime/world.ts";
@@ -139,10 +139,13 @@ test("a device's tensors take the same memory after every step", async () => {
 /** A device that measures itself as so many times slower than it is. */
 const slower = (factor: number) =>
   class extends Device {
-    override async profile(...args: Parameters<Device["profile"]>): Promise<SegmentProfile[]> {
+    override async profile(...args: Parameters<Device["profile"]>): Promise<ModelProfile> {
       const measured = await super.profile(...args);
-      const times = { forwardMs: 1000 * factor, backwardMs: 2000 * factor, stepMs: factor };
-      return measured.map((segment) => ({ ...segment, ...times }));
+      const times = {
+        ...{ forwardMs: 1000 * factor, backwardMs: 2000 * factor },
+        ...{ jointMs: 3000 * factor, stepMs: factor },
+      };
+      return { ...measured, segments: measured.segments.map((segment) => ({ ...segment, ...times })) };
     }
   };
 
@@ -168,7 +171,7 @@ describe("a device that is lost", () => {
 
   test("while it is measured", async () => {
     class Mortal extends Device {
-      override profile(): Promise<SegmentProfile[]> {
+      override profile(): Promise<ModelProfile> {
         void this.context.node.kill(this.context.self);
         return new Promise(() => {});
       }

@@ -1,0 +1,133 @@
+/**
+ * What a cluster is measured as: every device its own times of the model's segments, and every link in both directions.
+ * The result is plain data for the planner; measuring is the devices' work, and this says who measures when.
+ *
+ * Devices of one machine would disturb each other and are measured one after the other, those of different machines at
+ * the same time. Links follow, in rounds of pairs that have no device in common.
+ */
+
+import { type Model, rolesWithin } from "../nn/model.ts";
+import { encodeModel } from "../nn/onnx/proto.ts";
+import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
+import type { ModelProfile, SegmentProfile, ShardKind } from "../nn/profile.ts";
+import type { Segment } from "../nn/segments.ts";
+import { Tensor } from "../protocols/tensor.ts";
+import type { Ref } from "../runtime/index.ts";
+import type { Device, DeviceDescription, ProfileRequest } from "./device.ts";
+import { linkRounds } from "./profile-links.ts";
+import type { DeviceProfile, LinkProfile, Profile, SegmentCost, ShardedTimes } from "./scheduler/cost.ts";
+import { segmentSizes } from "./scheduler/parts.ts";
+
+export interface ClusterRequest {
+  readonly model: Model;
+  readonly segments: readonly Segment[];
+  readonly microBatches: number;
+  readonly optimizer: OptimizerConfig;
+  /** Milliseconds that each device may spend on runs. */
+  readonly budgetMs: number;
+  /** Whether B and W are measured apart. */
+  readonly split: boolean;
+  /** Ways to share work inside a micro-batch that are measured. */
+  readonly sharings: readonly ShardKind[];
+  /** Which links are measured, by the devices' places; all when left out. */
+  readonly linked?: (from: number, to: number) => boolean;
+}
+
+export interface ClusterProfile {
+  readonly segments: readonly SegmentCost[];
+  readonly profile: Profile;
+}
+
+/**
+ * Measures all devices and their links. Ids are the devices' places, as text.
+ * @throws what a device or its engine fails with.
+ */
+export async function profileCluster(
+  devices: readonly Ref<Device>[],
+  descriptions: readonly DeviceDescription[],
+  request: ClusterRequest,
+): Promise<ClusterProfile> {
+  const { model, optimizer, linked = () => true } = request;
+  const measured = await profileDevices(devices, descriptions, request);
+  const links: Record<string, Record<string, LinkProfile>> = {};
+  for (const i of devices.keys()) links[i] = {};
+  for (const round of linkRounds(descriptions)) {
+    await Promise.all(
+      round.map(async ([a, b]) => {
+        // One direction after the other: on some media they share the line.
+        for (const [from, to] of [
+          [a, b],
+          [b, a],
+        ] as const) {
+          if (linked(from, to)) links[from]![to] = await devices[from]!.ask.measureLink(devices[to]!);
+        }
+      }),
+    );
+  }
+  const segments = request.segments.map((segment): SegmentCost => {
+    const { index } = segment;
+    const { stashBytes, workingBytes } = measured[0]!.segments[index]!;
+    const trained = request.segments[index + 1]?.inputTrained ?? true;
+    return {
+      name: `segment ${index}`,
+      trained,
+      ...segmentSizes(model, segment, optimizer),
+      ...{ stashBytes, workingBytes },
+    };
+  });
+  const hosts = new Set(descriptions.map(({ host }) => host));
+  return {
+    segments,
+    profile: {
+      devices: Object.fromEntries(measured.map((profile, i) => [i, deviceProfile(profile)])),
+      links,
+      ...(hosts.size === 1 && { cores: descriptions[0]!.cores }),
+    },
+  };
+}
+
+async function profileDevices(
+  devices: readonly Ref<Device>[],
+  descriptions: readonly DeviceDescription[],
+  { model, microBatches, optimizer, budgetMs, split, sharings }: ClusterRequest,
+): Promise<ModelProfile[]> {
+  const bytes = encodeModel(model.graph);
+  const request: ProfileRequest = {
+    graph: new Tensor("u8", [bytes.byteLength], bytes),
+    roles: rolesWithin(model, model.graph),
+    ...{ microBatches, optimizer, budgetMs, split, sharings },
+  };
+  const profiles: ModelProfile[] = [];
+  const hosts = Map.groupBy(devices.keys(), (i) => descriptions[i]!.host);
+  await Promise.all(
+    [...hosts.values()].map(async (own) => {
+      for (const i of own) profiles[i] = await devices[i]!.ask.profile(request);
+    }),
+  );
+  return profiles;
+}
+
+/** A model's profile on one device, in the planner's columns. */
+export function deviceProfile({ segments, chunk }: ModelProfile): DeviceProfile {
+  const column = (of: (segment: SegmentProfile) => number) => segments.map(of);
+  const isSplit = segments.every(({ backwardInputMs }) => backwardInputMs !== undefined);
+  const kinds = [...new Set(segments.flatMap(({ sharded = {} }) => Object.keys(sharded)))] as ShardKind[];
+  const sharded = kinds.map((kind): [ShardKind, ShardedTimes] => {
+    const of = (value: "forwardMs" | "backwardMs") =>
+      column((segment) => segment.sharded?.[kind]?.[value] ?? segment[value]);
+    const { ranks } = segments.find((segment) => segment.sharded?.[kind])!.sharded![kind]!;
+    return [kind, { ranks, forwardMs: of("forwardMs"), backwardMs: of("backwardMs") }];
+  });
+  return {
+    forwardMs: column(({ forwardMs }) => forwardMs),
+    backwardMs: column(({ backwardMs }) => backwardMs),
+    stepMs: column(({ stepMs }) => stepMs),
+    jointMs: column(({ jointMs }) => jointMs),
+    ...(isSplit && {
+      backwardInputMs: column(({ backwardInputMs }) => backwardInputMs!),
+      backwardWeightMs: column(({ backwardWeightMs }) => backwardWeightMs!),
+    }),
+    ...(kinds.length > 0 && { sharded: Object.fromEntries(sharded) }),
+    chunk,
+  };
+}
