@@ -1,5 +1,5 @@
 /**
- * What a stage does in one training step, as data: an ordered list of operations.
+ * What a worker does in one training step, as data: an ordered list of operations.
  *
  * A program says only what is done and in which order; how long it takes is the cost model's business, where it
  * runs is the plan's, and doing it is the stage actor's. Programs are plain JSON: they can be printed, edited,
@@ -8,9 +8,11 @@
  * The model is cut into `n` chunks, numbered 0 … n-1 in the order the data passes them: that number is a chunk's
  * position. In GPipe and 1F1B a stage holds one chunk and its position is the stage's own number; interleaved and
  * V-shaped schedules give a stage several. Between neighbouring positions activations travel down and gradients
- * travel up, one message per micro-batch, and every send and receive is an operation of its own.
+ * travel up, one message per micro-batch, and every send and receive is an operation of its own, unless the worker
+ * holds both positions: then it hands the value on to itself. Of a stage whose workers share the work inside
+ * micro-batches all receive, and they take turns in sending.
  *
- * A stage starts its kernels in the order of its list, each as soon as its input is there. Sends never block: the
+ * A worker starts its kernels in the order of its list, each as soon as its input is there. Sends never block: the
  * sender goes on while the bytes travel. The first position takes its input, and the last one its targets, from
  * the data source; neither is a message of the pipeline.
  */
@@ -59,7 +61,10 @@ export interface UpdateOperation {
   readonly chunk?: number;
 }
 
-/** The optimiser's update, behind the commit gate: once per step, last. */
+/**
+ * The optimiser's update, behind the commit gate: once per step, last. Where micro-batches have had updates of their own
+ * nothing is left to update, and only the gate remains.
+ */
 export interface StepOperation {
   readonly op: "step";
 }
@@ -76,7 +81,7 @@ export interface StageProgram {
   readonly operations: readonly Operation[];
 }
 
-/** A program that cannot be carried out; the message names the stage and the operation. */
+/** A program that cannot be carried out; the message names the worker and the operation. */
 export class ProgramError extends Error {
   readonly code = "PROGRAM";
   override readonly name = "ProgramError";
@@ -87,7 +92,8 @@ export function positionOf(program: StageProgram, operation: Exclude<Operation, 
   const position = program.positions[operation.chunk ?? 0];
   if (position === undefined) {
     throw new ProgramError(
-      `stage ${program.stage} holds ${program.positions.length} chunks, "${describe(operation)}" names another`,
+      `worker ${program.worker} of stage ${program.stage} holds ${program.positions.length} chunks, ` +
+        `"${describe(operation)}" names another`,
     );
   }
   return position;
@@ -111,20 +117,39 @@ export function isBackward({ op }: Operation): boolean {
 }
 
 /**
- * The most micro-batches whose stash the stage holds at once, over all its chunks. A stash lives from the forward
- * pass to the end of the backward pass (with B and W apart: to the end of W). A forward and backward pass in one
- * run counts as one while it runs. Where there is no backward pass there is no stash, and two take turns: one may
- * still be on its way to the next stage.
+ * The most micro-batches whose stash the worker holds at once, over all its chunks. A stash lives from the forward pass to
+ * the end of the backward pass (with B and W apart: to the end of W). A forward and backward pass in one run counts as one
+ * while it runs. Where there is no backward pass there is no stash, and two take turns: one may still be on its way to the
+ * next stage.
  */
 export function peakInFlight(program: StageProgram): number {
+  return peakOf(program, [...program.positions.keys()]);
+}
+
+/** The same of each chunk by itself. */
+export function peaksInFlight(program: StageProgram): readonly number[] {
+  return program.positions.map((_, chunk) => peakOf(program, [chunk]));
+}
+
+function peakOf({ operations }: StageProgram, chunks: readonly number[]): number {
+  const own = operations.filter(
+    (operation) => operation.op !== "step" && chunks.includes(operation.chunk ?? 0),
+  );
+  const trained = new Set(own.filter(isBackward).map(chunkOf));
+  let passing = 0;
+  for (const other of chunks) {
+    if (trained.has(other)) continue;
+    passing += Math.min(
+      2,
+      own.filter((operation) => operation.op === "forward" && chunkOf(operation) === other).length,
+    );
+  }
   let inFlight = 0;
   let peak = 0;
-  const forwards = program.operations.filter(({ op }) => op === "forward").length;
-  if (!program.operations.some(isBackward)) return Math.min(2, forwards);
-  for (const operation of program.operations) {
+  for (const operation of own) {
     switch (operation.op) {
       case "forward":
-        inFlight++;
+        if (trained.has(chunkOf(operation))) inFlight++;
         peak = Math.max(peak, inFlight);
         break;
       case "forward-backward":
@@ -136,5 +161,9 @@ export function peakInFlight(program: StageProgram): number {
         break;
     }
   }
-  return peak;
+  return peak + passing;
+}
+
+function chunkOf(operation: Operation): number {
+  return operation.op === "step" ? 0 : (operation.chunk ?? 0);
 }
