@@ -1,0 +1,38 @@
+/** One testbed at a time has the machine: two would share the processor that each counts as its own. */
+
+import { lock } from "../../runtime/platform/lock.ts";
+import { cleanUp } from "./cleanup.ts";
+import { TestbedError } from "./error.ts";
+
+const LOCK = "/run/troupe-testbed.lock";
+const PATIENCE_MS = 300_000;
+const PAUSE_MS = 500;
+
+/**
+ * Waits for its turn, and removes what testbeds of dead processes have left.
+ * @returns what gives the machine back. @throws TestbedError when it is not free for minutes.
+ */
+export async function takeMachine(note: (line: string) => void): Promise<() => Promise<void>> {
+  for (let waited = 0; waited < PATIENCE_MS; waited += PAUSE_MS) {
+    const release = await lock(LOCK).catch((error) => {
+      if (error.reason !== "busy") throw error;
+      return null;
+    });
+    if (release) {
+      await cleanUp((pid) => pid === process.pid || !isAlive(pid));
+      return release;
+    }
+    if (waited === 0) note("waiting for another testbed on this machine to end");
+    await Bun.sleep(PAUSE_MS);
+  }
+  throw new TestbedError(`another testbed is open on this machine: its process is named in ${LOCK}`);
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as { code?: string }).code === "EPERM";
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * An emulated edge: devices that are slower than this machine, with little memory, on slow lines, each a process of its
+ * own that a coordinator in this process has joined. What runs on them are the real actors over the real transports.
+ *
+ * There are two kinds. On Linux as root each device is a `troupe node` in its own network namespace (`namespaces.ts`):
+ * kernel and TCP as they are, compute throttled by quota, a memory limit that kills. Elsewhere devices throttle
+ * themselves (`shaped.ts`): lines are reckoned by the transport, kernels are followed by sleep, memory is only a claim.
+ * A report says which it was.
+ */
+
+import type { Device } from "../../actors/device.ts";
+import type { NodeRuntime, Ref } from "../../runtime/index.ts";
+import type { Line } from "./link.ts";
+import { openNamespaces } from "./namespaces.ts";
+import { missingForNamespaces } from "./probe.ts";
+import { openShaped } from "./shaped.ts";
+
+/** One device to emulate. */
+export interface BedSpec {
+  readonly name: string;
+  /** Beside the others: the fastest gets what the sum of all allows. */
+  readonly speed: number;
+  /** For training: what a device's process takes without a model comes on top of it. */
+  readonly memoryBytes: number;
+  readonly line: Line;
+}
+
+export type TestbedKind = "namespaces" | "shaped";
+
+export interface TestbedOptions {
+  /** Default: namespaces where they can be had. */
+  readonly kind?: TestbedKind;
+  /** Told what is being waited for. */
+  readonly note?: (line: string) => void;
+}
+
+export interface BedDevice {
+  readonly spec: BedSpec;
+  readonly ref: Ref<Device>;
+  readonly pid: number;
+  readonly address: string;
+  /** Its part of one processor: kernels take 1/share times as long as at full speed. */
+  readonly share: number;
+}
+
+/** What a device has used since it was started. */
+export interface BedUsage {
+  /** Bytes that have left it and come to it, through its line; with packets' headers where there are packets. */
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+  /** The most memory that its process has had resident, without which it could not have been. */
+  readonly peakBytes: number;
+  /** As long as the emulated device has computed: its thread's time on the processor over its share of it. */
+  readonly busyMs: number;
+}
+
+export interface Testbed {
+  readonly kind: TestbedKind;
+  /** How it is done, in lines for a report. */
+  readonly about: readonly string[];
+  /** The coordinator: at the switch, where its own line limits nobody. */
+  readonly node: NodeRuntime;
+  /** In the order of the specifications. */
+  readonly devices: readonly BedDevice[];
+  usage(): Promise<readonly BedUsage[]>;
+  /**
+   * Runs `work`, but no longer than all devices live.
+   * @throws DeviceMemoryError when one is killed at its memory limit, TestbedError when one ends otherwise, naming it.
+   */
+  guard<T>(work: () => Promise<T>): Promise<T>;
+  /**
+   * Runs `work`, such as a deployment that nobody wants to wait for, with all lines at full speed. Shaped lines keep
+   * theirs.
+   */
+  unshaped<T>(work: () => Promise<T>): Promise<T>;
+  /** Ends the devices and takes everything down. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** @throws TestbedError when something is missing for the kind that was asked for, or another one is open here. */
+export function openTestbed(specs: readonly BedSpec[], options: TestbedOptions = {}): Promise<Testbed> {
+  const kind = options.kind ?? (missingForNamespaces() === null ? "namespaces" : "shaped");
+  const note = options.note ?? (() => {});
+  return kind === "namespaces" ? openNamespaces(specs, note) : openShaped(specs, note);
+}

@@ -1,0 +1,93 @@
+/** The testbed of network namespaces: lines that are as slow as asked for, limits that are told, nothing left behind. */
+
+import { afterEach, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { findGroups } from "../../../bench/testbed/cgroup.ts";
+import { transferMs } from "../../../bench/testbed/link.ts";
+import { ownerOf } from "../../../bench/testbed/names.ts";
+import { missingForNamespaces } from "../../../bench/testbed/probe.ts";
+import { namesIn } from "../../../bench/testbed/system.ts";
+import { type BedSpec, openTestbed, type Testbed } from "../../../bench/testbed/testbed.ts";
+import { Tensor } from "../../../protocols/tensor.ts";
+
+const missing = missingForNamespaces();
+if (missing !== null) console.warn(`testbed of namespaces: skipped, ${missing}`);
+
+const spec = (name: string, rest: Partial<BedSpec> = {}): BedSpec => ({
+  ...{ name, speed: 1, memoryBytes: 64e6, line: { megabits: 100, latencyMs: 0 } },
+  ...rest,
+});
+
+/** Namespaces, links and groups of a process's testbed. */
+function leftOf(owner: number): string[] {
+  const isOurs = (name: string) => ownerOf(name) === owner;
+  return [
+    ...[...namesIn("/run/netns"), ...namesIn("/sys/class/net")].filter(isOurs),
+    ...findGroups("cpu", isOurs),
+    ...findGroups("memory", isOurs),
+  ];
+}
+
+let bed: Testbed | undefined;
+afterEach(async () => {
+  await bed?.close();
+  bed = undefined;
+});
+
+test.skipIf(missing !== null)("two devices at 100 Mbit/s; one is killed at its memory limit", async () => {
+  bed = await openTestbed([spec("large", { speed: 2 }), spec("small")], { kind: "namespaces" });
+  const [large, small] = bed.devices;
+  expect(large!.share / small!.share).toBeWithin(1.8, 2.2);
+  const described = await Promise.all(bed.devices.map(({ ref }) => ref.ask.describe()));
+  expect(described.map(({ host, memoryBytes }) => [host, memoryBytes])).toEqual([
+    ["large", 64e6],
+    ["small", 64e6],
+  ]);
+
+  // No message is faster than its line, there and back; a slow machine makes it slower.
+  const tensor = Tensor.zeros("u8", [1_000_000]);
+  const before = await bed.usage();
+  const began = performance.now();
+  await large!.ref.ask.echo(tensor);
+  const took = performance.now() - began;
+  expect(took).toBeGreaterThan(2 * transferMs(1_000_000, large!.spec.line));
+  const after = await bed.usage();
+  expect(after[0]!.sentBytes - before[0]!.sentBytes).toBeWithin(1_000_000, 1_200_000);
+  expect(after[0]!.receivedBytes - before[0]!.receivedBytes).toBeWithin(1_000_000, 1_200_000);
+  expect(after[1]!.sentBytes - before[1]!.sentBytes).toBeLessThan(100_000);
+
+  const huge = Tensor.zeros("u8", [250_000_000]);
+  const killed = bed.unshaped(() => small!.ref.ask.echo(huge));
+  await expect(killed).rejects.toThrow("small was killed at its memory limit of 64 MB for training");
+
+  await bed.close();
+  expect(leftOf(process.pid)).toEqual([]);
+  expect(existsSync(`/proc/${large!.pid}`)).toBe(false);
+});
+
+test.skipIf(missing !== null)("a testbed goes with the process that opened it", async () => {
+  const script = `
+    import { openTestbed } from ${JSON.stringify(new URL("../../../bench/testbed/testbed.ts", import.meta.url).pathname)};
+    const bed = await openTestbed([${JSON.stringify(spec("alone"))}], { kind: "namespaces" });
+    console.log(bed.devices[0].pid);
+    setInterval(() => {}, 1000);`;
+  const child = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "inherit" });
+  try {
+    const { value } = await child.stdout.getReader().read();
+    const device = Number(new TextDecoder().decode(value));
+    expect(leftOf(child.pid)).not.toEqual([]);
+    child.kill("SIGKILL");
+    await child.exited;
+    while (leftOf(child.pid).length > 0 || existsSync(`/proc/${device}`)) await Bun.sleep(20);
+  } finally {
+    child.kill("SIGKILL");
+  }
+});
+
+test.skipIf(missing !== null)("what cannot be had is refused in one line, and nothing is left", async () => {
+  const slow = openTestbed([spec("fast"), spec("slow", { speed: 0.01 })], { kind: "namespaces" });
+  await expect(slow).rejects.toThrow(
+    /the slowest device would get 0\.9 % of a processor, and 5 % is the least/,
+  );
+  expect(leftOf(process.pid)).toEqual([]);
+});
