@@ -17,9 +17,11 @@ import { type Tensor, TensorError } from "../protocols/tensor.ts";
 import type { ChunkExecutor } from "./chunk-executor.ts";
 import type { Binding, Engine } from "./engine/engine.ts";
 import { Arena, copyInto, type EngineTensors, requireType } from "./executor/arena.ts";
+import { Outer } from "./executor/outer.ts";
 import { type Run, Slots } from "./executor/slots.ts";
 import { type Kept, type UpdateResult, Updater } from "./executor/updater.ts";
 import type { OptimizerConfig } from "./optim/optimizer.ts";
+import { type OuterConfig, startName } from "./optim/outer.ts";
 import type { Collectives } from "./shards/collectives.ts";
 import type { StageGraphs } from "./training.ts";
 
@@ -35,6 +37,8 @@ export interface ExecutorOptions {
   readonly microBatches?: number;
   /** What randomness in the graph is drawn from; 0 when left out. */
   readonly seed?: number;
+  /** Where members train on their own and meet now and then, what they do when they meet. */
+  readonly outer?: OuterConfig;
   /** Collects operator times; see `profile`. */
   readonly profile?: boolean;
 }
@@ -52,6 +56,7 @@ export class StageExecutor implements ChunkExecutor {
   /** Statistics as the micro-batches since then have moved them. */
   private readonly moving: EngineTensors = new Map();
   private readonly slots: Slots;
+  private outer: Outer | undefined;
   private readonly evaluateTensors: EngineTensors = new Map();
   private evaluateRun: Binding | undefined;
   private readonly loaded = new Set<string>();
@@ -87,6 +92,10 @@ export class StageExecutor implements ChunkExecutor {
     for (const info of graphs.statistics) {
       this.committed.set(info.name, arena.allocate(info, "device"));
       this.moving.set(info.name, arena.allocate(info, "device"));
+    }
+    if (options.outer) {
+      this.outer = new Outer(arena, graphs.parameters, this.state, options.outer);
+      await this.outer.build();
     }
     await this.slots.build(options.slots);
   }
@@ -228,6 +237,21 @@ export class StageExecutor implements ChunkExecutor {
     return this.update(update, squareSums);
   }
 
+  /**
+   * At a meeting of members that have trained on their own, after an update: puts what this one's parameters have moved
+   * since the last meeting, times its share (all members' add up to 1), where gradients add up. `reduce` makes the mean of
+   * it, and `outerStep` the members one again. Not without `outer`, see `ExecutorOptions`.
+   */
+  pseudoGradients(share: number): Promise<void> {
+    return this.atMeeting().pseudoGradients(share);
+  }
+
+  /** Goes the outer optimiser's step by what has been added up, takes its result for parameters, and clears that. */
+  async outerStep(): Promise<void> {
+    await this.atMeeting().step();
+    await this.updater.clearGradients();
+  }
+
   /** Forgets what has been accumulated since the last update, statistics included. */
   async clearGradients(): Promise<void> {
     await this.updater.clearGradients();
@@ -273,6 +297,10 @@ export class StageExecutor implements ChunkExecutor {
       }
       this.loaded.add(name);
     }
+    for (const { name } of this.outer ? this.graphs.parameters : []) {
+      const isGiven = given.some((value) => value.name === name);
+      if (isGiven && !this.loaded.has(startName(name))) await this.outer!.begin(name);
+    }
   }
 
   /** @throws TensorError naming a parameter, frozen value or statistic that has not been loaded. */
@@ -291,7 +319,14 @@ export class StageExecutor implements ChunkExecutor {
   }
 
   private kept(): Map<string, Kept> {
-    return new Map([...this.updater.kept(), ...this.committed]);
+    return new Map([...this.updater.kept(), ...(this.outer?.kept() ?? []), ...this.committed]);
+  }
+
+  private atMeeting(): Outer {
+    if (this.outer) return this.outer;
+    throw new TensorError(
+      `stage ${this.graphs.evaluate.name} has no outer optimiser: give it one when it is made`,
+    );
   }
 
   private requireNames(has: (name: string) => boolean): void {

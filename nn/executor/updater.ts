@@ -25,7 +25,7 @@ import { type Arena, copyInto, type EngineTensors } from "./arena.ts";
  * Parameters that one update graph holds. They all read the same few scalars, and ONNX Runtime takes time in the
  * square of their number to compile that: for 640 parameters in one graph, 17 s. Fewer would cost runs and memory.
  */
-const UPDATE_GROUP = 128;
+export const UPDATE_GROUP = 128;
 
 /** What a stage keeps between steps, in the engine or beside it. */
 export type Kept = Pick<EngineTensor, "tensor" | "read" | "write">;
