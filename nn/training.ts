@@ -198,7 +198,7 @@ function inputsByRole(graph: Graph, roles: Roles, input: string | null) {
 }
 
 /** Owners with their further uses, of those groups that have one of `names`. */
-function tieGroups(ties: Readonly<Record<string, string>>, names: readonly string[]): string[][] {
+export function tieGroups(ties: Readonly<Record<string, string>>, names: readonly string[]): string[][] {
   const groups = new Map<string, string[]>();
   for (const [use, owner] of Object.entries(ties)) {
     const group = groups.get(owner) ?? [owner];

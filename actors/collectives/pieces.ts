@@ -30,11 +30,6 @@ export function chunksOf(length: number, ranks: number): Piece[][] {
   return Array.from({ length: ranks }, (_, rank) => piecesOf(String(rank), at(rank), at(rank + 1)));
 }
 
-/** Adds element by element, into the first. */
-export function addInto(sum: Float32Array, values: Float32Array): void {
-  for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + values[i]!;
-}
-
 /** Some elements as a tensor in memory of its own. */
 export const copyOf = (values: Float32Array, { from, to }: Pick<Piece, "from" | "to">): Tensor =>
   Tensor.f32([to - from], values.slice(from, to));

@@ -15,11 +15,12 @@
  */
 
 import type { Collectives } from "../../nn/shards/collectives.ts";
+import { addInto } from "../../nn/shards/sum.ts";
 import { ErrorFeedback, tensorCodec } from "../../protocols/codecs/compressed.ts";
 import { floatsOf, type TensorCodec } from "../../protocols/codecs/tensor_codec.ts";
 import { elements, Tensor, TensorError } from "../../protocols/tensor.ts";
 import type { Exchange } from "./exchange.ts";
-import { addInto, chunksOf, copyOf, piecesOf } from "./pieces.ts";
+import { chunksOf, copyOf, piecesOf } from "./pieces.ts";
 
 export interface RingOptions {
   readonly rank: number;

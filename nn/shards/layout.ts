@@ -41,6 +41,9 @@ export interface Cut {
 export const rangesLength = (ranges: readonly Range[]): number =>
   ranges.reduce((sum, [from, to]) => sum + to - from, 0);
 
+/** How many indices there are along the axis of a cut. */
+export const cutLength = ({ ranges }: Cut): number => ranges.reduce((sum, own) => sum + rangesLength(own), 0);
+
 /** The cut of a value into as many parts as there are ranks. @param rankOf the rank of each index along the axis. */
 export function cutOf(axis: number, rankOf: readonly number[], ranks: number): Cut {
   const ranges = Array.from({ length: ranks }, (): [number, number][] => []);

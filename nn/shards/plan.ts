@@ -66,10 +66,13 @@ export interface End extends ValueInfo {
   readonly trained: boolean;
 }
 
-/** What ranks do together: a collective, and the bytes of the whole value that it is about. */
+/** What ranks do together: a collective, and what it is about. `collectiveBytes` says what of it each has to send. */
 export interface CollectiveUse {
   readonly op: Collective;
+  /** Of the whole value. */
   readonly bytes: number;
+  /** What each rank has of it, in any unit: in an all-reduce, where each sums up a part, they are equal. */
+  readonly sizes: readonly number[];
 }
 
 export interface RankCost {
@@ -80,6 +83,8 @@ export interface RankCost {
 }
 
 export interface ShardPlan {
+  /** Of the graph. */
+  readonly name: string;
   readonly kind: ShardKind;
   readonly ranks: number;
   readonly phases: readonly Phase[];

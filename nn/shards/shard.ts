@@ -20,10 +20,12 @@ import { GraphError } from "../onnx/graph.ts";
 import { inferShapes } from "../onnx/shapes.ts";
 import { nodeFlops } from "../segments/flops.ts";
 import { assign, checkShares, type Shares } from "./assign.ts";
+import type { Cut } from "./layout.ts";
 import type { CollectiveUse, End, Holding, Phase, RankCost, ShardKind, ShardPlan, Transfer } from "./plan.ts";
 import type { Move, Program, Step, Value } from "./program.ts";
 import { propagate } from "./propagate.ts";
 import { Assignment, rankGraph } from "./rank.ts";
+import { sizesOf } from "./slices.ts";
 
 export interface ShardOptions {
   readonly kind: ShardKind;
@@ -87,16 +89,15 @@ export function shard(graph: Graph, roles: Roles, options: ShardOptions): ShardP
   };
   const input = program.input && end(program.input);
   const outputs = program.outputs.map(end);
+  const sizes = (cut: Cut | null) => (cut ? sizesOf(cut) : new Array<number>(ranks).fill(1));
   const gathered = (ends: readonly End[]) =>
-    ends
-      .filter(({ cut }) => cut)
-      .map(({ dtype, shape }): CollectiveUse => {
-        return { op: "all-gather", bytes: byteLength(dtype, shape) };
-      });
+    ends.flatMap(({ dtype, shape, cut }): CollectiveUse[] =>
+      cut ? [{ op: "all-gather", bytes: byteLength(dtype, shape), sizes: sizes(cut) }] : [],
+    );
   const uses = (direction: "forward" | "backward") =>
     all.flatMap((each): CollectiveUse[] => {
       const op = each[direction];
-      return op ? [{ op, bytes: each.bytes }] : [];
+      return op ? [{ op, bytes: each.bytes, sizes: sizes(op === "all-reduce" ? null : each.cut) }] : [];
     });
   const forward = [...uses("forward"), ...gathered(outputs)];
   const backward = [...uses("backward").reverse(), ...gathered(input?.trained ? [input] : [])];
@@ -104,7 +105,7 @@ export function shard(graph: Graph, roles: Roles, options: ShardOptions): ShardP
     collectives.reduce((sum, each) => sum + each.bytes, 0);
   const summed = Object.values(holdings).filter(({ gradient }) => gradient === "sum");
   return {
-    ...{ kind, ranks, phases, transfers, holdings },
+    ...{ name: graph.name, kind, ranks, phases, transfers, holdings },
     ...{ input, outputs, forward, backward },
     costs: Array.from({ length: ranks }, (_, rank) => costOf(phases, holdings, rank)),
     forwardBytes: bytes(forward),

@@ -1,7 +1,7 @@
 /** Tensors cut into the parts that ranks have, and joined again: bytes are moved, never changed. */
 
 import { DTYPE_BYTES, elements, Tensor, TensorError } from "../../protocols/tensor.ts";
-import { type Cut, type Range, rangesLength } from "./layout.ts";
+import { type Cut, cutLength, type Range, rangesLength } from "./layout.ts";
 
 /** How many indices each rank has. */
 export const sizesOf = ({ ranges }: Cut): number[] => ranges.map(rangesLength);
@@ -20,21 +20,25 @@ export function sliceTensor(whole: Tensor, { axis, ranges }: Cut, rank: number):
  * The whole tensor, of the ranks' parts in their order.
  * @throws TensorError for a part that is not as large as its ranges say.
  */
-export function joinTensors(parts: readonly Tensor[], { axis, ranges }: Cut): Tensor {
+export function joinTensors(parts: readonly Tensor[], cut: Cut): Tensor {
   const [first] = parts as [Tensor];
+  const whole = Tensor.zeros(first.dtype, first.shape.with(cut.axis, cutLength(cut)));
+  joinInto(whole, parts, cut);
+  return whole;
+}
+
+/** As `joinTensors`, into memory that is there. @throws TensorError as it does. */
+export function joinInto(whole: Tensor, parts: readonly Tensor[], { axis, ranges }: Cut): void {
   parts.forEach((tensor, rank) => {
-    const expected = first.shape.with(axis, rangesLength(ranges[rank] ?? []));
-    if (tensor.dtype === first.dtype && tensor.shape.join() === expected.join()) return;
+    const expected = whole.shape.with(axis, rangesLength(ranges[rank] ?? []));
+    if (tensor.dtype === whole.dtype && tensor.shape.join() === expected.join()) return;
     throw new TensorError(`rank ${rank} has a part of [${tensor.shape}], its ranges are of [${expected}]`);
   });
-  const total = ranges.reduce((sum, own) => sum + rangesLength(own), 0);
-  const result = Tensor.zeros(first.dtype, first.shape.with(axis, total));
   parts.forEach((tensor, rank) => {
-    eachRun(result, axis, ranges[rank]!, (inWhole, inPart, bytes) => {
-      result.bytes.set(tensor.bytes.subarray(inPart, inPart + bytes), inWhole);
+    eachRun(whole, axis, ranges[rank]!, (inWhole, inPart, bytes) => {
+      whole.bytes.set(tensor.bytes.subarray(inPart, inPart + bytes), inWhole);
     });
   });
-  return result;
 }
 
 /** Every run of bytes that is contiguous both in the whole and in the part. */

@@ -1,0 +1,144 @@
+/**
+ * The forward pass of one micro-batch on one rank: memory for the values that phases read and hand on, phases bound to
+ * it, and the collectives between them.
+ *
+ * A value that goes through a transfer unchanged, or is added up and read nowhere else, keeps its memory.
+ */
+
+import { type Shape, Tensor } from "../../../protocols/tensor.ts";
+import type { Binding, EngineTensor, Executable } from "../../engine/engine.ts";
+import { type Arena, copyInto, type EngineTensors } from "../../executor/arena.ts";
+import { COUNTERS } from "../../model.ts";
+import type { ValueInfo } from "../../onnx/graph.ts";
+import type { ShardChunk } from "../chunk.ts";
+import type { Collectives } from "../collectives.ts";
+import { type Cut, cutLength, rangesLength } from "../layout.ts";
+import type { End, ShardPlan, Transfer } from "../plan.ts";
+import { sliceTensor } from "../slices.ts";
+import { collective, inOrder } from "./moves.ts";
+
+export interface ForwardPhase {
+  readonly binding: Binding;
+  /** What the phase reads, hands on and stashes, by name. */
+  readonly tensors: EngineTensors;
+}
+
+export class ForwardPass {
+  /** What phases read and hand on, by name; each of this rank's size. */
+  readonly values: EngineTensors = new Map();
+  readonly phases: readonly ForwardPhase[];
+  private readonly plan: ShardPlan;
+  private readonly rank: number;
+  private readonly collectives: Collectives;
+  /** The output whole, where ranks have parts of it. */
+  private readonly whole: Tensor | undefined;
+
+  /**
+   * @param executables of the phases.
+   * @param state what is held.
+   */
+  constructor(
+    arena: Arena,
+    chunk: ShardChunk,
+    executables: readonly Executable[],
+    state: ReadonlyMap<string, EngineTensor>,
+    collectives: Collectives,
+  ) {
+    const { plan, rank } = chunk;
+    const { values } = this;
+    this.plan = plan;
+    this.rank = rank;
+    this.collectives = collectives;
+    const stashed = new Set(chunk.phases.flatMap(({ stash }) => stash.map(({ name }) => name)));
+    const read = new Set(plan.phases.flatMap(({ graphs }) => graphs[rank]!.inputs.map(({ name }) => name)));
+    const take = (transfer: Transfer) => {
+      const { name, value, forward, dtype } = transfer;
+      const others = [...plan.phases.flatMap(({ transfers }) => transfers), ...plan.transfers];
+      const alone = others.filter((other) => other.value === value).length === 1;
+      const from = this.memory(value);
+      const keeps =
+        forward === null || (forward === "all-reduce" && alone && !read.has(value) && !stashed.has(value));
+      values.set(name, keeps ? from : arena.allocate({ dtype, shape: resultShape(transfer, rank) }, "host"));
+    };
+    if (plan.input) values.set(plan.input.name, arena.allocate(partOf(plan.input, rank), "host"));
+    this.phases = plan.phases.map((phase, i): ForwardPhase => {
+      phase.transfers.forEach(take);
+      const executable = executables[i]!;
+      const { inputs, outputs } = phase.graphs[rank]!;
+      const tensors: EngineTensors = new Map();
+      const known = (info: ValueInfo) => {
+        if (state.has(info.name)) return;
+        if (!values.has(info.name)) values.set(info.name, arena.allocate(info, "host"));
+        tensors.set(info.name, values.get(info.name)!);
+      };
+      for (const info of inputs) known(info);
+      for (const info of executable.inputs) if (isCounter(info.name)) known(info);
+      for (const info of outputs) known(info);
+      return { binding: arena.bind(executable, tensors, state, () => "device"), tensors };
+    });
+    plan.transfers.forEach(take);
+    const [{ cut, dtype, shape }] = plan.outputs as [End];
+    this.whole = cut ? Tensor.zeros(dtype, shape) : undefined;
+  }
+
+  /** Copies an input in, which comes whole. @throws TensorError for one of another type. */
+  enter(name: string, tensor: Tensor): void {
+    const { input } = this.plan;
+    enterPart(this.memory(name).tensor, input?.name === name ? input.cut : null, this.rank, name, tensor);
+  }
+
+  /** The first output, whole. */
+  get result(): Tensor {
+    return this.whole ?? this.memory(this.plan.outputs[0]!.name).tensor;
+  }
+
+  /** Runs all phases; resolves with kernel milliseconds. */
+  async run(key: string): Promise<number> {
+    const { plan } = this;
+    let ms = 0;
+    for (const [i, { transfers }] of plan.phases.entries()) {
+      await this.move(transfers, key);
+      ms += await this.phases[i]!.binding.run();
+    }
+    await this.move(plan.transfers, key);
+    const [{ name, cut }] = plan.outputs as [End];
+    if (this.whole) {
+      const part = this.memory(name).tensor;
+      await collective("all-gather", `${key}/out`, this.collectives, cut, part, this.whole);
+    }
+    return ms;
+  }
+
+  private async move(transfers: readonly Transfer[], key: string): Promise<void> {
+    const follows = (transfer: Transfer, earlier: Transfer) => earlier.name === transfer.value;
+    await inOrder(transfers, follows, async ({ name, value, forward, cut }) => {
+      const [from, to] = [this.memory(value).tensor, this.memory(name).tensor];
+      if (forward) await collective(forward, `${key}/${name}`, this.collectives, cut, from, to);
+    });
+  }
+
+  private memory(name: string): EngineTensor {
+    return this.values.get(name)!;
+  }
+}
+
+const isCounter = (name: string) => (COUNTERS as readonly string[]).includes(name);
+
+/** What a rank has of an end. */
+export function partOf({ dtype, shape, cut }: End, rank: number): { dtype: End["dtype"]; shape: Shape } {
+  return { dtype, shape: cut ? shape.with(cut.axis, rangesLength(cut.ranges[rank]!)) : shape };
+}
+
+/** Copies a rank's part of a whole value in. @throws TensorError for one of another type. */
+export function enterPart(memory: Tensor, cut: Cut | null, rank: number, name: string, tensor: Tensor): void {
+  copyInto(
+    memory,
+    name,
+    cut && tensor.shape[cut.axis] === cutLength(cut) ? sliceTensor(tensor, cut, rank) : tensor,
+  );
+}
+
+/** What a rank has of what comes out of a transfer. */
+export function resultShape({ forward, shape, cut }: Transfer, rank: number): Shape {
+  return forward === "reduce-scatter" ? shape.with(cut!.axis, rangesLength(cut!.ranges[rank]!)) : shape;
+}
