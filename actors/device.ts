@@ -13,6 +13,7 @@ import { type ModelProfile, profileModel, type ShardKind } from "../nn/profile.t
 import { Tensor } from "../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../runtime/index.ts";
 import { machine } from "../runtime/platform/machine.ts";
+import { LARGEST_FAR_BYTES, measureLine } from "./profile-line.ts";
 import type { LinkProfile } from "./scheduler/cost.ts";
 import { Stage, type StageSpec } from "./stage.ts";
 
@@ -50,15 +51,11 @@ export interface ProfileRequest {
   readonly sharings: readonly ShardKind[];
 }
 
-/** Size and number of the messages a link is measured with. */
-const PROBE_BYTES = 1 << 20;
-const PROBES = 4;
-
 /** What a profile may hold at once, of what the device has. */
 const PROFILE_MEMORY_SHARE = 0.5;
 
 export class Device extends Actor {
-  static override readonly reentrant: readonly string[] = ["describe", "usage", "echo"];
+  static override readonly reentrant: readonly string[] = ["describe", "usage", "take"];
 
   readonly #name: string;
   readonly #openEngine: () => Promise<Engine>;
@@ -114,26 +111,15 @@ export class Device extends Actor {
     return profileModel(this.#engine!, model, { ...options, memoryBytes }, () => clock.now());
   }
 
-  /** Returns what it is given. */
-  echo(tensor: Tensor): Tensor {
-    return tensor;
-  }
+  /** Takes what it is given, and answers with nothing: how another device measures its line to here. */
+  take(_tensor: Tensor): void {}
 
-  /** Measures the link to another device: half a round trip of nothing, and the rate of a large tensor. */
-  async measureLink(other: Ref<Device>): Promise<LinkProfile> {
+  /** Measures the link to another device, from here to there. */
+  measureLink(other: Ref<Device>): Promise<LinkProfile> {
     const { clock } = this.context;
-    const fastest = async (tensor: Tensor) => {
-      let best = Number.POSITIVE_INFINITY;
-      for (let i = 0; i < PROBES; i++) {
-        const start = clock.now();
-        await other.ask.echo(tensor);
-        best = Math.min(best, clock.now() - start);
-      }
-      return best / 2;
-    };
-    const latencyMs = await fastest(Tensor.zeros("u8", [1]));
-    const large = await fastest(Tensor.zeros("u8", [PROBE_BYTES]));
-    return { latencyMs, bytesPerMs: PROBE_BYTES / Math.max(large - latencyMs, 1e-3) };
+    const probe = Tensor.zeros("u8", [LARGEST_FAR_BYTES]);
+    const send = (bytes: number) => other.ask.take(new Tensor("u8", [bytes], probe.bytes.subarray(0, bytes)));
+    return measureLine(send, () => clock.now());
   }
 
   /**
