@@ -5,19 +5,19 @@
  * Times are milliseconds, sizes are bytes, and both are per micro-batch unless a name says otherwise.
  */
 
+import type { ChunkTimes } from "../../nn/profile.ts";
+import type { ShardKind } from "../../nn/shards/plan.ts";
+import type { DevicePower } from "../energy/model.ts";
 import type { StageProgram } from "./program.ts";
 import { peakInFlight } from "./program.ts";
 import type { CollectiveCost } from "./run-cost.ts";
-
-/** The ways to share the work inside a micro-batch. */
-export type ShardKind = "tensor" | "sequence" | "tensor-sequence";
 
 /**
  * What sharing a segment's work inside a micro-batch comes to, for any number of ranks and any shares: what is divided
  * goes by the shares, the rest everyone has or does. Sizes are of the whole segment.
  */
 export interface ShardedSegment {
-  /** More ranks than that have nothing to do. */
+  /** Equal parts at most that it can be given out in, and so the most ranks. */
   readonly mostRanks: number;
   /** The part of the kernels' work that is divided, 0 … 1. */
   readonly dividedWork: number;
@@ -25,8 +25,12 @@ export interface ShardedSegment {
   readonly dividedStash: number;
   /** Of parameters, and with them gradients and the optimiser's state. */
   readonly dividedParameters: number;
+  /** Of a pass through it, wherever it is in a chunk. */
   readonly forward: readonly CollectiveCost[];
   readonly backward: readonly CollectiveCost[];
+  /** Besides, where a chunk ends with it, or begins: what leaves is made whole. */
+  readonly forwardAtEnd: readonly CollectiveCost[];
+  readonly backwardAtStart: readonly CollectiveCost[];
   /** Of gradients that are added up over the ranks, once in a step. */
   readonly gradientBytes: number;
 }
@@ -49,15 +53,6 @@ export interface SegmentCost {
   readonly workingBytes?: number;
   /** How it can be shared inside a micro-batch; a kind that is left out is impossible. */
   readonly sharded?: Readonly<Partial<Record<ShardKind, ShardedSegment>>>;
-}
-
-/** What a device draws, as far as plans are compared by it. */
-export interface DevicePower {
-  readonly idleWatts: number;
-  /** While a kernel runs. */
-  readonly busyWatts: number;
-  /** Of what it sends or receives, beyond the watts. */
-  readonly joulesPerByte: number;
 }
 
 /** A device as the planner sees it. */
@@ -83,6 +78,8 @@ export interface DeviceProfile {
   readonly jointMs?: readonly number[];
   /** Kernels only, of one of so many ranks with equal shares; by the segment's figures where nobody has measured them. */
   readonly sharded?: Readonly<Partial<Record<ShardKind, ShardedTimes>>>;
+  /** What runs of a chunk cost whatever it holds, to be added to its segments' times; nothing where nobody has measured it. */
+  readonly chunk?: ChunkTimes;
   /** To encode and decode an MB of f32 with a tensor codec, by name; nothing where nobody has measured it. */
   readonly codecMsPerMb?: Readonly<Record<string, number>>;
 }
@@ -140,6 +137,9 @@ export interface StageCost {
   readonly sharedGradientBytes: number;
 }
 
+/** Of runs that nobody has measured apart from what is in them. */
+const NO_CHUNK_TIMES: ChunkTimes = { forwardMs: 0, backwardMs: 0, jointMs: 0, stepMs: 0, otherMs: 0 };
+
 /** A rank's part of the work inside a micro-batch. */
 export interface RankPart {
   readonly kind: ShardKind;
@@ -176,23 +176,44 @@ export function stageCost(
     );
   const total = (bytes: (segment: SegmentCost) => number) => held.reduce((sum, each) => sum + bytes(each), 0);
 
-  const forwardMs = scaled(device.forwardMs, (times) => times.forwardMs);
-  const backwardMs = scaled(device.backwardMs, (times) => times.backwardMs);
+  const sharded = part ? held.map((each) => each.sharded![part.kind]!) : [];
+  const forwardCollectives = [
+    ...sharded.flatMap((own) => own.forward),
+    ...(sharded.at(-1)?.forwardAtEnd ?? []),
+  ];
+  const backwardCollectives = [
+    ...sharded.flatMap((own) => own.backward),
+    ...(sharded[0]?.backwardAtStart ?? []),
+  ];
+  // Where work is shared, what runs between two collectives is a run of its own.
+  const { chunk = NO_CHUNK_TIMES } = device;
+  const each = (ms: number, count = 1) => (ms + chunk.otherMs) * count;
+  const forwardMs =
+    scaled(device.forwardMs, (times) => times.forwardMs) +
+    each(chunk.forwardMs, forwardCollectives.length + 1);
+  const backwardMs =
+    scaled(device.backwardMs, (times) => times.backwardMs) +
+    each(chunk.backwardMs, backwardCollectives.length + 1);
   const again = recompute ? forwardMs : 0;
   const { backwardInputMs, backwardWeightMs, jointMs } = device;
   const apart = backwardInputMs && backwardWeightMs;
   const stashBytes = total((each) => divided(each.stashBytes, each, ({ dividedStash }) => dividedStash));
   const inputBytes = from === 0 ? 0 : segments[from - 1]!.activationBytes;
   const besides = held.reduce((most, { workingBytes = 0 }) => Math.max(most, workingBytes), 0);
-  const sharded = part ? held.map((each) => each.sharded![part.kind]!) : [];
   return {
     forwardMs,
     backwardMs: backwardMs + again,
     ...(apart
-      ? { backwardInputMs: scaled(backwardInputMs) + again, backwardWeightMs: scaled(backwardWeightMs) }
+      ? {
+          backwardInputMs: scaled(backwardInputMs) + each(chunk.backwardMs) + again,
+          backwardWeightMs: scaled(backwardWeightMs) + each(chunk.backwardMs),
+        }
       : {}),
-    jointMs: jointMs && !part ? scaled(jointMs) : forwardMs + backwardMs,
-    stepMs: held.reduce((sum, each, i) => sum + ofParameters(each, device.stepMs[from + i]!), 0),
+    jointMs: jointMs && !part ? scaled(jointMs) + each(chunk.jointMs) : forwardMs + backwardMs,
+    stepMs: held.reduce(
+      (sum, own, i) => sum + ofParameters(own, device.stepMs[from + i]!),
+      each(chunk.stepMs),
+    ),
     parameterBytes: total((each) => ofParameters(each, each.parameterBytes)),
     stateBytes: total((each) => ofParameters(each, each.stateBytes ?? 2 * each.parameterBytes)),
     frozenBytes: total((each) => ofParameters(each, each.frozenBytes ?? 0)),
@@ -200,10 +221,8 @@ export function stageCost(
     workingBytes: (recompute ? stashBytes : 0) + besides,
     inputBytes,
     outputBytes: to === segments.length ? 0 : segments[to - 1]!.activationBytes,
-    forwardCollectives: sharded.flatMap(({ forward }) => forward),
-    backwardCollectives: sharded.flatMap(({ forward, backward }) =>
-      recompute ? [...forward, ...backward] : backward,
-    ),
+    forwardCollectives,
+    backwardCollectives: recompute ? [...forwardCollectives, ...backwardCollectives] : backwardCollectives,
     sharedGradientBytes: sharded.reduce((sum, { gradientBytes }) => sum + gradientBytes, 0),
   };
 }

@@ -6,6 +6,7 @@
  * of the most micro-batches in flight; and what a pass needs while it runs.
  */
 
+import type { ShardKind } from "../../nn/shards/plan.ts";
 import { tensorCodec } from "../../protocols/codecs/compressed.ts";
 import {
   type DeviceInfo,
@@ -15,7 +16,6 @@ import {
   linkBetween,
   type Profile,
   type SegmentCost,
-  type ShardKind,
   type StageCost,
   stageCost,
 } from "./cost.ts";

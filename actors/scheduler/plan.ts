@@ -12,6 +12,7 @@
  * member. A member's place among those of its stage is its *rank*.
  */
 
+import type { ShardKind } from "../../nn/shards/plan.ts";
 import type { StageProgram } from "./program.ts";
 import { type PipelineShape, SCHEDULES, type ScheduleName } from "./schedule.ts";
 
@@ -39,7 +40,8 @@ export type Strategy = (typeof STRATEGIES)[number];
  * - local: as data, but everyone updates its own weights, and they meet only now and then (Douillard et al., "DiLoCo",
  *   2023). Not the same result as one device's.
  */
-export type Sharing = "data" | "tensor" | "sequence" | "tensor-sequence" | "local";
+export const SHARINGS = ["data", "tensor", "sequence", "tensor-sequence", "local"] as const;
+export type Sharing = (typeof SHARINGS)[number];
 
 /** Segments [from, to). */
 export interface SegmentRange {
@@ -144,7 +146,7 @@ export function workersOf(plan: Pick<Plan, "stages">): readonly Worker[] {
 }
 
 /** Whether work inside a micro-batch is shared, so that all members of the stage take every one. */
-export function isSharded(sharing: Sharing | null): boolean {
+export function isSharded(sharing: Sharing | null): sharing is ShardKind {
   return sharing === "tensor" || sharing === "sequence" || sharing === "tensor-sequence";
 }
 

@@ -1,0 +1,201 @@
+/**
+ * Local search from a draft: one small change at a time, kept where the simulator says that a step gets better. It makes
+ * up for what the search's closed form leaves out (who waits for whom, whole micro-batches, thinned-out cuts and rows).
+ */
+
+import { PlanError } from "../plan-error.ts";
+import { type Draft, type DraftStage, lanesOf, type Outcome, type Workshop } from "./draft.ts";
+
+export interface RefineOptions {
+  /** Whether a draft is of the strategy that was asked for. */
+  readonly allows: (draft: Draft) => boolean;
+  /** Simulated operations that may be spent. */
+  readonly budget: number;
+}
+
+/** The best that is found by going on from this outcome, by steps that gain. */
+export function refine(workshop: Workshop, start: Outcome, { allows, budget }: RefineOptions): Outcome {
+  let best = start;
+  const end = workshop.operations + budget;
+  for (let improved = true; improved; ) {
+    improved = false;
+    for (const draft of changes(best, workshop.inputs.devices.length)) {
+      if (workshop.operations >= end) return best;
+      if (!allows(draft)) continue;
+      const outcome = workshop.outcome(draft);
+      if (outcome instanceof PlanError || !(outcome.score < best.score * (1 - 1e-9))) continue;
+      best = outcome;
+      improved = true;
+      // The same kind of change may gain again: begin anew from here.
+      break;
+    }
+  }
+  return best;
+}
+
+/** Drafts that differ a little, the likeliest to gain first. */
+function* changes({ draft, plan }: Outcome, devices: number): Generator<Draft> {
+  yield* moveCuts(draft);
+  yield* moveMicroBatches(
+    draft,
+    plan.stages.map(({ members }) => members.map((member) => member.microBatches)),
+  );
+  yield* moveShares(
+    draft,
+    plan.stages.map(({ members }) => members.map(({ share }) => share)),
+  );
+  yield* moveDevices(draft, devices);
+  yield* mergeAndSplit(draft);
+}
+
+/** A segment more or less for a position. */
+function* moveCuts(draft: Draft): Generator<Draft> {
+  for (let at = 1; at < draft.cuts.length - 1; at++) {
+    for (const by of [1, -1, 2, -2, 4, -4]) {
+      const cut = draft.cuts[at]! + by;
+      if (cut <= draft.cuts[at - 1]! || cut >= draft.cuts[at + 1]!) continue;
+      yield { ...forgetful(draft), cuts: draft.cuts.with(at, cut) };
+    }
+  }
+}
+
+/** Work is dealt anew where it has changed. */
+function forgetful(draft: Draft): Draft {
+  return { ...draft, stages: draft.stages.map((stage) => ({ ...stage, dealt: null, shares: null })) };
+}
+
+/** A micro-batch more for a member and one less for another; and the other way of dealing the same numbers, in a row. */
+function* moveMicroBatches(
+  draft: Draft,
+  dealt: readonly (readonly (readonly number[])[])[],
+): Generator<Draft> {
+  for (const [index, stage] of draft.stages.entries()) {
+    const own = dealt[index]!;
+    if (lanesOf(stage) === 1) continue;
+    const among = Math.min(own.length, MOST_DEALT);
+    for (let from = 0; from < among; from++) {
+      for (let to = 0; to < among; to++) {
+        if (from === to || own[from]!.length < 2) continue;
+        for (const moved of new Set([own[from]!.at(-1)!, own[from]![0]!])) {
+          yield withStage(draft, index, {
+            ...stage,
+            dealt: own.map((each, i) => {
+              if (i === from) return each.filter((microBatch) => microBatch !== moved);
+              return i === to ? [...each, moved].sort((a, b) => a - b) : each;
+            }),
+          });
+        }
+        // Turns change places: who takes the earlier one feeds the next stage first.
+        const [first, other] = [own[from]![0]!, own[to]![0]!];
+        if (from < to) {
+          yield withStage(draft, index, {
+            ...stage,
+            dealt: own.map((each, i) =>
+              (i === from ? each.with(0, other) : i === to ? each.with(0, first) : each).toSorted(
+                (a, b) => a - b,
+              ),
+            ),
+          });
+        }
+      }
+    }
+  }
+}
+
+/** A unit of what is divided more for a rank, and one less for another. */
+function* moveShares(draft: Draft, shares: readonly (readonly number[])[]): Generator<Draft> {
+  for (const [index, stage] of draft.stages.entries()) {
+    if (stage.members.length === 1 || lanesOf(stage) > 1) continue;
+    const own = shares[index]!;
+    for (let from = 0; from < Math.min(own.length, MOST_DEALT); from++) {
+      for (let to = 0; to < Math.min(own.length, MOST_DEALT); to++) {
+        if (from === to || own[from]! < 2) continue;
+        yield withStage(draft, index, {
+          ...stage,
+          shares: own.with(from, own[from]! - 1).with(to, own[to]! + 1),
+        });
+      }
+    }
+  }
+}
+
+/** Of larger groups only the first so many members are looked at one by one. */
+const MOST_DEALT = 6;
+
+/** A device leaves, joins, changes its stage, or changes places with another. */
+function* moveDevices(draft: Draft, devices: number): Generator<Draft> {
+  const used = new Set(draft.stages.flatMap(({ members }) => members));
+  const unused = Array.from({ length: devices }, (_, i) => i).filter((device) => !used.has(device));
+  for (const [index, stage] of draft.stages.entries()) {
+    for (const member of stage.members) {
+      const without = stage.members.filter((other) => other !== member);
+      if (without.length > 0) {
+        yield withStage(draft, index, fresh(stage, without));
+        for (const [other, target] of draft.stages.entries()) {
+          if (other === index) continue;
+          const left = withStage(draft, index, fresh(stage, without));
+          yield withStage(left, other, fresh(target, [...target.members, member]));
+        }
+      }
+      for (const device of unused.slice(0, MOST_DEALT)) {
+        yield withStage(
+          draft,
+          index,
+          fresh(
+            stage,
+            stage.members.map((other) => (other === member ? device : other)),
+          ),
+        );
+      }
+      for (const [other, target] of draft.stages.entries()) {
+        if (other <= index) continue;
+        for (const partner of target.members) {
+          const swap = (from: readonly number[], out: number, into: number) =>
+            from.map((each) => (each === out ? into : each));
+          const swapped = withStage(draft, index, fresh(stage, swap(stage.members, member, partner)));
+          yield withStage(swapped, other, fresh(target, swap(target.members, partner, member)));
+        }
+      }
+    }
+    for (const device of unused.slice(0, MOST_DEALT)) {
+      yield withStage(draft, index, fresh(stage, [...stage.members, device]));
+    }
+  }
+}
+
+/** Two stages become one that shares its work, or the other way round. Of stages of one chunk. */
+function* mergeAndSplit(draft: Draft): Generator<Draft> {
+  if (draft.owners.length > draft.stages.length) return;
+  const owners = (count: number) => Array.from({ length: count }, (_, i) => i);
+  for (let at = 0; at + 1 < draft.stages.length; at++) {
+    const [a, b] = [draft.stages[at]!, draft.stages[at + 1]!];
+    const sharing = a.sharing ?? b.sharing ?? "data";
+    const both = fresh({ ...a, sharing }, [...a.members, ...b.members]);
+    const stages = draft.stages.toSpliced(at, 2, both);
+    yield { ...draft, stages, cuts: draft.cuts.toSpliced(at + 1, 1), owners: owners(stages.length) };
+  }
+  for (const [at, stage] of draft.stages.entries()) {
+    const [from, to] = [draft.cuts[at]!, draft.cuts[at + 1]!];
+    if (stage.members.length < 2 || to - from < 2) continue;
+    for (let first = 1; first < Math.min(stage.members.length, MOST_DEALT); first++) {
+      const halves = [fresh(stage, stage.members.slice(0, first)), fresh(stage, stage.members.slice(first))];
+      const stages = draft.stages.toSpliced(at, 1, ...halves);
+      const cut = from + Math.max(1, Math.round(((to - from) * first) / stage.members.length));
+      yield {
+        ...draft,
+        ...{ stages, owners: owners(stages.length) },
+        cuts: draft.cuts.toSpliced(at + 1, 0, Math.min(to - 1, cut)),
+      };
+    }
+  }
+}
+
+/** The stage with other members, its work not yet shared out among them. */
+function fresh(stage: DraftStage, members: readonly number[]): DraftStage {
+  const sharing = members.length === 1 ? null : (stage.sharing ?? "data");
+  return { ...stage, members, sharing, dealt: null, shares: null };
+}
+
+function withStage(draft: Draft, index: number, stage: DraftStage): Draft {
+  return { ...draft, stages: draft.stages.with(index, stage) };
+}

@@ -1,0 +1,204 @@
+/**
+ * The search for hybrid pipelines: dynamic programming in the manner of Asteroid (Ye et al., "Asteroid: Resource-Efficient
+ * Hybrid Pipeline Parallelism for Collaborative DNN Training on Heterogeneous Edge Devices", MobiCom 2024).
+ *
+ * Devices are in a row. A stage is a run of neighbours in that row with a run of segments; pipelines are built from the
+ * last stage to the first, since that is what decides how many micro-batches a stage has in flight, and with it the
+ * memory it needs and the time it may wait. The state is (first device, first segment, stages). Three things differ from
+ * the paper: devices may be passed over between groups; a group may share micro-batches or the work inside them; and a
+ * state keeps a few pipelines, none of which beats another in both the slowest stage and the way through all of them,
+ * where the paper keeps one.
+ *
+ * The time of a step, as long as nothing is settled by simulation: the slowest stage's (or link's) work on all
+ * micro-batches, the way of one micro-batch through all the others, and the last reduction and update.
+ */
+
+import type { PlanCodecs } from "../plan.ts";
+import type { ScheduleName } from "../schedule.ts";
+import type { Draft, DraftStage } from "./draft.ts";
+import type { Choice, Groups } from "./group.ts";
+import { type Objective, score } from "./objective.ts";
+import type { Tables } from "./tables.ts";
+
+export interface SearchSpace {
+  readonly tables: Tables;
+  readonly groups: Groups;
+  readonly objective: Objective;
+  readonly microBatches: number;
+  readonly schedule: ScheduleName;
+  /** The row: runs of devices that are taken together, one each unless there are too many. */
+  readonly row: readonly (readonly number[])[];
+  /** Where a stage may begin or end, ascending, 0 and the number of segments included. */
+  readonly cuts: readonly number[];
+  /** At most so many stages, and so many members in one. */
+  readonly mostStages: number;
+  readonly mostMembers: number;
+  readonly codecs: PlanCodecs;
+  /** Of an activation's bytes, what travels. */
+  readonly activationRatio: number;
+  readonly localSteps: number;
+  /** Pipelines that a state keeps, and drafts that come out. */
+  readonly width: number;
+}
+
+export interface Found {
+  readonly draft: Draft;
+  /** By the closed form; the less the better. */
+  readonly score: number;
+}
+
+/** A pipeline from some segment to the end. */
+interface Suffix {
+  readonly choice: Choice;
+  readonly from: number;
+  readonly next: Suffix | null;
+  readonly lanes: number;
+  /** The most that one stage or link has to do in a step. */
+  readonly peakMs: number;
+  /** Of one micro-batch through everything, and through the slowest stage. */
+  readonly wayMs: number;
+  readonly peakPassMs: number;
+  readonly tailMs: number;
+  readonly joules: number;
+  readonly idleWatts: number;
+  readonly estimateMs: number;
+  readonly score: number;
+}
+
+/** The best pipelines of the space by the closed form, the best first. */
+export function search(space: SearchSpace): Found[] {
+  const { row, cuts, mostStages } = space;
+  const end = cuts.length - 1;
+  const depth = Math.min(mostStages, row.length, end);
+  /** `states[stages][device][cut]` */
+  const states = Array.from({ length: depth + 1 }, () =>
+    Array.from({ length: row.length + 1 }, () => Array.from({ length: end + 1 }, (): Suffix[] => [])),
+  );
+  for (let device = row.length - 1; device >= 0; device--) {
+    const members: number[] = [];
+    for (let stages = 1; stages <= depth; stages++) {
+      for (let cut = 0; cut < end; cut++) {
+        states[stages]![device]![cut]!.push(...states[stages]![device + 1]![cut]!);
+      }
+    }
+    for (let behind = device + 1; behind <= row.length; behind++) {
+      members.push(...row[behind - 1]!);
+      if (members.length > space.mostMembers && behind > device + 1) break;
+      for (let from = 0; from < end; from++) {
+        extend(space, states, { device, behind, from, members: [...members] });
+      }
+    }
+  }
+  const found = states.flatMap((of) => of[0]![0]!).sort((a, b) => a.score - b.score);
+  return found
+    .slice(0, space.width)
+    .map((suffix) => ({ draft: draftOf(space, suffix), score: suffix.score }));
+}
+
+/** All pipelines whose first stage has these devices and begins at this cut. */
+function extend(
+  space: SearchSpace,
+  states: readonly (readonly (readonly Suffix[][])[])[],
+  first: { device: number; behind: number; from: number; members: readonly number[] },
+): void {
+  const { cuts, groups } = space;
+  const end = cuts.length - 1;
+  const { device, behind, from, members } = first;
+  for (const choice of groups.choices(members, cuts[from]!, cuts[end]!, 0)) {
+    keep(space, states[1]![device]![from]!, prepend(space, choice, cuts[from]!, cuts[end]!, null));
+  }
+  for (let to = from + 1; to < end; to++) {
+    // By lanes behind, which decide what memory is needed.
+    const choices = new Map<number, readonly Choice[]>();
+    for (let stages = 2; stages < states.length; stages++) {
+      const kept = states[stages]![device]![from]!;
+      for (const suffix of states[stages - 1]![behind]![to]!) {
+        const lanes = Math.min(suffix.lanes, space.microBatches);
+        let own = choices.get(lanes);
+        if (!own) {
+          own = groups.choices(members, cuts[from]!, cuts[to]!, lanes);
+          choices.set(lanes, own);
+        }
+        for (const choice of own) keep(space, kept, prepend(space, choice, cuts[from]!, cuts[to]!, suffix));
+      }
+    }
+  }
+}
+
+function prepend(space: SearchSpace, choice: Choice, from: number, to: number, next: Suffix | null): Suffix {
+  const { microBatches, objective, schedule } = space;
+  const lanes = choice.lanes + (next?.lanes ?? 0);
+  let { stepMs: peakMs, passMs: wayMs, joules } = choice;
+  let peakPassMs = wayMs;
+  if (next) {
+    const { occupiedMs, oneWayMs, sentBytes } = crossing(space, choice, next.choice, to);
+    wayMs += next.wayMs + 2 * oneWayMs;
+    if (next.peakMs > peakMs) {
+      peakMs = next.peakMs;
+      peakPassMs = next.peakPassMs;
+    }
+    if (occupiedMs > peakMs) {
+      peakMs = occupiedMs;
+      peakPassMs = occupiedMs / microBatches;
+    }
+    // A micro-batch keeps its place until it is back: with so few in flight the first stage waits for the way round.
+    const inFlight = schedule === "gpipe" ? microBatches : Math.min(microBatches, lanes);
+    const waitMs = (microBatches * wayMs) / inFlight;
+    if (waitMs > peakMs) {
+      peakMs = waitMs;
+      peakPassMs = wayMs;
+    }
+    joules += next.joules + space.tables.networkJoules(choice.members[0]!, sentBytes);
+  }
+  const tailMs = Math.max(choice.tailMs, next?.tailMs ?? 0);
+  const idleWatts = choice.idleWatts + (next?.idleWatts ?? 0);
+  const estimateMs = peakMs + Math.max(0, wayMs - peakPassMs) + tailMs;
+  const total = score(objective, estimateMs, joules + (idleWatts * estimateMs) / 1000);
+  return {
+    ...{ choice, from, next, lanes, peakMs, wayMs, peakPassMs, tailMs, joules, idleWatts, estimateMs },
+    score: total,
+  };
+}
+
+/** What it is to cross from a stage to the next behind segment `to`. */
+function crossing({ tables, microBatches, activationRatio }: SearchSpace, a: Choice, b: Choice, to: number) {
+  const bytes = tables.activationBytes(to) * activationRatio;
+  const { latencyMs, msPerByte } = tables.between(a.members, b.members);
+  const copies = b.sharing === null || b.sharing === "data" || b.sharing === "local" ? 1 : b.members.length;
+  const links = copies > 1 ? a.members.length : Math.max(a.members.length, b.members.length);
+  return {
+    occupiedMs: (microBatches * bytes * msPerByte) / links,
+    oneWayMs: bytes * msPerByte + latencyMs,
+    sentBytes: 2 * microBatches * bytes * copies,
+  };
+}
+
+/** Keeps a suffix where no kept one is at least as good in everything, and the best of too many. */
+function keep({ width, objective }: SearchSpace, kept: Suffix[], suffix: Suffix): void {
+  const frugal = objective.of === "energy";
+  const beats = (a: Suffix, b: Suffix) =>
+    a.estimateMs <= b.estimateMs &&
+    a.peakMs <= b.peakMs &&
+    a.wayMs <= b.wayMs &&
+    (!frugal || (a.joules <= b.joules && a.idleWatts <= b.idleWatts));
+  if (kept.length === width && kept[width - 1]!.score <= suffix.score) return;
+  for (const other of kept) if (beats(other, suffix)) return;
+  for (let i = kept.length - 1; i >= 0; i--) if (beats(suffix, kept[i]!)) kept.splice(i, 1);
+  let at = kept.length;
+  while (at > 0 && kept[at - 1]!.score > suffix.score) at--;
+  kept.splice(at, 0, suffix);
+  if (kept.length > width) kept.pop();
+}
+
+function draftOf({ schedule, tables, codecs, localSteps }: SearchSpace, first: Suffix): Draft {
+  const stages: DraftStage[] = [];
+  const cuts: number[] = [];
+  for (let at: Suffix | null = first; at; at = at.next) {
+    const { sharing, recompute, members } = at.choice;
+    const shared = members.length > 1 ? sharing : null;
+    stages.push({ sharing: shared, members, dealt: null, shares: null, recompute });
+    cuts.push(at.from);
+  }
+  const owners = stages.map((_, stage) => stage);
+  return { schedule, stages, cuts: [...cuts, tables.segments.length], owners, codecs, localSteps };
+}

@@ -1,0 +1,61 @@
+/** What each worker of a plan sends and receives in a step, which costs energy. */
+
+import { collectiveBytes } from "../../../nn/shards/plan.ts";
+import { isSharded, type Plan } from "../plan.ts";
+import type { PlanCost } from "../plan-cost.ts";
+import { isOfMicroBatch, positionOf } from "../program.ts";
+import { Routes } from "../routes.ts";
+
+export interface Traffic {
+  sentBytes: number;
+  receivedBytes: number;
+}
+
+/** By worker: activations and their gradients, collectives within passes, and gradients that are added up. */
+export function sentBytes(plan: Plan, { programs, run }: PlanCost): readonly Traffic[] {
+  const routes = new Routes(plan);
+  const traffic = programs.map((): Traffic => ({ sentBytes: 0, receivedBytes: 0 }));
+  programs.forEach((program, worker) => {
+    const own = traffic[worker]!;
+    const { stage, rank } = routes.workers[worker]!;
+    const among = stage.members.length;
+    const ring = (bytes: number) => {
+      own.sentBytes += bytes;
+      traffic[worker - rank + ((rank + 1) % among)]!.receivedBytes += bytes;
+    };
+    const shares = stage.members.map(({ share }) => share);
+    const even = stage.members.map(() => 1);
+    for (const operation of program.operations) {
+      if (operation.op === "step") continue;
+      const chunk = operation.chunk ?? 0;
+      const cost = run.chunks[worker]![chunk]!;
+      if (operation.op === "reduce") ring(collectiveBytes("all-reduce", cost.gradientBytes, even, rank));
+      if (!isOfMicroBatch(operation)) continue;
+      if (isSharded(stage.sharing)) {
+        const forward = operation.op === "forward" || operation.op === "forward-backward";
+        const backward = operation.op.startsWith("backward") && operation.op !== "backward-weight";
+        if (forward) {
+          for (const { op, bytes } of cost.forwardCollectives ?? [])
+            ring(collectiveBytes(op, bytes, shares, rank));
+        }
+        if (backward || operation.op === "forward-backward") {
+          for (const { op, bytes } of cost.backwardCollectives ?? [])
+            ring(collectiveBytes(op, bytes, shares, rank));
+        }
+      }
+      const down = operation.op === "send-activation";
+      if (!down && operation.op !== "send-gradient") continue;
+      const position = positionOf(program, operation);
+      const to = down ? position + 1 : position - 1;
+      for (const target of routes.targets({ worker }, position, to, operation.microBatch)) {
+        // The gradient is as large as the activation that the position before has sent.
+        const bytes = down
+          ? cost.outputBytes
+          : run.chunks[target.worker]![target.positions.indexOf(to)]!.outputBytes;
+        own.sentBytes += bytes;
+        traffic[target.worker]!.receivedBytes += bytes;
+      }
+    }
+  });
+  return traffic;
+}
