@@ -37,6 +37,11 @@ export interface RunCost {
   readonly chunks: readonly (readonly ChunkCost[])[];
   /** The directed link between two workers; `FREE_LINK` for one device. */
   link(from: number, to: number): LinkProfile;
+  /**
+   * Whether all that a worker sends goes through one interface, one message at a time whomever it is for; else every link
+   * is its own.
+   */
+  readonly sharedUplinks?: boolean;
   /** At most this many kernels at once over all workers: devices that are processes of one machine. */
   readonly cores?: number;
 }

@@ -3,16 +3,25 @@
  * Gantt chart in text for terminals. Both take the same spans, so prediction and measurement look alike.
  */
 
+import type { Collective } from "../../nn/shards/plan.ts";
 import { describe, type Operation } from "./program.ts";
+
+/** A collective inside a kernel of a stage whose workers share the work inside micro-batches. */
+export interface CollectiveOperation {
+  readonly op: Collective;
+  readonly microBatch: number;
+  /** As of the operation it is inside of. */
+  readonly chunk?: number;
+}
 
 /**
  * An operation with its times. A kernel's are those of its run, a send's those of its message occupying the link,
  * a receive's from when the stage was ready for it to the message's arrival (equal when it was there already).
  */
-export interface Span {
+export interface Span<O = Operation> {
   /** Whose. */
   readonly worker: number;
-  readonly operation: Operation;
+  readonly operation: O;
   readonly startMs: number;
   readonly endMs: number;
 }

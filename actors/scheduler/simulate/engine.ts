@@ -1,0 +1,259 @@
+/**
+ * The event engine: when every action of a step happens. One queue of events by time; whoever an event frees goes on
+ * through its actions until it has to wait again.
+ *
+ * Rules. A worker's actions happen in their order, kernels one at a time. A message takes its link as soon as those before
+ * it have left it, and arrives its latency later. A ring starts when all its members have come and its links are free, and
+ * has them until it ends; members of a meeting wait for that, those of a sum go on. The gate opens when all workers are
+ * there and their sums are done. With fewer cores than workers kernels wait for one: who has been ready longest goes first,
+ * the lower worker at a tie. What happens at one time happens before anything is started then, so the result does not
+ * depend on the order of things.
+ */
+
+import { describe, ProgramError } from "../program.ts";
+import { ACTION, type Lowered } from "./lower.ts";
+import { EventQueue } from "./queue.ts";
+
+export interface Outcome {
+  /** By operation, worker after worker: when it began and ended. */
+  readonly startMs: Float64Array;
+  readonly endMs: Float64Array;
+  /** By ring. */
+  readonly ringStartMs: Float64Array;
+  readonly ringEndMs: Float64Array;
+  /** By worker: time in kernels. */
+  readonly busyMs: Float64Array;
+  /** When the commit gate opened. */
+  readonly gateMs: number;
+  readonly makespanMs: number;
+  /** Actions that were carried out. */
+  readonly events: number;
+}
+
+/** Runs one step. @throws ProgramError naming who waits forever. */
+export function execute(lowered: Lowered): Outcome {
+  return new Execution(lowered).run();
+}
+
+/** A message that has not been sent. */
+const NOT_SENT = Number.POSITIVE_INFINITY;
+
+class Execution {
+  private readonly lowered: Lowered;
+  private readonly workers: number;
+  private readonly queue: EventQueue;
+  /** Kernels that wait for a core, by when they became ready. */
+  private readonly ready: EventQueue;
+  private free: number;
+  private readonly limited: boolean;
+  private readonly next: Int32Array;
+  /** By worker: 1 while a kernel of it runs, or waits for a core. */
+  private readonly running: Uint8Array;
+  private readonly arrivals: Float64Array;
+  /** By message: 1 when its receiver waits for it. */
+  private readonly awaited: Uint8Array;
+  private readonly linkFreeMs: Float64Array;
+  private readonly came: Int32Array;
+  /** By worker: sums that are under way. */
+  private readonly summing: Int32Array;
+  private readonly atGate: Uint8Array;
+  private gathered = 0;
+  private readonly startMs: Float64Array;
+  private readonly endMs: Float64Array;
+  private readonly ringStartMs: Float64Array;
+  private readonly ringEndMs: Float64Array;
+  private readonly busyMs: Float64Array;
+  private gateMs = Number.NaN;
+  private makespanMs = 0;
+  private events = 0;
+
+  constructor(lowered: Lowered) {
+    const { programs, firstOperation, receivers, links, rings, cores } = lowered;
+    this.lowered = lowered;
+    this.workers = programs.length;
+    this.limited = cores < programs.length;
+    this.free = cores;
+    this.queue = new EventQueue(2 * programs.length);
+    this.ready = new EventQueue(this.limited ? programs.length : 1);
+    this.next = lowered.firstAction.slice(0, programs.length);
+    this.running = new Uint8Array(programs.length);
+    this.arrivals = new Float64Array(receivers.length).fill(NOT_SENT);
+    this.awaited = new Uint8Array(receivers.length);
+    this.linkFreeMs = new Float64Array(links);
+    this.came = new Int32Array(rings.length);
+    this.summing = new Int32Array(programs.length);
+    this.atGate = new Uint8Array(programs.length);
+    this.startMs = new Float64Array(firstOperation.at(-1)!).fill(Number.NaN);
+    this.endMs = new Float64Array(this.startMs.length).fill(Number.NaN);
+    this.ringStartMs = new Float64Array(rings.length);
+    this.ringEndMs = new Float64Array(rings.length);
+    this.busyMs = new Float64Array(programs.length);
+  }
+
+  run(): Outcome {
+    const { queue, ready, workers } = this;
+    for (let worker = 0; worker < workers; worker++) this.advance(worker, 0);
+    this.dispatch(0);
+    while (queue.size > 0) {
+      const now = queue.firstMs;
+      do {
+        const code = queue.firstCode;
+        queue.pop();
+        if (code < workers) this.wake(code, now);
+        else this.endRing(code - workers, now);
+      } while (queue.size > 0 && queue.firstMs === now);
+      if (ready.size > 0) this.dispatch(now);
+    }
+    this.requireFinished();
+    const { startMs, endMs, ringStartMs, ringEndMs, busyMs, gateMs, makespanMs, events } = this;
+    return { startMs, endMs, ringStartMs, ringEndMs, busyMs, gateMs, makespanMs, events };
+  }
+
+  /** A kernel of the worker has ended, or what it waited for is there. */
+  private wake(worker: number, now: number): void {
+    if (this.running[worker] === 1) {
+      this.running[worker] = 0;
+      if (this.limited) this.free++;
+      this.complete(worker, now);
+      if (now > this.makespanMs) this.makespanMs = now;
+    }
+    this.advance(worker, now);
+  }
+
+  /** The worker's action is done. */
+  private complete(worker: number, now: number): void {
+    const { firstOperation, operations } = this.lowered;
+    const action = this.next[worker]!;
+    this.endMs[firstOperation[worker]! + operations[action]!] = now;
+    this.next[worker] = action + 1;
+    this.events++;
+  }
+
+  /** Goes on through the worker's actions until it has to wait. */
+  private advance(worker: number, now: number): void {
+    const { kinds, subjects, operations, firstAction, firstOperation } = this.lowered;
+    const end = firstAction[worker + 1]!;
+    const base = firstOperation[worker]!;
+    for (let action = this.next[worker]!; action < end; action = this.next[worker]!) {
+      const place = base + operations[action]!;
+      const subject = subjects[action]!;
+      switch (kinds[action]) {
+        case ACTION.kernel:
+          this.running[worker] = 1;
+          if (this.limited) this.ready.push(now, worker);
+          else this.start(worker, now);
+          return;
+        case ACTION.send:
+          this.send(subject, place, now);
+          this.next[worker] = action + 1;
+          this.events++;
+          break;
+        case ACTION.receive: {
+          if (Number.isNaN(this.startMs[place]!)) this.startMs[place] = now;
+          const arrival = this.arrivals[subject]!;
+          if (arrival > now) {
+            this.awaited[subject] = 1;
+            if (arrival !== NOT_SENT) this.queue.push(arrival, worker);
+            return;
+          }
+          this.complete(worker, now);
+          break;
+        }
+        case ACTION.meet:
+          this.join(subject, now);
+          return;
+        case ACTION.reduce:
+          this.summing[worker]!++;
+          this.next[worker] = action + 1;
+          this.events++;
+          this.join(subject, now);
+          break;
+        default:
+          this.atGate[worker] = 1;
+          if (this.summing[worker] === 0) this.gather(now);
+          return;
+      }
+    }
+  }
+
+  /** Starts the worker's kernel. */
+  private start(worker: number, now: number): void {
+    const { operations, firstOperation, times } = this.lowered;
+    const action = this.next[worker]!;
+    const place = firstOperation[worker]! + operations[action]!;
+    if (Number.isNaN(this.startMs[place]!)) this.startMs[place] = now;
+    const end = now + times[action]!;
+    this.busyMs[worker]! += end - now;
+    this.queue.push(end, worker);
+  }
+
+  /** Gives cores to kernels that wait for one. */
+  private dispatch(now: number): void {
+    while (this.free > 0 && this.ready.size > 0) {
+      const worker = this.ready.firstCode;
+      this.ready.pop();
+      this.free--;
+      this.start(worker, now);
+    }
+  }
+
+  private send(message: number, place: number, now: number): void {
+    const { messageLinks, messageMs, latencies, receivers } = this.lowered;
+    const link = messageLinks[message]!;
+    const start = Math.max(now, this.linkFreeMs[link]!);
+    const end = start + messageMs[message]!;
+    this.linkFreeMs[link] = end;
+    if (Number.isNaN(this.startMs[place]!)) this.startMs[place] = start;
+    this.endMs[place] = end;
+    const arrival = end + latencies[message]!;
+    this.arrivals[message] = arrival;
+    if (this.awaited[message] === 1) this.queue.push(arrival, receivers[message]!);
+  }
+
+  /** One more member has come to a ring. */
+  private join(index: number, now: number): void {
+    const ring = this.lowered.rings[index]!;
+    if (++this.came[index]! < ring.members.length) return;
+    let start = now;
+    for (const link of ring.links) start = Math.max(start, this.linkFreeMs[link]!);
+    const end = start + ring.ms;
+    for (const link of ring.links) this.linkFreeMs[link] = end;
+    this.ringStartMs[index] = start;
+    this.ringEndMs[index] = end;
+    this.queue.push(end, this.workers + index);
+  }
+
+  private endRing(index: number, now: number): void {
+    const { members, op } = this.lowered.rings[index]!;
+    for (const worker of members) {
+      if (op !== null) {
+        this.complete(worker, now);
+        this.advance(worker, now);
+      } else if (--this.summing[worker]! === 0 && this.atGate[worker] === 1) this.gather(now);
+    }
+  }
+
+  /** One more worker is at the gate, with all its sums done. */
+  private gather(now: number): void {
+    if (++this.gathered < this.workers) return;
+    this.gateMs = now;
+    for (let worker = 0; worker < this.workers; worker++) {
+      this.next[worker]!++;
+      this.events++;
+      this.advance(worker, now);
+    }
+  }
+
+  private requireFinished(): void {
+    const { programs, firstAction, operations } = this.lowered;
+    for (let worker = 0; worker < this.workers; worker++) {
+      const action = this.next[worker]!;
+      if (action === firstAction[worker + 1]!) continue;
+      if (this.atGate[worker] === 1 && this.summing[worker] === 0) continue;
+      const { stage, operations: own } = programs[worker]!;
+      throw new ProgramError(
+        `worker ${worker} of stage ${stage}: "${describe(own[operations[action]!]!)}" waits forever: nobody does what it waits for`,
+      );
+    }
+  }
+}

@@ -1,0 +1,276 @@
+/**
+ * Programs and costs as the engine takes them: every operation a few primitive actions, everything by number, in typed
+ * arrays. Made once, run as often as needed.
+ *
+ * A kernel is an action of so many milliseconds. Where it has collectives inside, they cut its time into equal pieces,
+ * with a meeting of the stage's workers between two of them. A send to several listeners is as many actions. What a stage
+ * has to add up over its members and no `reduce` of the program does is added up before the gate.
+ */
+
+import type { LinkProfile } from "../cost.ts";
+import { transferMs } from "../cost.ts";
+import {
+  describe,
+  type MicroBatchOperation,
+  type Operation,
+  ProgramError,
+  type StageProgram,
+} from "../program.ts";
+import type { ChunkCost, CollectiveCost, RunCost } from "../run-cost.ts";
+import { type Places, placesOf, type StagePlace } from "../validate/places.ts";
+import { ringMs } from "./ring.ts";
+
+/** What a worker can be doing. */
+export const ACTION = { kernel: 0, send: 1, receive: 2, meet: 3, reduce: 4, gate: 5 } as const;
+
+export interface Lowered {
+  readonly programs: readonly StageProgram[];
+  /** By worker, and one more: where its actions begin, and its operations. */
+  readonly firstAction: Int32Array;
+  readonly firstOperation: Int32Array;
+  /** By action: which of `ACTION`, of which operation, about which message or ring, how long a kernel takes. */
+  readonly kinds: Uint8Array;
+  readonly operations: Int32Array;
+  readonly subjects: Int32Array;
+  readonly times: Float64Array;
+  /** By message: who receives it, over which link, how long it takes there, and how long it is on its way after that. */
+  readonly receivers: Int32Array;
+  readonly messageLinks: Int32Array;
+  readonly messageMs: Float64Array;
+  readonly latencies: Float64Array;
+  readonly links: number;
+  readonly rings: readonly Ring[];
+  /** Kernels at once. */
+  readonly cores: number;
+}
+
+/** A collective, over whose links it goes. */
+export interface Ring {
+  readonly members: readonly number[];
+  readonly links: readonly number[];
+  readonly ms: number;
+  /** Null for sums of gradients. */
+  readonly op: CollectiveCost["op"] | null;
+}
+
+/** @throws ProgramError where the programs do not fit together, RangeError where the cost has no such worker or chunk. */
+export function lower(programs: readonly StageProgram[], cost: RunCost): Lowered {
+  return new Lowering(programs, cost).result();
+}
+
+class Lowering {
+  private readonly programs: readonly StageProgram[];
+  private readonly cost: RunCost;
+  private readonly places: Places;
+  /** By stage: its first worker. */
+  private readonly firstWorkers: readonly number[];
+  /** By position: workers that a message to it may be for, of all positions before it. */
+  private readonly widths: number[] = [0];
+  private readonly receivers: Int32Array;
+  private readonly messageLinks: Int32Array;
+  private readonly messageMs: Float64Array;
+  private readonly latencies: Float64Array;
+  private readonly linkNumbers = new Map<number, number>();
+  private readonly rings: Ring[] = [];
+  /** By stage: its rings in the order in which each member comes to them, and sums by chunk. */
+  private readonly meetings: readonly number[][];
+  private readonly sums: readonly Map<number, number>[];
+  private readonly kinds: number[] = [];
+  private readonly operations: number[] = [];
+  private readonly subjects: number[] = [];
+  private readonly times: number[] = [];
+
+  constructor(programs: readonly StageProgram[], cost: RunCost) {
+    this.programs = programs;
+    this.cost = cost;
+    this.places = placesOf(programs);
+    const { stages, holders, microBatches } = this.places;
+    this.firstWorkers = stages.map(({ workers }) => workers[0]!.worker);
+    this.meetings = stages.map(() => []);
+    this.sums = stages.map(() => new Map());
+    for (const { together, workers } of holders) {
+      this.widths.push(this.widths.at(-1)! + (together ? workers.length : 1));
+    }
+    const messages = 2 * microBatches * this.widths.at(-1)!;
+    this.receivers = new Int32Array(messages).fill(-1);
+    this.messageLinks = new Int32Array(messages);
+    this.messageMs = new Float64Array(messages);
+    this.latencies = new Float64Array(messages);
+  }
+
+  result(): Lowered {
+    const { programs, places } = this;
+    for (const { worker, stage, positions, operations } of programs) {
+      const { together } = places.stages[stage]!;
+      const rank = together ? worker - this.firstWorkers[stage]! : 0;
+      for (const operation of operations) {
+        if (operation.op !== "receive-activation" && operation.op !== "receive-gradient") continue;
+        const position = positions[operation.chunk ?? 0]!;
+        this.receivers[this.message(operation, position) + rank] = worker;
+      }
+    }
+    const firstAction = new Int32Array(programs.length + 1);
+    const firstOperation = new Int32Array(programs.length + 1);
+    programs.forEach((program, worker) => {
+      this.program(program);
+      firstAction[worker + 1] = this.kinds.length;
+      firstOperation[worker + 1] = firstOperation[worker]! + program.operations.length;
+    });
+    const { receivers, messageLinks, messageMs, latencies, rings, cost } = this;
+    return {
+      ...{ programs, firstAction, firstOperation, receivers, messageLinks, messageMs, latencies, rings },
+      kinds: Uint8Array.from(this.kinds),
+      operations: Int32Array.from(this.operations),
+      subjects: Int32Array.from(this.subjects),
+      times: Float64Array.from(this.times),
+      links: this.linkNumbers.size,
+      cores: cost.cores ?? programs.length,
+    };
+  }
+
+  private program(program: StageProgram): void {
+    const stage = this.places.stages[program.stage]!;
+    const costs = program.positions.map((_, chunk) => chunkCost(this.cost, program.worker, chunk));
+    const updated = program.operations.some(({ op }) => op === "update");
+    let met = 0;
+    const kernel = (index: number, ms: number, collectives: readonly CollectiveCost[] = []) => {
+      const inside = stage.together ? collectives : [];
+      const piece = ms / (inside.length + 1);
+      for (const collective of inside) {
+        this.action(ACTION.kernel, index, 0, piece);
+        this.action(ACTION.meet, index, this.meeting(stage, met++, collective));
+      }
+      this.action(ACTION.kernel, index, 0, piece);
+    };
+    const summed = new Set<number>();
+    for (const [index, operation] of program.operations.entries()) {
+      const chunk = operation.op === "step" ? 0 : (operation.chunk ?? 0);
+      const own = chunkCost(this.cost, program.worker, chunk);
+      const { forwardMs, backwardMs, forwardCollectives, backwardCollectives } = own;
+      switch (operation.op) {
+        case "forward":
+          kernel(index, forwardMs, forwardCollectives);
+          break;
+        case "backward":
+          kernel(index, backwardMs, backwardCollectives);
+          break;
+        case "forward-backward":
+          if (stage.together) kernel(index, forwardMs, forwardCollectives);
+          kernel(index, stage.together ? backwardMs : forwardMs + backwardMs, backwardCollectives);
+          break;
+        case "backward-input":
+          kernel(index, own.backwardInputMs ?? backwardMs / 2, backwardCollectives);
+          break;
+        case "backward-weight":
+          kernel(index, own.backwardWeightMs ?? backwardMs / 2);
+          break;
+        case "update":
+          kernel(index, own.stepMs);
+          break;
+        case "reduce":
+          summed.add(chunk);
+          this.action(ACTION.reduce, index, this.sum(stage, chunk, own));
+          break;
+        case "step":
+          for (const [other, rest] of costs.entries()) {
+            if (stage.workers.length < 2 || summed.has(other) || rest.gradientBytes === 0) continue;
+            this.action(ACTION.reduce, index, this.sum(stage, other, rest));
+          }
+          this.action(ACTION.gate, index, 0);
+          kernel(index, updated ? 0 : costs.reduce((ms, { stepMs }) => ms + stepMs, 0));
+          break;
+        case "receive-activation":
+        case "receive-gradient": {
+          const rank = stage.together ? program.worker - this.firstWorkers[program.stage]! : 0;
+          this.action(ACTION.receive, index, this.message(operation, program.positions[chunk]!) + rank);
+          break;
+        }
+        default:
+          this.send(program, operation, index, own);
+      }
+    }
+  }
+
+  private send(program: StageProgram, operation: MicroBatchOperation, index: number, own: ChunkCost): void {
+    const position = program.positions[operation.chunk ?? 0]!;
+    const down = operation.op === "send-activation";
+    const target = down ? position + 1 : position - 1;
+    const holder = this.places.holders[target];
+    const first = this.message(operation, target);
+    for (let rank = 0; rank < (holder?.together ? holder.workers.length : 1); rank++) {
+      const message = first + rank;
+      const receiver = holder ? this.receivers[message]! : -1;
+      if (receiver < 0)
+        throw fault(program, operation, "is for nobody: who takes the micro-batch there does not receive it");
+      const link = this.cost.link(program.worker, receiver);
+      const { outputBytes } = down ? own : chunkCost(this.cost, receiver, holder!.positions.indexOf(target));
+      this.messageLinks[message] = this.linkNumber(program.worker, receiver);
+      this.messageMs[message] = transferMs(outputBytes, link);
+      this.latencies[message] = link.latencyMs;
+      this.action(ACTION.send, index, message);
+    }
+  }
+
+  /** The number of what comes to a position, and the first of them where several listen. */
+  private message({ op, microBatch }: MicroBatchOperation, position: number): number {
+    const { microBatches } = this.places;
+    const width = this.widths[position + 1]! - this.widths[position]!;
+    const direction = op.endsWith("gradient") ? microBatches * this.widths.at(-1)! : 0;
+    return direction + microBatches * this.widths[position]! + microBatch * width;
+  }
+
+  /** The ring that a member comes to as its `at`th. */
+  private meeting(stage: StagePlace, at: number, { op, bytes }: CollectiveCost): number {
+    const own = this.meetings[stage.stage]!;
+    own[at] ??= this.ring(stage, op, op, bytes);
+    return own[at];
+  }
+
+  private sum(stage: StagePlace, chunk: number, { gradientBytes }: ChunkCost): number {
+    const own = this.sums[stage.stage]!;
+    const known = own.get(chunk);
+    if (known !== undefined) return known;
+    const ring = this.ring(stage, null, "all-reduce", gradientBytes);
+    own.set(chunk, ring);
+    return ring;
+  }
+
+  private ring({ workers }: StagePlace, name: Ring["op"], op: CollectiveCost["op"], bytes: number): number {
+    const members = workers.map(({ worker }) => worker);
+    const next = (i: number) => members[(i + 1) % members.length]!;
+    const profiles = members.map((from, i): LinkProfile => this.cost.link(from, next(i)));
+    const links = members.map((from, i) => this.linkNumber(from, next(i)));
+    this.rings.push({ members, links, ms: ringMs(op, bytes, profiles), op: name });
+    return this.rings.length - 1;
+  }
+
+  /** One for each pair of workers, or one for each that sends. */
+  private linkNumber(from: number, to: number): number {
+    const key = from * this.programs.length + (this.cost.sharedUplinks ? 0 : to);
+    let number = this.linkNumbers.get(key);
+    if (number === undefined) {
+      number = this.linkNumbers.size;
+      this.linkNumbers.set(key, number);
+    }
+    return number;
+  }
+
+  private action(kind: number, operation: number, subject: number, ms = 0): void {
+    this.kinds.push(kind);
+    this.operations.push(operation);
+    this.subjects.push(subject);
+    this.times.push(ms);
+  }
+}
+
+function chunkCost(cost: RunCost, worker: number, chunk: number): ChunkCost {
+  const found = cost.chunks[worker]?.[chunk];
+  if (!found) throw new RangeError(`the cost model has no chunk ${chunk} of worker ${worker}`);
+  return found;
+}
+
+function fault(program: StageProgram, operation: Operation, what: string): ProgramError {
+  return new ProgramError(
+    `worker ${program.worker} of stage ${program.stage}: "${describe(operation)}" ${what}`,
+  );
+}
