@@ -13,7 +13,7 @@ import { LineChild } from "../child.ts";
 import { median } from "../statistics.ts";
 import { quotaOf, setQuota } from "./cgroup.ts";
 import { TestbedError } from "./error.ts";
-import { corrected, deviation, sharesOf, TOLERANCE } from "./shares.ts";
+import { corrected, deviation, sharesOf } from "./shares.ts";
 import { writeValue } from "./system.ts";
 import { kernelThread, pin } from "./threads.ts";
 
@@ -41,7 +41,7 @@ export interface Calibrated {
 export async function calibrate(
   groups: readonly string[],
   asked: readonly number[],
-  processor: number,
+  { processor, tolerance }: { readonly processor: number; readonly tolerance: number },
 ): Promise<Calibrated> {
   let shares = sharesOf(asked);
   const kernels: LineChild[] = [];
@@ -62,7 +62,7 @@ export async function calibrate(
       const speeds = await measure(kernels);
       const came = { shares, speeds, deviation: deviation(asked, speeds) };
       if (!best || came.deviation < best.deviation) best = came;
-      if (best.deviation <= TOLERANCE) return best;
+      if (best.deviation <= tolerance) return best;
       shares = corrected(shares, asked, speeds);
     }
     if (best!.deviation <= MOST_DEVIATION) return best!;

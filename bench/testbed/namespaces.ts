@@ -38,6 +38,7 @@ const WEIGHT = 102_400;
 /** @throws TestbedError when something is missing, or another testbed is open on this machine. */
 export async function openNamespaces(
   specs: readonly BedSpec[],
+  tolerance: number,
   note: (line: string) => void,
 ): Promise<Testbed> {
   const missing = missingForNamespaces();
@@ -49,7 +50,7 @@ export async function openNamespaces(
   const release = await takeMachine(note);
   const bed = new Namespaces(specs, release);
   try {
-    await bed.open(note);
+    await bed.open(tolerance, note);
     return bed;
   } catch (error) {
     await bed.close();
@@ -96,7 +97,7 @@ class Namespaces implements Testbed {
     return this.processes.node;
   }
 
-  async open(note: (line: string) => void): Promise<void> {
+  async open(tolerance: number, note: (line: string) => void): Promise<void> {
     this.network.openSwitch();
     makeGroup(this.cpu);
     setValue(join(this.cpu, "cpu.shares"), WEIGHT);
@@ -115,7 +116,7 @@ class Namespaces implements Testbed {
     const groups = this.specs.map((_, device) => makeGroup(join(this.cpu, `${device}`)));
     note("calibrating processor shares");
     const speeds = this.specs.map(({ speed }) => speed);
-    const calibrated = await this.processes.guard(() => calibrate(groups, speeds, processor));
+    const calibrated = await this.processes.guard(() => calibrate(groups, speeds, { processor, tolerance }));
     this.emulated.forEach(({ thread }, device) => {
       pin(thread, processor);
       writeValue(join(groups[device]!, "tasks"), thread);

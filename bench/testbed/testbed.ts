@@ -14,6 +14,7 @@ import type { Line } from "./link.ts";
 import { openNamespaces } from "./namespaces.ts";
 import { missingForNamespaces } from "./probe.ts";
 import { openShaped } from "./shaped.ts";
+import { TOLERANCE } from "./shares.ts";
 
 /** One device to emulate. */
 export interface BedSpec {
@@ -30,6 +31,8 @@ export type TestbedKind = "namespaces" | "shaped";
 export interface TestbedOptions {
   /** Default: namespaces where they can be had. */
   readonly kind?: TestbedKind;
+  /** How far speeds beside each other may be from those asked for, as a part of them; default 0.02. */
+  readonly tolerance?: number;
   /** Told what is being waited for. */
   readonly note?: (line: string) => void;
 }
@@ -81,5 +84,6 @@ export interface Testbed {
 export function openTestbed(specs: readonly BedSpec[], options: TestbedOptions = {}): Promise<Testbed> {
   const kind = options.kind ?? (missingForNamespaces() === null ? "namespaces" : "shaped");
   const note = options.note ?? (() => {});
-  return kind === "namespaces" ? openNamespaces(specs, note) : openShaped(specs, note);
+  if (kind === "shaped") return openShaped(specs, note);
+  return openNamespaces(specs, options.tolerance ?? TOLERANCE, note);
 }
