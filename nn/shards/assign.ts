@@ -20,8 +20,10 @@ export interface Shares {
   readonly columns?: readonly number[];
   /** Classes of a head that is cut by its vocabulary. */
   readonly vocabulary?: readonly number[];
-  /** Rows of the residual stream, for sequence parallelism. */
+  /** Rows of the residual stream, with tensor-sequence sharing. */
   readonly rows?: readonly number[];
+  /** Tokens of every sequence, with sequence sharing; of many sequences in a row, in their proportion. */
+  readonly tokens?: readonly number[];
 }
 
 /** Whole numbers that add up to `total`, as near as can be to `weights`, and at least 1 each. */
@@ -43,7 +45,7 @@ export function apportion(total: number, weights: readonly number[]): number[] {
 }
 
 /** The kind of a family decides by which shares it goes. */
-export type FamilyKind = "heads" | "columns" | "vocabulary" | "rows" | "ranks";
+export type FamilyKind = "heads" | "columns" | "vocabulary" | "rows" | "tokens" | "ranks";
 
 export interface Family {
   readonly kind: FamilyKind;
@@ -87,10 +89,12 @@ export function assign(
   const length = labels.ids.length;
   const result = new Map<number, number>();
   const each = Array<number>(ranks).fill(1);
-  const given = kind === "ranks" ? each : kind === "heads" ? headCounts(length, shares.heads) : shares[kind];
+  const counted = kind === "tokens" ? undefined : kind === "ranks" ? each : shares[kind];
+  const given = kind === "heads" ? headCounts(length, shares.heads) : counted;
   if (!given) {
     const order = units.of(labels);
-    const counts = apportion(order.length, shares.weights ?? shares.heads ?? each);
+    const tokens = kind === "tokens" && tokenCounts(order.length, shares.tokens, where);
+    const counts = tokens || apportion(order.length, shares.weights ?? shares.heads ?? each);
     let at = 0;
     counts.forEach((count, rank) => {
       for (let i = 0; i < count; i++) result.set(order[at++]!, rank);
@@ -124,6 +128,18 @@ function headCounts(length: number, heads: readonly number[] | undefined): reado
   return heads.every((count) => Number.isInteger(count * factor))
     ? heads.map((count) => count * factor)
     : heads;
+}
+
+/** Shares in tokens, for tokens that may be there several times. */
+function tokenCounts(
+  units: number,
+  tokens: readonly number[] | undefined,
+  where: string,
+): readonly number[] | undefined {
+  const total = tokens?.reduce((a, b) => a + b, 0);
+  if (!tokens || !total) return undefined;
+  if (units % total === 0) return tokens.map((count) => (count * units) / total);
+  throw new GraphError(`${where}: shares of [${tokens}] tokens make ${total}, there are ${units}`);
 }
 
 /** @throws GraphError for shares that are not whole numbers of at least 1, one per rank; weights are above 0. */

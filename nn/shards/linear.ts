@@ -3,8 +3,10 @@
  * up, and two products with a narrow value between them stand for one matrix of low rank, as an adapter (LoRA) does.
  */
 
-import type { Node, ValueType } from "../onnx/graph.ts";
+import { float, type Node, type ValueType } from "../onnx/graph.ts";
+import { floatAttribute } from "../onnx/shapes.ts";
 import type { Value } from "./program.ts";
+import type { Values } from "./values.ts";
 
 /** Products with a matrix. */
 export const PRODUCTS: ReadonlySet<string> = new Set(["Gemm", "MatMul"]);
@@ -41,4 +43,27 @@ export function isNarrow(
   const widens = (reader: Node) =>
     PRODUCTS.has(reader.op) && reader.inputs[0] === output && width < last(reader.outputs[0]!);
   return width < last(node.inputs[0]!) && readers.length > 0 && readers.every(widens);
+}
+
+/** The nodes of a Gemm whose summands are added up: its C is added to the sum, once, and not by every rank. */
+export function addedOnce(node: Node, values: Values): Node[] {
+  const [a, b, c] = node.inputs as [string, string, string];
+  const output = node.outputs[0]!;
+  const product = values.fresh(`${output}.product`);
+  values.types.set(product, values.types.get(output)!);
+  const attributes = { ...node.attributes, beta: float(0) };
+  const nodes: Node[] = [{ ...node, inputs: [a, b], outputs: [product], attributes }];
+  const beta = floatAttribute(node, "beta", 1);
+  let added = c;
+  if (beta !== 1) {
+    const factor = values.fresh(`${output}.beta`);
+    added = values.fresh(`${output}.added`);
+    const type = values.types.get(c)!;
+    values.types.set(factor, { dtype: type.dtype, shape: [] });
+    values.types.set(added, type);
+    const given = { value_float: float(beta) };
+    nodes.push({ op: "Constant", domain: "", inputs: [], outputs: [factor], attributes: given });
+    nodes.push({ op: "Mul", domain: "", inputs: [c, factor], outputs: [added], attributes: {} });
+  }
+  return [...nodes, { op: "Add", domain: "", inputs: [product, added], outputs: [output], attributes: {} }];
 }

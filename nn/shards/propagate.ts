@@ -7,19 +7,20 @@
  * reaches such a product is given up, and its products are computed as if they could not be cut.
  */
 
-import { float, type Graph, GraphError, type Node } from "../onnx/graph.ts";
-import { describe, floatAttribute, integers } from "../onnx/shapes.ts";
+import { type Graph, GraphError, type Node } from "../onnx/graph.ts";
+import { describe, integers } from "../onnx/shapes.ts";
 import { describeFamily, type Family, whyNot } from "./assign.ts";
 import { innerAxis, productAxes } from "./carry/products.ts";
 import type { Site } from "./carry/rule.ts";
 import { CARRY_RULES } from "./carry/rules.ts";
 import { type Layout, type Part, part, SUM, WHOLE } from "./layout.ts";
-import { isNarrow, keepsSum, PRODUCTS } from "./linear.ts";
+import { addedOnce, isNarrow, keepsSum, PRODUCTS } from "./linear.ts";
 import { dropPart } from "./mask.ts";
 import type { ShardKind } from "./plan.ts";
 import type { Program, Value } from "./program.ts";
+import { meeting } from "./tokens.ts";
 import { type Labels, Units } from "./units.ts";
-import { type InputRoles, rowAxis, Values } from "./values.ts";
+import { type InputRoles, rowAxes, Values } from "./values.ts";
 import { classLoss, takesClasses } from "./vocabulary.ts";
 
 export interface Propagated {
@@ -43,15 +44,21 @@ const NORMS = new Set(["LayerNormalization", "SimplifiedLayerNormalization", "RM
 
 /** @throws GraphError when no product can be cut, with the reason at the first of them. */
 export function propagate(graph: Graph, roles: InputRoles, options: PropagateOptions): Propagated {
-  const tried: Tried = { refused: new Set(), reasons: new Map(), choices: new Map() };
+  const tried: Tried = { refused: new Set(), reasons: new Map(), choices: new Map(), rowAxis: 0 };
   for (;;) {
     const walk = new Walk(graph, roles, options, tried);
     const program = walk.run();
     if (walk.retry()) continue;
     if (!walk.cutsProducts()) {
       const [node, reason] = [...tried.reasons][0] ?? [];
-      const why = node ? `${describe(node)} ${reason}` : "it has no product of an activation with a matrix";
-      throw new GraphError(`graph ${graph.name} cannot be sharded among ${options.ranks} ranks: ${why}`);
+      const nothing =
+        options.kind === "sequence"
+          ? "no product of a matrix is with rows of tokens"
+          : "it has no product of an activation with a matrix";
+      const why = node ? `${describe(node)} ${reason}` : nothing;
+      throw new GraphError(
+        `graph ${graph.name} cannot be sharded among ${options.ranks} ranks: ${why}; use data or pipeline parallelism`,
+      );
     }
     walk.checkReads();
     return { program, units: walk.units, families: walk.families() };
@@ -66,6 +73,8 @@ interface Tried {
   readonly reasons: Map<Node, string>;
   /** Which of several ways a node carries labels on; the first where it is not here. */
   readonly choices: Map<Node, number>;
+  /** Which of the axes that can be those of rows is. */
+  rowAxis: number;
 }
 
 class Walk {
@@ -84,6 +93,9 @@ class Walk {
   private readonly vocabularies: Labels[] = [];
   private readonly ranks: Labels;
   private readonly readers = new Map<string, Node[]>();
+  /** Products of attention along whose batch axes tokens were taken to be. */
+  private readonly batches: Node[] = [];
+  private rowAxes = 1;
   private cutCount = 0;
 
   constructor(graph: Graph, roles: InputRoles, options: PropagateOptions, tried: Tried) {
@@ -100,7 +112,7 @@ class Walk {
   run(): Program {
     const { graph, options, values } = this;
     const type = options.input === null ? undefined : values.types.get(options.input);
-    const layout = type && options.kind === "tensor-sequence" ? this.rowsOf(type.shape) : WHOLE;
+    const layout = type ? this.rowsOf(type.shape) : WHOLE;
     const input =
       options.input === null ? null : values.incoming(options.input, layout, options.inputTrained);
     for (const node of graph.nodes) this.visit(node);
@@ -117,7 +129,7 @@ class Walk {
   /** Refuses the products whose columns lead nowhere, or makes another choice on their way; false if all is well. */
   retry(): boolean {
     const { refused, reasons, choices } = this.tried;
-    let again = false;
+    let again = this.batches.length > 0 && this.choosesTokens();
     const redone = new Set<number>();
     for (const { node, labels } of this.sources) {
       const id = this.units.family(labels);
@@ -181,7 +193,7 @@ class Walk {
     const found = new Map<number, { id: number; family: Family; where: string }>();
     for (const labels of this.rows.values()) {
       const id = this.units.family(labels);
-      const family = describeFamily(this.units, id, "rows");
+      const family = describeFamily(this.units, id, this.options.kind === "sequence" ? "tokens" : "rows");
       const where = `the rows of graph ${this.graph.name}`;
       const reason = whyNot(this.units, id, family, this.options.ranks);
       if (reason) throw new GraphError(`${where} cannot be sharded: ${reason}`);
@@ -206,6 +218,27 @@ class Walk {
     return this.tried.choices.get(node) ?? 0;
   }
 
+  /**
+   * Makes another choice of which axes the tokens are on.
+   * @throws GraphError where there is none.
+   */
+  private choosesTokens(): boolean {
+    const { tried, graph, options } = this;
+    const next = this.chosen.find(
+      ({ node, ways, labels }) => this.isRows(labels) && this.choiceAt(node) + 1 < ways,
+    );
+    if (next) tried.choices.set(next.node, this.choiceAt(next.node) + 1);
+    else if (tried.rowAxis + 1 < this.rowAxes) {
+      tried.rowAxis++;
+      tried.choices.clear();
+    } else {
+      throw new GraphError(
+        `graph ${graph.name} cannot be sharded among ${options.ranks} ranks: ${describe(this.batches[0]!)} leaves no axis of tokens that is long enough; use data or pipeline parallelism`,
+      );
+    }
+    return true;
+  }
+
   private visit(node: Node): void {
     const { values } = this;
     const inputs = node.inputs.map((name) => values.of(name));
@@ -219,9 +252,17 @@ class Walk {
     const [a, b, c] = (inputs as (Value | undefined)[]).map((value) => value && this.settled(value));
     const settled = inputs.map((value) => value && this.settled(value));
     if (NORMS.has(node.op)) settled[0] = this.byRows(settled[0]!);
+    const met = this.options.kind === "sequence" ? meeting(node, a, b) : null;
+    if (met === "batch") this.batches.push(node);
+    else if (met !== null) {
+      const whole = values.gathered(settled[met]!);
+      settled[met] = whole;
+      this.carry(node, settled, whole);
+      return;
+    }
     const isProduct = PRODUCTS.has(node.op) && a !== undefined && b !== undefined;
     if (isProduct && c && a.layout.kind === "part" && a.layout.axis === innerOf(node, 0, a)) {
-      this.addedOnce(node);
+      for (const part of addedOnce(node, values)) this.visit(part);
     } else if (node.op === "Dropout" && node.outputs.length === 1 && a?.layout.kind === "part") {
       dropPart(node, a, settled.slice(1), values);
     } else if (isProduct && this.begins(node, a, b, c)) this.begin(node, a, b, c);
@@ -233,37 +274,16 @@ class Walk {
     } else this.carry(node, settled);
   }
 
-  /** A Gemm whose summands are added up has its C added to the sum: once, and not by every rank. */
-  private addedOnce(node: Node): void {
-    const { values } = this;
-    const [a, b, c] = node.inputs as [string, string, string];
-    const output = node.outputs[0]!;
-    const product = values.fresh(`${output}.product`);
-    values.types.set(product, values.types.get(output)!);
-    this.visit({
-      ...node,
-      inputs: [a, b],
-      outputs: [product],
-      attributes: { ...node.attributes, beta: float(0) },
-    });
-    const beta = floatAttribute(node, "beta", 1);
-    let added = c;
-    if (beta !== 1) {
-      const [factor, scaled] = [values.fresh(`${output}.beta`), values.fresh(`${output}.added`)];
-      const type = values.types.get(c)!;
-      values.types.set(factor, { dtype: type.dtype, shape: [] });
-      values.types.set(scaled, type);
-      const attributes = { value_float: float(beta) };
-      this.visit({ op: "Constant", domain: "", inputs: [], outputs: [factor], attributes });
-      this.visit({ op: "Mul", domain: "", inputs: [c, factor], outputs: [scaled], attributes: {} });
-      added = scaled;
-    }
-    this.visit({ op: "Add", domain: "", inputs: [product, added], outputs: [output], attributes: {} });
-  }
-
   /** Whether a product may begin a family: columns of a held matrix. */
   private begins(node: Node, a: Value, b: Value, c: Value | undefined): boolean {
-    if (a.fixed || !b.fixed || b.type.shape.length !== 2 || a.type.shape.length < 2) return false;
+    if (
+      this.options.kind === "sequence" ||
+      a.fixed ||
+      !b.fixed ||
+      b.type.shape.length !== 2 ||
+      a.type.shape.length < 2
+    )
+      return false;
     if (this.tried.refused.has(node) || (c && !c.fixed)) return false;
     if (a.layout.kind === "part" && !this.isRows(a.layout.labels)) return false;
     if (isNarrow(node, this.readers.get(node.outputs[0]!) ?? [], this.values.types)) return false;
@@ -287,7 +307,8 @@ class Walk {
     values.step(node, inputs, [part(out, labels)], { alike: false });
   }
 
-  private carry(node: Node, inputs: readonly (Value | undefined)[]): void {
+  /** @param shared a whole value of whose gradient every rank has a summand already. */
+  private carry(node: Node, inputs: readonly (Value | undefined)[], shared?: Value): void {
     const { values, units } = this;
     const cut = inputs.flatMap((value) => (value?.layout.kind === "part" ? [value.layout] : []));
     const rule = CARRY_RULES[node.op];
@@ -317,7 +338,8 @@ class Walk {
     }
     const parts = carried.inputs.map((wanted, index): Value | undefined => {
       const value = inputs[index];
-      if (!value || (value.layout.kind === "part" && wanted.kind === "part")) return value;
+      if (!value || value === shared || (value.layout.kind === "part" && wanted.kind === "part"))
+        return value;
       return wanted.kind === "part" ? values.slice(value, wanted) : values.whole(value, true);
     });
     const b = inputs[1];
@@ -332,21 +354,22 @@ class Walk {
   /** A value whose summands have been added up, if it is of summands. */
   private settled(value: Value): Value {
     if (value.layout.kind !== "sum") return value;
-    const layout = this.options.kind === "tensor-sequence" ? this.rowsOf(value.type.shape) : WHOLE;
+    const layout = this.rowsOf(value.type.shape);
     return this.values.move(layout.kind === "part" ? "scatter" : "reduce", value, layout);
   }
 
   /** Where the residual stream begins in the graph, behind a lookup, the first norm that reads it takes it by rows. */
   private byRows(value: Value): Value {
-    if (this.options.kind === "tensor" || value.fixed || value.layout.kind !== "whole" || !value.trained)
-      return value;
+    if (value.fixed || value.layout.kind !== "whole" || !value.trained) return value;
     const layout = this.rowsOf(value.type.shape);
     return layout.kind === "part" ? this.values.begin(value, layout) : value;
   }
 
   private rowsOf(shape: readonly number[]): Layout {
-    const axis = rowAxis(shape, this.options.ranks);
-    if (axis === null) return WHOLE;
+    const axes = this.options.kind === "tensor" ? [] : rowAxes(shape, this.options.ranks);
+    const axis = axes[Math.min(this.tried.rowAxis, axes.length - 1)];
+    if (axis === undefined) return WHOLE;
+    this.rowAxes = Math.max(this.rowAxes, axes.length);
     const length = shape[axis]!;
     const labels = this.rows.get(length) ?? this.units.fresh(length);
     this.rows.set(length, labels);

@@ -64,7 +64,11 @@ export function shard(graph: Graph, roles: Roles, options: ShardOptions): ShardP
     {
       parameters,
       held: new Set([...own.parameters, ...own.frozen, ...statistics]),
-      uncut: new Set([...statistics, ...[...parameters].filter((name) => tied.has(name))]),
+      uncut: new Set(
+        kind === "sequence"
+          ? [...own.parameters, ...own.frozen, ...statistics]
+          : [...statistics, ...own.parameters.filter((name) => tied.has(name))],
+      ),
     },
     {
       ...{ kind, ranks, input: incoming, vocabulary: options.vocabulary ?? kind === "tensor" },

@@ -6,7 +6,7 @@
  * parameter cannot be, so it is read in one way alone.
  */
 
-import type { DType, Shape, Tensor } from "../../protocols/tensor.ts";
+import { type DType, elements, type Shape, type Tensor } from "../../protocols/tensor.ts";
 import { type Graph, GraphError, type Node, type ValueType } from "../onnx/graph.ts";
 import { constantValue, inferShapes, intsAttribute } from "../onnx/shapes.ts";
 import { type Layout, type Part, part, WHOLE } from "./layout.ts";
@@ -17,6 +17,11 @@ const REAL: readonly DType[] = ["f32", "f16", "bf16", "f64"];
 
 /** Ways from a held matrix to the product that reads it; it is cut where it is held. */
 const CHAIN = new Set(["Transpose", "Identity", "Cast"]);
+
+/** What repeats elements of its first input, or gives them another shape. */
+const SPREADS = new Set(["Expand", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity"]);
+
+const sizeOf = ({ type }: Value): number => elements(type.shape);
 
 /** What a graph's inputs are: `held` are parameters, frozen values and statistics; `uncut` those of them kept whole. */
 export interface InputRoles {
@@ -161,6 +166,32 @@ export class Values {
     return shared && value.trained && !value.fixed ? this.move("share", value, WHOLE) : value;
   }
 
+  /**
+   * A value in parts gathered, for ranks that compute different parts. What is only repeated, or seen in another shape,
+   * is gathered as it was before, and repeated on every rank.
+   */
+  gathered(value: Value): Value {
+    const maker = this.makers.get(value);
+    if (!maker || !("node" in maker) || this.least(value) === sizeOf(value)) return this.whole(value, true);
+    return this.once(`gathered ${value.name}`, () => {
+      const [source, ...rest] = maker.inputs as [Value, ...(Value | undefined)[]];
+      const whole = this.gathered(source);
+      const name = this.fresh(`${value.name}.gathered`);
+      const node = { ...maker.node, inputs: maker.node.inputs.with(0, whole.name), outputs: [name] };
+      const result: Value = { ...value, name, layout: WHOLE, from: whole.from };
+      this.add({ node, phase: whole.from, inputs: [whole, ...rest], outputs: [result] });
+      return result;
+    });
+  }
+
+  /** The fewest elements that a value had on its way here, as far as nothing was computed. */
+  private least(value: Value): number {
+    const maker = this.makers.get(value);
+    const spread =
+      maker && "node" in maker && SPREADS.has(maker.node.op) && maker.inputs[0]!.layout.kind === "part";
+    return spread ? Math.min(sizeOf(value), this.least(maker.inputs[0]!)) : sizeOf(value);
+  }
+
   /** Whether ranks can each have a part of a whole value, along an axis with these labels. */
   sliceable(value: Value, labels: Labels): boolean {
     if (value.constant) return true;
@@ -262,9 +293,8 @@ export class Values {
   }
 }
 
-/** The axis of a residual stream along which its rows lie: of two or three axes the first that is long enough. */
-export function rowAxis(shape: Shape, ranks: number): number | null {
-  if (shape.length !== 2 && shape.length !== 3) return null;
-  const axis = shape.slice(0, -1).findIndex((size) => size >= ranks);
-  return axis === -1 ? null : axis;
+/** The axes of a residual stream along which its rows can lie: of two or three axes those that are long enough. */
+export function rowAxes(shape: Shape, ranks: number): number[] {
+  if (shape.length !== 2 && shape.length !== 3) return [];
+  return shape.slice(0, -1).flatMap((size, axis) => (size >= ranks ? [axis] : []));
 }

@@ -11,7 +11,9 @@ import { COUNTERS, type Model, type Roles, type Trainable } from "../../../nn/mo
 import type { GptConfig } from "../../../nn/models/gpt.ts";
 import type { Graph, Node } from "../../../nn/onnx/graph.ts";
 import { cutGraph, findSegments } from "../../../nn/segments.ts";
+import type { Shares } from "../../../nn/shards/assign.ts";
 import type { Cut } from "../../../nn/shards/layout.ts";
+import type { ShardKind } from "../../../nn/shards/plan.ts";
 import { type ShardOptions, shard } from "../../../nn/shards/shard.ts";
 import { sizesOf } from "../../../nn/shards/slices.ts";
 import { Tensor } from "../../../protocols/tensor.ts";
@@ -27,7 +29,11 @@ beforeAll(() => {
 afterAll(() => engine.close());
 
 const TOLERANCE = 1e-5;
-const KINDS = ["tensor", "tensor-sequence"] as const;
+const KINDS = ["tensor", "sequence", "tensor-sequence"] as const;
+
+/** Of weights, none are cut where only tokens are. */
+const sharesOf = (kind: ShardKind, heads: readonly number[]): Shares =>
+  kind === "sequence" ? { weights: heads } : { heads };
 
 /** Runs both ways, with random values and gradients of the outputs, and compares all there is. */
 async function compare(graph: Graph, roles: Roles, options: ShardOptions, seed = 1) {
@@ -75,23 +81,80 @@ describe.each(KINDS)("%s parallelism", (kind) => {
     const { plan, sharded, whole } = await compare(model.graph, model, {
       kind,
       ranks: heads.length,
-      shares: { heads },
+      shares: sharesOf(kind, heads),
     });
-    const total = model.parameters.length;
-    expect(Object.values(plan.holdings).filter(({ cut }) => cut).length).toBeGreaterThan(total / 3);
+    const least = kind === "sequence" ? 0 : model.parameters.length / 3;
+    const count = Object.values(plan.holdings).filter(({ cut }) => cut).length;
+    expect(kind === "sequence" ? count : Math.min(count, least)).toBe(least);
     for (const bytes of sharded.stashBytes) expect(bytes).toBeLessThan(whole.stashBytes[0]!);
   });
 
   test("a range of segments takes its input, and gives its gradient, as the plan says", async () => {
     const { graph, roles, input, output } = gptBlock(GPT, 3);
-    const { plan } = await compare(graph, roles, { kind, ranks: 2, shares: { heads: [3, 1] }, input });
+    const shares = sharesOf(kind, [3, 1]);
+    const { plan } = await compare(graph, roles, { kind, ranks: 2, shares, input });
     expect(plan.input!.name).toBe(input);
     expect(plan.outputs.map(({ name }) => name)).toEqual([output]);
-    const rows: Cut = { axis: 0, ranges: [[[0, 14]], [[14, 18]]] };
-    expect(plan.input!.cut).toEqual(kind === "tensor-sequence" ? rows : null);
+    // Of six tokens of three sequences each.
+    const cut = (at: number): Cut => ({ axis: 0, ranges: [[[0, at]], [[at, 18]]] });
+    const expected = { tensor: null, sequence: cut(15), "tensor-sequence": cut(14) };
+    expect(plan.input!.cut).toEqual(expected[kind]);
     expect(plan.outputs[0]!.cut).toEqual(plan.input!.cut);
   });
 
+  test("dropout drops what it drops in the whole model", async () => {
+    const { graph, ...roles } = gpt();
+    const drops = ["Softmax", "Gelu", "Gather"];
+    const initializers = new Map([...graph.initializers, ["rate", Tensor.f32([], [0.3])] as const]);
+    initializers.set("training", new Tensor("bool", [], Uint8Array.of(1)));
+    const nodes = graph.nodes.flatMap((node): Node[] => {
+      const [output] = node.outputs as [string];
+      const residual = node.op === "Gemm" && node.inputs[1]!.includes("proj");
+      if (!residual && !drops.includes(node.op)) return [node];
+      const inputs = [`${output}.kept`, "rate", "training"];
+      const drop = { op: "Dropout", domain: "", inputs, outputs: [output], attributes: {} };
+      return [{ ...node, outputs: [`${output}.kept`] }, drop];
+    });
+    const dropping = { ...graph, initializers, nodes };
+    const { plan } = await compare(dropping, roles, { kind, ranks: 2, shares: sharesOf(kind, [3, 1]) });
+    expect(plan.forwardBytes).toBe(shard(graph, roles, { kind, ranks: 2 }).forwardBytes);
+  });
+
+  test("of any sizes and shares", async () => {
+    for (let seed = 1; seed <= 8; seed++) {
+      const chance = new Chance(seed);
+      const ranks = chance.int(2, 3);
+      const parts = () => Array.from({ length: ranks }, () => chance.int(1, 3));
+      const sum = (counts: readonly number[]) => counts.reduce((a, b) => a + b, 0);
+      const heads = parts();
+      const size = 2 * chance.int(1, 3);
+      const [rows, context] = [chance.int(1, 3), chance.int(3, 5)];
+      const total = sum(heads);
+      if (chance.unit() < 0.5) {
+        const config = { layers: 1, width: total * size, heads: total, context, vocabulary: 7 };
+        const columns = heads.map((count) => count * 4 * size);
+        const given = kind === "sequence" ? { weights: heads } : { heads, columns };
+        await compare(gpt(rows, config).graph, gpt(rows, config), { kind, ranks, shares: given }, seed);
+      } else {
+        const group = chance.int(1, 3);
+        const columns = parts();
+        const config = {
+          ...LLAMA,
+          heads: total * group,
+          keyHeads: total,
+          headSize: size,
+          inner: sum(columns),
+        };
+        const model = llama(rows, { ...config, width: 6, layers: [{ window: null, rotated: true }] });
+        const cut = { heads: heads.map((count) => count * group), columns };
+        const shares = kind === "sequence" ? { weights: heads } : cut;
+        await compare(model.graph, model, { kind, ranks, shares }, seed);
+      }
+    }
+  });
+});
+
+describe.each(["tensor", "tensor-sequence"] as const)("%s parallelism", (kind) => {
   test("adapters are cut with the matrices that they stand beside", async () => {
     const base: Model = {
       ...llama(),
@@ -112,24 +175,6 @@ describe.each(KINDS)("%s parallelism", (kind) => {
     }
   });
 
-  test("dropout drops what it drops in the whole model", async () => {
-    const { graph, ...roles } = gpt();
-    const drops = ["Softmax", "Gelu", "Gather"];
-    const initializers = new Map([...graph.initializers, ["rate", Tensor.f32([], [0.3])] as const]);
-    initializers.set("training", new Tensor("bool", [], Uint8Array.of(1)));
-    const nodes = graph.nodes.flatMap((node): Node[] => {
-      const [output] = node.outputs as [string];
-      const residual = node.op === "Gemm" && node.inputs[1]!.includes("proj");
-      if (!residual && !drops.includes(node.op)) return [node];
-      const inputs = [`${output}.kept`, "rate", "training"];
-      const drop = { op: "Dropout", domain: "", inputs, outputs: [output], attributes: {} };
-      return [{ ...node, outputs: [`${output}.kept`] }, drop];
-    });
-    const dropping = { ...graph, initializers, nodes };
-    const { plan } = await compare(dropping, roles, { kind, ranks: 2, shares: { heads: [3, 1] } });
-    expect(plan.forwardBytes).toBe(shard(graph, roles, { kind, ranks: 2 }).forwardBytes);
-  });
-
   test("a head is cut by its vocabulary, and sends a few numbers of each row", async () => {
     const model = gpt();
     const segments = findSegments(model);
@@ -146,37 +191,6 @@ describe.each(KINDS)("%s parallelism", (kind) => {
     expect(plan.forwardBytes).toBe(sent + (kind === "tensor-sequence" ? 4 * rows * width : 0));
     // Where rows come in, the gradient of what was whole outside is gathered.
     expect(plan.backwardBytes).toBe(4 * rows * width * (kind === "tensor-sequence" ? 2 : 1));
-  });
-
-  test("of any sizes and shares", async () => {
-    for (let seed = 1; seed <= 8; seed++) {
-      const chance = new Chance(seed);
-      const ranks = chance.int(2, 3);
-      const parts = () => Array.from({ length: ranks }, () => chance.int(1, 3));
-      const sum = (counts: readonly number[]) => counts.reduce((a, b) => a + b, 0);
-      const heads = parts();
-      const size = 2 * chance.int(1, 3);
-      const [rows, context] = [chance.int(1, 3), chance.int(3, 5)];
-      const total = sum(heads);
-      if (chance.unit() < 0.5) {
-        const config = { layers: 1, width: total * size, heads: total, context, vocabulary: 7 };
-        const given = { heads, columns: heads.map((count) => count * 4 * size) };
-        await compare(gpt(rows, config).graph, gpt(rows, config), { kind, ranks, shares: given }, seed);
-      } else {
-        const group = chance.int(1, 3);
-        const columns = parts();
-        const config = {
-          ...LLAMA,
-          heads: total * group,
-          keyHeads: total,
-          headSize: size,
-          inner: sum(columns),
-        };
-        const model = llama(rows, { ...config, width: 6, layers: [{ window: null, rotated: true }] });
-        const shares = { heads: heads.map((count) => count * group), columns };
-        await compare(model.graph, model, { kind, ranks, shares }, seed);
-      }
-    }
   });
 });
 
