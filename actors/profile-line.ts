@@ -30,7 +30,8 @@ const GROW_MS = 5;
  */
 const MOST_OF_SENT = 1 / 8;
 /** The stream ends after so many bytes, or so much time, or so many round trips if these are longer, but not for ever. */
-const STREAM_BYTES = 24 * 2 ** 20;
+const STREAM_BYTES = 12 * 2 ** 20;
+const STREAM_FAR_BYTES = 32 * 2 ** 20;
 const STREAM_MS = 300;
 const STREAM_TRIPS = 6;
 const LONGEST_STREAM_MS = 1200;
@@ -80,13 +81,13 @@ async function stream(
   const largest = far ? LARGEST_FAR_BYTES : LARGEST_BYTES;
   const most = far ? Number.POSITIVE_INFINITY : MOST_OF_SENT;
   const longestMs = Math.min(LONGEST_STREAM_MS, Math.max(STREAM_MS, STREAM_TRIPS * tripMs));
+  const enough = far ? STREAM_FAR_BYTES : STREAM_BYTES;
   const answers: Answer[] = [];
   let size = FIRST_BYTES;
   let sent = 0;
   const began = now();
   let last = began;
-  const isOver = () =>
-    answers.length >= LEAST_ANSWERS && (sent >= STREAM_BYTES || now() - began >= longestMs);
+  const isOver = () => answers.length >= LEAST_ANSWERS && (sent >= enough || now() - began >= longestMs);
   const lane = async () => {
     while (!isOver()) {
       sent += size;

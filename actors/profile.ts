@@ -14,6 +14,7 @@ import type { Segment } from "../nn/segments.ts";
 import { Tensor } from "../protocols/tensor.ts";
 import type { Ref } from "../runtime/index.ts";
 import type { Device, DeviceDescription, ProfileRequest } from "./device.ts";
+import { type ProfileCache, profileKey } from "./profile-cache.ts";
 import { linkRounds } from "./profile-links.ts";
 import type { DeviceProfile, LinkProfile, Profile, SegmentCost, ShardedTimes } from "./scheduler/cost.ts";
 import { segmentSizes } from "./scheduler/parts.ts";
@@ -29,6 +30,8 @@ export interface ClusterRequest {
   readonly split: boolean;
   /** Ways to share work inside a micro-batch that are measured. */
   readonly sharings: readonly ShardKind[];
+  /** Where profiles of earlier runs are; all devices are measured when left out. */
+  readonly cache?: ProfileCache;
   /** Which links are measured, by the devices' places; all when left out. */
   readonly linked?: (from: number, to: number) => boolean;
 }
@@ -89,7 +92,7 @@ export async function profileCluster(
 async function profileDevices(
   devices: readonly Ref<Device>[],
   descriptions: readonly DeviceDescription[],
-  { model, microBatches, optimizer, budgetMs, split, sharings }: ClusterRequest,
+  { model, microBatches, optimizer, budgetMs, split, sharings, cache }: ClusterRequest,
 ): Promise<ModelProfile[]> {
   const bytes = encodeModel(model.graph);
   const request: ProfileRequest = {
@@ -97,14 +100,18 @@ async function profileDevices(
     roles: rolesWithin(model, model.graph),
     ...{ microBatches, optimizer, budgetMs, split, sharings },
   };
-  const profiles: ModelProfile[] = [];
-  const hosts = Map.groupBy(devices.keys(), (i) => descriptions[i]!.host);
+  const keys = descriptions.map((device) => profileKey(device, request));
+  const profiles: (ModelProfile | undefined)[] = [];
+  for (const key of keys) profiles.push(await cache?.get(key));
+  const unknown = [...devices.keys()].filter((i) => !profiles[i]);
+  const hosts = Map.groupBy(unknown, (i) => descriptions[i]!.host);
   await Promise.all(
     [...hosts.values()].map(async (own) => {
       for (const i of own) profiles[i] = await devices[i]!.ask.profile(request);
     }),
   );
-  return profiles;
+  for (const i of unknown) await cache?.put(keys[i]!, profiles[i]!);
+  return profiles as ModelProfile[];
 }
 
 /** A model's profile on one device, in the planner's columns. */

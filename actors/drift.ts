@@ -1,0 +1,123 @@
+/**
+ * When a device is not as fast any more as it was measured to be: another program came or went, its processor grew hot,
+ * its battery low. Pure: from what operations took and what they were predicted to take to a factor for each device.
+ *
+ * A step's ratio says little on a machine that others use too; the median over the last steps says more. A factor is
+ * kept until the median is far from it (hysteresis), so that whoever acts on it does not act twice on one change, or on
+ * noise.
+ */
+
+import type { ModelProfile } from "../nn/profile.ts";
+import type { DeviceProfile, Profile } from "./scheduler/cost.ts";
+import type { ChunkCost } from "./scheduler/run-cost.ts";
+import type { OperationSpan } from "./stage.ts";
+
+/** What is known of one device. Plain data; `NO_DRIFT` to begin with. */
+export interface Drift {
+  /** How many times as long as predicted its work takes, as last believed. */
+  readonly factor: number;
+  /** Of the last steps, the newest last: how many times as long as predicted each took. */
+  readonly ratios: readonly number[];
+}
+
+export const NO_DRIFT: Drift = { factor: 1, ratios: [] };
+
+/** Steps that a median is taken over; until there are so many, nothing is said. */
+const STEPS = 7;
+/** The median is believed where it is so many times the factor, or its inverse. */
+const THRESHOLD = 1.2;
+
+/** What a step's kernels took on one worker, and what they were predicted to take. */
+export interface StepTime {
+  readonly measuredMs: number;
+  readonly predictedMs: number;
+}
+
+/**
+ * A step's time in kernels, from its spans.
+ * @param chunks of the worker, as predicted.
+ * @param otherMs that a run was predicted to cost outside of kernels, which `chunks` include and spans do not.
+ */
+export function stepTime(
+  spans: readonly OperationSpan[],
+  chunks: readonly ChunkCost[],
+  otherMs: number,
+): StepTime {
+  let measuredMs = 0;
+  let predictedMs = 0;
+  for (const { op, chunk = 0, kernelMs } of spans) {
+    const predicted = predictedMsOf(op, chunks[chunk]!);
+    if (predicted === undefined) continue;
+    measuredMs += kernelMs + otherMs;
+    predictedMs += predicted;
+  }
+  return { measuredMs, predictedMs };
+}
+
+function predictedMsOf(op: OperationSpan["op"], cost: ChunkCost): number | undefined {
+  const { forwardMs, backwardMs, backwardInputMs, backwardWeightMs } = cost;
+  switch (op) {
+    case "forward":
+      return forwardMs;
+    case "backward":
+      return backwardMs;
+    case "forward-backward":
+      return forwardMs + backwardMs;
+    case "backward-input":
+      return backwardInputMs ?? backwardMs / 2;
+    case "backward-weight":
+      return backwardWeightMs ?? backwardMs / 2;
+    default:
+      return undefined;
+  }
+}
+
+/** What is known of a device after another step. A step that nothing was predicted of leaves it as it was. */
+export function observe(drift: Drift, { measuredMs, predictedMs }: StepTime): Drift {
+  if (!(measuredMs > 0 && predictedMs > 0)) return drift;
+  const ratios = [...drift.ratios, measuredMs / predictedMs].slice(-STEPS);
+  if (ratios.length < STEPS) return { ...drift, ratios };
+  const middle = [...ratios].sort((a, b) => a - b)[STEPS >> 1]!;
+  const change = middle / drift.factor;
+  const factor = change > THRESHOLD || change < 1 / THRESHOLD ? middle : drift.factor;
+  return { factor, ratios };
+}
+
+/** Whether the device is believed to be slower or faster than its profile. */
+export function hasDrifted({ factor }: Drift): boolean {
+  return factor !== 1;
+}
+
+/** For people: "laptop takes 1.4 times as long as measured". */
+export function driftText(name: string, { factor }: Drift): string {
+  return factor >= 1
+    ? `${name} takes ${factor.toFixed(1)} times as long as it was measured to`
+    : `${name} is ${(1 / factor).toFixed(1)} times as fast as it was measured to be`;
+}
+
+/** Profiles as they are now. @param drifts by device id; who is left out is as measured. */
+export function correctedProfile(profile: Profile, drifts: Readonly<Record<string, Drift>>): Profile {
+  const devices = Object.entries(profile.devices).map(([id, device]) => [
+    id,
+    scaled(device, drifts[id]?.factor ?? 1),
+  ]);
+  return { ...profile, devices: Object.fromEntries(devices) };
+}
+
+/** A device's own profile, as it is now. */
+export function correctedModelProfile(profile: ModelProfile, { factor }: Drift): ModelProfile {
+  return scaled(profile, factor);
+}
+
+/** All times in it, wherever they are: figures whose names end in "Ms". */
+function scaled<T extends ModelProfile | DeviceProfile>(profile: T, factor: number): T {
+  const scale = (value: unknown, isTime: boolean): unknown => {
+    if (typeof value === "number") return isTime ? value * factor : value;
+    if (Array.isArray(value)) return value.map((each) => scale(each, isTime));
+    if (typeof value !== "object" || value === null) return value;
+    return Object.fromEntries(
+      Object.entries(value).map(([name, each]) => [name, scale(each, name.endsWith("Ms"))]),
+    );
+  };
+  return (factor === 1 ? profile : scale(profile, false)) as T;
+}

@@ -1,0 +1,91 @@
+/** When a device is said to have drifted, by how much, and what its profile is then. */
+
+import { describe, expect, test } from "bun:test";
+import {
+  correctedModelProfile,
+  correctedProfile,
+  type Drift,
+  driftText,
+  hasDrifted,
+  NO_DRIFT,
+  observe,
+  stepTime,
+} from "../../actors/drift.ts";
+import type { OperationSpan } from "../../actors/stage.ts";
+
+const after = (ratios: readonly number[], drift: Drift = NO_DRIFT) =>
+  ratios.reduce((known, ratio) => observe(known, { measuredMs: 10 * ratio, predictedMs: 10 }), drift);
+const times = (count: number, ratio: number) => new Array<number>(count).fill(ratio);
+
+describe("drift", () => {
+  test("is the median of the last steps, once there are enough of them", () => {
+    expect(hasDrifted(after(times(6, 2)))).toBe(false);
+    const slower = after(times(7, 2));
+    expect([slower.factor, driftText("laptop", slower)]).toEqual([
+      2,
+      "laptop takes 2.0 times as long as it was measured to",
+    ]);
+    expect(driftText("phone", after(times(7, 0.5)))).toBe(
+      "phone is 2.0 times as fast as it was measured to be",
+    );
+  });
+
+  test("is not a few steps that were disturbed, nor a small difference", () => {
+    expect(hasDrifted(after([1, 1, 9, 1, 9, 1, 9]))).toBe(false);
+    expect(hasDrifted(after(times(20, 1.15)))).toBe(false);
+  });
+
+  test("does not waver: a factor stays until the median is far from it", () => {
+    const slower = after(times(7, 1.5));
+    expect(after([...times(10, 1.3), ...times(10, 1.7)], slower).factor).toBe(1.5);
+    expect(after(times(7, 1), slower).factor).toBe(1);
+    expect(after(times(7, 2.4), slower).factor).toBe(2.4);
+  });
+
+  test("is not made from a step of which nothing was predicted", () => {
+    expect(observe(NO_DRIFT, { measuredMs: 5, predictedMs: 0 })).toBe(NO_DRIFT);
+  });
+});
+
+test("a step's time is that of its kernels, by chunk, beside what was predicted of them", () => {
+  const span = (op: OperationSpan["op"], kernelMs: number, chunk = 0): OperationSpan => {
+    return { op, microBatch: 0, chunk, start: 0, end: 100, kernelMs };
+  };
+  const cost = { forwardMs: 3, backwardMs: 6, stepMs: 9, outputBytes: 0, gradientBytes: 0 };
+  const chunks = [cost, { ...cost, backwardInputMs: 5, backwardWeightMs: 2 }];
+  const spans = [
+    ...[span("forward", 4), span("send-activation", 0), span("backward", 8), span("forward-backward", 12)],
+    ...[
+      span("backward-input", 6, 1),
+      span("backward-weight", 3, 1),
+      span("backward-input", 4),
+      span("update", 50),
+    ],
+  ];
+  expect(stepTime(spans, chunks, 0.5)).toEqual({
+    measuredMs: 4 + 8 + 12 + 6 + 3 + 4 + 6 * 0.5,
+    predictedMs: 3 + 6 + 9 + 5 + 2 + 3,
+  });
+});
+
+test("a corrected profile has other times, and the same of everything else", () => {
+  const drift = after(times(7, 2));
+  const sharded = { tensor: { ranks: 2, forwardMs: [1], backwardMs: [2] } };
+  const device = { forwardMs: [1, 2], backwardMs: [3, 4], stepMs: [5, 6], sharded };
+  const links = { a: { b: { latencyMs: 1, bytesPerMs: 2 } } };
+  const profile = { devices: { a: device, b: device }, links };
+  const corrected = correctedProfile(profile, { b: drift });
+  expect(corrected.devices.a).toEqual(device);
+  expect(corrected.devices.b).toEqual({
+    ...{ forwardMs: [2, 4], backwardMs: [6, 8], stepMs: [10, 12] },
+    sharded: { tensor: { ranks: 2, forwardMs: [2], backwardMs: [4] } },
+  });
+  expect(corrected.links).toEqual(links);
+
+  const segment = { forwardMs: 1, backwardMs: 2, jointMs: 3, stepMs: 4, stashBytes: 5, workingBytes: 6 };
+  const chunk = { forwardMs: 1, backwardMs: 1, jointMs: 1, stepMs: 1, otherMs: 1 };
+  expect(correctedModelProfile({ segments: [segment], chunk }, drift)).toEqual({
+    segments: [{ forwardMs: 2, backwardMs: 4, jointMs: 6, stepMs: 8, stashBytes: 5, workingBytes: 6 }],
+    chunk: { forwardMs: 2, backwardMs: 2, jointMs: 2, stepMs: 2, otherMs: 2 },
+  });
+});
