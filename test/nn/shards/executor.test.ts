@@ -9,10 +9,12 @@ import { createReferenceEngine } from "../../../nn/engine/reference/reference.ts
 import { rolesOf, type Trainable } from "../../../nn/model.ts";
 import { GraphBuilder } from "../../../nn/onnx/builder.ts";
 import { GraphError } from "../../../nn/onnx/graph.ts";
+import { DEFAULT_ADAMW } from "../../../nn/optim/adamw.ts";
+import type { OptimizerConfig } from "../../../nn/optim/optimizer.ts";
 import { cutGraph, findSegments } from "../../../nn/segments.ts";
 import { type ShardChunkOptions, shardChunk } from "../../../nn/shards/chunk.ts";
 import { ShardExecutor } from "../../../nn/shards/executor.ts";
-import { type CollectiveUse, collectiveBytes } from "../../../nn/shards/plan.ts";
+import { type CollectiveUse, collectiveBytes, SHARD_KINDS } from "../../../nn/shards/plan.ts";
 import { gradientName } from "../../../nn/training.ts";
 import { Tensor, TensorError } from "../../../protocols/tensor.ts";
 import { LocalRanks } from "../../actors/collectives/local.ts";
@@ -31,6 +33,15 @@ afterAll(() => {
 });
 
 const TOLERANCE = 1e-5;
+
+const MUON: OptimizerConfig = {
+  ...DEFAULT_ADAMW,
+  kind: "muon",
+  momentum: 0.95,
+  warmup: 1,
+  steps: 10,
+  epsilon: 1e-5,
+};
 
 /** The head's matrix is that of the embedding. */
 const tied = (): Trainable => {
@@ -66,7 +77,7 @@ async function compare(setup: Setup, sharing: Sharing, cuts: readonly number[] =
 const bytesOf = ({ op, bytes, sizes }: CollectiveUse, rank: number) =>
   collectiveBytes(op, bytes, sizes, rank);
 
-describe.each(["tensor", "tensor-sequence"] as const)("%s sharing", (kind) => {
+describe.each(SHARD_KINDS)("%s sharing", (kind) => {
   const cases: [string, () => Trainable, number[], number[]][] = [
     ["gpt", gpt, [3, 1], []],
     ["gpt in two chunks", gpt, [1, 1, 1, 1], [3]],
@@ -88,6 +99,10 @@ describe.each(["tensor", "tensor-sequence"] as const)("%s sharing", (kind) => {
       expect([name, Buffer.compare(again.tensors.get(name)!.bytes, tensor.bytes)]).toEqual([name, 0]);
     }
   });
+});
+
+test("whole matrices, as sequence sharing has them, are what Muon wants", async () => {
+  await compare({ model: gpt(), steps: 2, optimizer: MUON }, { kind: "sequence", ranks: 2 });
 });
 
 describe("a rank", () => {
@@ -151,13 +166,12 @@ describe("a rank", () => {
   });
 
   test("refuses what it cannot do", async () => {
-    const muon = { kind: "muon" as const, ...ADAMW, momentum: 0.9 } as never;
-    const create = (optimizer: Setup["optimizer"], rank = 0) =>
+    const create = (optimizer: OptimizerConfig, rank = 0) =>
       ShardExecutor.create(engine, chunkOf(gpt()), new LocalRanks(2).rings[rank]!, {
         ...options,
-        optimizer: optimizer!,
+        optimizer,
       });
-    expect(create(muon)).rejects.toThrow(
+    expect(create(MUON)).rejects.toThrow(
       /muon orthogonalises whole matrices.*h0\.attn\.q\.weight.*use adamw/,
     );
     expect(create(ADAMW, 1)).rejects.toThrow(/rank 0 of 2 .* given collectives of rank 1 of 2/);

@@ -6,12 +6,13 @@ import { join } from "node:path";
 import { createReferenceEngine } from "../../../nn/engine/reference/reference.ts";
 import { importModel } from "../../../nn/import/import.ts";
 import { rolesOf } from "../../../nn/model.ts";
+import { resnet } from "../../../nn/models/resnet.ts";
 import { GraphBuilder } from "../../../nn/onnx/builder.ts";
 import { GraphError } from "../../../nn/onnx/graph.ts";
 import { cutGraph, findSegments } from "../../../nn/segments.ts";
 import { apportion } from "../../../nn/shards/assign.ts";
 import { joinHoldings, sliceHoldings } from "../../../nn/shards/holdings.ts";
-import { type Collective, collectiveBytes } from "../../../nn/shards/plan.ts";
+import { type Collective, collectiveBytes, SHARD_KINDS } from "../../../nn/shards/plan.ts";
 import { type ShardOptions, shard } from "../../../nn/shards/shard.ts";
 import { joinTensors, sizesOf } from "../../../nn/shards/slices.ts";
 import { Tensor, TensorError } from "../../../protocols/tensor.ts";
@@ -87,7 +88,7 @@ describe("holdings", () => {
 
 test("phases have no node, constant or input that nothing reads", () => {
   const model = llama();
-  for (const kind of ["tensor", "tensor-sequence"] as const) {
+  for (const kind of SHARD_KINDS) {
     for (const { graphs } of shard(model.graph, model, { kind, ranks: 2 }).phases) {
       for (const graph of graphs) {
         expect(deadNodes(graph)).toEqual([]);
@@ -189,6 +190,19 @@ describe("what cannot be sharded", () => {
     );
   });
 
+  test("is what has no tokens, or too few of them", () => {
+    const cnn = resnet({ depth: 18, width: 4, inputSize: 8, channels: 1, classes: 2 }, 4);
+    expect(() => shard(cnn.graph, cnn, { kind: "sequence", ranks: 2 })).toThrow(
+      /no product of a matrix is with rows of tokens; use data or pipeline parallelism/,
+    );
+    const model = gpt(9);
+    expect(() => shard(model.graph, model, { kind: "sequence", ranks: 7 })).toThrow(
+      /leaves no axis of tokens that is long enough; use data or pipeline/,
+    );
+    const run = () => shard(model.graph, model, { kind: "sequence", ranks: 2, shares: { tokens: [4, 1] } });
+    expect(run).toThrow(/shares of \[4,1\] tokens make 5, there are 6/);
+  });
+
   test("is an input that is not there", () => {
     const model = gpt();
     expect(() => shard(model.graph, model, { kind: "tensor", ranks: 2, input: "h" })).toThrow(/no input "h"/);
@@ -230,13 +244,18 @@ test.each(["gpt2", "llama", "vit"])(
       const values = randomValues(model.graph, new Chance(2), 2);
       const seeds = { [loss]: Tensor.f32([], [1]) };
       let whole: Awaited<ReturnType<typeof runWhole>> | undefined;
-      for (const kind of ["tensor", "tensor-sequence"] as const) {
+      for (const kind of SHARD_KINDS) {
         const plan = shard(model.graph, model, { kind, ranks: 2 });
         whole ??= await runWhole(engine, plan, model.graph, values, seeds);
         const sharded = await runSharded(engine, plan, values, seeds);
         // Two layers of an attention and a feed-forward layer, four matrices at the least.
         const matrices = Object.values(plan.holdings).filter(({ cut, shape }) => cut && shape.length === 2);
-        expect(matrices.length).toBeGreaterThanOrEqual(8);
+        if (kind !== "sequence") expect(matrices.length).toBeGreaterThanOrEqual(8);
+        else {
+          // Keys and values of both layers, and nothing else of a token's own work.
+          expect(matrices).toEqual([]);
+          expect(plan.forward.filter(({ op }) => op === "all-gather").length).toBeGreaterThanOrEqual(4);
+        }
         expect(relativeError(sharded.outputs[loss]!, whole.outputs[loss]!)).toBeLessThan(1e-6);
         for (const [parameter, gradient] of Object.entries(whole.gradients)) {
           const error = relativeError(sharded.gradients[parameter]!, gradient);
