@@ -127,7 +127,10 @@ export class Device extends Actor {
    * @throws EngineError, GraphError when its graph cannot be compiled here.
    */
   async host(spec: StageSpec, owner: Ref<any>): Promise<Ref<Stage>> {
-    const stage = await this.context.spawn(Stage, [spec, this.#engine!]);
+    const stage = await this.context.spawn(Stage, [spec, this.#engine!]).catch((error) => {
+      // Not that it could not be started matters, but why.
+      throw error.cause ?? error;
+    });
     this.#hosted.set(stage, owner);
     this.context.monitor(owner);
     return stage;

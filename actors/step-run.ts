@@ -8,13 +8,18 @@ export class StepRun {
   copyMs = 0;
   waitMs = 0;
   reduceMs = 0;
-  readonly losses: number[];
-  readonly spans: OperationSpan[] = [];
   /** What the step waits for at its end. */
   readonly background: Promise<void>[] = [];
+  readonly losses: number[];
+  readonly spans: OperationSpan[] = [];
 
   constructor(step: number, microBatches: number) {
     this.step = step;
     this.losses = new Array(microBatches).fill(Number.NaN);
+  }
+
+  /** Milliseconds that are said where they went. */
+  get accounted(): number {
+    return this.kernelMs + this.copyMs + this.waitMs + this.reduceMs;
   }
 }

@@ -6,24 +6,43 @@
 import { diverged, firstNonFinite } from "../../nn/optim/finite.ts";
 import { isScaled, LOSS_SCALE } from "../../nn/optim/loss-scale.ts";
 import type { Segment } from "../../nn/segments.ts";
-import type { Tensor } from "../../protocols/tensor.ts";
+import { joinTensors, sliceTensor } from "../../nn/shards/slices.ts";
+import { Tensor } from "../../protocols/tensor.ts";
 import type { Ref } from "../../runtime/index.ts";
 import type { Destination, Reader } from "../data/source.ts";
 import type { Device } from "../device.ts";
-import type { StageSpec, StepReport } from "../stage/spec.ts";
+import type { CommitReport, StageHoldings, StageSpec, StepReport } from "../stage/spec.ts";
 import type { Stage } from "../stage.ts";
 import { heldInGroups, type Part, partsOf } from "./parts.ts";
 import { chunksOf, type Plan, planPrograms, type Worker, workersOf } from "./plan.ts";
+import { ProgramError } from "./program.ts";
 import { isDealt } from "./routes.ts";
+import { isAsynchronous } from "./schedule.ts";
 import { peersOf, type SpecOptions, specsOf } from "./specs.ts";
+
+/** A device that cannot run what a plan gives it; the message names it and says why. */
+export class DeployError extends Error {
+  readonly code = "DEPLOY";
+  override readonly name = "DeployError";
+
+  constructor(what: string, cause: unknown) {
+    super(`${what}: ${cause instanceof Error ? cause.message : cause}`, { cause });
+  }
+}
 
 export class Deployment {
   /** By worker. */
   readonly stages: readonly Ref<Stage>[];
+  /** Whether members train on their own and meet now and then. */
+  private readonly isLocal: boolean;
+  private readonly isAsynchronous: boolean;
   private readonly options: SpecOptions;
   private readonly microBatches: number;
   private readonly workers: readonly Worker[];
+  /** What part of the micro-batches each has. */
+  private readonly shares: readonly number[];
   private readonly specs: readonly StageSpec[];
+  private readonly holdings: readonly StageHoldings[];
   /** By position. */
   private readonly parts: readonly Part[];
 
@@ -32,19 +51,24 @@ export class Deployment {
     parts: readonly Part[],
     specs: readonly StageSpec[],
     stages: readonly Ref<Stage>[],
+    holdings: readonly StageHoldings[],
     options: SpecOptions,
   ) {
     this.microBatches = plan.microBatches;
     this.workers = workersOf(plan);
+    this.isLocal = plan.stages.some(({ sharing }) => sharing === "local");
+    this.isAsynchronous = isAsynchronous(plan.schedule);
+    this.shares = this.workers.map(({ member }) => member.microBatches.length / plan.microBatches);
     this.parts = parts;
     this.specs = specs;
     this.stages = stages;
+    this.holdings = holdings;
     this.options = options;
   }
 
   /**
    * Starts the workers of a plan, whose device ids are places among `devices`, for as long as `owner` lives.
-   * @throws ProgramError, GraphError, EngineError: what cannot be run, or not there.
+   * @throws ProgramError for a plan that cannot be carried out, DeployError for a device that cannot do its part of it.
    */
   static async start(
     plan: Plan,
@@ -53,26 +77,45 @@ export class Deployment {
     owner: Ref<any>,
     options: SpecOptions,
   ): Promise<Deployment> {
+    if (plan.stages.length > 1 && plan.stages.some(({ sharing }) => sharing === "local")) {
+      throw new ProgramError(
+        `members that train on their own have the whole model, and the plan has ${plan.stages.length} stages: make it one`,
+      );
+    }
     const parts = partsOf(options.model, segments, chunksOf(plan));
     const specs = specsOf(plan, parts, planPrograms(plan), options);
     const stages = await Promise.all(
-      workersOf(plan).map(({ member, worker }) =>
-        devices[Number(member.device)]!.ask.host(specs[worker]!, owner),
-      ),
+      workersOf(plan).map(async ({ member, worker, stage }) => {
+        try {
+          return await devices[Number(member.device)]!.ask.host(specs[worker]!, owner);
+        } catch (error) {
+          throw new DeployError(
+            `${member.deviceName} cannot run its part of stage ${stage.stage + 1}`,
+            error,
+          );
+        }
+      }),
     );
-    return new Deployment(plan, parts, specs, stages, options);
+    const holdings = await Promise.all(stages.map((stage) => stage.ask.holds()));
+    return new Deployment(plan, parts, specs, stages, holdings, options);
   }
 
   /** Gives every stage what it holds, once. The tensors are borrowed until it is done. */
   async load(values: Readonly<Record<string, Tensor>>): Promise<void> {
     await Promise.all(
-      this.workers.map(async ({ worker, positions }) => {
+      this.workers.map(async ({ worker, rank, positions }) => {
         const stage = this.stages[worker]!;
+        const { cuts } = this.holdings[worker]!;
         for (const position of positions) {
-          for (const group of [...this.groups(position), [LOSS_SCALE]]) {
+          const groups = heldInGroups(this.parts[position]!, this.options.optimizer);
+          for (const group of [...groups, [LOSS_SCALE]]) {
             const given = group.filter((name) => values[name]);
             if (given.length === 0) continue;
-            await stage.ask.load(Object.fromEntries(given.map((name) => [name, values[name]!])));
+            const part = (name: string) => {
+              const cut = cuts[name];
+              return cut ? sliceTensor(values[name]!, cut, rank) : values[name]!;
+            };
+            await stage.ask.load(Object.fromEntries(given.map((name) => [name, part(name)])));
           }
         }
         const peers = [...peersOf(this.specs[worker]!)].map((peer) => [peer, this.stages[peer]!]);
@@ -109,61 +152,111 @@ export class Deployment {
   }
 
   /**
-   * The square sums of all parameters, in the model's order, each once.
+   * Commits a step on all workers. Where members train on their own, they meet now if `meets`.
    * @throws DivergedError when a gradient is no number: before the gate, so no stage has changed. Gradients of a scaled
    *   loss may overflow; whether that is an error is decided behind the gate, by all stages alike.
    */
-  squareSums(step: number, reports: readonly StepReport[]): Float32Array<ArrayBuffer> {
+  async commit(step: number, reports: readonly StepReport[], meets: boolean): Promise<CommitReport[]> {
+    const { isLocal } = this;
+    const together = isLocal ? null : sumsTensor(this.squareSums(step, reports, this.workers));
+    return Promise.all(
+      this.workers.map((worker) => {
+        const sums = together ?? sumsTensor(this.squareSums(step, reports, [worker]));
+        return this.stages[worker.worker]!.ask.commit(step, sums, isLocal && meets);
+      }),
+    );
+  }
+
+  /** The norm of the gradients that a step went by, from what each worker knows of. */
+  gradNorm(commits: readonly CommitReport[]): number {
+    const norms = commits.map(({ gradNorm }) => gradNorm);
+    if (this.isAsynchronous) return Math.hypot(...norms);
+    return this.isLocal ? mean(norms) : norms[0]!;
+  }
+
+  /** The square sums of all parameters that some workers have gradients of, in the model's order, each once. */
+  private squareSums(
+    step: number,
+    reports: readonly StepReport[],
+    workers: readonly Worker[],
+  ): Float32Array<ArrayBuffer> {
     const { model, optimizer } = this.options;
     const place = new Map(model.parameters.map((name, i) => [name, i]));
     const sums = new Float32Array(model.parameters.length);
-    for (const { worker, rank, stage, positions } of this.workers) {
-      // Members that have all of a stage have the same gradients of it.
-      if (rank > 0) continue;
+    for (const { worker, rank, stage } of workers) {
+      // Members that share micro-batches have the same sums; those that have parts of the weights, parts of the sums.
+      if (rank > 0 && stage.sharing === "data") continue;
       const own = reports[worker]!.squareSums.f32();
-      const names = positions.flatMap((position) => this.parameterNames(position));
+      const { parameters } = this.holdings[worker]!;
       const broken = isScaled(optimizer) ? undefined : firstNonFinite(own);
       if (broken) {
-        const where = `gradient of ${names[broken.index]} (stage ${stage.stage + 1})`;
+        const where = `gradient of ${parameters[broken.index]} (stage ${stage.stage + 1})`;
         throw diverged(where, step + 1, broken.value);
       }
-      names.forEach((name, k) => {
-        sums[place.get(name)!] = own[k]!;
+      parameters.forEach((name, k) => {
+        sums[place.get(name)!]! += own[k]!;
       });
     }
     return sums;
   }
 
-  /** What training has changed, by name; see `Stage.state`. */
+  /**
+   * What training has changed, by name, whole; see `Stage.state`. Of members that train on their own and have not met, the
+   * mean.
+   */
   async state(): Promise<Record<string, Tensor>> {
-    const states = await Promise.all(
-      this.workers
-        .filter(({ rank }) => rank === 0)
-        .map(async ({ worker, positions }) => {
-          const stage = this.stages[worker]!;
-          const found: Record<string, Tensor>[] = [await stage.ask.state([LOSS_SCALE])];
-          for (const position of positions) {
-            const frozen = new Set(this.parts[position]!.roles.frozen);
-            for (const group of this.groups(position)) {
-              const names = group.filter((name) => !frozen.has(name));
-              if (names.length > 0) found.push(await stage.ask.state(names));
-            }
+    const parts = new Map<string, Tensor[]>();
+    await Promise.all(
+      this.workers.map(async (worker) => {
+        for (const names of this.changing(worker)) {
+          const state = await this.stages[worker.worker]!.ask.state(names);
+          for (const [name, tensor] of Object.entries(state)) {
+            parts.set(name, parts.get(name) ?? []);
+            parts.get(name)![worker.rank] = tensor;
           }
-          return Object.assign({}, ...found);
-        }),
+        }
+      }),
     );
-    return Object.assign({}, ...states);
+    const cuts = Object.assign({}, ...this.holdings.map((holdings) => holdings.cuts));
+    const whole = ([name, tensors]: [string, Tensor[]]): [string, Tensor] => {
+      if (cuts[name]) return [name, joinTensors(tensors, cuts[name])];
+      return [name, tensors.length === 1 ? tensors[0]! : meanOf(tensors, this.shares)];
+    };
+    return Object.fromEntries([...parts].map(whole));
   }
 
-  /** Names of what a chunk holds, in groups that fit into messages. */
-  private groups(position: number): string[][] {
-    return heldInGroups(this.parts[position]!, this.options.optimizer);
+  /** Names of what a worker has to say of the state, in groups that fit into messages. */
+  private changing({ worker, rank, positions }: Worker): string[][] {
+    const { cuts } = this.holdings[worker]!;
+    const groups = positions.flatMap((position) => {
+      const part = this.parts[position]!;
+      const frozen = new Set(part.roles.frozen);
+      return heldInGroups(part, this.options.optimizer).map((group) =>
+        group.filter((name) => !frozen.has(name)),
+      );
+    });
+    if (rank === 0) return [[LOSS_SCALE], ...groups].filter(({ length }) => length > 0);
+    // Whoever has the same as the first has nothing to add.
+    const own = groups.map((group) => group.filter((name) => this.isLocal || cuts[name]));
+    return own.filter(({ length }) => length > 0);
   }
+}
 
-  /** Parameters of a chunk in the order it reports them in, that of its graph's inputs. */
-  private parameterNames(position: number): string[] {
-    const { graph, roles } = this.parts[position]!;
-    const own = new Set(roles.parameters);
-    return graph.inputs.map(({ name }) => name).filter((name) => own.has(name));
-  }
+function sumsTensor(sums: Float32Array<ArrayBuffer>): Tensor {
+  return Tensor.f32([sums.length], sums);
+}
+
+/** The mean of tensors by these weights, which add up to 1; where all are the same, that. */
+function meanOf(tensors: readonly Tensor[], weights: readonly number[]): Tensor {
+  const [first, ...others] = tensors.map((tensor) => tensor.f32()) as [Float32Array, ...Float32Array[]];
+  const { shape } = tensors[0]!;
+  if (others.every((other) => other.every((value, i) => value === first[i]))) return tensors[0]!;
+  const values = first.map((_, i) =>
+    tensors.reduce((sum, tensor, rank) => sum + tensor.f32()[i]! * weights[rank]!, 0),
+  );
+  return Tensor.f32(shape, values);
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }

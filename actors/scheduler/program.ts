@@ -111,6 +111,11 @@ export function isOfMicroBatch(operation: Operation): operation is MicroBatchOpe
   return operation.op !== "step" && operation.op !== "reduce" && operation.op !== "update";
 }
 
+/** Micro-batches that a worker takes. */
+export function microBatchesOf({ operations }: StageProgram): Set<number> {
+  return new Set(operations.filter(isOfMicroBatch).map(({ microBatch }) => microBatch));
+}
+
 /** Whether gradients are computed in it. */
 export function isBackward({ op }: Operation): boolean {
   return op.startsWith("backward") || op === "forward-backward";

@@ -12,7 +12,7 @@ import type { Model } from "../../nn/model.ts";
 import { diverged, firstNonFinite } from "../../nn/optim/finite.ts";
 import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
 import { findSegments, type Segment } from "../../nn/segments.ts";
-import { Tensor } from "../../protocols/tensor.ts";
+import type { Tensor } from "../../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../../runtime/index.ts";
 import type { DataSource } from "../data/source.ts";
 import type { Device, DeviceDescription, DeviceUsage } from "../device.ts";
@@ -137,15 +137,12 @@ export class Scheduler extends Actor {
       const losses = this.#deployed.losses(reports.map((report) => report.losses));
       const broken = firstNonFinite(losses);
       if (broken) throw diverged("loss", step + 1, broken.value);
-      const sums = this.#deployed.squareSums(step, reports);
-      const all = Tensor.f32([sums.length], sums);
-      const updates = await Promise.all(stages.map((stage) => stage.ask.commit(step, all)));
-      const { gradNorm, learningRate, skipped } = updates[0]!;
+      const meets = step === lastStep || (step + 1) % this.#plan!.localSteps === 0;
+      const commits = await this.#deployed.commit(step, reports, meets);
+      const { learningRate, skipped } = commits[0]!;
       return {
-        step,
-        loss: mean(losses),
-        ...{ gradNorm, learningRate, skipped },
-        reports: reports.map((report, i) => ({ ...report, spans: [...report.spans, updates[i]!.span] })),
+        ...{ step, loss: mean(losses), gradNorm: this.#deployed.gradNorm(commits), learningRate, skipped },
+        reports: reports.map((report, i) => ({ ...report, spans: [...report.spans, ...commits[i]!.spans] })),
       };
     });
   }
@@ -179,14 +176,14 @@ export class Scheduler extends Actor {
     return this.#descriptions;
   }
 
-  /** What plans are made from. Any two devices may become neighbours where the planner is free to leave some out. */
+  /** What plans are made from. Any two devices may become neighbours. */
   #measure(): Promise<ClusterProfile> {
     const { model, microBatches, optimizer, strategy, schedule, profileMs = PROFILE_MS } = this.#options;
     return profileCluster(this.#devices, this.#descriptions, {
       ...{ model, microBatches, optimizer, segments: this.#segments, budgetMs: profileMs },
       split: schedule === "zero-bubble",
       sharings: [],
-      linked: (from, to) => (strategy === "pipeline" ? Math.abs(from - to) === 1 : strategy !== "single"),
+      linked: () => strategy !== "single",
     });
   }
 

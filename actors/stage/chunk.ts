@@ -1,26 +1,39 @@
 /** One chunk of a stage: what runs it, and where each micro-batch of the program is in it. */
 
+import type { ChunkExecutor, ChunkValues } from "../../nn/chunk-executor.ts";
 import type { Engine } from "../../nn/engine/engine.ts";
-import { StageExecutor } from "../../nn/executor.ts";
+import { type ExecutorOptions, StageExecutor } from "../../nn/executor.ts";
 import { decodeModel } from "../../nn/onnx/proto.ts";
+import { perMicroBatch } from "../../nn/optim/asynchronous.ts";
 import { isScaled } from "../../nn/optim/loss-scale.ts";
+import { DILOCO } from "../../nn/optim/outer.ts";
+import { type ShardChunk, shardChunk } from "../../nn/shards/chunk.ts";
+import type { Collectives } from "../../nn/shards/collectives.ts";
+import { ShardExecutor } from "../../nn/shards/executor.ts";
 import { statisticDecays } from "../../nn/training/decay.ts";
 import { type StageGraphs, trainingGraphs } from "../../nn/training.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
-import { isOfMicroBatch } from "../scheduler/program.ts";
-import { isDealt } from "../scheduler/routes.ts";
+import { isSharded } from "../scheduler/plan.ts";
+import { isOfMicroBatch, microBatchesOf } from "../scheduler/program.ts";
 import type { Slots } from "./slots.ts";
 import type { ChunkSpec, StageSpec } from "./spec.ts";
+
+/** How gradients become updates. */
+type Way = Required<Pick<ExecutorOptions, "optimizer" | "microBatches">> & Pick<ExecutorOptions, "outer">;
 
 export class Chunk {
   /** Index into the program's positions. */
   readonly index: number;
   readonly position: number;
   readonly spec: ChunkSpec;
-  readonly graphs: StageGraphs;
+  readonly graphs: ChunkValues;
+  executor!: ChunkExecutor;
+  /** The same, unless it is a part of the chunk that it runs. */
+  whole: StageExecutor | undefined;
   /** How its running statistics forget, where micro-batches are shared. */
   readonly decays: ReadonlyMap<string, number>;
-  executor!: StageExecutor;
+  private readonly way: Way;
+  private readonly trained: StageGraphs | ShardChunk;
   private readonly stage: StageSpec;
   private readonly slots: Slots;
   /** What is sent from a slot and has not gone. */
@@ -34,26 +47,44 @@ export class Chunk {
     this.spec = stage.chunks[index]!;
     this.position = stage.program.positions[index]!;
     this.sending = Array.from({ length: slots.counts[index]! }, () => []);
-    const { recompute, stashBytes, microBatches, optimizer, program } = stage;
+    const { recompute, stashBytes, program } = stage;
     const split = program.operations.some(
       (operation) =>
         isOfMicroBatch(operation) && (operation.chunk ?? 0) === index && operation.op.startsWith("backward-"),
     );
     const graph = decodeModel(this.spec.graph.bytes);
-    const { statistics } = this.spec.roles;
-    this.decays = isDealt(stage.group.sharing) ? statisticDecays(graph, statistics) : new Map();
-    this.graphs = trainingGraphs(graph, this.spec.roles, {
-      ...{ ...this.spec, recompute, stashBytes, microBatches, split, scaledLoss: isScaled(optimizer) },
-    });
+    const { roles, input, output, inputGradient } = this.spec;
+    const { sharing, rank, workers, shares } = stage.group;
+    this.decays = sharing === "data" ? statisticDecays(graph, roles.statistics) : new Map();
+    this.way = wayOf(stage);
+    const options = { input, output, inputGradient, recompute, stashBytes };
+    if (isSharded(sharing)) {
+      const ranks = workers.length;
+      const among = { kind: sharing, rank, ranks, shares: { weights: shares } };
+      this.trained = shardChunk(graph, roles, { ...options, ...among });
+      this.graphs = this.trained.values;
+    } else {
+      const { microBatches } = this.way;
+      const scaledLoss = isScaled(stage.optimizer);
+      this.trained = trainingGraphs(graph, roles, { ...options, microBatches, split, scaledLoss });
+      this.graphs = this.trained;
+    }
   }
 
-  /** @throws EngineError when the engine refuses a graph, or has no memory for it. */
-  async build(engine: Engine): Promise<void> {
-    const { optimizer, totalParameters, microBatches, seed } = this.stage;
-    this.executor = await StageExecutor.create(engine, this.graphs, {
-      slots: this.sending.length,
-      ...{ optimizer, totalParameters, microBatches, seed },
-    });
+  /**
+   * @param collectives of the members of the stage.
+   * @throws EngineError when the engine refuses a graph, or has no memory for it.
+   */
+  async build(engine: Engine, collectives: Collectives): Promise<void> {
+    const { totalParameters, seed } = this.stage;
+    const { trained } = this;
+    const options: ExecutorOptions = { slots: this.sending.length, ...this.way, totalParameters, seed };
+    if ("values" in trained) {
+      this.executor = await ShardExecutor.create(engine, trained, collectives, options);
+      return;
+    }
+    this.whole = await StageExecutor.create(engine, trained, options);
+    this.executor = this.whole;
   }
 
   slotOf(microBatch: number): number {
@@ -87,4 +118,14 @@ export class Chunk {
   release(): void {
     this.executor?.release();
   }
+}
+
+/** A step's gradients together; those of each micro-batch by themselves; or those of the member's own. */
+function wayOf({ program, group, optimizer, microBatches }: StageSpec): Way {
+  const { operations } = program;
+  if (operations.some(({ op }) => op === "update")) {
+    return { optimizer: perMicroBatch(optimizer, microBatches), microBatches: 1 };
+  }
+  if (group.sharing !== "local") return { optimizer, microBatches };
+  return { optimizer, microBatches: microBatchesOf(program).size, outer: DILOCO };
 }

@@ -3,6 +3,7 @@
 import type { UpdateResult } from "../../nn/executor.ts";
 import type { Roles } from "../../nn/model.ts";
 import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
+import type { Cut } from "../../nn/shards/layout.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
 import type { PlanCodecs, Sharing } from "../scheduler/plan.ts";
 import type { MicroBatchOperation, StageProgram } from "../scheduler/program.ts";
@@ -62,10 +63,18 @@ export interface StageSpec {
   readonly seed: number;
 }
 
+/** What a stage holds of the model. */
+export interface StageHoldings {
+  /** Names, in the order in which it reports their gradients' squares. */
+  readonly parameters: readonly string[];
+  /** How those values are cut of which it has the part of its rank: parameters, frozen values, optimiser state. */
+  readonly cuts: Readonly<Record<string, Cut>>;
+}
+
 /**
  * When an operation ran, in milliseconds of the device's clock. A forward pass that reads data of its own waits for
  * it within its span, and one whose work is shared for the others. A reduction lies beside what ran meanwhile. "update"
- * is there twice: the sums of squares before the commit gate, the update behind it.
+ * is there twice: the sums of squares before the commit gate, the update behind it; or once for each micro-batch.
  */
 export interface OperationSpan {
   readonly op: MicroBatchOperation["op"] | "reduce" | "update";
@@ -78,9 +87,9 @@ export interface OperationSpan {
   readonly kernelMs: number;
 }
 
-/** An update, and when it ran. */
+/** An update, and when what belongs to it ran. */
 export interface CommitReport extends UpdateResult {
-  readonly span: OperationSpan;
+  readonly spans: readonly OperationSpan[];
 }
 
 /** What a stage has to say when it has all gradients of a step. */

@@ -9,6 +9,7 @@
 
 import { Tensor } from "../../protocols/tensor.ts";
 import type { Chunk } from "./chunk.ts";
+import type { Clearing } from "./clearing.ts";
 import type { Mail } from "./mail.ts";
 import type { Supply } from "./supply.ts";
 
@@ -43,13 +44,12 @@ export interface Validating {
   /** Its own number. */
   readonly worker: number;
   readonly takes: (microBatch: number) => boolean;
-  /** Waits for a kernel that reads tensors which came for it alone. */
-  readonly during: <T>(kernel: Promise<T>, tensors: readonly Tensor[]) => Promise<T>;
+  readonly clearing: Clearing;
 }
 
 /** Losses of the micro-batches: NaN of those the stage does not take; none where it does not hold the model's end. */
 export async function validate(
-  { chunks, mail, supply, worker, takes, during }: Validating,
+  { chunks, mail, supply, worker, takes, clearing }: Validating,
   pass: number,
   count: number,
 ): Promise<number[]> {
@@ -62,18 +62,18 @@ export async function validate(
     const { graphs, spec, executor, position } = chunks[index]!;
     const inputs: Record<string, Tensor> = {};
     // All that is sent has to be taken; validation may have no use for some of it.
-    const read = new Set(graphs.evaluate.inputs.map(({ name }) => name));
     const slip = (value: string) => mail.slip("evaluate", pass, microBatch, value);
     for (const { name } of graphs.data) {
       const tensor = await supply.take(slip(name));
-      if (read.has(name)) inputs[name] = tensor;
+      if (executor.evaluates(name)) inputs[name] = tensor;
     }
     if (spec.input !== null) {
       inputs[spec.input] = handed[index] ?? (await mail.inbox.take(slip(spec.input)));
       delete handed[index];
     }
     await given[index];
-    const result = await during(executor.evaluate(inputs), Object.values(inputs));
+    for (const { bytes } of Object.values(inputs)) clearing.count(bytes.byteLength);
+    const result = await clearing.during(executor.evaluate(inputs));
     if (spec.output === null) {
       losses[microBatch] = result.f32()[0]!;
       continue;

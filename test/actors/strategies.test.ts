@@ -11,6 +11,7 @@ import { gptModel } from "../../nn/models/gpt.ts";
 import { Tensor } from "../../protocols/tensor.ts";
 import { convnet, convnetFeed } from "../nn/convnet.ts";
 import { motley } from "../nn/motley.ts";
+import { failure } from "../runtime/world.ts";
 import { type Cluster, type ClusterOptions, makeCluster } from "./cluster.ts";
 import { type HandPlan, type HandStage, planOf } from "./plans.ts";
 
@@ -84,6 +85,8 @@ function apart(tensor: Tensor, other: Tensor): number {
   return most(values.map((value, i) => value - expected[i]!)) / (most(expected) || 1);
 }
 
+const SINGLE: Hand = { stages: [{ to: [6] }] };
+
 /** In exact arithmetic its gradient is 0, so that what is computed is rounding, and Adam makes steps of it. */
 const isNoise = (name: string) => /attn\.k\.bias$/.test(name);
 
@@ -141,22 +144,40 @@ const shared: Readonly<Record<string, Hand>> = {
   },
 };
 
-const gpt = { layers: 2, width: 16, heads: 4, context: 8, vocabulary: 256 };
-const SUBJECTS: Readonly<Record<string, () => Subject>> = {
-  "a GPT": () => ({ model: gptModel(gpt, 2), options: {} }),
-  "a model of frozen values, statistics, dropout and ties": () => ({ model: motley(), options: {} }),
-  "a convolutional network": () => ({
-    model: convnet(),
-    options: { feed: convnetFeed(MICRO_BATCHES) },
-  }),
+const sharded: Readonly<Record<string, Hand>> = {
+  tensor: { stages: [{ to: [6], sharing: "tensor", members: 2 }] },
+  "tensor, uneven shares on three": {
+    stages: [{ to: [6], sharing: "tensor", members: 3, shares: [2, 1, 1] }],
+  },
+  sequence: { stages: [{ to: [6], sharing: "sequence", members: 2 }] },
+  "tensor-sequence": { stages: [{ to: [6], sharing: "tensor-sequence", members: 2 }] },
+  "hybrid, shards in a pipeline": {
+    stages: [
+      {
+        to: [2],
+        sharing: "data",
+        members: [
+          [0, 2],
+          [1, 3],
+        ],
+      },
+      { to: [4], sharing: "tensor", members: 2 },
+      { to: [6], sharing: "sequence", members: 2, recompute: true },
+    ],
+  },
 };
 
-describe.each(Object.entries(SUBJECTS))("%s", (_, make) => {
-  let subject: Subject;
+const gpt = { layers: 2, width: 16, heads: 4, context: 8, vocabulary: 256 };
+const SUBJECTS: Readonly<Record<string, Subject>> = {
+  "a GPT": { model: gptModel(gpt, 2), options: {} },
+  "a model of frozen values, statistics, dropout and ties": { model: motley(), options: {} },
+  "a convolutional network": { model: convnet(), options: { feed: convnetFeed(MICRO_BATCHES) } },
+};
+
+describe.each(Object.entries(SUBJECTS))("%s", (_, subject) => {
   let alone: Outcome;
   beforeAll(async () => {
-    subject = make();
-    alone = await run(subject, { stages: [{ to: [6] }] });
+    alone = await run(subject, SINGLE);
     await release();
   });
 
@@ -165,7 +186,68 @@ describe.each(Object.entries(SUBJECTS))("%s", (_, make) => {
   });
 
   test.each(Object.entries(shared))("%s: the same up to rounding", async (_, plan) => {
-    const outcome = await run(subject, plan);
-    expectNear(outcome, alone);
+    expectNear(await run(subject, plan), alone);
+  });
+
+  const moves = Object.keys(subject.model.statistics).length > 0;
+  test.if(!moves).each(Object.entries(sharded))("%s: the same up to rounding", async (_, plan) => {
+    expectNear(await run(subject, plan), alone);
+  });
+
+  test.if(moves)("is not sharded: statistics move with every micro-batch", async () => {
+    const { code, message } = await failure(run(subject, sharded.tensor!));
+    expect(code).toBe("DEPLOY");
+    expect(message).toMatch(
+      /^device-\d cannot run its part of stage 1: .* cannot be sharded: ".*" moves with every micro-batch/,
+    );
+  });
+
+  test("a checkpoint is gone on from by another strategy", async () => {
+    const [first, second] = [shared.data!, pipelines["pipeline, interleaved"]!];
+    const { state } = await run(subject, first, { to: 2 });
+    const { losses, norms, ...ended } = await run(subject, second, { from: 2, state });
+    expectNear(
+      {
+        ...ended,
+        losses: [...alone.losses.slice(0, 2), ...losses],
+        norms: [...alone.norms.slice(0, 2), ...norms],
+      },
+      alone,
+    );
+    const half = await run(subject, second, { to: 1 });
+    const rest = await run(subject, pipelines["pipeline, zero-bubble"]!, { from: 1, state: half.state });
+    expect(rest.state).toEqual(alone.state);
+  });
+});
+
+describe("what is not the same as on one device", () => {
+  const subject = SUBJECTS["a GPT"]!;
+  const steps = 6;
+  let alone: Outcome;
+  beforeAll(async () => {
+    alone = await run(subject, SINGLE, { to: steps });
+    await release();
+  });
+  const learns = ({ losses, validation }: Outcome) => {
+    expect(losses.length).toBe(steps);
+    expect(losses.at(-1)!).toBeLessThan(losses[0]!);
+    expect(Math.abs(validation / alone.validation - 1)).toBeLessThan(0.2);
+  };
+
+  test("pipedream, whose micro-batches are steps, learns", async () => {
+    const outcome = await run(
+      subject,
+      { stages: [{ to: [3] }, { to: [6] }], schedule: "pipedream" },
+      { to: steps },
+    );
+    learns(outcome);
+    // With one stage there is nothing to be stale: plain descent, one micro-batch at a time.
+    learns(await run(subject, { ...SINGLE, schedule: "pipedream" }, { to: steps }));
+  });
+
+  test("members that meet every third step learn, and end as one", async () => {
+    const local: HandStage = { to: [2, 6], sharing: "local", members: [[0, 1, 3], [2]] };
+    const outcome = await run(subject, { stages: [local], localSteps: 3 }, { to: steps });
+    learns(outcome);
   });
 });

@@ -229,7 +229,8 @@ test("a stage that cannot be made is the error of the deployment, not a loss, an
     classOf: (i) => (i === 1 ? Refusing : Device),
   });
   await scheduler.ask.plan();
-  expect((await failure(scheduler.ask.deploy(initial))).message).toBe("no room");
+  const { message } = await failure(scheduler.ask.deploy(initial));
+  expect(message).toBe("device-1 cannot run its part of stage 2: no room");
   await coordinator.stop(scheduler);
   while ((await devices[0]!.ask.usage()).tensorBytes > 0) await Bun.sleep(1);
 });
