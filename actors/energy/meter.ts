@@ -16,7 +16,7 @@ import {
   type PowerSensor,
   type PowerSource,
 } from "../../runtime/platform/power-sensor.ts";
-import { type Activity, type DevicePower, joulesOf } from "./model.ts";
+import { type DevicePower, type DeviceWork, joulesOf } from "./model.ts";
 
 /** Joules, and where they are from. */
 export interface EnergyReading {
@@ -32,7 +32,8 @@ export interface EnergyReading {
 }
 
 export interface EnergyMeter {
-  read(): Promise<EnergyReading>;
+  /** Joules until now. @param done what the device has done since the meter was opened, for the model. */
+  read(done: DeviceWork): Promise<EnergyReading>;
   /** For each kind of sensor, why it is not used; empty for one that is. */
   readonly missing: readonly MissingSensor[];
   /** Gives the sensors back. Idempotent. */
@@ -45,27 +46,19 @@ export interface MeterOptions {
   readonly clock: Clock;
   /** For the model. */
   readonly power: DevicePower;
-  /** What the device has done so far, since whenever. */
-  readonly activity: () => Omit<Activity, "elapsedMs">;
 }
 
 /** Opens a meter over sensors that have just been opened. */
-export async function openMeter({ sensors, clock, power, activity }: MeterOptions): Promise<EnergyMeter> {
+export async function openMeter({ sensors, clock, power }: MeterOptions): Promise<EnergyMeter> {
   const { used, missing } = await choose(sensors);
-  const [openedMs, before] = [clock.now(), activity()];
+  const openedMs = clock.now();
   let failed = used.length === 0;
 
-  const modelled = (): EnergyReading => {
-    const now = activity();
-    const done: Activity = {
-      elapsedMs: clock.now() - openedMs,
-      busyMs: now.busyMs - before.busyMs,
-      sentBytes: now.sentBytes - before.sentBytes,
-      receivedBytes: now.receivedBytes - before.receivedBytes,
-    };
+  const modelled = (done: DeviceWork): EnergyReading => {
+    const { joules } = joulesOf(power, { elapsedMs: clock.now() - openedMs, ...done });
     const what = `${power.idleWatts} W idle, ${power.busyWatts} W busy`;
     return {
-      joules: joulesOf(power, done).joules,
+      joules,
       measured: false,
       sources: ["model"],
       scopes: ["device"],
@@ -74,8 +67,8 @@ export async function openMeter({ sensors, clock, power, activity }: MeterOption
   };
   return {
     missing,
-    async read() {
-      if (failed) return modelled();
+    async read(done) {
+      if (failed) return modelled(done);
       try {
         const parts = await Promise.all(used.map((sensor) => sensor.joules()));
         const joules = parts.reduce((sum, part) => sum + part, 0);
@@ -86,7 +79,7 @@ export async function openMeter({ sensors, clock, power, activity }: MeterOption
         if (!(error instanceof PowerError || error instanceof FileError)) throw error;
         failed = true;
         missing.push(...used.map(({ source }) => ({ source, reason: error.message })));
-        return modelled();
+        return modelled(done);
       }
     },
     async release() {

@@ -22,13 +22,17 @@ export interface DevicePower {
   readonly receivedJoulesPerByte: number;
 }
 
-/** What a device did in some time. */
-export interface Activity {
-  readonly elapsedMs: number;
-  /** Of that in kernels. Of more than has elapsed (two stages on one device), as much counts as has elapsed. */
+/** What a device did. */
+export interface DeviceWork {
+  /** In kernels. Of more than has elapsed (two stages on one device), as much counts as has elapsed. */
   readonly busyMs: number;
   readonly sentBytes: number;
   readonly receivedBytes: number;
+}
+
+/** What it did in some time. */
+export interface Activity extends DeviceWork {
+  readonly elapsedMs: number;
 }
 
 /** Where joules went. */
@@ -52,7 +56,7 @@ export function joulesOf(power: DevicePower, activity: Activity): Joules {
 }
 
 /** One device in a training step. */
-export interface DeviceStep extends Omit<Activity, "elapsedMs"> {
+export interface DeviceStep extends DeviceWork {
   /** Its id. */
   readonly device: string;
   readonly power: DevicePower;

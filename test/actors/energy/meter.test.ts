@@ -10,6 +10,7 @@ import {
 } from "../../../runtime/platform/power-sensor.ts";
 
 const POWER = { idleWatts: 2, busyWatts: 6, sentJoulesPerByte: 1e-6, receivedJoulesPerByte: 1e-6 };
+const NOTHING = { busyMs: 0, sentBytes: 0, receivedBytes: 0 };
 const none: MissingSensor = { source: "rapl", reason: "there is none" };
 
 function sensor(source: PowerSource, scope: PowerScope, joules: () => number) {
@@ -25,18 +26,14 @@ function sensor(source: PowerSource, scope: PowerScope, joules: () => number) {
 }
 
 function meter(sensors: readonly (PowerSensor | MissingSensor)[], clock = new VirtualClock()) {
-  // It has worked before the meter was opened.
-  const done = { busyMs: 500, sentBytes: 1000, receivedBytes: 0 };
-  return { clock, done, opened: openMeter({ sensors, clock, power: POWER, activity: () => ({ ...done }) }) };
+  return { clock, opened: openMeter({ sensors, clock, power: POWER }) };
 }
 
 test("without a sensor the model says it, and that it is the model", async () => {
-  const { clock, done, opened } = meter([none]);
+  const { clock, opened } = meter([none]);
   const energy = await opened;
   await clock.advance(10_000);
-  done.busyMs += 1000;
-  done.sentBytes += 1e6;
-  const reading = await energy.read();
+  const reading = await energy.read({ busyMs: 1000, sentBytes: 6e5, receivedBytes: 4e5 });
   expect(reading).toEqual({
     ...{ joules: 25, measured: false, sources: ["model"], scopes: ["device"], what: "2 W idle, 6 W busy" },
   });
@@ -48,7 +45,7 @@ test("without a sensor the model says it, and that it is the model", async () =>
 test("parts are added up", async () => {
   const [cpu, gpu] = [sensor("rapl", "processor", () => 1000), sensor("nvidia", "gpu", () => 500)];
   const energy = await meter([cpu.made, gpu.made]).opened;
-  const reading = await energy.read();
+  const reading = await energy.read(NOTHING);
   expect(reading).toMatchObject({ joules: 1500, measured: true, scopes: ["processor", "gpu"] });
   expect(readingText(reading)).toBe("1.50 kJ measured by rapl and nvidia (the processor; the gpu)");
   await energy.release();
@@ -58,7 +55,7 @@ test("parts are added up", async () => {
 test("a sensor of the whole device is used alone, and the others are given back", async () => {
   const [cpu, all] = [sensor("rapl", "processor", () => 10), sensor("battery", "device", () => 30)];
   const energy = await meter([cpu.made, all.made]).opened;
-  expect(await energy.read()).toMatchObject({ joules: 30, sources: ["battery"] });
+  expect(await energy.read(NOTHING)).toMatchObject({ joules: 30, sources: ["battery"] });
   expect(energy.missing).toEqual([{ source: "rapl", reason: "battery measures all of the device" }]);
   expect(cpu.counts.released).toBe(1);
   await energy.release();
@@ -74,11 +71,11 @@ test("when a sensor fails the model stands in for all the time, and stays", asyn
   const { clock, opened } = meter([made]);
   const energy = await opened;
   await clock.advance(1000);
-  expect(await energy.read()).toMatchObject({ joules: 99, measured: true });
+  expect(await energy.read(NOTHING)).toMatchObject({ joules: 99, measured: true });
   broken = true;
-  expect(await energy.read()).toMatchObject({ joules: 2, measured: false });
+  expect(await energy.read(NOTHING)).toMatchObject({ joules: 2, measured: false });
   broken = false;
-  expect(await energy.read()).toMatchObject({ joules: 2, measured: false });
+  expect(await energy.read(NOTHING)).toMatchObject({ joules: 2, measured: false });
   expect(energy.missing).toEqual([
     { source: "battery", reason: "the battery is not discharging but charging" },
   ]);
