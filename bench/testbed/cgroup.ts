@@ -54,13 +54,14 @@ export interface Quota {
 
 /** What the kernel takes at least, for either. */
 export const LEAST_QUOTA_US = 1000;
-const PERIOD_US = 10_000;
+/** The shorter the period, the less a kernel that begins after a rest gets in advance. */
+const SHORTEST_PERIOD_US = 5000;
 const LONGEST_PERIOD_US = 20_000;
 /** The least share of a processor that can be had: a millisecond of the longest period that is still even enough. */
 export const LEAST_SHARE = LEAST_QUOTA_US / LONGEST_PERIOD_US;
 
 /**
- * A share of a processor as a quota. Short periods are even, and long ones allow small shares.
+ * A share of a processor as a quota, of the shortest period in which it is a millisecond at least.
  * @throws TestbedError for a share that is too small.
  */
 export function quotaOf(share: number): Quota {
@@ -70,7 +71,8 @@ export function quotaOf(share: number): Quota {
         "use fewer devices, or devices of less different speeds",
     );
   }
-  const periodUs = share * PERIOD_US >= LEAST_QUOTA_US ? PERIOD_US : LONGEST_PERIOD_US;
+  const needed = Math.ceil(LEAST_QUOTA_US / share);
+  const periodUs = Math.min(LONGEST_PERIOD_US, Math.max(SHORTEST_PERIOD_US, needed));
   return { periodUs, quotaUs: Math.max(LEAST_QUOTA_US, Math.round(share * periodUs)) };
 }
 
