@@ -3,8 +3,9 @@
  * the timeline of its last step where one is asked for.
  */
 
+import { measuredSpans } from "../actors/scheduler/measured.ts";
 import { workersOf } from "../actors/scheduler/plan.ts";
-import { chromeTrace, type Span } from "../actors/scheduler/timeline.ts";
+import { chromeTrace } from "../actors/scheduler/timeline.ts";
 import type { TrainEvent } from "../actors/train.ts";
 import type { Files } from "../runtime/platform/files.ts";
 import { lossChart } from "./chart.ts";
@@ -76,7 +77,7 @@ export class Results {
 
   /** The measured timeline of the last step as a Chrome trace. @throws FileError. */
   async writeTrace(path: string): Promise<void> {
-    const spans = timeline(this.last);
+    const spans = measuredSpans(this.last?.stages ?? []);
     await this.files.write(path, [encoded(JSON.stringify(chromeTrace(spans, this.names)))]);
   }
 
@@ -102,20 +103,6 @@ export class Results {
     // Heard of by whoever settles.
     this.writing.catch(() => {});
   }
-}
-
-/** Spans of all stages, beginning at zero. The devices' clocks are taken as one. */
-function timeline(step: StepEvent | undefined): Span[] {
-  const stages = step?.stages ?? [];
-  const origin = Math.min(...stages.flatMap(({ spans }) => spans.map(({ start }) => start)));
-  return stages.flatMap(({ spans }, worker) =>
-    spans.map(({ op, microBatch, start, end }) => ({
-      worker,
-      operation: op === "update" ? { op: "step" as const } : { op, microBatch },
-      startMs: start - origin,
-      endMs: end - origin,
-    })),
-  );
 }
 
 /** Undefined for a line that is none: losses are for the eye, and a run goes on without some. */
