@@ -103,7 +103,7 @@ async function measure(bed: Testbed, scenario: Scenario): Promise<Row[]> {
   const request = {
     ...{ model, microBatches, segments: findSegments(model) },
     optimizer: { ...DEFAULT_ADAMW, steps: STEPS },
-    ...{ budgetMs: BUDGET_MS, split: false, sharings: [] },
+    ...{ budgetMs: BUDGET_MS, split: false, sharings: [], now: () => performance.now() },
   };
   const compute = await profileCluster(refs, descriptions, { ...request, linked: () => false });
   profiled = true;
