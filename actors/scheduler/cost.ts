@@ -17,8 +17,9 @@ import type { CollectiveCost } from "./run-cost.ts";
  * goes by the shares, the rest everyone has or does. Sizes are of the whole segment.
  */
 export interface ShardedSegment {
-  /** Equal parts at most that it can be given out in, and so the most ranks. */
   readonly mostRanks: number;
+  /** Equal parts in which it is given out: shares are whole numbers of them. */
+  readonly parts: number;
   /** The part of the kernels' work that is divided, 0 … 1. */
   readonly dividedWork: number;
   /** The part of the stash that is. */
@@ -101,6 +102,11 @@ export interface Profile {
   readonly devices: Readonly<Record<string, DeviceProfile>>;
   /** By device ids, `links[from][to]`. */
   readonly links: Readonly<Record<string, Readonly<Record<string, LinkProfile>>>>;
+  /**
+   * By device id, a round trip of a message between whoever drives the steps and the device, in milliseconds: a step takes
+   * two of the longest, one to begin and one to commit it. Nothing where nobody has measured it.
+   */
+  readonly controlMs?: Readonly<Record<string, number>>;
   /** Processor cores that all devices share, when they are processes of one machine. */
   readonly cores?: number;
 }

@@ -24,6 +24,7 @@ import { chunksOf, isSharded, type Plan, planPrograms, type Worker, workersOf } 
 import { PlanError } from "./plan-error.ts";
 import { isBackward, peakInFlight, type StageProgram } from "./program.ts";
 import type { ChunkCost, RunCost } from "./run-cost.ts";
+import { weightVersions } from "./weight-versions.ts";
 
 /** What plans are made from. */
 export interface CostInputs {
@@ -66,6 +67,9 @@ export function planCost(plan: Plan, inputs: CostInputs): PlanCost {
   };
 }
 
+/** Members who train on their own keep parameters as they were when they last met, and the outer momentum. */
+const OUTER_COPIES = 2;
+
 function workerCost(
   worker: Worker,
   program: StageProgram,
@@ -104,10 +108,13 @@ function workerCost(
     program,
     costs.map(({ cost }) => cost.keptBytes),
   );
+  const versions = weightVersions(program);
+  const more = stage.sharing === "local" ? OUTER_COPIES : 0;
+  const copies = costs.reduce((all, { cost }, i) => all + (versions[i]! + more) * cost.parameterBytes, 0);
   return {
     chunks,
     parameterBytes: sum(({ parameterBytes }) => parameterBytes),
-    memoryBytes: sum(heldBytes) + stashes + working,
+    memoryBytes: sum(heldBytes) + stashes + working + copies,
   };
 }
 

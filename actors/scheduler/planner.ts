@@ -1,252 +1,198 @@
 /**
- * Choosing a plan: from measured profiles, by pure functions, so that the same input gives the same plan. Choosing is done
- * by prediction: every candidate is partitioned, simulated, and compared by its step time.
+ * Choosing a plan: from measured profiles, by pure functions, so that the same input gives the same plan. Candidates come
+ * from dynamic programming over groups of devices and runs of segments (`planner/search.ts`), ranked by a closed form; the
+ * best of them are simulated, and bettered by small changes as long as the simulator says that it gains
+ * (`planner/refine.ts`). What is chosen is thus what has been simulated to be best.
  */
 
-import {
-  type DeviceInfo,
-  linkBetween,
-  type Profile,
-  programMemoryBytes,
-  type SegmentCost,
-  type StageCost,
-  stageCost,
-} from "./cost.ts";
-import { partition, profileOf } from "./partition.ts";
-import type { Plan, PlanMember, PlanStage, Strategy } from "./plan.ts";
+import { partition } from "./partition.ts";
+import type { Plan } from "./plan.ts";
 import { PlanError } from "./plan-error.ts";
-import type { RunCost } from "./run-cost.ts";
-import { chainShape, SCHEDULES, type ScheduleName } from "./schedule.ts";
-import { type Simulation, simulate } from "./simulate.ts";
+import { Candidates, strategyOf } from "./planner/candidates.ts";
+import { planDigest } from "./planner/digest.ts";
+import { type Draft, type Outcome, Workshop } from "./planner/draft.ts";
+import { type CheckedOptions, checkOptions, type PlanRequest } from "./planner/options.ts";
+import { reasonsOf } from "./planner/reasons.ts";
+import { refine } from "./planner/refine.ts";
+import { kindsOf } from "./planner/rows.ts";
+import { unfit } from "./planner/unfit.ts";
 
-export interface PlanOptions {
-  /** "single", "pipeline" or "auto"; text, because it comes from people. */
-  readonly strategy: string;
-  /** A name in `SCHEDULES`. */
-  readonly schedule: string;
-  readonly microBatches: number;
-  /** Keep a stage's input only, and repeat its forward pass when going backward. */
-  readonly recompute: boolean;
-  /** With `recompute`, bytes of each micro-batch that a stage may keep all the same, besides its input; else 0. */
-  readonly stashBytes?: number;
-}
+export type { PlanOptions, PlanRequest } from "./planner/options.ts";
 
-export interface PlanRequest {
-  readonly segments: readonly SegmentCost[];
-  /** In pipeline order. */
-  readonly devices: readonly DeviceInfo[];
-  readonly profile: Profile;
-  readonly options: PlanOptions;
-}
-
-const STRATEGIES = ["auto", "single", "pipeline"];
+/** Events that are simulated to settle among candidates, and to better the best of them. */
+const SETTLE_EVENTS = 150_000;
+const REFINE_EVENTS = 250_000;
+/** Candidates that are settled at most, and so many of the best of them, each of another grouping, bettered. */
+const MOST_SETTLED = 48;
+const MOST_REFINED = 12;
 
 /** @throws PlanError in one line: an unknown or unavailable option, more devices than segments, too little memory. */
 export function makePlan(request: PlanRequest): Plan {
-  const { devices, options } = request;
-  const schedule = checkOptions(request);
-  const candidates = new Candidates(request, schedule);
-  switch (options.strategy) {
-    case "single": {
-      const chosen = fastest(devices.map((device) => candidates.attempt([device])));
-      return candidates.plan("single", chosen, (device) =>
-        candidates.attempt([device]) instanceof PlanError
-          ? "left out: the model does not fit its memory"
-          : `left out: the strategy is single and ${chosen.devices[0]!.name} is the fastest`,
-      );
-    }
-    case "pipeline": {
-      const chosen = fastest([candidates.attempt(devices)]);
-      return candidates.plan("pipeline", chosen, () => "left out");
-    }
-    default:
-      return automatic(request, candidates);
-  }
-}
-
-/** Each device alone, then pipelines of the 2, 3, … fastest in the given order; the first of the quickest wins. */
-function automatic(request: PlanRequest, candidates: Candidates): Plan {
-  const { devices, segments, profile } = request;
-  const bySpeed = [...devices].sort((a, b) => totalMs(profile, a) - totalMs(profile, b));
-  const attempts = devices.map((device) => candidates.attempt([device]));
-  for (let count = 2; count <= Math.min(devices.length, segments.length); count++) {
-    const team = new Set(bySpeed.slice(0, count));
-    attempts.push(candidates.attempt(devices.filter((device) => team.has(device))));
-  }
-  const chosen = fastest(attempts);
-  return candidates.plan(chosen.devices.length === 1 ? "single" : "pipeline", chosen, (device) => {
-    const withIt = attempts.filter(
-      (a): a is Candidate => !(a instanceof PlanError) && a.devices.includes(device),
-    );
-    if (withIt.length === 0) return "left out: no share that includes it fits";
-    const stepMs = Math.min(...withIt.map((a) => a.simulation.makespanMs));
-    return `left out: ${ms(stepMs)} a step with it, ${ms(chosen.simulation.makespanMs)} without`;
+  const checked = checkOptions(request);
+  const { segments, devices, profile, options } = request;
+  const workshop = new Workshop({
+    ...{ segments, devices, profile, stashBytes: options.stashBytes ?? 0 },
+    ...{ microBatches: options.microBatches, objective: checked.objective },
   });
-}
-
-function totalMs(profile: Profile, device: DeviceInfo): number {
-  const { forwardMs, backwardMs } = profileOf(profile, device);
-  return [...forwardMs, ...backwardMs].reduce((a, b) => a + b, 0);
-}
-
-/** @throws the first PlanError when no attempt succeeded. */
-function fastest(attempts: readonly (Candidate | PlanError)[]): Candidate {
-  let best: Candidate | undefined;
-  for (const attempt of attempts) {
-    if (attempt instanceof PlanError) continue;
-    if (!best || attempt.simulation.makespanMs < best.simulation.makespanMs) best = attempt;
-  }
-  if (!best) throw attempts[0]!;
-  return best;
-}
-
-/** A share of the model among some of the devices, and how a step of it would go. */
-interface Candidate {
-  readonly devices: readonly DeviceInfo[];
-  readonly stages: readonly PlanStage[];
-  readonly forwardOnly: number;
-  readonly simulation: Simulation;
-}
-
-class Candidates {
-  private readonly request: PlanRequest;
-  private readonly schedule: ScheduleName;
-
-  constructor(request: PlanRequest, schedule: ScheduleName) {
-    this.request = request;
-    this.schedule = schedule;
-  }
-
-  /** The best share among these devices, or why there is none. */
-  attempt(devices: readonly DeviceInfo[]): Candidate | PlanError {
-    try {
-      return this.share(devices);
-    } catch (error) {
-      if (error instanceof PlanError) return error;
-      throw error;
-    }
-  }
-
-  private share(devices: readonly DeviceInfo[]): Candidate {
-    const { segments, profile, options } = this.request;
-    const { microBatches } = options;
-    const { schedule } = this;
-    const { ranges } = partition({
-      segments,
-      devices,
-      profile,
-      schedule,
-      microBatches,
-      ...{ recompute: options.recompute, stashBytes: options.stashBytes ?? 0 },
-    });
-    const untrained = segments.findIndex(({ trained = true }, i) => trained || i === segments.length - 1);
-    const forwardOnly = ranges.filter(({ to }) => to <= untrained).length;
-    const programs = SCHEDULES[schedule](chainShape(devices.length, microBatches, forwardOnly));
-    const costs: StageCost[] = [];
-    const stages = ranges.map(({ from, to }, stage): PlanStage => {
-      const device = devices[stage]!;
-      const recompute = options.recompute && stage < devices.length - 1;
-      const cost = stageCost(segments, profileOf(profile, device), from, to, recompute, options.stashBytes);
-      costs.push(cost);
-      const { forwardMs, backwardMs, parameterBytes } = cost;
-      const memoryBytes = programMemoryBytes(cost, programs[stage]!);
-      const { id, name } = device;
-      const member: PlanMember = {
-        ...{ device: id, deviceName: name, share: 1, microBatches: [...Array(microBatches).keys()] },
-        ...{ forwardMs, backwardMs, parameterBytes, memoryBytes },
-      };
-      return { stage, ranges: [{ from, to }], sharing: null, members: [member], recompute };
-    });
-    const simulation = simulate(programs, pipelineRunCost(devices, costs, profile));
-    return { devices, stages, forwardOnly, simulation };
-  }
-
-  plan(strategy: Strategy, chosen: Candidate, leftOut: (device: DeviceInfo) => string): Plan {
-    const { segments, devices, options } = this.request;
-    const { stages, forwardOnly, simulation } = chosen;
-    return {
-      digest: digest([segments, devices.map(({ id }) => id), options]),
-      strategy,
-      schedule: this.schedule,
-      microBatches: options.microBatches,
-      stages,
-      forwardOnly,
-      localSteps: 1,
-      codecs: { activations: null, gradients: null },
-      devices: devices.map((device) => {
-        const stage = stages.find(({ members }) => members.some((member) => member.device === device.id));
-        const reason = stage ? used(stage, stages, segments) : leftOut(device);
-        return { id: device.id, name: device.name, used: stage !== undefined, reason };
-      }),
-      predictedStepMs: simulation.makespanMs,
-      bubbleFraction: simulation.bubbleFraction,
-      predictedJoules: null,
-    };
-  }
-}
-
-/** Stage costs and links, as the simulator wants them. */
-export function pipelineRunCost(
-  devices: readonly DeviceInfo[],
-  costs: readonly StageCost[],
-  profile: Profile,
-): RunCost {
+  const chooser = new Chooser(request, checked, workshop);
+  const chosen = chooser.choose();
   return {
-    chunks: costs.map(({ forwardMs, backwardMs, stepMs, outputBytes }) => [
-      { forwardMs, backwardMs, stepMs, outputBytes, gradientBytes: 0 },
-    ]),
-    link: (from, to) => linkBetween(profile, devices[from]!.id, devices[to]!.id),
-    ...(profile.cores === undefined ? {} : { cores: profile.cores }),
+    ...chosen.plan,
+    digest: planDigest(request),
+    strategy: checked.strategy === "pipeline" ? "pipeline" : strategyOf(chosen.draft),
+    devices: chooser.reasons(chosen),
   };
 }
 
-function used(stage: PlanStage, stages: readonly PlanStage[], segments: readonly SegmentCost[]): string {
-  const work = ({ members }: PlanStage) => Math.max(...members.map((m) => m.forwardMs + m.backwardMs));
-  const held = stage.ranges.reduce((sum, { from, to }) => sum + to - from, 0);
-  const slowest = stages.length > 1 && stages.every((other) => work(other) <= work(stage));
-  const share = `holds ${held} of ${segments.length} segments`;
-  return slowest ? `${share}, the slowest stage` : share;
-}
+class Chooser {
+  private readonly request: PlanRequest;
+  private readonly checked: CheckedOptions;
+  private readonly workshop: Workshop;
+  private readonly candidates: Candidates;
+  private readonly outcomes: Outcome[] = [];
 
-function ms(value: number): string {
-  return `${value.toFixed(1)} ms`;
-}
+  constructor(request: PlanRequest, checked: CheckedOptions, workshop: Workshop) {
+    this.request = request;
+    this.checked = checked;
+    this.workshop = workshop;
+    this.candidates = new Candidates(request, checked);
+  }
 
-function checkOptions({ segments, devices, profile, options }: PlanRequest): ScheduleName {
-  const { strategy, schedule, microBatches } = options;
-  if (!STRATEGIES.includes(strategy)) {
-    throw new PlanError(`strategy "${strategy}" is not available, use one of ${STRATEGIES.join(", ")}`);
+  choose(): Outcome {
+    const { strategy } = this.checked;
+    if (strategy === "single") this.settleAlone(this.request.devices.length);
+    else if (strategy === "pipeline") this.settlePipelines();
+    else {
+      if (strategy === "auto") this.settleAlone(MOST_SETTLED);
+      this.settleFound();
+      // Where there is nothing to share, there is one device.
+      if (this.outcomes.length === 0 && this.request.devices.length === 1) this.settleAlone(1);
+    }
+    const best = [...this.outcomes].sort((a, b) => a.score - b.score);
+    if (best.length === 0) throw unfit(this.request, this.checked);
+    if (strategy !== "single") this.refineBest(best);
+    const chosen = this.outcomes.reduce((a, b) => (b.score < a.score ? b : a));
+    const { of, deadlineMs } = this.checked.objective;
+    if (of === "energy" && chosen.plan.predictedStepMs > deadlineMs) {
+      throw new PlanError(
+        `no plan makes a step in ${deadlineMs} ms: the best found takes ${chosen.plan.predictedStepMs.toFixed(1)} ms`,
+      );
+    }
+    return chosen;
   }
-  if (!Object.hasOwn(SCHEDULES, schedule)) {
-    throw new PlanError(
-      `schedule "${schedule}" is not available, use one of ${Object.keys(SCHEDULES).join(", ")}`,
-    );
-  }
-  if (!Number.isInteger(microBatches) || microBatches < 1) {
-    throw new PlanError(`${microBatches} micro-batches were asked for, it takes a whole number from 1 up`);
-  }
-  if (devices.length === 0) throw new PlanError("no devices to plan for, at least 1 is needed");
-  const ids = new Set<string>();
-  for (const device of devices) {
-    if (ids.has(device.id)) throw new PlanError(`two devices have the id ${device.id}`);
-    ids.add(device.id);
-    const { forwardMs, backwardMs, stepMs } = profileOf(profile, device);
-    for (const times of [forwardMs, backwardMs, stepMs]) {
-      if (times.length !== segments.length) {
-        throw new PlanError(
-          `the profile of ${device.name} has times of ${times.length} segments, the model has ${segments.length}`,
-        );
-      }
+
+  /** Betters the best of each way to group the devices: what is near to it differs from what is near to another. */
+  private refineBest(best: readonly Outcome[]): void {
+    const groupings = new Map<string, Outcome>();
+    for (const outcome of best) {
+      const { stages, owners } = outcome.draft;
+      const key = JSON.stringify([
+        stages.map(({ members, sharing }) => [[...members].sort(), sharing]),
+        owners,
+      ]);
+      if (!groupings.has(key)) groupings.set(key, outcome);
+    }
+    const end = this.workshop.events + REFINE_EVENTS;
+    let left = Math.min(MOST_REFINED, groupings.size);
+    for (const outcome of groupings.values()) {
+      if (left === 0) break;
+      const budget = (end - this.workshop.events) / left--;
+      this.outcomes.push(refine(this.workshop, outcome, { allows: (draft) => this.allows(draft), budget }));
     }
   }
-  return schedule as ScheduleName;
-}
 
-/** FNV-1a, 64 bits, over the JSON text: tells inputs apart, protects against nobody. */
-function digest(value: unknown): string {
-  let hash = 0xcbf29ce484222325n;
-  for (const byte of new TextEncoder().encode(JSON.stringify(value))) {
-    hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
+  reasons(chosen: Outcome) {
+    const { workshop, outcomes } = this;
+    if (this.checked.strategy === "single") return this.singleReasons(chosen);
+    const kinds = kindsOf(this.candidates.tables, this.candidates.whole);
+    const allows = (draft: Draft) => this.allows(draft);
+    return reasonsOf({ workshop, chosen, outcomes, allows, kinds });
   }
-  return hash.toString(16).padStart(16, "0");
+
+  private singleReasons(chosen: Outcome) {
+    const own = chosen.plan.stages[0]!.members[0]!;
+    const { length } = this.request.segments;
+    const fits = new Set(this.outcomes.map(({ plan }) => plan.stages[0]!.members[0]!.device));
+    const what = this.checked.objective.of === "time" ? "the fastest" : "the one that takes least energy";
+    return this.request.devices.map(({ id, name }) => {
+      const used = id === own.device;
+      const reason = used
+        ? `holds ${length} of ${length} segments`
+        : fits.has(id)
+          ? `left out: the strategy is single and ${own.deviceName} is ${what}`
+          : "left out: the model does not fit its memory";
+      return { id, name, used, reason };
+    });
+  }
+
+  /** Whether a draft is of the strategy that was asked for. */
+  private allows(draft: Draft): boolean {
+    const { strategy } = this.checked;
+    if (strategy === "auto") return !draft.stages.some(({ sharing }) => sharing === "local");
+    if (strategy === "hybrid") return strategyOf(draft) !== "local";
+    if (strategy !== "pipeline") return strategyOf(draft) === strategy;
+    const order = draft.stages.flatMap(({ members }) => members);
+    return order.length === draft.stages.length && order.every((device, i) => device === i);
+  }
+
+  private settle(draft: Draft): void {
+    const outcome = this.workshop.outcome(draft);
+    if (!(outcome instanceof PlanError)) this.outcomes.push(outcome);
+  }
+
+  private settleAlone(most: number): void {
+    for (const draft of this.candidates.alone().slice(0, most)) this.settle(draft);
+  }
+
+  private settleFound(): void {
+    const found = this.candidates.found().filter(({ draft }) => this.allows(draft));
+    const end = this.workshop.events + SETTLE_EVENTS;
+    const known = new Set<string>();
+    for (const { draft } of found) {
+      const key = JSON.stringify(draft);
+      if (known.has(key)) continue;
+      if (known.size === MOST_SETTLED || (known.size > 0 && this.workshop.events >= end)) break;
+      known.add(key);
+      for (const variant of this.candidates.variants(draft)) this.settle(variant);
+    }
+  }
+
+  /** All devices in the order given, one to a stage. */
+  private settlePipelines(): void {
+    const { segments, devices, profile, options } = this.request;
+    const { microBatches, stashBytes = 0 } = options;
+    const again = options.recompute === "where-needed" ? [false, true] : [options.recompute];
+    let refused: unknown;
+    for (const recompute of again) {
+      for (const schedule of this.checked.schedules) {
+        try {
+          const even = { segments, devices, profile, schedule, microBatches, recompute, stashBytes };
+          const { ranges } = partition(even);
+          this.settlePipeline(
+            ranges.map(({ from }) => from),
+            recompute,
+          );
+        } catch (error) {
+          if (!(error instanceof PlanError)) throw error;
+          refused ??= error;
+        }
+      }
+      if (this.outcomes.length > 0) return;
+    }
+    if (devices.length > segments.length) throw refused;
+  }
+
+  private settlePipeline(starts: readonly number[], recompute: boolean): void {
+    const stages = starts.map((_, device) => ({
+      ...{ sharing: null, members: [device], dealt: null, shares: null },
+      recompute: recompute && device < starts.length - 1,
+    }));
+    const draft: Draft = {
+      ...{ schedule: this.checked.schedules[0]!, stages, localSteps: 1 },
+      cuts: [...starts, this.request.segments.length],
+      owners: stages.map((_, stage) => stage),
+      codecs: { activations: null, gradients: null },
+    };
+    for (const variant of this.candidates.variants(draft)) this.settle(variant);
+  }
 }

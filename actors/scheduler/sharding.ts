@@ -14,8 +14,10 @@ import { byteLength } from "../../protocols/tensor.ts";
 import type { SegmentCost, ShardedSegment } from "./cost.ts";
 import type { CollectiveCost } from "./run-cost.ts";
 
-/** More ranks, and finer shares, are not looked for. */
-const MOST_RANKS = 64;
+/** More ranks are not looked for. */
+const MOST_RANKS = 16;
+/** What divides among that many is given out in so many parts. */
+const PARTS = 64;
 
 /** By segment, the kinds that it can be shared by; segments of the same shape are looked at once. */
 export function shardedSegments(
@@ -25,6 +27,7 @@ export function shardedSegments(
   kinds: readonly ShardKind[] = SHARD_KINDS,
 ): NonNullable<SegmentCost["sharded"]>[] {
   const known = new Map<string, NonNullable<SegmentCost["sharded"]>>();
+  const possible = kinds.filter((kind) => attempt((ranks) => shard(model.graph, model, { kind, ranks }), 2));
   return segments.map((segment, i) => {
     const graph = cutGraph(model.graph, segments, i, i + 1);
     const key = JSON.stringify([
@@ -38,16 +41,22 @@ export function shardedSegments(
         return shard(graph, model, { kind, ranks, input, inputGradient: inputTrained });
       };
       found = Object.fromEntries(
-        kinds.flatMap((kind) => {
-          const sharded = sharing((ranks) => cut(kind, ranks), segment, stashBytes[i]!);
-          return sharded ? [[kind, sharded] as const] : [];
-        }),
+        possible.map((kind) => [
+          kind,
+          sharing((ranks) => cut(kind, ranks), segment, stashBytes[i]!) ?? EVERYBODYS,
+        ]),
       );
       known.set(key, found);
     }
     return found;
   });
 }
+
+/** Of a segment in which there is nothing to divide: beside others that are divided, everybody has it. */
+const EVERYBODYS: ShardedSegment = {
+  ...{ mostRanks: MOST_RANKS, parts: PARTS, dividedWork: 0, dividedStash: 0, dividedParameters: 0 },
+  ...{ forward: [], backward: [], forwardAtEnd: [], backwardAtStart: [], gradientBytes: 0 },
+};
 
 function sharing(cut: (ranks: number) => ShardPlan, segment: Segment, stash: number): ShardedSegment | null {
   const two = attempt(cut, 2);
@@ -64,8 +73,9 @@ function sharing(cut: (ranks: number) => ShardPlan, segment: Segment, stash: num
   const plain = (collectives: ShardPlan["forward"]) => collectives.map(({ op, bytes }) => ({ op, bytes }));
   const forward = ends(two.outputs.filter(({ cut }) => cut).length, plain(two.forward));
   const backward = ends(two.input?.cut && two.input.trained ? 1 : 0, plain(two.backward));
+  const most = mostRanks(cut);
   return {
-    mostRanks: mostRanks(cut),
+    ...{ mostRanks: most, parts: most === MOST_RANKS ? PARTS : most },
     dividedWork: part(
       divided(
         sum((rank) => cost(rank).flops),

@@ -21,7 +21,7 @@ const MOST_BLOCKS = 18;
 const MOST_CUTS = 26;
 const MOST_STAGES = 16;
 /** Pipelines that a state of the search keeps. */
-const WIDTH = 4;
+const WIDTH = 8;
 
 /** The strategy of a draft, by what it is. */
 export function strategyOf({ stages }: Pick<Draft, "stages">): Strategy {

@@ -12,7 +12,7 @@ import { type CostInputs, type PlanCost, planCost } from "../plan-cost.ts";
 import { PlanError } from "../plan-error.ts";
 import { ProgramError } from "../program.ts";
 import type { ScheduleName } from "../schedule.ts";
-import { type Simulation, simulate } from "../simulate.ts";
+import { type Prediction, predict } from "../simulate.ts";
 import { deal, sharesBySpeed } from "./deal.ts";
 import { type InFlight, mostDealt } from "./group.ts";
 import { type Objective, score } from "./objective.ts";
@@ -46,7 +46,7 @@ export interface Outcome {
   /** Without strategy, digest and reasons, which are not the draft's. */
   readonly plan: Plan;
   readonly cost: PlanCost;
-  readonly simulation: Simulation;
+  readonly prediction: Prediction;
   readonly joules: number | null;
   /** The less the better. */
   readonly score: number;
@@ -71,8 +71,8 @@ export interface WorkshopInputs extends CostInputs {
 /** Makes outcomes of drafts, each once. */
 export class Workshop {
   readonly inputs: WorkshopInputs;
-  /** Operations that were simulated: what settling has taken so far. */
-  operations = 0;
+  /** Events that were simulated: what settling has taken so far. */
+  events = 0;
   private readonly known = new Map<string, Outcome | PlanError>();
   private readonly firstTrained: number;
 
@@ -99,18 +99,18 @@ export class Workshop {
       const cost = planCost(bare, this.inputs);
       const tooLarge = this.doesNotFit(bare, cost);
       if (tooLarge) return tooLarge;
-      for (const { operations } of cost.programs) this.operations += operations.length;
-      const simulation = simulate(cost.programs, cost.run);
-      const joules = this.joules(bare, cost, simulation);
-      const plan = withPredictions(bare, cost, simulation, joules);
+      const prediction = predict(cost.programs, cost.run);
+      this.events += prediction.events;
+      const joules = this.joules(bare, cost, prediction);
+      const plan = withPredictions(bare, cost, prediction, joules);
       const { objective } = this.inputs;
       return {
         draft,
         plan,
         cost,
-        simulation,
+        prediction,
         joules,
-        score: score(objective, simulation.makespanMs, joules),
+        score: score(objective, prediction.makespanMs, joules),
       };
     } catch (error) {
       if (error instanceof PlanError) return error;
@@ -215,11 +215,11 @@ export class Workshop {
     const sharded = ranges.flatMap(({ from, to }) =>
       segments.slice(from, to).map((each) => each.sharded?.[kind]),
     );
-    const units = Math.min(...sharded.map((each) => each?.mostRanks ?? 1));
-    if (units < stage.members.length) throw new PlanError(`${kind} sharing has ${units} parts to give`);
+    const parts = Math.min(...sharded.map((each) => each?.parts ?? 1));
+    if (parts < stage.members.length) throw new PlanError(`${kind} sharing has ${parts} parts to give`);
     const divided = sharded.reduce((sum, each) => sum + (each?.dividedWork ?? 0), 0) / sharded.length;
     const ms = stage.members.map((device) => this.passMs(device, ranges, stage.recompute));
-    return apportion(units, sharesBySpeed(ms, divided));
+    return apportion(parts, sharesBySpeed(ms, divided));
   }
 
   private doesNotFit(plan: Plan, { workers }: PlanCost): PlanError | undefined {
@@ -237,7 +237,7 @@ export class Workshop {
   }
 
   /** Of all devices of the plan; null where the power of one of them is unknown. */
-  private joules(plan: Plan, cost: PlanCost, { makespanMs, idleMs }: Simulation): number | null {
+  private joules(plan: Plan, cost: PlanCost, { makespanMs, idleMs }: Prediction): number | null {
     const power = new Map(this.inputs.devices.map((device) => [device.id, device.power]));
     const members = plan.stages.flatMap((stage) => stage.members);
     if (members.some(({ device }) => !power.get(device))) return null;
@@ -254,7 +254,7 @@ export function residentBytes({ parameterBytes, stateBytes, frozenBytes = 0 }: S
   return 2 * parameterBytes + (stateBytes ?? 2 * parameterBytes) + frozenBytes;
 }
 
-function withPredictions(plan: Plan, cost: PlanCost, simulation: Simulation, joules: number | null): Plan {
+function withPredictions(plan: Plan, cost: PlanCost, prediction: Prediction, joules: number | null): Plan {
   let worker = 0;
   const stages = plan.stages.map((stage) => ({
     ...stage,
@@ -266,7 +266,7 @@ function withPredictions(plan: Plan, cost: PlanCost, simulation: Simulation, jou
     }),
   }));
   return {
-    ...{ ...plan, stages, predictedStepMs: simulation.makespanMs },
-    ...{ bubbleFraction: simulation.bubbleFraction, predictedJoules: joules },
+    ...{ ...plan, stages, predictedStepMs: prediction.makespanMs },
+    ...{ bubbleFraction: prediction.bubbleFraction, predictedJoules: joules },
   };
 }

@@ -140,11 +140,11 @@ export class Groups {
   ): Choice | null {
     const { tables, microBatches } = this;
     const ranks = members.length;
-    const units = tables.mostRanks(kind, from, to);
-    if (units < ranks) return null;
+    const { ranks: most, parts } = tables.divisible(kind, from, to);
+    if (most < ranks) return null;
     const { dividedWork, dividedHeld, ring, gradientBytes } = tables.shardedRange(kind, from, to);
     const times = members.map((device) => tables.passMs(device, from, to, recompute));
-    const given = apportion(units, sharesBySpeed(times, dividedWork));
+    const given = apportion(parts, sharesBySpeed(times, dividedWork));
     const link = tables.ring(members);
     const collectiveMs = ringMs(ring, ranks, link);
     const last = to === tables.segments.length;
@@ -154,7 +154,7 @@ export class Groups {
     let updateMs = 0;
     for (let i = 0; i < ranks; i++) {
       const device = members[i]!;
-      const share = given[i]! / units;
+      const share = given[i]! / parts;
       const own = times[i]! * (1 - dividedWork + dividedWork * share);
       const held = tables.heldBytes(from, to) * (1 - dividedHeld + dividedHeld * share);
       const stash = tables.stashBytes(from, to) * (1 - dividedWork + dividedWork * share);

@@ -9,18 +9,18 @@ import { type Draft, type DraftStage, lanesOf, type Outcome, type Workshop } fro
 export interface RefineOptions {
   /** Whether a draft is of the strategy that was asked for. */
   readonly allows: (draft: Draft) => boolean;
-  /** Simulated operations that may be spent. */
+  /** Simulated events that may be spent. */
   readonly budget: number;
 }
 
 /** The best that is found by going on from this outcome, by steps that gain. */
 export function refine(workshop: Workshop, start: Outcome, { allows, budget }: RefineOptions): Outcome {
   let best = start;
-  const end = workshop.operations + budget;
+  const end = workshop.events + budget;
   for (let improved = true; improved; ) {
     improved = false;
     for (const draft of changes(best, workshop.inputs.devices.length)) {
-      if (workshop.operations >= end) return best;
+      if (workshop.events >= end) return best;
       if (!allows(draft)) continue;
       const outcome = workshop.outcome(draft);
       if (outcome instanceof PlanError || !(outcome.score < best.score * (1 - 1e-9))) continue;
@@ -64,7 +64,7 @@ function forgetful(draft: Draft): Draft {
   return { ...draft, stages: draft.stages.map((stage) => ({ ...stage, dealt: null, shares: null })) };
 }
 
-/** A micro-batch more for a member and one less for another; and the other way of dealing the same numbers, in a row. */
+/** A micro-batch more for a member and one less for another, or one for another. */
 function* moveMicroBatches(
   draft: Draft,
   dealt: readonly (readonly (readonly number[])[])[],
@@ -72,34 +72,38 @@ function* moveMicroBatches(
   for (const [index, stage] of draft.stages.entries()) {
     const own = dealt[index]!;
     if (lanesOf(stage) === 1) continue;
-    const among = Math.min(own.length, MOST_DEALT);
+    const among = Math.min(own.length, MOST_MEMBERS);
     for (let from = 0; from < among; from++) {
       for (let to = 0; to < among; to++) {
-        if (from === to || own[from]!.length < 2) continue;
-        for (const moved of new Set([own[from]!.at(-1)!, own[from]![0]!])) {
-          yield withStage(draft, index, {
-            ...stage,
-            dealt: own.map((each, i) => {
-              if (i === from) return each.filter((microBatch) => microBatch !== moved);
-              return i === to ? [...each, moved].sort((a, b) => a - b) : each;
-            }),
-          });
+        if (from === to) continue;
+        const change = (off: number, on: number | null) =>
+          withStage(draft, index, { ...stage, dealt: exchanged(own, from, to, off, on) });
+        if (own[from]!.length > 1) {
+          for (const moved of new Set([own[from]!.at(-1)!, own[from]![0]!])) yield change(moved, null);
         }
         // Turns change places: who takes the earlier one feeds the next stage first.
-        const [first, other] = [own[from]![0]!, own[to]![0]!];
-        if (from < to) {
-          yield withStage(draft, index, {
-            ...stage,
-            dealt: own.map((each, i) =>
-              (i === from ? each.with(0, other) : i === to ? each.with(0, first) : each).toSorted(
-                (a, b) => a - b,
-              ),
-            ),
-          });
+        for (const off of own[from]!.slice(0, MOST_TURNS)) {
+          for (const on of own[to]!) if (on > off && on - off <= MOST_MEMBERS) yield change(off, on);
         }
       }
     }
   }
+}
+
+/** A micro-batch of one member goes to another, for one of its own or for none. */
+function exchanged(
+  dealt: readonly (readonly number[])[],
+  from: number,
+  to: number,
+  off: number,
+  on: number | null,
+): readonly (readonly number[])[] {
+  return dealt.map((own, i) => {
+    if (i !== from && i !== to) return own;
+    const [out, into] = i === from ? [off, on] : [on, off];
+    const rest = own.filter((microBatch) => microBatch !== out);
+    return (into === null ? rest : [...rest, into]).sort((a, b) => a - b);
+  });
 }
 
 /** A unit of what is divided more for a rank, and one less for another. */
@@ -107,8 +111,8 @@ function* moveShares(draft: Draft, shares: readonly (readonly number[])[]): Gene
   for (const [index, stage] of draft.stages.entries()) {
     if (stage.members.length === 1 || lanesOf(stage) > 1) continue;
     const own = shares[index]!;
-    for (let from = 0; from < Math.min(own.length, MOST_DEALT); from++) {
-      for (let to = 0; to < Math.min(own.length, MOST_DEALT); to++) {
+    for (let from = 0; from < Math.min(own.length, MOST_MEMBERS); from++) {
+      for (let to = 0; to < Math.min(own.length, MOST_MEMBERS); to++) {
         if (from === to || own[from]! < 2) continue;
         yield withStage(draft, index, {
           ...stage,
@@ -119,8 +123,11 @@ function* moveShares(draft: Draft, shares: readonly (readonly number[])[]): Gene
   }
 }
 
+/** So many of the first turns are changed one by one: it is there that a pipeline fills. */
+const MOST_TURNS = 4;
+
 /** Of larger groups only the first so many members are looked at one by one. */
-const MOST_DEALT = 6;
+const MOST_MEMBERS = 6;
 
 /** A device leaves, joins, changes its stage, or changes places with another. */
 function* moveDevices(draft: Draft, devices: number): Generator<Draft> {
@@ -137,7 +144,7 @@ function* moveDevices(draft: Draft, devices: number): Generator<Draft> {
           yield withStage(left, other, fresh(target, [...target.members, member]));
         }
       }
-      for (const device of unused.slice(0, MOST_DEALT)) {
+      for (const device of unused.slice(0, MOST_MEMBERS)) {
         yield withStage(
           draft,
           index,
@@ -157,7 +164,7 @@ function* moveDevices(draft: Draft, devices: number): Generator<Draft> {
         }
       }
     }
-    for (const device of unused.slice(0, MOST_DEALT)) {
+    for (const device of unused.slice(0, MOST_MEMBERS)) {
       yield withStage(draft, index, fresh(stage, [...stage.members, device]));
     }
   }
@@ -177,7 +184,7 @@ function* mergeAndSplit(draft: Draft): Generator<Draft> {
   for (const [at, stage] of draft.stages.entries()) {
     const [from, to] = [draft.cuts[at]!, draft.cuts[at + 1]!];
     if (stage.members.length < 2 || to - from < 2) continue;
-    for (let first = 1; first < Math.min(stage.members.length, MOST_DEALT); first++) {
+    for (let first = 1; first < Math.min(stage.members.length, MOST_MEMBERS); first++) {
       const halves = [fresh(stage, stage.members.slice(0, first)), fresh(stage, stage.members.slice(first))];
       const stages = draft.stages.toSpliced(at, 1, ...halves);
       const cut = from + Math.max(1, Math.round(((to - from) * first) / stage.members.length));

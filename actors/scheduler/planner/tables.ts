@@ -36,6 +36,7 @@ interface ShardTables {
   readonly start: readonly RingWork[];
   readonly end: readonly RingWork[];
   readonly most: readonly number[];
+  readonly parts: readonly number[];
   readonly divided: Float64Array;
   readonly bytes: Float64Array;
   readonly rounds: Float64Array;
@@ -144,12 +145,16 @@ export class Tables {
     return kept === 0 ? Number.POSITIVE_INFINITY : Math.floor(room / kept);
   }
 
-  /** Into how many shares a range can be divided; 1 when it cannot. */
-  mostRanks(kind: ShardKind, from: number, to: number): number {
-    const { most } = this.shards(kind);
+  /** Among how many a range can be divided, and in how many parts; 1 when it cannot. */
+  divisible(kind: ShardKind, from: number, to: number): { ranks: number; parts: number } {
+    const { most, parts, divided } = this.shards(kind);
+    let ranks = Number.POSITIVE_INFINITY;
     let least = Number.POSITIVE_INFINITY;
-    for (let i = from; i < to; i++) least = Math.min(least, most[i]!);
-    return least;
+    for (let i = from; i < to; i++) {
+      ranks = Math.min(ranks, most[i]!);
+      least = Math.min(least, parts[i]!);
+    }
+    return divided[to]! - divided[from]! > 0 ? { ranks, parts: least } : { ranks: 1, parts: 1 };
   }
 
   /** The part of a range's work, and of its parameters, that goes by the shares; what is sent for it. */
@@ -233,6 +238,7 @@ export class Tables {
     const inside = all.map((each) => ringWork([...(each?.forward ?? []), ...(each?.backward ?? [])]));
     tables = {
       most: all.map((each) => each?.mostRanks ?? 1),
+      parts: all.map((each) => each?.parts ?? 1),
       divided: prefix(
         all.map((each, i) => (each?.dividedWork ?? 0) * (this.both[0]![i + 1]! - this.both[0]![i]!)),
       ),
