@@ -4,7 +4,8 @@
  * A product of a whole activation with a held matrix may begin to be cut along its columns. What is cut is carried on
  * by the rules in `carry/` as far as they can, and ends, for tensor parallelism to pay, in a product that sums over the
  * cut axis: a matrix by rows. What a rule refuses is gathered first, which is always right. A family of axes that never
- * reaches such a product is given up, and its products are computed as if they could not be cut.
+ * reaches such a product is given up, and its products are computed as if they could not be cut. Where nothing but
+ * tokens is divided, no product begins to be cut, and `tokens.ts` says what becomes of attention.
  */
 
 import { type Graph, GraphError, type Node } from "../onnx/graph.ts";
@@ -13,14 +14,15 @@ import { describeFamily, type Family, whyNot } from "./assign.ts";
 import { innerAxis, productAxes } from "./carry/products.ts";
 import type { Site } from "./carry/rule.ts";
 import { CARRY_RULES } from "./carry/rules.ts";
-import { type Layout, type Part, part, SUM, WHOLE } from "./layout.ts";
+import { type Part, part, SUM, WHOLE } from "./layout.ts";
 import { addedOnce, isNarrow, keepsSum, PRODUCTS } from "./linear.ts";
 import { dropPart } from "./mask.ts";
 import type { ShardKind } from "./plan.ts";
 import type { Program, Value } from "./program.ts";
+import { Rows } from "./rows.ts";
 import { meeting } from "./tokens.ts";
 import { type Labels, Units } from "./units.ts";
-import { type InputRoles, rowAxes, Values } from "./values.ts";
+import { type InputRoles, Values } from "./values.ts";
 import { classLoss, takesClasses } from "./vocabulary.ts";
 
 export interface Propagated {
@@ -87,15 +89,13 @@ class Walk {
   private readonly sources: { node: Node; labels: Labels }[] = [];
   private readonly sinks: Labels[] = [];
   private readonly failures: { labels: Labels; reason: string }[] = [];
-  /** Labels of rows of the residual stream, by how many there are. */
-  private readonly rows = new Map<number, Labels>();
+  private readonly rows: Rows;
   /** Labels of classes that scores are cut along. */
   private readonly vocabularies: Labels[] = [];
   private readonly ranks: Labels;
   private readonly readers = new Map<string, Node[]>();
   /** Products of attention along whose batch axes tokens were taken to be. */
   private readonly batches: Node[] = [];
-  private rowAxes = 1;
   private cutCount = 0;
 
   constructor(graph: Graph, roles: InputRoles, options: PropagateOptions, tried: Tried) {
@@ -106,13 +106,14 @@ class Walk {
       for (const input of node.inputs) this.readers.set(input, [...(this.readers.get(input) ?? []), node]);
     }
     this.ranks = this.units.fresh(options.ranks);
+    this.rows = new Rows(this.units, options.ranks, options.kind === "tensor" ? null : tried.rowAxis);
     this.values = new Values(graph, roles, this.units, (labels) => this.isRows(labels));
   }
 
   run(): Program {
     const { graph, options, values } = this;
     const type = options.input === null ? undefined : values.types.get(options.input);
-    const layout = type ? this.rowsOf(type.shape) : WHOLE;
+    const layout = type ? this.rows.layout(type.shape) : WHOLE;
     const input =
       options.input === null ? null : values.incoming(options.input, layout, options.inputTrained);
     for (const node of graph.nodes) this.visit(node);
@@ -149,7 +150,7 @@ class Walk {
       const next = this.chosen.find(
         (made) =>
           this.units.family(made.labels) === id &&
-          !this.beganAsRows(made.labels) &&
+          !this.rows.began(made.labels) &&
           this.choiceAt(made.node) + 1 < made.ways,
       );
       if (!next) refused.add(node);
@@ -191,7 +192,7 @@ class Walk {
   /** @throws GraphError for rows of a sequence that are too few. */
   families(): Propagated["families"] {
     const found = new Map<number, { id: number; family: Family; where: string }>();
-    for (const labels of this.rows.values()) {
+    for (const labels of this.rows.labels) {
       const id = this.units.family(labels);
       const family = describeFamily(this.units, id, this.options.kind === "sequence" ? "tokens" : "rows");
       const where = `the rows of graph ${this.graph.name}`;
@@ -228,7 +229,7 @@ class Walk {
       ({ node, ways, labels }) => this.isRows(labels) && this.choiceAt(node) + 1 < ways,
     );
     if (next) tried.choices.set(next.node, this.choiceAt(next.node) + 1);
-    else if (tried.rowAxis + 1 < this.rowAxes) {
+    else if (tried.rowAxis + 1 < this.rows.ways) {
       tried.rowAxis++;
       tried.choices.clear();
     } else {
@@ -354,37 +355,19 @@ class Walk {
   /** A value whose summands have been added up, if it is of summands. */
   private settled(value: Value): Value {
     if (value.layout.kind !== "sum") return value;
-    const layout = this.rowsOf(value.type.shape);
+    const layout = this.rows.layout(value.type.shape);
     return this.values.move(layout.kind === "part" ? "scatter" : "reduce", value, layout);
   }
 
   /** Where the residual stream begins in the graph, behind a lookup, the first norm that reads it takes it by rows. */
   private byRows(value: Value): Value {
     if (value.fixed || value.layout.kind !== "whole" || !value.trained) return value;
-    const layout = this.rowsOf(value.type.shape);
+    const layout = this.rows.layout(value.type.shape);
     return layout.kind === "part" ? this.values.begin(value, layout) : value;
   }
 
-  private rowsOf(shape: readonly number[]): Layout {
-    const axes = this.options.kind === "tensor" ? [] : rowAxes(shape, this.options.ranks);
-    const axis = axes[Math.min(this.tried.rowAxis, axes.length - 1)];
-    if (axis === undefined) return WHOLE;
-    this.rowAxes = Math.max(this.rowAxes, axes.length);
-    const length = shape[axis]!;
-    const labels = this.rows.get(length) ?? this.units.fresh(length);
-    this.rows.set(length, labels);
-    return part(axis, labels);
-  }
-
-  /** Whether labels were of rows before whatever they have met since. */
-  private beganAsRows({ family }: Labels): boolean {
-    return [...this.rows.values()].some((rows) => rows.family === family);
-  }
-
   private isRows(labels: Labels): boolean {
-    if (labels === NO_LABELS) return false;
-    const family = this.units.family(labels);
-    return [...this.rows.values()].some((rows) => this.units.family(rows) === family);
+    return labels !== NO_LABELS && this.rows.has(labels);
   }
 }
 

@@ -5,9 +5,13 @@
  * - Tensor parallelism (Shoeybi et al., "Megatron-LM", 2019): heads of attention, and columns of the feed-forward
  *   layer's first matrices, are divided; the matrices behind them are cut by rows, so that each half of a block takes
  *   one all-reduce of its result forward and one of its input's gradient backward, of T·B·D numbers each.
- * - Sequence parallelism (Korthikanti et al., "Reducing Activation Recomputation in Large Transformer Models", 2022):
- *   in between, where tensor parallelism has every rank do the same (norms, residual sums, a head), each rank has rows
- *   of the sequence. An all-reduce becomes a reduce-scatter and an all-gather, which are as much to send.
+ * - Sequence parallelism (Li et al., "Sequence Parallelism", 2021): tokens of every sequence are divided, and every rank
+ *   has all weights, so that only keys and values are gathered, T·B·D numbers each (less where query heads share them),
+ *   and their gradients scattered back. Once a step the gradients of all parameters are added up.
+ * - Tensor and sequence parallelism (Korthikanti et al., "Reducing Activation Recomputation in Large Transformer Models",
+ *   2022; Ye et al., "Galaxy", 2024): tensor parallelism, and in between, where that has every rank do the same (norms,
+ *   residual sums, a head), each rank has rows. An all-reduce becomes a reduce-scatter and an all-gather, which are as
+ *   much to send.
  *
  * What is divided how is found from the graph, not from names (see `propagate.ts`), so imported models shard too.
  * Shares may be unequal. Results are those of the whole graph up to rounding: sums are in another order.
@@ -33,8 +37,8 @@ export interface ShardOptions {
   readonly ranks: number;
   readonly shares?: Shares;
   /**
-   * Whether a head is cut by its vocabulary. Left out, it is in tensor parallelism; in sequence parallelism each rank
-   * has the whole head, for its rows of the sequence, and nothing of it is sent but the gradient of its matrix.
+   * Whether a head is cut by its vocabulary. Left out, it is in tensor parallelism; where rows are divided each rank has
+   * the whole head, for its own, and nothing of it is sent but the gradient of its matrix.
    */
   readonly vocabulary?: boolean;
   /** The incoming activation of the segment; left out or null, there is none. */

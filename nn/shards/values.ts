@@ -6,7 +6,7 @@
  * parameter cannot be, so it is read in one way alone.
  */
 
-import { type DType, elements, type Shape, type Tensor } from "../../protocols/tensor.ts";
+import { type DType, elements, type Tensor } from "../../protocols/tensor.ts";
 import { type Graph, GraphError, type Node, type ValueType } from "../onnx/graph.ts";
 import { constantValue, inferShapes, intsAttribute } from "../onnx/shapes.ts";
 import { type Layout, type Part, part, WHOLE } from "./layout.ts";
@@ -291,10 +291,4 @@ export class Values {
     }
     return value;
   }
-}
-
-/** The axes of a residual stream along which its rows can lie: of two or three axes those that are long enough. */
-export function rowAxes(shape: Shape, ranks: number): number[] {
-  if (shape.length !== 2 && shape.length !== 3) return [];
-  return shape.slice(0, -1).flatMap((size, axis) => (size >= ranks ? [axis] : []));
 }
