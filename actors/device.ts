@@ -9,10 +9,15 @@ import type { Engine } from "../nn/engine/engine.ts";
 import type { Roles } from "../nn/model.ts";
 import { decodeModel } from "../nn/onnx/proto.ts";
 import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
-import { type ModelProfile, profileModel, type ShardKind } from "../nn/profile.ts";
+import { type ModelProfile, profileModel } from "../nn/profile.ts";
+import type { ShardKind } from "../nn/shards/plan.ts";
 import { Tensor } from "../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../runtime/index.ts";
 import { machine } from "../runtime/platform/machine.ts";
+import { openPowerSensors, powerWorld } from "../runtime/platform/power.ts";
+import type { MissingSensor } from "../runtime/platform/power-sensor.ts";
+import { type EnergyMeter, type EnergyReading, openMeter } from "./energy/meter.ts";
+import type { DevicePower, DeviceWork } from "./energy/model.ts";
 import { LARGEST_FAR_BYTES, measureLine } from "./profile-line.ts";
 import type { LinkProfile } from "./scheduler/cost.ts";
 import { Stage, type StageSpec } from "./stage.ts";
@@ -61,6 +66,7 @@ export class Device extends Actor {
   readonly #openEngine: () => Promise<Engine>;
   readonly #claims: DeviceClaims;
   #engine: Engine | undefined;
+  #meter: EnergyMeter | undefined;
   /** The stages that run here, with whoever they run for. */
   readonly #hosted = new Map<Ref<Stage>, Ref<any>>();
 
@@ -85,6 +91,7 @@ export class Device extends Actor {
 
   override async onStop(): Promise<void> {
     await this.#endStages(() => true);
+    await this.closeMeter();
     await this.#engine?.close();
   }
 
@@ -100,6 +107,31 @@ export class Device extends Actor {
 
   usage(): DeviceUsage {
     return { peakBytes: machine().peakBytes, tensorBytes: this.#engine!.usage().tensorBytes };
+  }
+
+  /**
+   * Opens the device's energy meter, in place of one that is open. Sensors measure the machine: with several devices on
+   * one, each would count all of it.
+   * @param power for the model, where nothing measures.
+   * @returns why each kind of sensor is not used that is not.
+   */
+  async openMeter(power: DevicePower): Promise<readonly MissingSensor[]> {
+    await this.closeMeter();
+    const { clock } = this.context;
+    const sensors = await openPowerSensors(powerWorld(clock));
+    this.#meter = await openMeter({ sensors, clock, power });
+    return [...this.#meter.missing];
+  }
+
+  /** Joules since the meter was opened; null when none is. @param done what the device has done since, for the model. */
+  async readMeter(done: DeviceWork): Promise<EnergyReading | null> {
+    return (await this.#meter?.read(done)) ?? null;
+  }
+
+  async closeMeter(): Promise<void> {
+    const meter = this.#meter;
+    this.#meter = undefined;
+    await meter?.release();
   }
 
   /** Measures every segment of a model on this device's engine. */
