@@ -61,8 +61,10 @@ export { decodeModel, encodeModel } from "./onnx/proto.ts";
 export { inferShapes } from "./onnx/shapes.ts";
 // Optimisers.
 export { type AdamWConfig, adamwGraph, DEFAULT_ADAMW } from "./optim/adamw.ts";
+export { perMicroBatch } from "./optim/asynchronous.ts";
 export { DivergedError } from "./optim/finite.ts";
 export { type OptimizerConfig, optimizerGraph, stateNames } from "./optim/optimizer.ts";
+export { DILOCO, type OuterConfig, outerGraph, outerStateNames, pseudoGradientGraph } from "./optim/outer.ts";
 export { simplify } from "./passes/simplify.ts";
 // Stages.
 export {
