@@ -26,14 +26,15 @@ export function programsOf(
     for (const position of positions) holders[position] = stage;
   });
   const programs: StageProgram[] = [];
-  shape.stages.forEach(({ members, positions }, stage) => {
-    members.forEach((_, rank) => {
-      const lane = layout.lanes.findIndex((lane) => lane.stage === stage && lane.ranks.includes(rank));
-      const writer = new Writer(shape, holders, stage, rank, layout.lanes[lane]!.ranks.length, update);
+  // Lanes come stage after stage, and within a stage by rank: so do workers.
+  for (const [lane, { stage, ranks }] of layout.lanes.entries()) {
+    const { positions } = shape.stages[stage]!;
+    for (const rank of ranks) {
+      const writer = new Writer(shape, holders, stage, rank, ranks.length, update);
       for (const unit of orders[lane]!) writer.unit(unit);
       programs.push({ worker: programs.length, stage, positions, operations: writer.finish() });
-    });
-  });
+    }
+  }
   return programs;
 }
 

@@ -169,12 +169,13 @@ class Lowering {
           break;
         case "reduce":
           summed.add(chunk);
-          this.action(ACTION.reduce, index, this.sum(stage, chunk, own));
+          this.action(ACTION.reduce, index, this.sum(stage, chunk));
           break;
         case "step":
-          for (const [other, rest] of costs.entries()) {
-            if (stage.workers.length < 2 || summed.has(other) || rest.gradientBytes === 0) continue;
-            this.action(ACTION.reduce, index, this.sum(stage, other, rest));
+          for (const other of costs.keys()) {
+            if (!summed.has(other) && this.isSummed(stage, other)) {
+              this.action(ACTION.reduce, index, this.sum(stage, other));
+            }
           }
           this.action(ACTION.gate, index, 0);
           kernel(index, updated ? 0 : costs.reduce((ms, { stepMs }) => ms + stepMs, 0));
@@ -226,11 +227,21 @@ class Lowering {
     return own[at];
   }
 
-  private sum(stage: StagePlace, chunk: number, { gradientBytes }: ChunkCost): number {
+  /** Whether there is anything to add up over the members, whoever does it. */
+  private isSummed(stage: StagePlace, chunk: number): boolean {
+    const trained = stage.positions[chunk]! >= this.places.bottom;
+    return trained && stage.workers.length > 1 && this.gradientBytes(stage, chunk) > 0;
+  }
+
+  private gradientBytes({ workers }: StagePlace, chunk: number): number {
+    return Math.max(...workers.map(({ worker }) => chunkCost(this.cost, worker, chunk).gradientBytes));
+  }
+
+  private sum(stage: StagePlace, chunk: number): number {
     const own = this.sums[stage.stage]!;
     const known = own.get(chunk);
     if (known !== undefined) return known;
-    const ring = this.ring(stage, null, "all-reduce", gradientBytes);
+    const ring = this.ring(stage, null, "all-reduce", this.gradientBytes(stage, chunk));
     own.set(chunk, ring);
     return ring;
   }
