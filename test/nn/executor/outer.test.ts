@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Engine } from "../../../nn/engine/engine.ts";
 import { createReferenceEngine } from "../../../nn/engine/reference/reference.ts";
 import { StageExecutor } from "../../../nn/executor.ts";
+import { rolesOf } from "../../../nn/model.ts";
 import { GraphBuilder } from "../../../nn/onnx/builder.ts";
 import { DEFAULT_ADAMW } from "../../../nn/optim/adamw.ts";
 import { DILOCO, type OuterConfig, outerStateNames, startName } from "../../../nn/optim/outer.ts";
@@ -139,6 +140,33 @@ describe("members that meet", () => {
       await move(executor, meetings[0]!.local[0]!);
       await meet([executor], [1], "alone");
       await expectClose(executor, meetings[0]!.local[0]!);
+    } finally {
+      executor.release();
+    }
+  });
+
+  test("count a parameter that is used twice once", async () => {
+    const b = new GraphBuilder("tied");
+    const [w, v] = ["w", "v"].map((name) => b.input(name, "f32", [2]));
+    b.output(b.op("ReduceSum", [b.op("Mul", [w!, v!])], { keepdims: 0 }, "loss"));
+    const roles = { ...rolesOf(["w", "v"]), ties: { v: "w" } };
+    const graphs = trainingGraphs(b.build(), roles, {
+      ...{ input: null, output: null, microBatches: 1, recompute: false },
+    });
+    const executor = await StageExecutor.create(engine, graphs, {
+      ...{ slots: 1, optimizer: { ...DEFAULT_ADAMW, steps: 10 }, totalParameters: 2 },
+      outer: { learningRate: 1, momentum: 0 },
+    });
+    try {
+      await executor.load(new Map([["w", Tensor.f32([2], [1, 2])]]));
+      const start = await executor.tensors(["start.w"]);
+      await executor.put(new Map([["w", Tensor.f32([2], [4, 6])], ...start]));
+      await meet([executor], [1], "tied");
+      const [now, then] = [
+        await executor.tensors(["w", "v"]),
+        await executor.tensors(["start.w", "start.v"]),
+      ];
+      for (const tensor of [...now.values(), ...then.values()]) expect([...tensor.f32()]).toEqual([4, 6]);
     } finally {
       executor.release();
     }
