@@ -21,12 +21,13 @@ import { isAsynchronous } from "./schedule.ts";
 import { peersOf, type SpecOptions, specsOf } from "./specs.ts";
 
 /** A device that cannot run what a plan gives it; the message names it and says why. */
-export class DeployError extends Error {
-  readonly code = "DEPLOY";
-  override readonly name = "DeployError";
+export class DeviceFailed extends Error {
+  readonly code = "DEVICE_FAILED";
+  override readonly name = "DeviceFailed";
 
-  constructor(what: string, cause: unknown) {
-    super(`${what}: ${cause instanceof Error ? cause.message : cause}`, { cause });
+  constructor({ member, stage }: Pick<Worker, "member" | "stage">, cause: unknown) {
+    const why = cause instanceof Error ? cause.message : cause;
+    super(`${member.deviceName} cannot run its part of stage ${stage.stage + 1}: ${why}`, { cause });
   }
 }
 
@@ -68,7 +69,7 @@ export class Deployment {
 
   /**
    * Starts the workers of a plan, whose device ids are places among `devices`, for as long as `owner` lives.
-   * @throws ProgramError for a plan that cannot be carried out, DeployError for a device that cannot do its part of it.
+   * @throws ProgramError for a plan that cannot be carried out, DeviceFailed for a device that cannot do its part of it.
    */
   static async start(
     plan: Plan,
@@ -85,14 +86,11 @@ export class Deployment {
     const parts = partsOf(options.model, segments, chunksOf(plan));
     const specs = specsOf(plan, parts, planPrograms(plan), options);
     const stages = await Promise.all(
-      workersOf(plan).map(async ({ member, worker, stage }) => {
+      workersOf(plan).map(async (worker) => {
         try {
-          return await devices[Number(member.device)]!.ask.host(specs[worker]!, owner);
+          return await devices[Number(worker.member.device)]!.ask.host(specs[worker.worker]!, owner);
         } catch (error) {
-          throw new DeployError(
-            `${member.deviceName} cannot run its part of stage ${stage.stage + 1}`,
-            error,
-          );
+          throw new DeviceFailed(worker, error);
         }
       }),
     );
@@ -136,6 +134,28 @@ export class Deployment {
       }
     }
     return { generation: this.options.generation, microBatches: this.microBatches, readers };
+  }
+
+  /** Runs a step on all workers, up to the commit gate. @throws DeviceFailed where an engine does. */
+  train(step: number): Promise<StepReport[]> {
+    return this.onAll((stage) => stage.ask.train(step));
+  }
+
+  /** Losses of a validation pass of so many micro-batches. @throws DeviceFailed where an engine does. */
+  async evaluate(pass: number, count: number): Promise<number[]> {
+    return this.losses(await this.onAll((stage) => stage.ask.evaluate(pass, count)));
+  }
+
+  private onAll<T>(ask: (stage: Ref<Stage>) => Promise<T>): Promise<T[]> {
+    return Promise.all(
+      this.workers.map(async (worker) => {
+        try {
+          return await ask(this.stages[worker.worker]!);
+        } catch (error) {
+          throw (error as { code?: unknown }).code === "ENGINE" ? new DeviceFailed(worker, error) : error;
+        }
+      }),
+    );
   }
 
   /** Losses of all micro-batches, from what those that hold the end of the model say of theirs. */

@@ -12,6 +12,7 @@ import type { Model } from "../../nn/model.ts";
 import { diverged, firstNonFinite } from "../../nn/optim/finite.ts";
 import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
 import { findSegments, type Segment } from "../../nn/segments.ts";
+import { SHARD_KINDS, type ShardKind } from "../../nn/shards/plan.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../../runtime/index.ts";
 import type { DataSource } from "../data/source.ts";
@@ -122,17 +123,16 @@ export class Scheduler extends Actor {
   /** One training step: fed, run, and committed on every stage. */
   async step(step: number, lastStep: number): Promise<StepResult> {
     return this.#guard(async () => {
-      const { stages } = this.#deployed;
       const destination = this.#deployed.destination();
       const fed = this.#fed?.step === step ? this.#fed.done : this.#data.ask.feed(step, destination);
-      const running = stages.map((stage) => stage.ask.train(step));
+      const running = this.#deployed.train(step);
       // The next step's data travels while this one computes.
       if (step < lastStep) {
         const done = this.#data.ask.feed(step + 1, destination);
         done.catch(() => {});
         this.#fed = { step: step + 1, done };
       }
-      const [reports] = await Promise.all([Promise.all(running), fed]);
+      const [reports] = await Promise.all([running, fed]);
 
       const losses = this.#deployed.losses(reports.map((report) => report.losses));
       const broken = firstNonFinite(losses);
@@ -152,10 +152,10 @@ export class Scheduler extends Actor {
     return this.#guard(async () => {
       const count = await this.#data.ask.validationCount();
       const [losses] = await Promise.all([
-        Promise.all(this.#deployed.stages.map((stage) => stage.ask.evaluate(pass, count))),
+        this.#deployed.evaluate(pass, count),
         this.#data.ask.feedValidation(pass, this.#deployed.destination()),
       ]);
-      return mean(this.#deployed.losses(losses));
+      return mean(losses);
     });
   }
 
@@ -182,7 +182,8 @@ export class Scheduler extends Actor {
     return profileCluster(this.#devices, this.#descriptions, {
       ...{ model, microBatches, optimizer, segments: this.#segments, budgetMs: profileMs },
       split: schedule === "zero-bubble",
-      sharings: [],
+      sharings: sharingsOf(strategy),
+      now: () => this.context.clock.now(),
       linked: () => strategy !== "single",
     });
   }
@@ -205,6 +206,12 @@ export class Scheduler extends Actor {
 
 /** How long after a stage's failure the loss of a device may still explain it. */
 const LOSS_GRACE_MS = 100;
+
+/** Ways to share work inside a micro-batch that plans of a strategy may have. */
+function sharingsOf(strategy: string): readonly ShardKind[] {
+  if (strategy === "auto" || strategy === "hybrid") return SHARD_KINDS;
+  return SHARD_KINDS.filter((kind) => kind === strategy);
+}
 
 function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;

@@ -196,7 +196,7 @@ describe.each(Object.entries(SUBJECTS))("%s", (_, subject) => {
 
   test.if(moves)("is not sharded: statistics move with every micro-batch", async () => {
     const { code, message } = await failure(run(subject, sharded.tensor!));
-    expect(code).toBe("DEPLOY");
+    expect(code).toBe("DEVICE_FAILED");
     expect(message).toMatch(
       /^device-\d cannot run its part of stage 1: .* cannot be sharded: ".*" moves with every micro-batch/,
     );

@@ -1,0 +1,223 @@
+/**
+ * Plans of several members, carried out: what is lost or cannot be done is named and nobody waits for ever; what reports
+ * say of the time is all of it; members that train on their own become one when they meet.
+ */
+
+import { afterEach, describe, expect, test } from "bun:test";
+import { Device } from "../../../actors/device.ts";
+import type { StageSpec } from "../../../actors/stage/spec.ts";
+import { type Engine, EngineError } from "../../../nn/engine/engine.ts";
+import { createReferenceEngine } from "../../../nn/engine/reference/reference.ts";
+import { gptModel } from "../../../nn/models/gpt.ts";
+import { byteLength, type Tensor } from "../../../protocols/tensor.ts";
+import type { Ref } from "../../../runtime/index.ts";
+import { failure } from "../../runtime/world.ts";
+import { type Cluster, type ClusterOptions, makeCluster } from "../cluster.ts";
+import { type HandPlan, type HandStage, planOf } from "../plans.ts";
+
+const GPT = { layers: 1, width: 8, heads: 2, context: 8, vocabulary: 256 };
+const MICRO_BATCHES = 4;
+const DATA: HandStage = {
+  to: [2, 4],
+  sharing: "data",
+  members: [
+    [0, 3],
+    [1, 2],
+  ],
+};
+const TENSOR: HandStage = { to: [4], sharing: "tensor", members: 2 };
+
+let clusters: Cluster[] = [];
+afterEach(async () => {
+  for (const cluster of clusters) await cluster.close();
+  clusters = [];
+});
+
+async function planned(hand: Omit<HandPlan, "microBatches">, options: Partial<ClusterOptions> = {}) {
+  const model = gptModel(GPT, 2);
+  const plan = planOf(model, { microBatches: MICRO_BATCHES, ...hand });
+  const made = await makeCluster({ devices: plan.devices.length, model, scheduling: { plan }, ...options });
+  clusters.push(made);
+  await made.scheduler.ask.plan();
+  return made;
+}
+
+async function deployed(...args: Parameters<typeof planned>) {
+  const made = await planned(...args);
+  await made.scheduler.ask.deploy(made.initial);
+  return made;
+}
+
+describe.each([
+  ["data", { stages: [DATA] }],
+  ["tensor", { stages: [TENSOR] }],
+  ["a pipeline of both", { stages: [{ ...DATA, to: [1, 2] }, TENSOR] }],
+])("a member that is lost: %s", (_, plan) => {
+  test("in a step: the device is named, and the others hold nothing afterwards", async () => {
+    const { coordinator, scheduler, hosts, devices } = await deployed(plan);
+    await scheduler.ask.step(0, 2);
+    const failing = failure(scheduler.ask.step(1, 2));
+    await hosts[1]!.close();
+    const { code, message } = await failing;
+    expect(code).toBe("DEVICE_LOST");
+    expect(message).toMatch(/^device-1 is gone: /);
+    await coordinator.stop(scheduler);
+    for (const [i, device] of devices.entries()) {
+      while (i !== 1 && (await device.ask.usage()).tensorBytes > 0) await Bun.sleep(1);
+    }
+  });
+
+  test("in validation", async () => {
+    const { scheduler, hosts } = await deployed(plan);
+    const failing = failure(scheduler.ask.evaluate(0));
+    await hosts[1]!.kill((await hosts[1]!.lookup<Device>(hosts[1]!.id, "device-1"))!);
+    expect((await failing).message).toMatch(/^device-1 is gone: /);
+  });
+});
+
+/** An engine that has room for so many bytes. */
+function small(bytes: number): () => Promise<Engine> {
+  return async () => {
+    const engine = createReferenceEngine();
+    const allocate = engine.allocate.bind(engine);
+    return Object.assign(engine, {
+      allocate: (...args: Parameters<Engine["allocate"]>) => {
+        if (engine.usage().tensorBytes + byteLength(args[0], args[1]) <= bytes) return allocate(...args);
+        throw new EngineError(`no memory for ${args[0]}[${args[1]}]: use a smaller model or more devices`);
+      },
+    });
+  };
+}
+
+test.each([
+  ["data", DATA],
+  ["tensor", TENSOR],
+])("a member without room is named, and the others hold nothing afterwards: %s", async (_, stage) => {
+  class Small extends Device {
+    constructor(name: string) {
+      super(name, small(40_000));
+    }
+  }
+  const { coordinator, scheduler, devices, initial } = await planned(
+    { stages: [stage] },
+    { classOf: (i) => (i === 1 ? Small : Device) as typeof Device },
+  );
+  const { code, message } = await failure(scheduler.ask.deploy(initial));
+  expect(code).toBe("DEVICE_FAILED");
+  expect(message).toMatch(/^device-1 cannot run its part of stage 1: no memory for f32/);
+  await coordinator.stop(scheduler);
+  for (const device of devices) while ((await device.ask.usage()).tensorBytes > 0) await Bun.sleep(1);
+});
+
+test("a member that fails in the middle of a step fails the step", async () => {
+  class Failing extends Device {
+    constructor(name: string) {
+      super(name, async () => {
+        const engine = createReferenceEngine();
+        const compile = engine.compile.bind(engine);
+        let runs = 0;
+        return Object.assign(engine, {
+          compile: async (...args: Parameters<Engine["compile"]>) => {
+            const executable = await compile(...args);
+            const bind = executable.bind.bind(executable);
+            return Object.assign(executable, {
+              bind: (...tensors: Parameters<typeof bind>) => {
+                const binding = bind(...tensors);
+                const run = binding.run.bind(binding);
+                return Object.assign(binding, {
+                  run: async () => {
+                    if (runs++ === 3) throw new EngineError("out of memory in MatMul");
+                    return run();
+                  },
+                });
+              },
+            });
+          },
+        });
+      });
+    }
+  }
+  for (const stage of [DATA, TENSOR]) {
+    const { scheduler } = await deployed(
+      { stages: [stage] },
+      { classOf: (i) => (i === 1 ? Failing : Device) as typeof Device },
+    );
+    const { code, message } = await failure(scheduler.ask.step(0, 1));
+    expect(code).toBe("DEVICE_FAILED");
+    expect(message).toBe("device-1 cannot run its part of stage 1: out of memory in MatMul");
+  }
+});
+
+test("wants as much time to be explained as a step took", async () => {
+  for (const stages of [[DATA], [TENSOR], [{ ...DATA, to: [1, 3] }, { to: [2, 4] }]] as HandStage[][]) {
+    const schedule = stages.length > 1 ? "interleaved" : "1f1b";
+    const { scheduler } = await deployed({ stages, schedule });
+    await scheduler.ask.step(0, 2);
+    const { reports } = await scheduler.ask.step(1, 2);
+    for (const { kernelMs, copyMs, waitMs, reduceMs, totalMs, spans } of reports) {
+      for (const part of [kernelMs, copyMs, waitMs, reduceMs]) expect(part).toBeGreaterThanOrEqual(0);
+      expect(kernelMs + copyMs + waitMs + reduceMs).toBeLessThanOrEqual(totalMs + 1e-6);
+      for (const { start, end } of spans) expect(end).toBeGreaterThanOrEqual(start);
+    }
+    const kinds = reports.map(({ spans }) => spans.map(({ op }) => op));
+    const isDealt = stages[0] !== TENSOR;
+    expect(kinds[0]!.filter((op) => op === "reduce").length).toBe(isDealt ? 2 : 0);
+    expect(kinds[0]!.filter((op) => op === "update").length).toBe(2);
+    await scheduler.ask.step(2, 2);
+  }
+});
+
+test("asynchronous updates are in the timeline, one for each micro-batch", async () => {
+  const { scheduler } = await deployed({ stages: [{ to: [2] }, { to: [4] }], schedule: "pipedream" });
+  const { reports, gradNorm } = await scheduler.ask.step(0, 0);
+  expect(gradNorm).toBeGreaterThan(0);
+  for (const { spans } of reports) {
+    const updates = spans.filter(({ op }) => op === "update").map(({ microBatch }) => microBatch);
+    expect(updates).toEqual([0, 1, 2, 3]);
+  }
+});
+
+describe("members that train on their own", () => {
+  const LOCAL: HandStage = { to: [2, 4], sharing: "local", members: [[0, 1, 3], [2]] };
+  /** What each of the stages has, by the way of the devices that started them. */
+  class Watched extends Device {
+    override async host(spec: StageSpec, owner: Ref<any>) {
+      const stage = await super.host(spec, owner);
+      watched.push(stage);
+      return stage;
+    }
+  }
+  let watched: Ref<any>[] = [];
+  const weights = async () => {
+    const found = await Promise.all(watched.map((stage) => stage.ask.state()));
+    return found.map((state: Record<string, Tensor>) => [...state["h0.attn.q.weight"]!.f32()]);
+  };
+
+  test("have weights of their own between meetings, the same after one, and the mean is what a checkpoint has", async () => {
+    watched = [];
+    const { scheduler } = await deployed(
+      { stages: [LOCAL], localSteps: 2 },
+      { together: true, classOf: () => Watched },
+    );
+    await scheduler.ask.step(0, 3);
+    const [one, other] = await weights();
+    expect(one).not.toEqual(other);
+    const state = (await scheduler.ask.state())["h0.attn.q.weight"]!.f32();
+    const mean = one!.map((value, i) => Math.fround(0.75 * value + 0.25 * other![i]!));
+    expect([...state]).toEqual(mean);
+    await scheduler.ask.step(1, 3);
+    const [met, alike] = await weights();
+    expect(met).toEqual(alike!);
+    expect(met).not.toEqual(one);
+    await scheduler.ask.step(2, 2);
+    const [last, all] = await weights();
+    expect(last).toEqual(all!);
+  });
+
+  test("have the whole model each", async () => {
+    const { scheduler, initial } = await planned({ stages: [{ ...LOCAL, to: [2] }, { to: [4] }] });
+    const { code, message } = await failure(scheduler.ask.deploy(initial));
+    expect(code).toBe("PROGRAM");
+    expect(message).toMatch(/have the whole model, and the plan has 2 stages/);
+  });
+});
