@@ -11,17 +11,18 @@ import { Groups } from "./group.ts";
 import type { Objective } from "./objective.ts";
 import type { CheckedOptions, PlanRequest } from "./options.ts";
 import { blocksOf, cutsOf, rowsOf } from "./rows.ts";
-import { type Found, search } from "./search.ts";
+import { type Found, type SearchSpace, search } from "./search.ts";
 import { Tables } from "./tables.ts";
 
 /** A search looks at no more than so many runs of devices with runs of segments, over all rows. */
-const MOST_RUNS = 120_000;
+const MOST_RUNS = 10_000;
 /** Alone, and in one row. */
 const MOST_BLOCKS = 18;
 const MOST_CUTS = 26;
 const MOST_STAGES = 16;
-/** Pipelines that a state of the search keeps. */
-const WIDTH = 8;
+/** Pipelines that a state of the search keeps: more where there is little to search. */
+const WIDTH = { few: 8, many: 3 } as const;
+const FEW_RUNS = 4_000;
 
 /** The strategy of a draft, by what it is. */
 export function strategyOf({ stages }: Pick<Draft, "stages">): Strategy {
@@ -76,7 +77,7 @@ export class Candidates {
     const { segments, devices, options } = this.request;
     const whole = strategy === "auto" || strategy === "hybrid" || strategy === "pipeline";
     const rows = rowsOf(this.tables, this.whole);
-    const { blocks, cuts } = sizesOf(rows.length, devices.length, segments.length);
+    const { blocks, cuts, width } = sizesOf(rows.length, devices.length, segments.length);
     const places = cutsOf(segments, this.meanWork(), cuts);
     // What is best for time is worth a look where energy is what counts, and where it must be in time.
     const time: Objective = { of: "time", deadlineMs: Number.POSITIVE_INFINITY };
@@ -99,14 +100,16 @@ export class Candidates {
           },
         );
         for (const row of rows) {
+          const crossings: SearchSpace["crossings"] = new Map();
           for (const each of objectives) {
             const own = search({
-              ...{ tables: this.tables, groups, objective: each, schedule, localSteps, width: WIDTH },
+              ...{ tables: this.tables, groups, objective: each, schedule, localSteps, width },
               ...{ microBatches: options.microBatches, row: blocksOf(row, blocks), cuts: places },
               mostStages: whole ? MOST_STAGES : 1,
               mostMembers: strategy === "pipeline" ? 1 : Math.max(options.microBatches, MOST_BLOCKS),
               codecs: { activations, gradients },
               activationRatio: codecRatio(activations),
+              crossings,
             });
             found.push(...own);
           }
@@ -184,7 +187,7 @@ export class Candidates {
 }
 
 /** How finely a row and a model can be looked at, for so many rows. */
-function sizesOf(rows: number, devices: number, segments: number): { blocks: number; cuts: number } {
+function sizesOf(rows: number, devices: number, segments: number) {
   let blocks = Math.min(devices, MOST_BLOCKS);
   let cuts = Math.min(segments + 1, MOST_CUTS);
   const runs = () => (rows * blocks * (blocks + 1) * cuts * (cuts - 1)) / 4;
@@ -193,5 +196,5 @@ function sizesOf(rows: number, devices: number, segments: number): { blocks: num
     else if (cuts > 9) cuts--;
     else blocks--;
   }
-  return { blocks, cuts };
+  return { blocks, cuts, width: runs() <= FEW_RUNS ? WIDTH.few : WIDTH.many };
 }

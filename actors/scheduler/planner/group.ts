@@ -48,6 +48,8 @@ export class Groups {
   private readonly microBatches: number;
   private readonly inFlight: InFlight;
   private readonly allowed: Allowed;
+  /** Whether memory has made a difference since somebody set it to false. */
+  bound = false;
 
   constructor(tables: Tables, microBatches: number, inFlight: InFlight, allowed: Allowed) {
     this.tables = tables;
@@ -93,6 +95,7 @@ export class Groups {
     if (all.length > 1) end = dealCounts(times, microBatches, counts);
     const needs = (count: number) => (count === 0 ? 0 : this.inFlight(count, lanesBehind));
     if (counts.some((count, i) => needs(count) > most[i]!)) {
+      this.bound = true;
       const dealt = deal(
         times.map((ms, i) => ({ ms, most: mostDealt(microBatches, most[i]!, needs) })),
         microBatches,
@@ -161,7 +164,10 @@ export class Groups {
       const input = from === 0 ? 0 : tables.activationBytes(from);
       const window = this.inFlight(microBatches, lanesBehind);
       const kept = recompute && !last ? Math.min(stash, input) * window + stash : stash * window;
-      if (held + kept > (tables.devices[device]!.memoryBytes ?? Number.POSITIVE_INFINITY)) return null;
+      if (held + kept > (tables.devices[device]!.memoryBytes ?? Number.POSITIVE_INFINITY)) {
+        this.bound = true;
+        return null;
+      }
       const step = tables.stepMs(device, from, to) * (1 - dividedHeld + dividedHeld * share);
       kernelMs = Math.max(kernelMs, own);
       updateMs = Math.max(updateMs, step);

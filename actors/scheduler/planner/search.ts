@@ -39,6 +39,8 @@ export interface SearchSpace {
   readonly localSteps: number;
   /** Pipelines that a state keeps, and drafts that come out. */
   readonly width: number;
+  /** The mean links from run to run, as far as they are known. */
+  readonly crossings: Map<number, { readonly latencyMs: number; readonly msPerByte: number }>;
 }
 
 export interface Found {
@@ -50,6 +52,8 @@ export interface Found {
 /** A pipeline from some segment to the end. */
 interface Suffix {
   readonly choice: Choice;
+  /** A number for the first stage's run of devices. */
+  readonly run: number;
   readonly from: number;
   readonly next: Suffix | null;
   readonly lanes: number;
@@ -101,37 +105,55 @@ function extend(
   states: readonly (readonly (readonly Suffix[][])[])[],
   first: { device: number; behind: number; from: number; members: readonly number[] },
 ): void {
-  const { cuts, groups } = space;
+  const { cuts, groups, microBatches } = space;
   const end = cuts.length - 1;
   const { device, behind, from, members } = first;
+  const run = device * (space.row.length + 1) + behind;
   for (const choice of groups.choices(members, cuts[from]!, cuts[end]!, 0)) {
-    keep(space, states[1]![device]![from]!, prepend(space, choice, cuts[from]!, cuts[end]!, null));
+    keep(
+      space,
+      states[1]![device]![from]!,
+      prepend(space, { choice, run, from: cuts[from]!, to: cuts[end]! }, null),
+    );
   }
   for (let to = from + 1; to < end; to++) {
-    // By lanes behind, which decide what memory is needed.
+    // By lanes behind, which decide what memory is needed; where there is enough for the most, they do not matter.
     const choices = new Map<number, readonly Choice[]>();
+    groups.bound = false;
+    const most = groups.choices(members, cuts[from]!, cuts[to]!, microBatches);
+    const { bound } = groups;
     for (let stages = 2; stages < states.length; stages++) {
       const kept = states[stages]![device]![from]!;
       for (const suffix of states[stages - 1]![behind]![to]!) {
-        const lanes = Math.min(suffix.lanes, space.microBatches);
-        let own = choices.get(lanes);
+        const lanes = Math.min(suffix.lanes, microBatches);
+        let own = bound ? choices.get(lanes) : most;
         if (!own) {
           own = groups.choices(members, cuts[from]!, cuts[to]!, lanes);
           choices.set(lanes, own);
         }
-        for (const choice of own) keep(space, kept, prepend(space, choice, cuts[from]!, cuts[to]!, suffix));
+        for (const choice of own)
+          keep(space, kept, prepend(space, { choice, run, from: cuts[from]!, to: cuts[to]! }, suffix));
       }
     }
   }
 }
 
-function prepend(space: SearchSpace, choice: Choice, from: number, to: number, next: Suffix | null): Suffix {
+/** A stage in front of a suffix. */
+interface Front {
+  readonly choice: Choice;
+  /** A number for its run of devices. */
+  readonly run: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+function prepend(space: SearchSpace, { choice, run, from, to }: Front, next: Suffix | null): Suffix {
   const { microBatches, objective, schedule } = space;
   const lanes = choice.lanes + (next?.lanes ?? 0);
   let { stepMs: peakMs, passMs: wayMs, joules } = choice;
   let peakPassMs = wayMs;
   if (next) {
-    const { occupiedMs, oneWayMs, sentBytes } = crossing(space, choice, next.choice, to);
+    const { occupiedMs, oneWayMs, sentBytes } = crossing(space, choice, run, next, to);
     wayMs += next.wayMs + 2 * oneWayMs;
     if (next.peakMs > peakMs) {
       peakMs = next.peakMs;
@@ -155,15 +177,23 @@ function prepend(space: SearchSpace, choice: Choice, from: number, to: number, n
   const estimateMs = peakMs + Math.max(0, wayMs - peakPassMs) + tailMs;
   const total = score(objective, estimateMs, joules + (idleWatts * estimateMs) / 1000);
   return {
-    ...{ choice, from, next, lanes, peakMs, wayMs, peakPassMs, tailMs, joules, idleWatts, estimateMs },
+    ...{ choice, run, from, next, lanes, peakMs, wayMs, peakPassMs, tailMs, joules, idleWatts, estimateMs },
     score: total,
   };
 }
 
 /** What it is to cross from a stage to the next behind segment `to`. */
-function crossing({ tables, microBatches, activationRatio }: SearchSpace, a: Choice, b: Choice, to: number) {
+function crossing(space: SearchSpace, a: Choice, run: number, next: Suffix, to: number) {
+  const { tables, microBatches, activationRatio, crossings } = space;
+  const b = next.choice;
   const bytes = tables.activationBytes(to) * activationRatio;
-  const { latencyMs, msPerByte } = tables.between(a.members, b.members);
+  const key = run * (space.row.length + 1) ** 2 + next.run;
+  let link = crossings.get(key);
+  if (!link) {
+    link = tables.between(a.members, b.members);
+    crossings.set(key, link);
+  }
+  const { latencyMs, msPerByte } = link;
   const copies = b.sharing === null || b.sharing === "data" || b.sharing === "local" ? 1 : b.members.length;
   const links = copies > 1 ? a.members.length : Math.max(a.members.length, b.members.length);
   return {
