@@ -94,7 +94,7 @@ export const SCENARIOS: readonly Scenario[] = [
       "three Jetson Nanos at 125 Mbit/s, as in Galaxy (Ye et al., 2024), and a transformer too large for one",
     devices: of("jetson-nano", 3, WIRED_125, "nano"),
     model: "gpt",
-    memoryScale: 1 / 32,
+    memoryScale: 1 / 40,
   },
   {
     name: "home",

@@ -1,8 +1,10 @@
 /** One testbed at a time has the machine: two would share the processor that each counts as its own. */
 
+import { existsSync, rmSync } from "node:fs";
 import { lock } from "../../runtime/platform/lock.ts";
 import { cleanUp } from "./cleanup.ts";
 import { TestbedError } from "./error.ts";
+import { readValue } from "./system.ts";
 
 const LOCK = "/run/troupe-testbed.lock";
 const PATIENCE_MS = 300_000;
@@ -28,7 +30,12 @@ export async function takeMachine(note: (line: string) => void): Promise<() => P
   throw new TestbedError(`another testbed is open on this machine: its process is named in ${LOCK}`);
 }
 
-function isAlive(pid: number): boolean {
+/** Gives the machine back in the place of a process that is dead. */
+export function giveBack(owner: number): void {
+  if (existsSync(LOCK) && readValue(LOCK) === `${owner}`) rmSync(LOCK, { force: true });
+}
+
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;

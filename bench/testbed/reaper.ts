@@ -4,7 +4,10 @@
  */
 
 import { cleanUp } from "./cleanup.ts";
+import { giveBack, isAlive } from "./machine.ts";
 
 const owner = Number(process.argv[2]);
 for await (const _ of Bun.stdin.stream());
 await cleanUp((pid) => pid === owner);
+// Where the owner lives it does so itself, when it has seen that all is gone.
+if (!isAlive(owner)) giveBack(owner);
