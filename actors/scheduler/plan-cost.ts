@@ -47,6 +47,8 @@ export interface PlanCost {
   readonly run: RunCost;
   /** By worker. */
   readonly workers: readonly WorkerCost[];
+  /** Of a step, beside what the simulator sees: to begin it and to commit it. */
+  readonly controlMs: number;
 }
 
 /** @throws PlanError for a device without a profile, and for sharing that a segment does not allow. */
@@ -55,10 +57,12 @@ export function planCost(plan: Plan, inputs: CostInputs): PlanCost {
   const workers = workersOf(plan);
   const positions = chunksOf(plan).length;
   const costs = workers.map((worker, i) => workerCost(worker, programs[i]!, plan, inputs, positions));
-  const { cores } = inputs.profile;
+  const { cores, controlMs = {} } = inputs.profile;
+  const roundTrips = workers.map(({ member }) => controlMs[member.device] ?? 0);
   return {
     programs,
     workers: costs,
+    controlMs: 2 * Math.max(0, ...roundTrips),
     run: {
       chunks: costs.map(({ chunks }) => chunks),
       link: linksOf(plan, workers, inputs.profile),

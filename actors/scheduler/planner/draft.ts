@@ -101,7 +101,8 @@ export class Workshop {
       if (tooLarge) return tooLarge;
       const prediction = predict(cost.programs, cost.run);
       this.events += prediction.events;
-      const joules = this.joules(bare, cost, prediction);
+      const stepMs = prediction.makespanMs + cost.controlMs;
+      const joules = this.joules(bare, cost, prediction, stepMs);
       const plan = withPredictions(bare, cost, prediction, joules);
       const { objective } = this.inputs;
       return {
@@ -110,7 +111,7 @@ export class Workshop {
         cost,
         prediction,
         joules,
-        score: score(objective, prediction.makespanMs, joules),
+        score: score(objective, stepMs, joules),
       };
     } catch (error) {
       if (error instanceof PlanError) return error;
@@ -237,13 +238,18 @@ export class Workshop {
   }
 
   /** Of all devices of the plan; null where the power of one of them is unknown. */
-  private joules(plan: Plan, cost: PlanCost, { makespanMs, idleMs }: Prediction): number | null {
+  private joules(
+    plan: Plan,
+    cost: PlanCost,
+    { makespanMs, idleMs }: Prediction,
+    elapsedMs: number,
+  ): number | null {
     const power = new Map(this.inputs.devices.map((device) => [device.id, device.power]));
     const members = plan.stages.flatMap((stage) => stage.members);
     if (members.some(({ device }) => !power.get(device))) return null;
     const traffic = sentBytes(plan, cost);
     return members.reduce((sum, { device }, worker) => {
-      const activity = { elapsedMs: makespanMs, busyMs: makespanMs - idleMs[worker]!, ...traffic[worker]! };
+      const activity = { elapsedMs, busyMs: makespanMs - idleMs[worker]!, ...traffic[worker]! };
       return sum + joulesOf(power.get(device) as DevicePower, activity).joules;
     }, 0);
   }
@@ -266,7 +272,7 @@ function withPredictions(plan: Plan, cost: PlanCost, prediction: Prediction, jou
     }),
   }));
   return {
-    ...{ ...plan, stages, predictedStepMs: prediction.makespanMs },
+    ...{ ...plan, stages, predictedStepMs: prediction.makespanMs + cost.controlMs },
     ...{ bubbleFraction: prediction.bubbleFraction, predictedJoules: joules },
   };
 }

@@ -12,6 +12,8 @@ import type { Tables } from "./tables.ts";
 /** Of so many devices every order is tried. */
 const ALL_ORDERS = 4;
 
+const MANY = 40;
+
 /** Rows of device places. `whole[d]` is the time of the whole model on each. */
 export function rowsOf(tables: Tables, whole: readonly number[]): number[][] {
   const { devices } = tables;
@@ -22,6 +24,8 @@ export function rowsOf(tables: Tables, whole: readonly number[]): number[][] {
   else {
     const bySpeed = [...given].sort((a, b) => whole[a]! - whole[b]! || a - b);
     rows.push(bySpeed, [...bySpeed].reverse());
+    // Of very many, a few may be enough, and those can be looked at one by one.
+    if (bySpeed.length > MANY) rows.push(bySpeed.slice(0, MANY / 2));
     // The first stages keep most in flight, so the most memory goes there.
     const byMemory = [...given].sort(
       (a, b) => compare(memory(b), memory(a)) || whole[a]! - whole[b]! || a - b,

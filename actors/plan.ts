@@ -1,0 +1,87 @@
+/**
+ * Plans before a run, or without one: what a planner is asked about devices that are there and have been measured, and
+ * about a cluster that is imagined; and a plan, made or given, with the timeline of a step as it is predicted.
+ */
+
+import type { Model } from "../nn/model.ts";
+import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
+import { findSegments } from "../nn/segments.ts";
+import { SHARD_KINDS, type ShardKind } from "../nn/shards/plan.ts";
+import type { Ref } from "../runtime/index.ts";
+import type { Device } from "./device.ts";
+import { profileCluster } from "./profile.ts";
+import type { Cluster } from "./scheduler/cluster.ts";
+import { clusterProfile } from "./scheduler/cluster-profile.ts";
+import { imaginedSegments } from "./scheduler/imagine.ts";
+import type { Plan } from "./scheduler/plan.ts";
+import { requirePlan } from "./scheduler/plan-check.ts";
+import { planCost } from "./scheduler/plan-cost.ts";
+import { makePlan, type PlanOptions, type PlanRequest } from "./scheduler/planner.ts";
+import { type Simulation, simulate } from "./scheduler/simulate.ts";
+
+export interface Planned {
+  readonly request: PlanRequest;
+  readonly plan: Plan;
+  /** A step of it, as it is predicted. */
+  readonly simulation: Simulation;
+}
+
+/** What is planned for: a model, and how it is to be trained. */
+export interface PlanSubject {
+  readonly model: Model;
+  readonly optimizer: OptimizerConfig;
+  readonly options: PlanOptions;
+}
+
+/** Ways to share work inside a micro-batch that plans of a strategy may have. */
+export function shardKindsOf(strategy: string): readonly ShardKind[] {
+  if (strategy === "auto" || strategy === "hybrid") return SHARD_KINDS;
+  return SHARD_KINDS.filter((kind) => kind === strategy);
+}
+
+/** Milliseconds that each device may spend on measuring itself. */
+const PROFILE_MS = 3000;
+
+/**
+ * Measures devices and their links. Ids are the devices' places, as text.
+ * @throws what a device or its engine fails with.
+ */
+export async function measuredRequest(
+  devices: readonly Ref<Device>[],
+  { model, optimizer, options }: PlanSubject,
+  now: () => number,
+): Promise<PlanRequest> {
+  const descriptions = await Promise.all(devices.map((device) => device.ask.describe()));
+  const { segments, profile } = await profileCluster(devices, descriptions, {
+    ...{ model, optimizer, now, segments: findSegments(model), microBatches: options.microBatches },
+    ...{ budgetMs: PROFILE_MS, sharings: shardKindsOf(options.strategy) },
+    split: options.schedule === "zero-bubble" || options.schedule === "auto",
+    linked: () => options.strategy !== "single",
+  });
+  const infos = descriptions.map(({ name, memoryBytes }, i) => ({ id: `${i}`, name, memoryBytes }));
+  return { segments, devices: infos, profile, options };
+}
+
+/** The same for a cluster that is not there: times from operations and bytes, ids as its file has them. */
+export function imaginedRequest(cluster: Cluster, { model, optimizer, options }: PlanSubject): PlanRequest {
+  const segments = imaginedSegments(model, findSegments(model), {
+    ...{ optimizer, microBatches: options.microBatches },
+    sharings: shardKindsOf(options.strategy),
+  });
+  return { segments, devices: cluster.devices, profile: clusterProfile(cluster, segments), options };
+}
+
+/**
+ * The best plan, or the given one, and how a step of it goes.
+ * @throws PlanError in one line: no plan fits, or the given one is not for this model or these devices.
+ */
+export function planned(request: PlanRequest, given: Plan | null = null): Planned {
+  const { segments, devices, options } = request;
+  if (given) {
+    const ids = devices.map(({ id }) => id);
+    requirePlan(given, { segments, microBatches: options.microBatches, devices: ids });
+  }
+  const plan = given ?? makePlan(request);
+  const { programs, run } = planCost(plan, { ...request, stashBytes: options.stashBytes ?? 0 });
+  return { request, plan, simulation: simulate(programs, run) };
+}
