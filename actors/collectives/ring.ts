@@ -116,14 +116,15 @@ export class RingCollectives implements Collectives {
       const first = this.behind(1);
       const summands = floatsOf(parts[first]!);
       for (const piece of pieces(first)) this.give(piece.name, copyOf(summands, piece));
-      const result = new Float32Array(own.elements);
+      let result: Float32Array = new Float32Array(own.elements);
       for (let hop = 2; hop <= this.ranks; hop++) {
         const to = this.behind(hop);
         const values = floatsOf(parts[to]!);
         for (const piece of pieces(to)) {
           const sum = this.floats(piece.name, await this.take(piece.name), piece.to - piece.from);
           addInto(sum, values.subarray(piece.from, piece.to));
-          if (to === this.rank) result.set(sum, piece.from);
+          if (to === this.rank && sum.length === result.length) result = sum;
+          else if (to === this.rank) result.set(sum, piece.from);
           else this.give(piece.name, Tensor.f32([sum.length], sum));
         }
       }

@@ -1,6 +1,6 @@
 /** Tensors cut into the parts that ranks have, and joined again: bytes are moved, never changed. */
 
-import { DTYPE_BYTES, elements, Tensor, TensorError } from "../../protocols/tensor.ts";
+import { byteLength, DTYPE_BYTES, elements, Tensor, TensorError } from "../../protocols/tensor.ts";
 import { type Cut, cutLength, type Range, rangesLength } from "./layout.ts";
 
 /** How many indices each rank has. */
@@ -14,6 +14,18 @@ export function sliceTensor(whole: Tensor, { axis, ranges }: Cut, rank: number):
     result.bytes.set(whole.bytes.subarray(inWhole, inWhole + bytes), inPart);
   });
   return result;
+}
+
+/** As `sliceTensor`, but a view of the whole where the part lies in one piece there: to be read, not kept. */
+export function viewPart(whole: Tensor, cut: Cut, rank: number): Tensor {
+  const own = cut.ranges[rank]!;
+  const [first] = own;
+  if (!first || own.length > 1 || elements(whole.shape.slice(0, cut.axis)) !== 1) {
+    return sliceTensor(whole, cut, rank);
+  }
+  const shape = whole.shape.with(cut.axis, first[1] - first[0]);
+  const row = byteLength(whole.dtype, whole.shape.slice(cut.axis + 1));
+  return new Tensor(whole.dtype, shape, whole.bytes.subarray(first[0] * row, first[1] * row));
 }
 
 /**

@@ -13,7 +13,7 @@ import { gradientName } from "../../training.ts";
 import type { ShardChunk } from "../chunk.ts";
 import type { Collectives } from "../collectives.ts";
 import type { Transfer } from "../plan.ts";
-import { sliceTensor } from "../slices.ts";
+import { viewPart } from "../slices.ts";
 import { addInto } from "../sum.ts";
 import { enterPart, type ForwardPass } from "./forward.ts";
 import { collective, inOrder } from "./moves.ts";
@@ -122,7 +122,7 @@ export class BackwardPass {
     const { name, value, forward, backward, cut } = transfer;
     const [from, total] = [this.memory(name).tensor, this.memory(value).tensor];
     if (backward === null) {
-      const own = forward === "all-gather" ? sliceTensor(from, cut!, this.chunk.rank) : from;
+      const own = forward === "all-gather" ? viewPart(from, cut!, this.chunk.rank) : from;
       return this.add(value, own);
     }
     const isFirst = !this.begun.has(value);

@@ -14,7 +14,7 @@ import type { ShardChunk } from "../chunk.ts";
 import type { Collectives } from "../collectives.ts";
 import { type Cut, cutLength, rangesLength } from "../layout.ts";
 import type { End, ShardPlan, Transfer } from "../plan.ts";
-import { sliceTensor } from "../slices.ts";
+import { viewPart } from "../slices.ts";
 import { collective, inOrder } from "./moves.ts";
 
 export interface ForwardPhase {
@@ -60,7 +60,7 @@ export class ForwardPass {
         forward === null || (forward === "all-reduce" && alone && !read.has(value) && !stashed.has(value));
       values.set(name, keeps ? from : arena.allocate({ dtype, shape: resultShape(transfer, rank) }, "host"));
     };
-    if (plan.input) values.set(plan.input.name, arena.allocate(partOf(plan.input, rank), "host"));
+    if (plan.input) values.set(plan.input.name, arena.allocate(partType(plan.input, rank), "host"));
     this.phases = plan.phases.map((phase, i): ForwardPhase => {
       phase.transfers.forEach(take);
       const executable = executables[i]!;
@@ -125,7 +125,7 @@ export class ForwardPass {
 const isCounter = (name: string) => (COUNTERS as readonly string[]).includes(name);
 
 /** What a rank has of an end. */
-export function partOf({ dtype, shape, cut }: End, rank: number): { dtype: End["dtype"]; shape: Shape } {
+function partType({ dtype, shape, cut }: End, rank: number): { dtype: End["dtype"]; shape: Shape } {
   return { dtype, shape: cut ? shape.with(cut.axis, rangesLength(cut.ranges[rank]!)) : shape };
 }
 
@@ -134,7 +134,7 @@ export function enterPart(memory: Tensor, cut: Cut | null, rank: number, name: s
   copyInto(
     memory,
     name,
-    cut && tensor.shape[cut.axis] === cutLength(cut) ? sliceTensor(tensor, cut, rank) : tensor,
+    cut && tensor.shape[cut.axis] === cutLength(cut) ? viewPart(tensor, cut, rank) : tensor,
   );
 }
 

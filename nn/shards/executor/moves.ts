@@ -4,7 +4,7 @@ import type { Tensor } from "../../../protocols/tensor.ts";
 import type { Collectives } from "../collectives.ts";
 import type { Cut } from "../layout.ts";
 import type { Collective } from "../plan.ts";
-import { joinInto, sliceTensor } from "../slices.ts";
+import { joinInto, viewPart } from "../slices.ts";
 
 /**
  * @param cut of the whole value; null for an all-reduce.
@@ -25,7 +25,7 @@ export async function collective(
     case "all-gather":
       return joinInto(to, await collectives.allGather(key, from), cut!);
     case "reduce-scatter": {
-      const parts = Array.from({ length: collectives.ranks }, (_, rank) => sliceTensor(from, cut!, rank));
+      const parts = Array.from({ length: collectives.ranks }, (_, rank) => viewPart(from, cut!, rank));
       to.bytes.set((await collectives.reduceScatter(key, parts)).bytes);
     }
   }
