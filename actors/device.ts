@@ -13,13 +13,14 @@ import { type ModelProfile, profileModel } from "../nn/profile.ts";
 import type { ShardKind } from "../nn/shards/plan.ts";
 import { Tensor } from "../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../runtime/index.ts";
-import { machine } from "../runtime/platform/machine.ts";
+import { machine, machineKind } from "../runtime/platform/machine.ts";
 import { openPowerSensors, powerWorld } from "../runtime/platform/power.ts";
 import type { MissingSensor } from "../runtime/platform/power-sensor.ts";
 import { type EnergyMeter, type EnergyReading, openMeter } from "./energy/meter.ts";
 import type { DevicePower, DeviceWork } from "./energy/model.ts";
 import { LARGEST_FAR_BYTES, measureLine } from "./profile-line.ts";
 import type { LinkProfile } from "./scheduler/cost.ts";
+import { classOfMachine, type DeviceClassName } from "./scheduler/device-classes.ts";
 import { Stage, type StageSpec } from "./stage.ts";
 
 export interface DeviceDescription {
@@ -29,11 +30,13 @@ export interface DeviceDescription {
   readonly cores: number;
   readonly memoryBytes: number;
   readonly engine: string;
+  /** The class that it is most like: whose power it is taken to draw. */
+  readonly class: DeviceClassName;
   readonly pid: number;
 }
 
-/** A device may offer less memory than its machine has, or stand for a machine of its own. */
-export type DeviceClaims = Partial<Pick<DeviceDescription, "host" | "memoryBytes">>;
+/** A device may offer less memory than its machine has, or stand for a machine of its own, of another class. */
+export type DeviceClaims = Partial<Pick<DeviceDescription, "host" | "memoryBytes" | "class">>;
 
 export interface DeviceUsage {
   /** The most memory the device's process has had resident. */
@@ -102,7 +105,9 @@ export class Device extends Actor {
 
   describe(): DeviceDescription {
     const { host, cores, memoryBytes, pid } = machine();
-    return { name: this.#name, host, cores, memoryBytes, engine: this.#engine!.name, pid, ...this.#claims };
+    const engine = this.#engine!.name;
+    const own = classOfMachine(machineKind(), engine);
+    return { name: this.#name, host, cores, memoryBytes, engine, class: own, pid, ...this.#claims };
   }
 
   usage(): DeviceUsage {

@@ -19,6 +19,7 @@
  * 802.11n Power Consumption", HotPower 2010) [memory].
  */
 
+import type { MachineKind } from "../../runtime/platform/machine.ts";
 import type { DevicePower } from "../energy/model.ts";
 
 export interface DeviceClass {
@@ -40,7 +41,7 @@ type PerByte = Omit<DevicePower, "idleWatts" | "busyWatts">;
 export const DEVICE_CLASSES = {
   // 11.9 GFLOP/s, 7.2 W [HPL]; 2.7 W at rest (pidramble.com); 4 GiB LPDDR4-3200, 32 bits wide [sheet].
   "raspberry-pi-4": of(17, 7.7, 3 * GIB, 2.7, 7.2, ETHERNET),
-  // 30.2 GFLOP/s, 11 W [HPL]; 2.9 W at rest (geerlingguy/sbc-reviews); 8 GiB LPDDR4X-4267, 32 bits wide [sheet].
+  // 30.2 GFLOP/s, 11 W [HPL]; 2.9 W at rest, of the same board in a 500+ (geerlingguy/sbc-reviews, issue 81); 8 GiB LPDDR4X-4267, 32 bits wide [sheet].
   "raspberry-pi-5": of(42, 10, 6 * GIB, 2.9, 11, ETHERNET),
   // 128 Maxwell cores at 0.92 GHz, 4 GiB, 25.6 GB/s, 10 W [sheet]; 2 W at rest [memory].
   "jetson-nano": of(79, 15, 3 * GIB, 2, 10, ETHERNET),
@@ -66,6 +67,25 @@ export type DeviceClassName = keyof typeof DEVICE_CLASSES;
 
 export function isDeviceClass(name: string): name is DeviceClassName {
   return Object.hasOwn(DEVICE_CLASSES, name);
+}
+
+/** Boards, by what their device trees call them. */
+const BOARDS: readonly (readonly [RegExp, DeviceClassName])[] = [
+  [/Raspberry Pi (4|400|Compute Module 4)\b/, "raspberry-pi-4"],
+  [/Raspberry Pi (5|500|Compute Module 5)\b/, "raspberry-pi-5"],
+  [/Orin Nano/, "jetson-orin-nano"],
+  [/Jetson Nano/, "jetson-nano"],
+  [/TX2/, "jetson-tx2"],
+  [/Xavier NX/, "jetson-xavier-nx"],
+];
+
+/** The class that is most like a machine, for its power where nobody measures that. @param engine what it trains with. */
+export function classOfMachine({ model, portable, system }: MachineKind, engine: string): DeviceClassName {
+  const board = BOARDS.find(([pattern]) => pattern.test(model ?? ""));
+  if (board) return board[1];
+  if (system === "android") return "phone";
+  if (portable) return "laptop";
+  return engine === "webgpu" ? "desktop-gpu" : "desktop";
 }
 
 function of(

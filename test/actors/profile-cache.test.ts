@@ -29,7 +29,15 @@ const PROFILE: ModelProfile = {
   chunk: { forwardMs: 0, backwardMs: 0, jointMs: 0, stepMs: 0, otherMs: 0.1 },
 };
 const DEVICE: DeviceDescription = {
-  ...{ name: "laptop", host: "home", cores: 4, memoryBytes: 2 ** 30, engine: "native", pid: 7 },
+  ...{
+    name: "laptop",
+    host: "home",
+    cores: 4,
+    memoryBytes: 2 ** 30,
+    engine: "native",
+    class: "laptop",
+    pid: 7,
+  },
 };
 const OPTIMIZER = { ...DEFAULT_ADAMW, steps: 10 };
 const REQUEST: ProfileRequest = {

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { machine, machineId } from "../../../runtime/platform/machine.ts";
+import { machine, machineId, machineKind } from "../../../runtime/platform/machine.ts";
 
 test("another process of the machine has the same identity", async () => {
   const module = `${import.meta.dir}/../../../runtime/platform/machine.ts`;
@@ -10,4 +10,10 @@ test("another process of the machine has the same identity", async () => {
   expect(machineId()).not.toBe("");
   expect(told).toBe(machineId());
   expect(machine().pid).toBe(process.pid);
+});
+
+test("what kind of machine it is, as far as the system says", () => {
+  const { model, system } = machineKind();
+  expect(system).toBe(process.platform);
+  expect(model).not.toBe("");
 });
