@@ -54,14 +54,19 @@ export interface Quota {
 
 /** What the kernel takes at least, for either. */
 export const LEAST_QUOTA_US = 1000;
-/** The shorter the period, the less a kernel that begins after a rest gets in advance. */
+/**
+ * How long a thread that has used up its quota stands still until the next period. The shorter, the less a kernel that
+ * begins after a rest gets in advance; but other threads of the processor run for 3 ms at a time, and where there is no
+ * room for that a quota cannot be used up.
+ */
+const STOP_US = 5000;
 const SHORTEST_PERIOD_US = 5000;
 const LONGEST_PERIOD_US = 20_000;
 /** The least share of a processor that can be had: a millisecond of the longest period that is still even enough. */
 export const LEAST_SHARE = LEAST_QUOTA_US / LONGEST_PERIOD_US;
 
 /**
- * A share of a processor as a quota, of the shortest period in which it is a millisecond at least.
+ * A share of a processor as a quota.
  * @throws TestbedError for a share that is too small.
  */
 export function quotaOf(share: number): Quota {
@@ -71,8 +76,8 @@ export function quotaOf(share: number): Quota {
         "use fewer devices, or devices of less different speeds",
     );
   }
-  const needed = Math.ceil(LEAST_QUOTA_US / share);
-  const periodUs = Math.min(LONGEST_PERIOD_US, Math.max(SHORTEST_PERIOD_US, needed));
+  const needed = Math.max(SHORTEST_PERIOD_US, LEAST_QUOTA_US / share, STOP_US / (1 - share));
+  const periodUs = Math.min(LONGEST_PERIOD_US, Math.ceil(needed));
   return { periodUs, quotaUs: Math.max(LEAST_QUOTA_US, Math.round(share * periodUs)) };
 }
 

@@ -29,7 +29,8 @@ test("shares are as the speeds, below one processor, and corrected by what was m
 });
 
 test("a quota is a millisecond at least, of a period that is short enough to be even", () => {
-  expect(quotaOf(0.45)).toEqual({ periodUs: 5000, quotaUs: 2250 });
+  expect(quotaOf(0.45)).toEqual({ periodUs: 9091, quotaUs: 4091 });
+  expect(quotaOf(1)).toEqual({ periodUs: 20_000, quotaUs: 20_000 });
   expect(quotaOf(0.07)).toEqual({ periodUs: 14_286, quotaUs: 1000 });
   expect(quotaOf(LEAST_SHARE)).toEqual({ periodUs: 20_000, quotaUs: 1000 });
   expect(() => quotaOf(0.04)).toThrow("a share of 4.00 % of a processor cannot be had, 5 % is the least");
