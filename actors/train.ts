@@ -10,6 +10,7 @@ import { heldInputs, type Model } from "../nn/model.ts";
 import type { ValueInfo } from "../nn/onnx/graph.ts";
 import { diverged } from "../nn/optim/finite.ts";
 import { type OptimizerConfig, stateNames } from "../nn/optim/optimizer.ts";
+import { outerStateNames } from "../nn/optim/outer.ts";
 import { byteLength, elements, type Tensor } from "../protocols/tensor.ts";
 import type { Clock, NodeRuntime, Ref } from "../runtime/index.ts";
 import type { Files } from "../runtime/platform/files.ts";
@@ -47,6 +48,13 @@ export interface TrainOptions {
   readonly recompute: boolean;
   /** With `recompute`, bytes of each micro-batch that a stage keeps all the same; 0 when left out. */
   readonly stashBytes?: number;
+  /** What the plan is chosen for, "time" or "energy", and how long a step may take then; time when left out. */
+  readonly objective?: string;
+  readonly deadlineMs?: number;
+  /** With strategy local: steps between two meetings. */
+  readonly localSteps?: number;
+  /** A plan to carry out as it is; one is made when left out. */
+  readonly plan?: Plan;
   readonly optimizer: OptimizerConfig;
   /** Folder for checkpoints. */
   readonly checkpoint: string;
@@ -171,6 +179,10 @@ export async function train(
       schedule: options.schedule,
       recompute: options.recompute,
       stashBytes: options.stashBytes ?? 0,
+      ...(options.objective === undefined ? {} : { objective: options.objective }),
+      ...(options.deadlineMs === undefined ? {} : { deadlineMs: options.deadlineMs }),
+      ...(options.localSteps === undefined ? {} : { localSteps: options.localSteps }),
+      ...(options.plan === undefined ? {} : { plan: options.plan }),
     },
   ]);
   try {
@@ -302,6 +314,10 @@ function checkpointOf(
   state: Readonly<Record<string, Tensor>>,
 ): Checkpoint {
   const kept = changing(model, optimizer);
+  // Members that train on their own keep more, as long as they do.
+  const outer = kept.parameters.flatMap((parameter) =>
+    outerStateNames(parameter).map((name): ValueInfo => ({ ...parameter, name })),
+  );
   const pick = (infos: readonly ValueInfo[]) => new Map(infos.map(({ name }) => [name, state[name]!]));
   return {
     step,
@@ -312,7 +328,7 @@ function checkpointOf(
       ...readingSettings(spec),
     },
     parameters: pick(kept.parameters),
-    optimizer: pick(kept.optimizer),
+    optimizer: pick([...kept.optimizer, ...outer.filter(({ name }) => state[name])]),
   };
 }
 

@@ -15,7 +15,6 @@ import type { CommitReport, StageHoldings, StageSpec, StepReport } from "../stag
 import type { Stage } from "../stage.ts";
 import { heldInGroups, type Part, partsOf } from "./parts.ts";
 import { chunksOf, type Plan, planPrograms, type Worker, workersOf } from "./plan.ts";
-import { ProgramError } from "./program.ts";
 import { isDealt } from "./routes.ts";
 import { isAsynchronous } from "./schedule.ts";
 import { peersOf, type SpecOptions, specsOf } from "./specs.ts";
@@ -78,11 +77,6 @@ export class Deployment {
     owner: Ref<any>,
     options: SpecOptions,
   ): Promise<Deployment> {
-    if (plan.stages.length > 1 && plan.stages.some(({ sharing }) => sharing === "local")) {
-      throw new ProgramError(
-        `members that train on their own have the whole model, and the plan has ${plan.stages.length} stages: make it one`,
-      );
-    }
     const parts = partsOf(options.model, segments, chunksOf(plan));
     const specs = specsOf(plan, parts, planPrograms(plan), options);
     const stages = await Promise.all(
@@ -105,7 +99,7 @@ export class Deployment {
         const stage = this.stages[worker]!;
         const { cuts } = this.holdings[worker]!;
         for (const position of positions) {
-          const groups = heldInGroups(this.parts[position]!, this.options.optimizer);
+          const groups = this.groups(position);
           for (const group of [...groups, [LOSS_SCALE]]) {
             const given = group.filter((name) => values[name]);
             if (given.length === 0) continue;
@@ -245,15 +239,17 @@ export class Deployment {
     return Object.fromEntries([...parts].map(whole));
   }
 
+  /** Names of what a chunk holds and is kept of it. */
+  private groups(position: number): string[][] {
+    return heldInGroups(this.parts[position]!, this.options.optimizer, this.isLocal);
+  }
+
   /** Names of what a worker has to say of the state, in groups that fit into messages. */
   private changing({ worker, rank, positions }: Worker): string[][] {
     const { cuts } = this.holdings[worker]!;
     const groups = positions.flatMap((position) => {
-      const part = this.parts[position]!;
-      const frozen = new Set(part.roles.frozen);
-      return heldInGroups(part, this.options.optimizer).map((group) =>
-        group.filter((name) => !frozen.has(name)),
-      );
+      const frozen = new Set(this.parts[position]!.roles.frozen);
+      return this.groups(position).map((group) => group.filter((name) => !frozen.has(name)));
     });
     if (rank === 0) return [[LOSS_SCALE], ...groups].filter(({ length }) => length > 0);
     // Whoever has the same as the first has nothing to add.

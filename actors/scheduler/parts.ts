@@ -6,6 +6,7 @@
 import { dataInputs, heldInputs, type Model, type Roles, rolesWithin } from "../../nn/model.ts";
 import type { Graph, ValueInfo } from "../../nn/onnx/graph.ts";
 import { type OptimizerConfig, stateNames } from "../../nn/optim/optimizer.ts";
+import { outerStateNames } from "../../nn/optim/outer.ts";
 import { cutGraph, type Segment } from "../../nn/segments.ts";
 import { byteLength } from "../../protocols/tensor.ts";
 import type { SegmentCost } from "./cost.ts";
@@ -76,13 +77,18 @@ export function segmentSizes(
 /** Most bytes of tensors in one message, unless a single one has more. */
 const GROUP_BYTES = 256 * 2 ** 20;
 
-/** What a part holds and what the optimiser keeps of it, in groups that fit into messages. */
-export function heldInGroups({ held, roles }: Part, optimizer: OptimizerConfig): string[][] {
+/**
+ * What a part holds and what the optimiser keeps of it, in groups that fit into messages, a parameter before what is kept
+ * of it.
+ * @param meets whether an outer optimiser keeps something too.
+ */
+export function heldInGroups({ held, roles }: Part, optimizer: OptimizerConfig, meets = false): string[][] {
   const trained = new Set(roles.parameters);
   const groups: string[][] = [];
   let room = 0;
   for (const info of held) {
-    const names = trained.has(info.name) ? [info.name, ...stateNames(optimizer, info)] : [info.name];
+    const kept = [...stateNames(optimizer, info), ...(meets ? outerStateNames(info) : [])];
+    const names = trained.has(info.name) ? [info.name, ...kept] : [info.name];
     for (const name of names) {
       const bytes = byteLength(info.dtype, info.shape);
       if (groups.length === 0 || bytes > room) {

@@ -1,8 +1,11 @@
 /** Plans written by hand: who holds what and shares what, and no costs. For tests. */
 
+import { segmentSizes } from "../../actors/scheduler/parts.ts";
 import type { Plan, PlanCodecs, PlanMember, PlanStage, Sharing } from "../../actors/scheduler/plan.ts";
+import { modelDigest } from "../../actors/scheduler/planner/digest.ts";
 import type { ScheduleName } from "../../actors/scheduler/schedule.ts";
 import type { Trainable } from "../../nn/model.ts";
+import { DEFAULT_ADAMW } from "../../nn/optim/adamw.ts";
 import { findSegments } from "../../nn/segments.ts";
 
 export interface HandStage {
@@ -48,7 +51,14 @@ export function planOf(model: Trainable, given: HandPlan): Plan {
   });
   const untrained = ends.findIndex((to) => segments[to]?.inputTrained ?? true);
   return {
-    ...{ digest: "by hand", strategy: "hybrid", schedule, microBatches, stages },
+    digest: modelDigest(
+      segments.map((segment) => ({
+        ...{ name: `segment ${segment.index}`, stashBytes: 0 },
+        ...segmentSizes(model, segment, { ...DEFAULT_ADAMW, warmup: 0, steps: 1 }),
+      })),
+      microBatches,
+    ),
+    ...{ strategy: "hybrid", schedule, microBatches, stages },
     forwardOnly: Math.max(untrained, 0),
     localSteps,
     codecs: given.codecs ?? { activations: null, gradients: null },

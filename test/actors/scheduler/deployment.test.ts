@@ -9,6 +9,7 @@ import type { StageSpec } from "../../../actors/stage/spec.ts";
 import { type Engine, EngineError } from "../../../nn/engine/engine.ts";
 import { createReferenceEngine } from "../../../nn/engine/reference/reference.ts";
 import { gptModel } from "../../../nn/models/gpt.ts";
+import type { SgdConfig } from "../../../nn/optim/sgd.ts";
 import { byteLength, type Tensor } from "../../../protocols/tensor.ts";
 import type { Ref } from "../../../runtime/index.ts";
 import { failure } from "../../runtime/world.ts";
@@ -36,7 +37,8 @@ afterEach(async () => {
 async function planned(hand: Omit<HandPlan, "microBatches">, options: Partial<ClusterOptions> = {}) {
   const model = gptModel(GPT, 2);
   const plan = planOf(model, { microBatches: MICRO_BATCHES, ...hand });
-  const made = await makeCluster({ devices: plan.devices.length, model, scheduling: { plan }, ...options });
+  const scheduling = { plan, ...options.scheduling };
+  const made = await makeCluster({ devices: plan.devices.length, model, ...options, scheduling });
   clusters.push(made);
   await made.scheduler.ask.plan();
   return made;
@@ -214,10 +216,44 @@ describe("members that train on their own", () => {
     expect(last).toEqual(all!);
   });
 
-  test("have the whole model each", async () => {
-    const { scheduler, initial } = await planned({ stages: [{ ...LOCAL, to: [2] }, { to: [4] }] });
-    const { code, message } = await failure(scheduler.ask.deploy(initial));
-    expect(code).toBe("PROGRAM");
-    expect(message).toMatch(/have the whole model, and the plan has 2 stages/);
+  test("go on from a checkpoint with the momentum that their meetings have", async () => {
+    const optimizer: SgdConfig = {
+      ...{ kind: "sgd", momentum: 0, nesterov: false, learningRate: 0.1, weightDecay: 0, clip: 1 },
+      ...{ warmup: 0, floor: 1, steps: 10 },
+    };
+    const start = () => planned({ stages: [LOCAL], localSteps: 2 }, { scheduling: { optimizer } });
+    const whole = await start();
+    await whole.scheduler.ask.deploy(whole.initial);
+    let halfway: Record<string, Tensor> = {};
+    for (let step = 0; step < 4; step++) {
+      await whole.scheduler.ask.step(step, 3);
+      if (step === 1) halfway = await whole.scheduler.ask.state();
+    }
+    const rest = await start();
+    await rest.scheduler.ask.deploy({ ...rest.initial, ...halfway });
+    for (let step = 2; step < 4; step++) await rest.scheduler.ask.step(step, 3);
+    expect(await rest.scheduler.ask.state()).toEqual(await whole.scheduler.ask.state());
+    expect(Object.keys(halfway)).toContain("outer.h0.attn.q.weight");
+  });
+});
+
+describe("codecs", () => {
+  const codecs = (activations: string | null, gradients: string | null) => ({ activations, gradients });
+
+  test.each([
+    ["activations between stages", { stages: [{ to: [2] }, { to: [4] }] }, codecs("f16", null)],
+    ["gradients between members", { stages: [DATA] }, codecs(null, "int8")],
+  ])("make what travels coarser, and the result with it: %s", async (_, plan, codecs) => {
+    const losses: number[][] = [];
+    for (const coded of [{}, { codecs }]) {
+      const { scheduler } = await deployed({ ...plan, ...coded });
+      const results = [await scheduler.ask.step(0, 1), await scheduler.ask.step(1, 1)];
+      losses.push(results.map(({ loss }) => loss));
+    }
+    const [exact, coarse] = losses as [number[], number[]];
+    expect(coarse).not.toEqual(exact);
+    for (const [step, loss] of coarse.entries()) {
+      expect(Math.abs(loss / exact[step]! - 1)).toBeLessThan(1e-2);
+    }
   });
 });
