@@ -10,8 +10,6 @@
  * change, and what a transfer costs whose radio had been asleep. Whoever prints a figure of it says that it is modelled.
  */
 
-import type { Operation } from "../scheduler/program.ts";
-
 /** What a device takes, of the whole of it. */
 export interface DevicePower {
   readonly idleWatts: number;
@@ -79,29 +77,4 @@ export function energyOf(stepMs: number, samples: number, devices: readonly Devi
   }));
   const joulesPerStep = each.reduce((sum, { joules }) => sum + joules, 0);
   return { joulesPerStep, joulesPerSample: joulesPerStep / samples, devices: each };
-}
-
-const MESSAGES: readonly Operation["op"][] = [
-  "send-activation",
-  "receive-activation",
-  "send-gradient",
-  "receive-gradient",
-  "reduce",
-];
-
-/** Milliseconds that each worker spends in kernels and updates, of a timeline, simulated or measured. Index is worker. */
-export function busyMsOf(
-  spans: Iterable<{
-    readonly worker: number;
-    readonly operation: Pick<Operation, "op">;
-    readonly startMs: number;
-    readonly endMs: number;
-  }>,
-  workers: number,
-): number[] {
-  const busy = new Array<number>(workers).fill(0);
-  for (const { worker, operation, startMs, endMs } of spans) {
-    if (!MESSAGES.includes(operation.op)) busy[worker]! += endMs - startMs;
-  }
-  return busy;
 }

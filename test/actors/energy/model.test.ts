@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { busyMsOf, type DevicePower, energyOf, joulesOf } from "../../../actors/energy/model.ts";
+import { type DevicePower, energyOf, joulesOf } from "../../../actors/energy/model.ts";
 
 const PI: DevicePower = {
   ...{ idleWatts: 3, busyWatts: 7, sentJoulesPerByte: 2e-6, receivedJoulesPerByte: 1e-6 },
@@ -26,11 +26,4 @@ test("a step's energy is that of all its devices, the waiting ones too", () => {
     ["b", 6],
   ]);
   expect([joulesPerStep, joulesPerSample]).toEqual([20, 5]);
-});
-
-test("kernels and updates are work, messages are not", () => {
-  const ops = ["forward", "send-activation", "receive-gradient", "backward", "reduce", "step"] as const;
-  const spans = ops.map((op, i) => ({ worker: i % 2, operation: { op }, startMs: 0, endMs: 2 ** i }));
-  // forward 1, receive, reduce; send, backward 8, step 32.
-  expect(busyMsOf(spans, 3)).toEqual([1, 40, 0]);
 });
