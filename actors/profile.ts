@@ -9,8 +9,10 @@
 import { type Model, rolesWithin } from "../nn/model.ts";
 import { encodeModel } from "../nn/onnx/proto.ts";
 import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
-import type { ModelProfile, SegmentProfile, ShardKind } from "../nn/profile.ts";
+import { median } from "../nn/profile/rounds.ts";
+import type { ModelProfile, SegmentProfile } from "../nn/profile.ts";
 import type { Segment } from "../nn/segments.ts";
+import type { ShardKind } from "../nn/shards/plan.ts";
 import { Tensor } from "../protocols/tensor.ts";
 import type { Ref } from "../runtime/index.ts";
 import type { Device, DeviceDescription, ProfileRequest } from "./device.ts";
@@ -18,6 +20,7 @@ import { type ProfileCache, profileKey } from "./profile-cache.ts";
 import { linkRounds } from "./profile-links.ts";
 import type { DeviceProfile, LinkProfile, Profile, SegmentCost, ShardedTimes } from "./scheduler/cost.ts";
 import { segmentSizes } from "./scheduler/parts.ts";
+import { shardedSegments } from "./scheduler/sharding.ts";
 
 export interface ClusterRequest {
   readonly model: Model;
@@ -32,6 +35,8 @@ export interface ClusterRequest {
   readonly sharings: readonly ShardKind[];
   /** Where profiles of earlier runs are; all devices are measured when left out. */
   readonly cache?: ProfileCache;
+  /** The time in milliseconds. */
+  readonly now: () => number;
   /** Which links are measured, by the devices' places; all when left out. */
   readonly linked?: (from: number, to: number) => boolean;
 }
@@ -67,6 +72,12 @@ export async function profileCluster(
       }),
     );
   }
+  const controlMs = await Promise.all(devices.map((device) => roundTripMs(device, request.now)));
+  const stashes = measured[0]!.segments.map(({ stashBytes }) => stashBytes);
+  const sharded =
+    request.sharings.length > 0
+      ? shardedSegments(model, request.segments, stashes, request.sharings)
+      : undefined;
   const segments = request.segments.map((segment): SegmentCost => {
     const { index } = segment;
     const { stashBytes, workingBytes } = measured[0]!.segments[index]!;
@@ -76,6 +87,7 @@ export async function profileCluster(
       trained,
       ...segmentSizes(model, segment, optimizer),
       ...{ stashBytes, workingBytes },
+      ...(sharded && { sharded: sharded[index]! }),
     };
   });
   const hosts = new Set(descriptions.map(({ host }) => host));
@@ -84,6 +96,7 @@ export async function profileCluster(
     profile: {
       devices: Object.fromEntries(measured.map((profile, i) => [i, deviceProfile(profile)])),
       links,
+      controlMs: Object.fromEntries(controlMs.map((ms, i) => [i, ms])),
       ...(hosts.size === 1 && { cores: descriptions[0]!.cores }),
     },
   };
@@ -112,6 +125,19 @@ async function profileDevices(
   );
   for (const i of unknown) await cache?.put(keys[i]!, profiles[i]!);
   return profiles as ModelProfile[];
+}
+
+const ROUND_TRIPS = 5;
+
+/** Of a message to a device that answers at once. */
+async function roundTripMs(device: Ref<Device>, now: () => number): Promise<number> {
+  const trips: number[] = [];
+  for (let i = 0; i < ROUND_TRIPS; i++) {
+    const start = now();
+    await device.ask.describe();
+    trips.push(now() - start);
+  }
+  return median(trips);
 }
 
 /** A model's profile on one device, in the planner's columns. */

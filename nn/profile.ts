@@ -14,13 +14,11 @@ import type { Trainable } from "./model.ts";
 import type { OptimizerConfig } from "./optim/optimizer.ts";
 import { stateNames } from "./optim/optimizer.ts";
 import { chunkTimes } from "./profile/chunk.ts";
-import { Piece, type PieceOptions, type ShardedProfile } from "./profile/piece.ts";
+import { Piece, type ShardedProfile } from "./profile/piece.ts";
 import { measureRounds, median } from "./profile/rounds.ts";
 import { findSegments, type Segment } from "./segments.ts";
+import type { ShardKind } from "./shards/plan.ts";
 import { keptBytes } from "./training.ts";
-
-/** Ways to share the work inside a micro-batch. */
-export type ShardKind = PieceOptions["sharings"][number];
 
 /** What a segment adds to the chunk that holds it. Times in milliseconds of kernels; bytes per micro-batch. */
 export interface SegmentProfile {

@@ -10,7 +10,7 @@ import { isScaled } from "../optim/loss-scale.ts";
 import type { OptimizerConfig } from "../optim/optimizer.ts";
 import { accumulatorName } from "../passes/accumulate.ts";
 import { cutGraph, type Segment } from "../segments.ts";
-import type { ShardPlan } from "../shards/plan.ts";
+import type { ShardKind, ShardPlan } from "../shards/plan.ts";
 import { type ShardOptions, shard } from "../shards/shard.ts";
 import { LOSS_GRADIENT, type StageGraphs, trainingGraphs } from "../training.ts";
 import { type ShardRuns, shardRuns } from "./shards.ts";
@@ -19,10 +19,8 @@ export interface PieceOptions {
   readonly optimizer: OptimizerConfig;
   readonly microBatches: number;
   readonly split: boolean;
-  readonly sharings: readonly ShardOptions["kind"][];
+  readonly sharings: readonly ShardKind[];
 }
-
-type Sharing = PieceOptions["sharings"][number];
 
 /** One of `ranks` ranks with equal shares: kernel milliseconds of its phases' runs, and how many these are. */
 export interface ShardedProfile {
@@ -41,7 +39,7 @@ export interface PieceTimes {
   readonly backwardWeightMs?: number;
   readonly jointMs: number;
   readonly stepMs: number;
-  readonly sharded?: Readonly<Partial<Record<Sharing, ShardedProfile>>>;
+  readonly sharded?: Readonly<Partial<Record<ShardKind, ShardedProfile>>>;
 }
 
 /** Equal shares of so many ranks are measured; with the whole, that is enough for a line through both. */
@@ -49,7 +47,7 @@ const RANKS = 2;
 
 type RunName =
   | ("forward" | "backward" | "joint" | "step" | "split forward" | "backward input" | "backward weights")
-  | `${Sharing} ${"forward" | "backward"}`;
+  | `${ShardKind} ${"forward" | "backward"}`;
 
 export class Piece {
   readonly graphs: StageGraphs;
@@ -60,12 +58,12 @@ export class Piece {
   /** All that can be measured. */
   readonly runs: ReadonlyMap<RunName, () => Promise<number>>;
   private readonly executors: readonly StageExecutor[];
-  private readonly shards: ReadonlyMap<Sharing, ShardRuns>;
+  private readonly shards: ReadonlyMap<ShardKind, ShardRuns>;
 
   private constructor(
     [graphs, apart]: readonly [StageGraphs, StageGraphs],
     executors: readonly StageExecutor[],
-    shards: ReadonlyMap<Sharing, ShardRuns>,
+    shards: ReadonlyMap<ShardKind, ShardRuns>,
     totalParameters: number,
     now: () => number,
   ) {
@@ -152,7 +150,7 @@ export class Piece {
         made.push(executor);
         await fill(executor, each);
       }
-      const shards = new Map<Sharing, ShardRuns>();
+      const shards = new Map<ShardKind, ShardRuns>();
       for (const kind of options.sharings) {
         const plan = shardPlan(graph, model, { kind, ranks: RANKS, input, inputGradient });
         if (!plan) continue;

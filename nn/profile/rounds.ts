@@ -58,12 +58,13 @@ export async function measureRounds(
     do {
       passes.push(await pass());
       taken = now() - start;
-      // A simulated world's clock stands still.
     } while (taken > 0 && taken < roundMs);
     const own = passes.slice(first);
     rounds.push(own.reduce((sum, times) => sum + total(times), 0) / own.length);
     if (rounds.length < LEAST_ROUNDS) continue;
     const used = now() - began;
+    // A simulated world's clock stands still.
+    if (used === 0) break;
     // Another round that would go beyond the budget is not begun.
     if (used + used / rounds.length > budgetMs || spread(rounds) <= TOLERANCE * median(rounds)) break;
   }

@@ -9,6 +9,7 @@ import { GraphBuilder } from "../../nn/onnx/builder.ts";
 import { measureRounds } from "../../nn/profile/rounds.ts";
 import { type ProfileOptions, profileModel } from "../../nn/profile.ts";
 import { cutGraph, findSegments } from "../../nn/segments.ts";
+import { SHARD_KINDS } from "../../nn/shards/plan.ts";
 import { keptBytes, trainingGraphs } from "../../nn/training.ts";
 import { Tensor } from "../../protocols/tensor.ts";
 import { motley } from "./motley.ts";
@@ -43,14 +44,16 @@ describe("a profile", () => {
   });
 
   test("has the backward pass in two, and a rank's part, where these are asked for", async () => {
-    const options: ProfileOptions = { ...OPTIONS, split: true, sharings: ["tensor"] };
+    const options: ProfileOptions = { ...OPTIONS, split: true, sharings: SHARD_KINDS };
     const { segments } = await profileModel(engine, MODEL, options, now);
     for (const segment of segments) {
       expect(segment.backwardInputMs).toBeGreaterThanOrEqual(0);
       expect(segment.backwardWeightMs).toBeGreaterThanOrEqual(0);
     }
-    const { ranks, forwardMs, backwardMs, forwardRuns } = segments[1]!.sharded!.tensor!;
-    expect([ranks, forwardMs >= 0, backwardMs >= 0, forwardRuns > 0]).toEqual([2, true, true, true]);
+    for (const kind of SHARD_KINDS) {
+      const { ranks, forwardMs, backwardMs, forwardRuns } = segments[1]!.sharded![kind]!;
+      expect([ranks, forwardMs >= 0, backwardMs >= 0, forwardRuns > 0]).toEqual([2, true, true, true]);
+    }
     expect(engine.usage().tensors).toBe(0);
   });
 
