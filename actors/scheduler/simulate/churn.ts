@@ -12,8 +12,7 @@
  * `startMs`, as well as it knows.
  */
 
-import { seededRandom } from "../../../runtime/random.ts";
-import type { ChurnEvent, ChurnRates } from "../cluster.ts";
+import type { ChurnEvent } from "../cluster.ts";
 import type { StageProgram } from "../program.ts";
 import type { RunCost } from "../run-cost.ts";
 import { type Prediction, predict } from "../simulate.ts";
@@ -38,7 +37,7 @@ export interface ChurnRequest {
   readonly steps: number;
   /** Ids of those that are there in the beginning. */
   readonly devices: readonly string[];
-  /** By time. */
+  /** By time, as `churnEvents` makes them of a cluster file. */
   readonly events: readonly ChurnEvent[];
   readonly policy: Policy;
   /** From a device's leaving until the others know. */
@@ -187,28 +186,3 @@ class Run {
     return { steps: done, totalMs: nowMs, lostMs, stoppedMs: nowMs - worked, stays };
   }
 }
-
-/**
- * Leaving and joining by chance: each device stays for exponentially distributed times, and stays away for such. By time,
- * up to `untilMs`; the same for the same seed.
- */
-export function churnEvents(
-  devices: readonly string[],
-  rates: ChurnRates,
-  untilMs: number,
-): readonly ChurnEvent[] {
-  const random = seededRandom(rates.seed);
-  const events: ChurnEvent[] = [];
-  for (const device of devices) {
-    let atMs = 0;
-    for (let what: ChurnEvent["what"] = "leave"; ; what = what === "leave" ? "join" : "leave") {
-      const perHour = what === "leave" ? rates.leavesPerHour : rates.joinsPerHour;
-      atMs += (-Math.log(1 - random.next()) / perHour) * HOUR_MS;
-      if (!(atMs < untilMs)) break;
-      events.push({ atMs, what, device });
-    }
-  }
-  return events.sort((a, b) => a.atMs - b.atMs);
-}
-
-const HOUR_MS = 3_600_000;
