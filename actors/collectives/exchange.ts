@@ -7,8 +7,8 @@ import type { Tensor } from "../../protocols/tensor.ts";
 
 export interface Exchange {
   /**
-   * Sends a tensor to a rank, without waiting for it to be taken; it stays as it is from then on. Tensors of one key
-   * are given once. A promise that rejects says that the rank cannot be reached.
+   * Sends a tensor to a rank, without waiting for it to be taken. Tensors of one key are given once. Resolves when the
+   * tensor may be written over; until then it is borrowed. Rejects where the rank cannot be reached.
    */
   give(rank: number, key: string, tensor: Tensor): Promise<unknown>;
   /** What a rank gives under a key (transferred), as soon as it is there; it may have come before it is asked for. */

@@ -3,10 +3,12 @@
 import { Tensor } from "../../protocols/tensor.ts";
 
 /**
- * Elements of a piece at most, 256 KiB: while a rank adds one, the next is on the link. Smaller ones would cost more
- * messages, larger ones would have the ring wait at its beginning and at its end.
+ * Elements of a piece, 256 KiB: while a rank adds one, the next is on the link. Long vectors are cut into larger ones, up
+ * to 1 MiB, which take half as much of a processor. So few that a link has no next one would have the ring wait.
  */
 export const PIECE = 2 ** 16;
+const LARGEST_PIECE = 2 ** 18;
+const ENOUGH_PIECES = 8;
 
 /** Elements [from, to) of a vector, and their name among all of it. */
 export interface Piece {
@@ -17,7 +19,8 @@ export interface Piece {
 
 /** The pieces of the elements [from, to); none where there are none. */
 export function piecesOf(name: string, from: number, to: number): Piece[] {
-  const count = Math.ceil((to - from) / PIECE);
+  const size = Math.min(LARGEST_PIECE, Math.max(PIECE, Math.ceil((to - from) / ENOUGH_PIECES)));
+  const count = Math.ceil((to - from) / size);
   return Array.from({ length: count }, (_, i) => {
     const at = (i: number) => from + Math.floor(((to - from) * i) / count);
     return { from: at(i), to: at(i + 1), name: `${name}.${i}` };

@@ -146,9 +146,9 @@ export class RingCollectives implements Collectives {
     const encoded = (sum: Float32Array, name: string) => this.encoded(sum, `${place}/${name}`, codec);
     const decoded = (key: string, tensor: Tensor, length: number) =>
       codec ? codec.decode(tensor.bytes, length) : this.floats(key, tensor, length);
-    for (const { from, to, name } of chunks[this.behind(1)]!) {
-      this.give(`${key}/sum/${name}`, encoded(values.slice(from, to), name).tensor);
-    }
+    const lent = chunks[this.behind(1)]!.map(({ from, to, name }) =>
+      this.give(`${key}/sum/${name}`, encoded(values.subarray(from, to), name).tensor),
+    );
     for (let hop = 2; hop <= this.ranks; hop++) {
       const owner = this.behind(hop);
       for (const { from, to, name } of chunks[owner]!) {
@@ -161,9 +161,11 @@ export class RingCollectives implements Collectives {
       }
     }
     for (let hop = 1; hop < this.ranks; hop++) {
-      for (const { from, to, name } of chunks[this.behind(hop)]!) {
+      for (const [i, { from, to, name }] of chunks[this.behind(hop)]!.entries()) {
         const of = `${key}/all/${name}`;
         const tensor = await this.take(of);
+        // What is written over has come round, so that it has long been sent.
+        if (hop === 1) await lent[i];
         values.set(decoded(of, tensor, to - from), from);
         if (hop < this.ranks - 1) this.give(of, tensor);
       }
@@ -193,9 +195,11 @@ export class RingCollectives implements Collectives {
     return (this.rank - hops + this.ranks) % this.ranks;
   }
 
-  private give(key: string, tensor: Tensor): void {
-    const next = (this.rank + 1) % this.ranks;
-    this.exchange.give(next, key, tensor).catch((error) => this.abandon(error));
+  /** Resolves when the tensor's memory may be written over. */
+  private give(key: string, tensor: Tensor): Promise<unknown> {
+    const given = this.exchange.give((this.rank + 1) % this.ranks, key, tensor);
+    given.catch((error) => this.abandon(error));
+    return given;
   }
 
   private take(key: string): Promise<Tensor> {
