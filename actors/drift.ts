@@ -83,6 +83,54 @@ export function observe(drift: Drift, { measuredMs, predictedMs }: StepTime): Dr
   return { factor, ratios };
 }
 
+/** One worker of a plan, and what it was predicted to take. */
+export interface WatchedWorker {
+  /** Device id. */
+  readonly device: string;
+  readonly chunks: readonly ChunkCost[];
+  /** Of its device's profile. */
+  readonly otherMs: number;
+}
+
+/** Follows the devices of a run, step by step. */
+export class DriftWatch {
+  private readonly workers: readonly WatchedWorker[];
+  private known: Readonly<Record<string, Drift>> = {};
+
+  constructor(workers: readonly WatchedWorker[]) {
+    this.workers = workers;
+  }
+
+  /** By device id; who has not been seen yet is left out. */
+  get drifts(): Readonly<Record<string, Drift>> {
+    return this.known;
+  }
+
+  /**
+   * Takes a step in.
+   * @param spans by worker.
+   * @returns ids of the devices whose factor has changed by it: their profiles are not to be relied on any more.
+   */
+  observe(spans: readonly (readonly OperationSpan[])[]): string[] {
+    const before = this.known;
+    const times: Record<string, StepTime> = {};
+    this.workers.forEach(({ device, chunks, otherMs }, i) => {
+      const { measuredMs = 0, predictedMs = 0 } = times[device] ?? {};
+      const own = stepTime(spans[i]!, chunks, otherMs);
+      times[device] = {
+        measuredMs: measuredMs + own.measuredMs,
+        predictedMs: predictedMs + own.predictedMs,
+      };
+    });
+    this.known = Object.fromEntries(
+      Object.entries(times).map(([device, time]) => [device, observe(before[device] ?? NO_DRIFT, time)]),
+    );
+    return Object.keys(times).filter(
+      (device) => this.known[device]!.factor !== (before[device] ?? NO_DRIFT).factor,
+    );
+  }
+}
+
 /** Whether the device is believed to be slower or faster than its profile. */
 export function hasDrifted({ factor }: Drift): boolean {
   return factor !== 1;

@@ -34,7 +34,7 @@ export interface ClusterRequest {
   /** Ways to share work inside a micro-batch that are measured. */
   readonly sharings: readonly ShardKind[];
   /** Where profiles of earlier runs are; all devices are measured when left out. */
-  readonly cache?: ProfileCache;
+  readonly cache?: Pick<ProfileCache, "get" | "put">;
   /** The time in milliseconds. */
   readonly now: () => number;
   /** Which links are measured, by the devices' places; all when left out. */
@@ -44,6 +44,8 @@ export interface ClusterRequest {
 export interface ClusterProfile {
   readonly segments: readonly SegmentCost[];
   readonly profile: Profile;
+  /** By device: what its profile is kept under in a cache, to be dropped when the device has drifted. */
+  readonly keys: readonly string[];
 }
 
 /**
@@ -56,7 +58,7 @@ export async function profileCluster(
   request: ClusterRequest,
 ): Promise<ClusterProfile> {
   const { model, optimizer, linked = () => true } = request;
-  const measured = await profileDevices(devices, descriptions, request);
+  const { profiles: measured, keys } = await profileDevices(devices, descriptions, request);
   const links: Record<string, Record<string, LinkProfile>> = {};
   for (const i of devices.keys()) links[i] = {};
   for (const round of linkRounds(descriptions)) {
@@ -92,7 +94,7 @@ export async function profileCluster(
   });
   const hosts = new Set(descriptions.map(({ host }) => host));
   return {
-    segments,
+    ...{ segments, keys },
     profile: {
       devices: Object.fromEntries(measured.map((profile, i) => [i, deviceProfile(profile)])),
       links,
@@ -106,7 +108,7 @@ async function profileDevices(
   devices: readonly Ref<Device>[],
   descriptions: readonly DeviceDescription[],
   { model, microBatches, optimizer, budgetMs, split, sharings, cache }: ClusterRequest,
-): Promise<ModelProfile[]> {
+): Promise<{ profiles: readonly ModelProfile[]; keys: readonly string[] }> {
   const bytes = encodeModel(model.graph);
   const request: ProfileRequest = {
     graph: new Tensor("u8", [bytes.byteLength], bytes),
@@ -124,7 +126,7 @@ async function profileDevices(
     }),
   );
   for (const i of unknown) await cache?.put(keys[i]!, profiles[i]!);
-  return profiles as ModelProfile[];
+  return { profiles: profiles as ModelProfile[], keys };
 }
 
 const ROUND_TRIPS = 5;

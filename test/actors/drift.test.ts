@@ -5,6 +5,7 @@ import {
   correctedModelProfile,
   correctedProfile,
   type Drift,
+  DriftWatch,
   driftText,
   hasDrifted,
   NO_DRIFT,
@@ -66,6 +67,17 @@ test("a step's time is that of its kernels, by chunk, beside what was predicted 
     measuredMs: 4 + 8 + 12 + 6 + 3 + 4 + 6 * 0.5,
     predictedMs: 3 + 6 + 9 + 5 + 2 + 3,
   });
+});
+
+test("a watch says once which device of a run has drifted", () => {
+  const chunks = [{ forwardMs: 3, backwardMs: 6, stepMs: 9, outputBytes: 0, gradientBytes: 0 }];
+  const watch = new DriftWatch(["a", "b", "b"].map((device) => ({ device, chunks, otherMs: 0 })));
+  const spans = (ms: number): OperationSpan[] => [
+    { op: "forward", microBatch: 0, start: 0, end: ms, kernelMs: ms },
+  ];
+  const said = Array.from({ length: 9 }, () => watch.observe([spans(3), spans(3), spans(9)]));
+  expect(said.flat()).toEqual(["b"]);
+  expect([watch.drifts.a!.factor, watch.drifts.b!.factor]).toEqual([1, 2]);
 });
 
 test("a corrected profile has other times, and the same of everything else", () => {

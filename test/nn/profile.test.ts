@@ -7,7 +7,8 @@ import { peakBytes } from "../../nn/memory/peak.ts";
 import { gptModel } from "../../nn/models/gpt.ts";
 import { GraphBuilder } from "../../nn/onnx/builder.ts";
 import { measureRounds } from "../../nn/profile/rounds.ts";
-import { type ProfileOptions, profileModel } from "../../nn/profile.ts";
+import { atRows } from "../../nn/profile/rows.ts";
+import { type ModelProfile, type ProfileOptions, profileModel } from "../../nn/profile.ts";
 import { cutGraph, findSegments } from "../../nn/segments.ts";
 import { SHARD_KINDS } from "../../nn/shards/plan.ts";
 import { keptBytes, trainingGraphs } from "../../nn/training.ts";
@@ -87,6 +88,24 @@ describe("a profile", () => {
     const { segments } = await profileModel(engine, MODEL, OPTIONS, () => 0);
     expect(segments.every(({ stepMs }) => stepMs === 0)).toBe(true);
   });
+});
+
+test("a size that was not measured is on the line through the nearest two", () => {
+  const of = (forwardMs: number, stashBytes: number): ModelProfile => ({
+    segments: [{ forwardMs, backwardMs: 2, jointMs: 3, stepMs: 4, stashBytes, workingBytes: 0 }],
+    chunk: { forwardMs: 0.1, backwardMs: 0.1, jointMs: 0.1, stepMs: 1, otherMs: 0.2 },
+  });
+  const profiles = new Map([
+    [2, of(3, 200)],
+    [4, of(5, 400)],
+    [16, of(17, 1600)],
+  ]);
+  const forward = (rows: number) => atRows(profiles, rows).segments[0]!.forwardMs;
+  expect([1, 2, 3, 4, 10, 16, 32].map(forward)).toEqual([2, 3, 4, 5, 11, 17, 33]);
+  expect(atRows(profiles, 3)).toEqual(of(4, 300));
+  expect(() => atRows(new Map([[2, of(3, 200)]]), 3)).toThrow(
+    "profiles of micro-batches of 2 rows say nothing of 3, it takes two sizes",
+  );
 });
 
 describe("rounds of probes", () => {
