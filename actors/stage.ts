@@ -19,6 +19,7 @@ import { isSharded } from "./scheduler/plan.ts";
 import { microBatchesOf } from "./scheduler/program.ts";
 import { Chunk } from "./stage/chunk.ts";
 import { Clearing } from "./stage/clearing.ts";
+import { Kernels } from "./stage/kernels.ts";
 import { Mail } from "./stage/mail.ts";
 import { meet } from "./stage/meeting.ts";
 import { assignSlots, type Slots } from "./stage/slots.ts";
@@ -178,7 +179,11 @@ export class Stage extends Actor {
   async train(step: number): Promise<StepReport> {
     const { clock } = this.context;
     const { program, microBatches } = this.#spec;
-    const run = new StepRun(step, microBatches);
+    const kernels = new Kernels(
+      () => clock.now(),
+      (error) => this.#fail(error),
+    );
+    const run = new StepRun(step, microBatches, kernels);
     const began = clock.now();
     // A step that failed before it was committed has left its gradients behind.
     if (this.#dirty) for (const { executor } of this.#chunks) await executor.clearGradients();
@@ -187,6 +192,7 @@ export class Stage extends Actor {
     for (const [index, operation] of program.operations.entries()) {
       await this.#worker.carryOut(operation, index, run);
     }
+    await kernels.ended();
     await this.#addUp(run);
     const start = clock.now();
     await exchangeTied(this.#chunks, this.#mail, step, microBatches);
@@ -194,7 +200,7 @@ export class Stage extends Actor {
     for (const { executor } of this.#chunks) sums.push(...(await executor.squareSums()));
     const squares = this.#updateSpan(start);
     // Of asynchronous updates nothing is left.
-    if (this.#worker.updated.length === 0) run.spans.push(squares);
+    const spans = this.#worker.updated.length === 0 ? [...run.spans, squares] : run.spans;
     return {
       squareSums: Tensor.f32([sums.length], sums),
       losses: this.#chunks.some(({ spec }) => spec.output === null) ? run.losses : null,
@@ -203,7 +209,7 @@ export class Stage extends Actor {
       waitMs: run.waitMs,
       reduceMs: run.reduceMs,
       totalMs: clock.now() - began,
-      spans: run.spans,
+      spans,
     };
   }
 

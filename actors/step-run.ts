@@ -1,9 +1,11 @@
 /** What a stage keeps account of in one step: where the time goes, and what goes on in the background. */
 
+import type { Kernels } from "./stage/kernels.ts";
 import type { OperationSpan } from "./stage/spec.ts";
 
 export class StepRun {
   readonly step: number;
+  readonly kernels: Kernels;
   kernelMs = 0;
   copyMs = 0;
   waitMs = 0;
@@ -11,11 +13,18 @@ export class StepRun {
   /** What the step waits for at its end. */
   readonly background: Promise<void>[] = [];
   readonly losses: number[];
-  readonly spans: OperationSpan[] = [];
+  /** By operation of the program, whichever ended first. */
+  readonly performed: OperationSpan[] = [];
 
-  constructor(step: number, microBatches: number) {
+  constructor(step: number, microBatches: number, kernels: Kernels) {
     this.step = step;
+    this.kernels = kernels;
     this.losses = new Array(microBatches).fill(Number.NaN);
+  }
+
+  /** When operations ran, in the order of the program. */
+  get spans(): OperationSpan[] {
+    return Object.values(this.performed);
   }
 
   /** Milliseconds that are said where they went. */

@@ -36,8 +36,8 @@ export class Chunk {
   private readonly trained: StageGraphs | ShardChunk;
   private readonly stage: StageSpec;
   private readonly slots: Slots;
-  /** What is sent from a slot and has not gone. */
-  private readonly sending: Promise<unknown>[][];
+  /** What each slot is in use for: kernels, and what is sent from there. */
+  private readonly held: Promise<unknown>[][];
 
   /** @throws GraphError for a graph that cannot be trained. */
   constructor(index: number, stage: StageSpec, slots: Slots) {
@@ -46,7 +46,7 @@ export class Chunk {
     this.slots = slots;
     this.spec = stage.chunks[index]!;
     this.position = stage.program.positions[index]!;
-    this.sending = Array.from({ length: slots.counts[index]! }, () => []);
+    this.held = Array.from({ length: slots.counts[index]! }, () => []);
     const { recompute, stashBytes, program } = stage;
     const split = program.operations.some(
       (operation) =>
@@ -78,7 +78,7 @@ export class Chunk {
   async build(engine: Engine, collectives: Collectives): Promise<void> {
     const { totalParameters, seed } = this.stage;
     const { trained } = this;
-    const options: ExecutorOptions = { slots: this.sending.length, ...this.way, totalParameters, seed };
+    const options: ExecutorOptions = { slots: this.held.length, ...this.way, totalParameters, seed };
     if ("values" in trained) {
       this.executor = await ShardExecutor.create(engine, trained, collectives, options);
       return;
@@ -91,11 +91,11 @@ export class Chunk {
     return this.slots.slotOf(this.index, microBatch);
   }
 
-  /** The slot of a micro-batch that comes into it now, after what was sent from there has gone. */
+  /** The slot of a micro-batch that comes into it now, after all that it was held for before. */
   async claim(step: number, microBatch: number): Promise<number> {
     const slot = this.slotOf(microBatch);
-    const sends = this.sending[slot]!.splice(0);
-    if (sends.length > 0) await Promise.all(sends);
+    // A kernel may be followed by a send.
+    for (let held = this.held[slot]!; held.length > 0; ) await Promise.all(held.splice(0));
     this.executor.place(slot, step, microBatch);
     return slot;
   }
@@ -111,8 +111,8 @@ export class Chunk {
   }
 
   /** A micro-batch's slot is in use until this has settled. */
-  holdUntil(microBatch: number, sent: Promise<unknown>): void {
-    this.sending[this.slotOf(microBatch)]!.push(sent);
+  holdUntil(microBatch: number, ended: Promise<unknown>): void {
+    this.held[this.slotOf(microBatch)]!.push(ended);
   }
 
   release(): void {

@@ -40,6 +40,11 @@ export function assignSlots(program: StageProgram, handsOn: HandsOn): Slots {
 
   const slots = new Map<string, number>();
   const held = positions.map(() => new Set<number>());
+  // Where both passes are one run, little more than what goes in is in a slot: the next may come in while it lasts.
+  const single = new Set(
+    operations.flatMap((operation) => (operation.op === "forward-backward" ? [operation.chunk ?? 0] : [])),
+  );
+  const left = new Map<number, number>();
   const counts = positions.map(() => 0);
   const last = new Set<number>();
   touched.forEach((places, index) => {
@@ -53,7 +58,10 @@ export function assignSlots(program: StageProgram, handsOn: HandsOn): Slots {
     }
     for (const place of places) {
       if (until.get(key(place)) !== index) continue;
-      held[place.chunk]!.delete(slots.get(key(place))!);
+      const slot = slots.get(key(place))!;
+      const free = single.has(place.chunk) ? left.get(place.chunk) : slot;
+      left.set(place.chunk, slot);
+      if (free !== undefined) held[place.chunk]!.delete(free);
       if (place.own) last.add(index);
     }
   });

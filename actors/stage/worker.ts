@@ -1,7 +1,8 @@
 /**
  * What carries out the operations of a program, one after the other, each as soon as its input is there. Receives wait,
- * kernels run one at a time in the engine, sends go out while the next kernel runs, and from one chunk of the stage to the
- * next a value is handed on.
+ * kernels run one at a time in the engine, and the next one is asked for while one runs (`kernels.ts`); what comes out of a
+ * kernel is sent when it has ended, whatever the program has come to meanwhile, and from one chunk of the stage to the next
+ * it is handed on.
  */
 
 import type { UpdateResult } from "../../nn/executor.ts";
@@ -14,8 +15,10 @@ import { isSharded } from "../scheduler/plan.ts";
 import {
   isBackward,
   isOfMicroBatch,
+  type KernelKind,
   type MicroBatchOperation,
   type Operation,
+  type UpdateOperation,
 } from "../scheduler/program.ts";
 import type { StepRun } from "../step-run.ts";
 import type { Chunk } from "./chunk.ts";
@@ -53,23 +56,13 @@ export class Worker {
 
   /** @param index of the operation in the program. */
   async carryOut(operation: Operation, index: number, run: StepRun): Promise<void> {
-    const { clock, chunks, spec } = this.parts;
-    const start = clock.now();
-    if (operation.op === "reduce") this.reduce(operation.chunk ?? 0, run);
-    else if (operation.op === "update") {
-      const { chunk = 0, microBatch } = operation;
-      this.updated[chunk] = await chunks[chunk]!.whole!.updateNow(run.step * spec.microBatches + microBatch);
-      const end = clock.now();
-      run.kernelMs += end - start;
-      run.spans.push({ ...operation, start, end, kernelMs: end - start });
-    } else if (isOfMicroBatch(operation)) {
-      const { kernelMs, accounted } = run;
-      await this.perform(operation, index, run);
-      const end = clock.now();
-      run.spans.push({ ...operation, start, end, kernelMs: run.kernelMs - kernelMs });
-      // What is left of a pass is collectives.
-      const isPass = run.kernelMs > kernelMs;
-      if (isPass && isSharded(spec.group.sharing)) run.reduceMs += end - start - (run.accounted - accounted);
+    if (operation.op === "reduce") this.reduce(operation.chunk ?? 0, index, run);
+    else if (operation.op === "update") await this.update(operation, index, run);
+    else if (isOfMicroBatch(operation)) {
+      const { op } = operation;
+      if (op === "receive-activation" || op === "receive-gradient") await this.take(operation, index, run);
+      else if (op === "send-activation" || op === "send-gradient") this.give(operation, index, run);
+      else await this.compute({ ...operation, op }, index, run);
     }
   }
 
@@ -78,59 +71,88 @@ export class Worker {
     return to[microBatch % microBatches]?.includes(program.worker) ?? false;
   }
 
-  private async perform(operation: MicroBatchOperation, index: number, run: StepRun): Promise<void> {
-    const { op, microBatch } = operation;
-    const { chunks, mail, supply, statistics, clearing } = this.parts;
-    const chunk = chunks[operation.chunk ?? 0]!;
-    const { graphs, executor, spec } = chunk;
-    const { input, output } = spec;
-    const slip = (value: string) => mail.slip("train", run.step, microBatch, value);
-    switch (op) {
-      case "receive-activation":
-        await chunk.claim(run.step, microBatch);
-        return this.receive(chunk, slip(input!), mail.inbox.take(slip(input!)), run);
-      case "receive-gradient": {
-        const gradient = slip(gradientName(output!));
-        return this.receive(chunk, gradient, mail.inbox.take(gradient), run);
-      }
-      case "forward":
-      case "forward-backward": {
-        const slot = await chunk.claim(run.step, microBatch);
-        for (const { name } of graphs.data) {
-          await this.receive(chunk, slip(name), supply.take(slip(name)), run);
-        }
-        await statistics[chunk.index]?.before(microBatch);
-        const kernel = op === "forward" ? executor.forward(slot) : executor.joint(slot);
-        run.kernelMs += await clearing.during(kernel);
-        if (output === null) run.losses[microBatch] = chunk.value(microBatch, graphs.result).f32()[0]!;
-        break;
-      }
-      case "backward":
-        run.kernelMs += await clearing.during(executor.backward(chunk.slotOf(microBatch)));
-        break;
-      case "backward-input":
-        run.kernelMs += await clearing.during(executor.backwardInput(chunk.slotOf(microBatch)));
-        break;
-      case "backward-weight":
-        run.kernelMs += await clearing.during(executor.backwardWeights(chunk.slotOf(microBatch)));
-        return;
-      case "send-activation":
-        return this.send(chunk, spec.next, slip(output!), index);
-      case "send-gradient":
-        return this.send(chunk, spec.previous, slip(gradientName(input!)), index);
-    }
-    if (op === "forward") await this.handOn(chunk, 1, spec.next, microBatch, run);
-    if (isBackward(operation)) await this.handOn(chunk, -1, spec.previous, microBatch, run);
+  private async update(operation: UpdateOperation, index: number, run: StepRun): Promise<void> {
+    const { clock, chunks, spec } = this.parts;
+    const { chunk = 0, microBatch } = operation;
+    await run.kernels.ended();
+    const start = clock.now();
+    this.updated[chunk] = await chunks[chunk]!.whole!.updateNow(run.step * spec.microBatches + microBatch);
+    const end = clock.now();
+    run.kernelMs += end - start;
+    run.performed[index] = { ...operation, start, end, kernelMs: end - start };
   }
 
-  /** Adds a chunk's gradients up over the members of the stage, without waiting. */
-  private reduce(index: number, run: StepRun): void {
-    const { clock, chunks, collectives, clearing, fail } = this.parts;
-    const { executor, graphs, position } = chunks[index]!;
+  /** Waits for what another stage sends. */
+  private async take(operation: MicroBatchOperation, index: number, run: StepRun): Promise<void> {
+    const { clock, chunks, mail } = this.parts;
+    const { op, microBatch } = operation;
     const start = clock.now();
-    const reduced = executor.reduce(`${run.step}/${position}`, collectives).then(() => {
+    const chunk = chunks[operation.chunk ?? 0]!;
+    const { input, output } = chunk.spec;
+    const isForward = op === "receive-activation";
+    const slip = mail.slip("train", run.step, microBatch, isForward ? input! : gradientName(output!));
+    if (isForward) await chunk.claim(run.step, microBatch);
+    await this.receive(chunk, slip, mail.inbox.take(slip), run);
+    run.performed[index] = { ...operation, start, end: clock.now(), kernelMs: 0 };
+  }
+
+  /** Asks for a kernel, and waits for its end only where the stage itself goes on with what it makes. */
+  private async compute(operation: KernelOperation, index: number, run: StepRun): Promise<void> {
+    const { clock, chunks, clearing, statistics, mail, supply, spec } = this.parts;
+    const { op, microBatch } = operation;
+    const { kernels, accounted } = run;
+    const began = clock.now();
+    const chunk = chunks[operation.chunk ?? 0]!;
+    const { graphs, executor } = chunk;
+    const { output, next, previous } = chunk.spec;
+    const isForward = op === "forward" || op === "forward-backward";
+    const slot = isForward ? await chunk.claim(run.step, microBatch) : chunk.slotOf(microBatch);
+    // Statistics move with every pass, and are carried from one to the next here.
+    const isMoved = Object.keys(chunk.spec.roles.statistics).length > 0;
+    await (isMoved ? kernels.ended() : kernels.room());
+    if (isForward) {
+      for (const { name } of graphs.data) {
+        const slip = mail.slip("train", run.step, microBatch, name);
+        await this.receive(chunk, slip, supply.take(slip), run);
+      }
+      await statistics[chunk.index]?.before(microBatch);
+    }
+    const runs: Readonly<Record<KernelKind, () => Promise<number>>> = {
+      forward: () => executor.forward(slot),
+      "forward-backward": () => executor.joint(slot),
+      backward: () => executor.backward(slot),
+      "backward-input": () => executor.backwardInput(slot),
+      "backward-weight": () => executor.backwardWeights(slot),
+    };
+    const kernel = clearing.during(runs[op]());
+    const done = kernels.add(chunk.index, microBatch, kernel, (start, end, kernelMs) => {
+      run.kernelMs += kernelMs;
+      run.performed[index] = { ...operation, start, end, kernelMs };
+      if (isForward && output === null) {
+        run.losses[microBatch] = chunk.value(microBatch, graphs.result).f32()[0]!;
+      }
+    });
+    chunk.holdUntil(microBatch, done);
+    if (isSharded(spec.group.sharing)) {
+      // All members meet in the same order; what is left of a pass is their meetings.
+      await done;
+      run.reduceMs += clock.now() - began - (run.accounted - accounted);
+    }
+    const to = op === "forward" ? next : isBackward(operation) && op !== "backward-weight" ? previous : [];
+    if (!Worker.isOwn(spec, to, microBatch)) return;
+    await done;
+    await this.handOn(chunk, op === "forward" ? 1 : -1, microBatch, run);
+  }
+
+  /** Adds a chunk's gradients up over the members of the stage when they are complete, without waiting. */
+  private reduce(at: number, index: number, run: StepRun): void {
+    const { clock, chunks, collectives, clearing, fail } = this.parts;
+    const { executor, graphs, position } = chunks[at]!;
+    const reduced = run.kernels.ended().then(async () => {
+      const start = clock.now();
+      await executor.reduce(`${run.step}/${position}`, collectives);
       const span: OperationSpan = { op: "reduce", microBatch: 0, start, end: clock.now(), kernelMs: 0 };
-      run.spans.push(chunks.length > 1 ? { ...span, chunk: index } : span);
+      run.performed[index] = chunks.length > 1 ? { ...span, chunk: at } : span;
       for (const { dtype, shape } of graphs.parameters) clearing.count(byteLength(dtype, shape));
     });
     // What else the stage waits for may never come then.
@@ -142,23 +164,16 @@ export class Worker {
     const { clock, clearing } = this.parts;
     const asked = clock.now();
     const tensor = await coming;
+    run.waitMs += run.kernels.idleSince(asked);
     const came = clock.now();
     chunk.write(slip.microBatch, slip.value, tensor);
+    run.copyMs += run.kernels.idleSince(came);
     clearing.count(tensor.bytes.byteLength);
-    run.waitMs += came - asked;
-    run.copyMs += clock.now() - came;
   }
 
-  /** What a chunk has made of a micro-batch goes to the stage's own chunk next to it, where there is one. */
-  private async handOn(
-    chunk: Chunk,
-    step: 1 | -1,
-    to: ByMicroBatch,
-    microBatch: number,
-    run: StepRun,
-  ): Promise<void> {
+  /** What a chunk has made of a micro-batch goes to the stage's own chunk next to it. */
+  private async handOn(chunk: Chunk, step: 1 | -1, microBatch: number, run: StepRun): Promise<void> {
     const { spec, chunks, clock } = this.parts;
-    if (!Worker.isOwn(spec, to, microBatch)) return;
     const next = chunks[spec.program.positions.indexOf(chunk.position + step)]!;
     const { input, output } = chunk.spec;
     const name = step > 0 ? output! : gradientName(input!);
@@ -168,16 +183,35 @@ export class Worker {
     run.copyMs += clock.now() - start;
   }
 
-  /** Sends without waiting for it to arrive; a failure shows where the slot is claimed next, or at the scheduler. */
-  private async send(chunk: Chunk, to: ByMicroBatch, slip: Slip, index: number): Promise<void> {
+  /** Sends what the kernels before it make, without waiting for them or for its arrival. */
+  private give(operation: MicroBatchOperation, index: number, run: StepRun): void {
+    const { clock, chunks, fail } = this.parts;
+    const { op, microBatch } = operation;
+    const chunk = chunks[operation.chunk ?? 0]!;
+    const given = run.kernels.after(chunk.index, microBatch).then(async () => {
+      const start = clock.now();
+      await this.send(chunk, op === "send-activation", microBatch, index, run.step);
+      run.performed[index] = { ...operation, start, end: clock.now(), kernelMs: 0 };
+    });
+    given.catch(fail);
+    chunk.holdUntil(microBatch, given);
+  }
+
+  /** Resolves when it is on its way; a failure shows where the slot is claimed next, or at the scheduler. */
+  private async send(chunk: Chunk, down: boolean, microBatch: number, index: number, step: number) {
     const { mail, slots, fail } = this.parts;
-    const workers = to[slip.microBatch]!;
-    const tensor = chunk.value(slip.microBatch, slip.value);
+    const { input, output, next, previous } = chunk.spec;
+    const name = down ? output! : gradientName(input!);
+    const slip = mail.slip("train", step, microBatch, name);
+    const workers = (down ? next : previous)[microBatch]!;
+    const tensor = chunk.value(microBatch, name);
     const leaves = slots.last.has(index);
     const sent = leaves
       ? (await mail.giveCopy(workers, slip, tensor)).sent
       : mail.send(workers, slip, tensor);
     sent.catch(fail);
-    if (!leaves) chunk.holdUntil(slip.microBatch, sent);
+    if (!leaves) chunk.holdUntil(microBatch, sent);
   }
 }
+
+type KernelOperation = MicroBatchOperation & { readonly op: KernelKind };

@@ -7,11 +7,11 @@ import { assignSlots } from "../../../actors/stage/slots.ts";
 
 const never = () => false;
 
-test("1F1B holds as many micro-batches as there are stages from there on, gpipe all, the last stage one", () => {
+test("1F1B holds as many micro-batches as there are stages from there on, gpipe all; the last stage has one and the next", () => {
   const counts = (schedule: "1f1b" | "gpipe") =>
     SCHEDULES[schedule](chainShape(3, 6)).map((program) => assignSlots(program, never).counts[0]);
-  expect(counts("1f1b")).toEqual([3, 2, 1]);
-  expect(counts("gpipe")).toEqual([6, 6, 1]);
+  expect(counts("1f1b")).toEqual([3, 2, 2]);
+  expect(counts("gpipe")).toEqual([6, 6, 2]);
 });
 
 test("what is sent on and has no way back leaves its slot when it is sent", () => {
@@ -35,13 +35,20 @@ describe("a stage that hands on from chunk to chunk", () => {
   };
   const handsOn = (chunk: number, _: number, step: 1 | -1) => (step > 0 ? chunk === 0 : chunk === 1);
 
-  test("holds one micro-batch in each", () => {
-    expect(assignSlots(program, handsOn).counts).toEqual([1, 1]);
+  test("holds one micro-batch in each, and the next where both passes are one run", () => {
+    expect(assignSlots(program, handsOn).counts).toEqual([1, 2]);
   });
 
   test("has the second chunk's slot from the moment that it is handed something", () => {
     const [f0, f1, ...rest] = [0, 1].map((microBatch) => ({ op: "forward" as const, microBatch, chunk: 0 }));
-    const ahead = { ...program, operations: [f0!, f1!, ...rest, ...operations.slice(1)] };
+    const apart = operations
+      .slice(1)
+      .flatMap((operation) =>
+        operation.op === "forward-backward"
+          ? (["forward", "backward"] as const).map((op) => ({ ...operation, op }))
+          : [operation],
+      );
+    const ahead = { ...program, operations: [f0!, f1!, ...rest, ...apart] };
     expect(assignSlots(ahead, handsOn).counts[1]).toBe(2);
     expect(assignSlots(ahead, never).counts[1]).toBe(1);
   });
