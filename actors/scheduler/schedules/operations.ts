@@ -143,7 +143,8 @@ class Writer {
   }
 
   private on(op: KernelKind | MessageKind, microBatch: number, chunk: number): void {
-    this.operations.push({ op, microBatch, ...this.naming(chunk) });
+    // Spreading what may be empty takes several times as long, and there are millions of these.
+    this.operations.push(this.positions.length > 1 ? { op, microBatch, chunk } : { op, microBatch });
   }
 
   private naming(chunk: number): { readonly chunk?: number } {

@@ -46,6 +46,8 @@ export function orderOf(layout: Layout, policy: Policy): readonly (readonly Unit
     ends.push({ place: -1, at: now + lane.duration(unit), lane: index, unit });
   };
   let now = 0;
+  /** Lanes that may go on. */
+  const touched: number[] = [];
   for (const index of lanes.keys()) start(index, now);
   for (;;) {
     if (ends.size === 0) {
@@ -57,15 +59,18 @@ export function orderOf(layout: Layout, policy: Policy): readonly (readonly Unit
       continue;
     }
     now = ends.first!.at;
-    const touched = new Set<number>();
+    touched.length = 0;
     while (ends.first?.at === now) {
       const { lane, unit } = ends.first;
       ends.remove(ends.first);
       lanes[lane]!.busy = false;
-      touched.add(lane);
-      for (const other of ready.done(unit)) touched.add(other);
+      touched.push(lane);
+      const other = ready.done(unit);
+      if (other >= 0) touched.push(other);
     }
-    for (const lane of [...touched].sort((a, b) => a - b)) start(lane, now);
+    // In the order of the lanes; a lane that is there twice has started by the second time.
+    if (touched.length > 1) touched.sort((a, b) => a - b);
+    for (const lane of touched) start(lane, now);
   }
   return lanes.map(({ units }) => units);
 }
@@ -100,20 +105,13 @@ class Ready {
     return run.last || this.states[run.index + 1]![microBatch] === 2;
   }
 
-  /** Notes that a unit is done; which lane may go on for it. */
-  done({ pass, run, microBatch }: Unit): readonly number[] {
-    if (pass === "weight") return [];
-    const state = this.states[run.index]!;
-    state[microBatch] = pass === "forward" ? 1 : 2;
-    const lanes: number[] = [];
+  /** Notes that a unit is done; the lane that may go on for it besides its own, -1 for none. */
+  done({ pass, run, microBatch }: Unit): number {
+    if (pass === "weight") return -1;
+    this.states[run.index]![microBatch] = pass === "forward" ? 1 : 2;
     const { runs, laneOf } = this.layout;
-    const tell = (index: number) => {
-      const run = runs[index];
-      if (run) lanes.push(laneOf(run, microBatch));
-    };
-    if (pass === "forward") tell(run.index + 1);
-    else tell(run.index - 1);
-    return lanes;
+    const other = runs[pass === "forward" ? run.index + 1 : run.index - 1];
+    return other ? laneOf(other, microBatch) : -1;
   }
 }
 

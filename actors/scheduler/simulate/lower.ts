@@ -75,10 +75,12 @@ class Lowering {
   /** By stage: its rings in the order in which each member comes to them, and sums by chunk. */
   private readonly meetings: readonly number[][];
   private readonly sums: readonly Map<number, number>[];
-  private readonly kinds: number[] = [];
-  private readonly operations: number[] = [];
-  private readonly subjects: number[] = [];
-  private readonly times: number[] = [];
+  private kinds: Uint8Array;
+  private operations: Int32Array;
+  private subjects: Int32Array;
+  private times: Float64Array;
+  /** Actions so far. */
+  private count = 0;
 
   constructor(programs: readonly StageProgram[], cost: RunCost) {
     this.programs = programs;
@@ -92,6 +94,11 @@ class Lowering {
       this.widths.push(this.widths.at(-1)! + (together ? workers.length : 1));
     }
     const messages = 2 * microBatches * this.widths.at(-1)!;
+    const actions = programs.reduce((sum, { operations }) => sum + operations.length + 1, 0);
+    this.kinds = new Uint8Array(actions);
+    this.operations = new Int32Array(actions);
+    this.subjects = new Int32Array(actions);
+    this.times = new Float64Array(actions);
     this.receivers = new Int32Array(messages).fill(-1);
     this.messageLinks = new Int32Array(messages);
     this.messageMs = new Float64Array(messages);
@@ -113,16 +120,16 @@ class Lowering {
     const firstOperation = new Int32Array(programs.length + 1);
     programs.forEach((program, worker) => {
       this.program(program);
-      firstAction[worker + 1] = this.kinds.length;
+      firstAction[worker + 1] = this.count;
       firstOperation[worker + 1] = firstOperation[worker]! + program.operations.length;
     });
     const { receivers, messageLinks, messageMs, latencies, rings, cost } = this;
     return {
       ...{ programs, firstAction, firstOperation, receivers, messageLinks, messageMs, latencies, rings },
-      kinds: Uint8Array.from(this.kinds),
-      operations: Int32Array.from(this.operations),
-      subjects: Int32Array.from(this.subjects),
-      times: Float64Array.from(this.times),
+      kinds: this.kinds.subarray(0, this.count),
+      operations: this.operations.subarray(0, this.count),
+      subjects: this.subjects.subarray(0, this.count),
+      times: this.times.subarray(0, this.count),
       links: this.linkNumbers.size,
       cores: cost.cores ?? programs.length,
     };
@@ -267,10 +274,26 @@ class Lowering {
   }
 
   private action(kind: number, operation: number, subject: number, ms = 0): void {
-    this.kinds.push(kind);
-    this.operations.push(operation);
-    this.subjects.push(subject);
-    this.times.push(ms);
+    const at = this.count++;
+    if (at === this.kinds.length) this.grow();
+    this.kinds[at] = kind;
+    this.operations[at] = operation;
+    this.subjects[at] = subject;
+    this.times[at] = ms;
+  }
+
+  /** Collectives and listeners make more actions than there are operations. */
+  private grow(): void {
+    const longer = 2 * this.kinds.length;
+    const { kinds, operations, subjects, times } = this;
+    this.kinds = new Uint8Array(longer);
+    this.kinds.set(kinds);
+    this.operations = new Int32Array(longer);
+    this.operations.set(operations);
+    this.subjects = new Int32Array(longer);
+    this.subjects.set(subjects);
+    this.times = new Float64Array(longer);
+    this.times.set(times);
   }
 }
 

@@ -97,25 +97,27 @@ function bottomOf(programs: readonly StageProgram[]): number {
 
 /** Whether all workers take every micro-batch; else each is taken by one of them. */
 function takenTogether(workers: readonly StageProgram[], microBatches: number): boolean {
-  const takers: number[][] = Array.from({ length: microBatches }, () => []);
+  const counts = new Int32Array(microBatches);
+  const latest = new Int32Array(microBatches).fill(-1);
   for (const { worker, operations } of workers) {
     for (const operation of operations) {
-      if (!isOfMicroBatch(operation)) continue;
-      const own = takers[operation.microBatch];
-      if (own && own.at(-1) !== worker) own.push(worker);
+      if (!isOfMicroBatch(operation) || latest[operation.microBatch] === worker) continue;
+      latest[operation.microBatch] = worker;
+      counts[operation.microBatch]!++;
     }
   }
-  const counts = new Set(takers.map(({ length }) => length));
-  if (workers.length > 1 && counts.size === 1 && counts.has(workers.length)) return true;
-  takers.forEach((own, microBatch) => {
-    if (own.length === 1) return;
-    const { stage } = workers[0]!;
-    const who = own.length === 0 ? "nobody" : `workers ${own.join(", ")}`;
-    throw new ProgramError(
-      workers.length === 1
-        ? `worker ${workers[0]!.worker} of stage ${stage}: "forward ${microBatch}" is missing`
-        : `micro-batch ${microBatch} is taken by ${who} in stage ${stage}: it takes one of its workers, or all for all`,
-    );
-  });
-  return false;
+  if (workers.length > 1 && counts.every((count) => count === workers.length)) return microBatches > 0;
+  const microBatch = counts.findIndex((count) => count !== 1);
+  if (microBatch < 0) return false;
+  const { worker, stage } = workers[0]!;
+  if (workers.length === 1) {
+    throw new ProgramError(`worker ${worker} of stage ${stage}: "forward ${microBatch}" is missing`);
+  }
+  const takers = workers.filter(({ operations }) =>
+    operations.some((operation) => isOfMicroBatch(operation) && operation.microBatch === microBatch),
+  );
+  const who = takers.length === 0 ? "nobody" : `workers ${takers.map((taker) => taker.worker).join(", ")}`;
+  throw new ProgramError(
+    `micro-batch ${microBatch} is taken by ${who} in stage ${stage}: it takes one of its workers, or all for all`,
+  );
 }
