@@ -4,6 +4,7 @@
  */
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import type { Feed } from "../../actors/data/feed.ts";
 import { planPrograms } from "../../actors/scheduler/plan.ts";
 import { validatePrograms } from "../../actors/scheduler/validate.ts";
 import type { Model } from "../../nn/model.ts";
@@ -167,10 +168,27 @@ const sharded: Readonly<Record<string, Hand>> = {
   },
 };
 
-const gpt = { layers: 2, width: 16, heads: 4, context: 8, vocabulary: 256 };
+/** Tokens that go round, which can be learned in no time. */
+const text: Feed = {
+  values: [
+    { name: "ids", dtype: "i64", shape: [8, 2] },
+    { name: "targets", dtype: "i64", shape: [16] },
+  ],
+  validationCount: 5,
+  training: (step, microBatch) => tokensAt(step * MICRO_BATCHES + microBatch),
+  validation: (microBatch) => tokensAt(1000 + microBatch),
+};
+
+function tokensAt(index: number): Record<string, Tensor> {
+  const token = (i: number) => (((index + i) % 11) * 29) % 127;
+  const tokens = (from: number) => Array.from({ length: 16 }, (_, i) => token(from + i));
+  return { ids: Tensor.i64([8, 2], tokens(0)), targets: Tensor.i64([16], tokens(2)) };
+}
+
+const gpt = { layers: 2, width: 8, heads: 4, context: 8, vocabulary: 128 };
 const SUBJECTS: Readonly<Record<string, Subject>> = {
-  "a GPT": { model: gptModel(gpt, 2), options: {} },
-  "a model of frozen values, statistics, dropout and ties": { model: motley(), options: {} },
+  "a GPT": { model: gptModel(gpt, 2), options: { feed: text } },
+  "a model of frozen values, statistics, dropout and ties": { model: motley(), options: { feed: text } },
   "a convolutional network": { model: convnet(), options: { feed: convnetFeed(MICRO_BATCHES) } },
 };
 
@@ -189,18 +207,19 @@ describe.each(Object.entries(SUBJECTS))("%s", (_, subject) => {
     expectNear(await run(subject, plan), alone);
   });
 
-  const moves = Object.keys(subject.model.statistics).length > 0;
-  test.if(!moves).each(Object.entries(sharded))("%s: the same up to rounding", async (_, plan) => {
-    expectNear(await run(subject, plan), alone);
-  });
-
-  test.if(moves)("is not sharded: statistics move with every micro-batch", async () => {
-    const { code, message } = await failure(run(subject, sharded.tensor!));
-    expect(code).toBe("DEVICE_FAILED");
-    expect(message).toMatch(
-      /^device-\d cannot run its part of stage 1: .* cannot be sharded: ".*" moves with every micro-batch/,
-    );
-  });
+  if (Object.keys(subject.model.statistics).length === 0) {
+    test.each(Object.entries(sharded))("%s: the same up to rounding", async (_, plan) => {
+      expectNear(await run(subject, plan), alone);
+    });
+  } else {
+    test("is not sharded: statistics move with every micro-batch", async () => {
+      const { code, message } = await failure(run(subject, sharded.tensor!));
+      expect(code).toBe("DEVICE_FAILED");
+      expect(message).toMatch(
+        /^device-\d cannot run its part of stage 1: .* cannot be sharded: ".*" moves with every micro-batch/,
+      );
+    });
+  }
 
   test("a checkpoint is gone on from by another strategy", async () => {
     const [first, second] = [shared.data!, pipelines["pipeline, interleaved"]!];
