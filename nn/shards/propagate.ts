@@ -361,7 +361,8 @@ class Walk {
 
   /** Where the residual stream begins in the graph, behind a lookup, the first norm that reads it takes it by rows. */
   private byRows(value: Value): Value {
-    if (value.fixed || value.layout.kind !== "whole" || !value.trained) return value;
+    const flows = value.trained || this.options.kind === "sequence";
+    if (value.fixed || value.layout.kind !== "whole" || !flows) return value;
     const layout = this.rows.layout(value.type.shape);
     return layout.kind === "part" ? this.values.begin(value, layout) : value;
   }

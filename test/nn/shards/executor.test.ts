@@ -66,6 +66,15 @@ const onOneDevice = (name: string, setup: Setup) => {
   return trained;
 };
 
+/** Of a frozen half, behind which adapters are trained too. */
+const frozen = (): Trainable => {
+  const model = gpt();
+  const segments = findSegments(model);
+  const first = new Set(segments.slice(0, 3).flatMap(({ parameters }) => parameters));
+  const parameters = model.parameters.filter((name) => !first.has(name) && !name.includes("mlp"));
+  return { ...model, parameters, frozen: model.parameters.filter((name) => !parameters.includes(name)) };
+};
+
 async function compare(name: string, setup: Setup, sharing: Sharing, cuts: readonly number[] = []) {
   const whole = await onOneDevice(name, setup);
   const sharded = await trainSharded(engine, setup, sharing, cuts);
@@ -99,6 +108,7 @@ describe.each(SHARD_KINDS)("%s sharing", (kind) => {
     ["gpt in two chunks", gpt, [1, 1, 1, 1], [3]],
     ["llama in three chunks", llama, [1, 2, 1], [2, 3]],
     ["gpt2 with a tied head", tied, [1, 2], []],
+    ["gpt with nothing to train in its first chunk", frozen, [1, 2], [3]],
     ["gpt2 with its head tied to another chunk", tied, [1, 1, 3], [2]],
   ];
   test.each(cases)("of %s trains to one device's weights", async (_, make, weights, cuts) => {

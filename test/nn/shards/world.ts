@@ -160,7 +160,9 @@ export async function trainSharded(
         losses.push(first!.value(slot, first!.graphs.result).f32()[0]!);
         for (let i = executors.length - 1; i >= 0; i--) {
           const own = executors[i]!;
-          const { output } = own[0]!.graphs;
+          const { output, outputGradient } = own[0]!.graphs;
+          // Nothing is trained up to here.
+          if (output !== null && !outputGradient) break;
           for (const executor of own) {
             if (output === null) continue;
             const gradient = executors[i + 1]![speaker]!.value(slot, gradientName(output));
