@@ -12,10 +12,13 @@ import type { Device } from "./device.ts";
 import { profileCluster } from "./profile.ts";
 import type { Cluster } from "./scheduler/cluster.ts";
 import { clusterProfile } from "./scheduler/cluster-profile.ts";
+import type { DeviceInfo } from "./scheduler/cost.ts";
+import { DEVICE_CLASSES } from "./scheduler/device-classes.ts";
 import { imaginedSegments } from "./scheduler/imagine.ts";
-import type { Plan } from "./scheduler/plan.ts";
+import { type Plan, workersOf } from "./scheduler/plan.ts";
 import { requirePlan } from "./scheduler/plan-check.ts";
-import { planCost } from "./scheduler/plan-cost.ts";
+import { planCost, type WorkerCost } from "./scheduler/plan-cost.ts";
+import { PlanError } from "./scheduler/plan-error.ts";
 import { makePlan, type PlanOptions, type PlanRequest } from "./scheduler/planner.ts";
 import { type Simulation, simulate } from "./scheduler/simulate.ts";
 
@@ -24,6 +27,8 @@ export interface Planned {
   readonly plan: Plan;
   /** A step of it, as it is predicted. */
   readonly simulation: Simulation;
+  /** Predicted, with what the simulator does not see. */
+  readonly stepMs: number;
 }
 
 /** What is planned for: a model, and how it is to be trained. */
@@ -58,7 +63,9 @@ export async function measuredRequest(
     split: options.schedule === "zero-bubble" || options.schedule === "auto",
     linked: () => options.strategy !== "single",
   });
-  const infos = descriptions.map(({ name, memoryBytes }, i) => ({ id: `${i}`, name, memoryBytes }));
+  const infos = descriptions.map(({ name, memoryBytes, class: own }, i) => {
+    return { id: `${i}`, name, memoryBytes, power: DEVICE_CLASSES[own].power };
+  });
   return { segments, devices: infos, profile, options };
 }
 
@@ -82,6 +89,29 @@ export function planned(request: PlanRequest, given: Plan | null = null): Planne
     requirePlan(given, { segments, microBatches: options.microBatches, devices: ids });
   }
   const plan = given ?? makePlan(request);
-  const { programs, run } = planCost(plan, { ...request, stashBytes: options.stashBytes ?? 0 });
-  return { request, plan, simulation: simulate(programs, run) };
+  const { programs, run, workers, controlMs } = planCost(plan, {
+    ...request,
+    stashBytes: options.stashBytes ?? 0,
+  });
+  if (given) requireMemory(plan, workers, devices);
+  const simulation = simulate(programs, run);
+  return { request, plan, simulation, stepMs: simulation.makespanMs + controlMs };
+}
+
+/** @throws PlanError naming the device that a plan asks too much of. */
+function requireMemory(plan: Plan, workers: readonly WorkerCost[], devices: readonly DeviceInfo[]): void {
+  const limits = new Map(devices.map(({ id, memoryBytes }) => [id, memoryBytes]));
+  workersOf(plan).forEach(({ member, stage }, i) => {
+    const limit = limits.get(member.device) ?? Number.POSITIVE_INFINITY;
+    const { memoryBytes } = workers[i]!;
+    if (memoryBytes <= limit) return;
+    throw new PlanError(
+      `stage ${stage.stage} of the plan needs ${mebibytes(memoryBytes)} on ${member.deviceName}, which has ` +
+        `${mebibytes(limit)}: give it less, or recompute`,
+    );
+  });
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 }

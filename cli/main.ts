@@ -11,10 +11,11 @@ import { type Command, CommandError, UsageError } from "./command.ts";
 import { nearest } from "./nearest.ts";
 import { node } from "./node.ts";
 import { describeOptions } from "./options.ts";
+import { plan } from "./plan.ts";
 import { token } from "./token.ts";
 import { train } from "./train.ts";
 
-const COMMANDS: readonly Command[] = [train, node, token];
+const COMMANDS: readonly Command[] = [train, plan, node, token];
 
 function help(): string {
   const width = Math.max(...COMMANDS.map(({ name }) => name.length));

@@ -44,6 +44,16 @@ export class Options {
     return this.values.get(name)?.at(-1);
   }
 
+  /** The same with other values; undefined as if it had not been given. */
+  with(changes: Readonly<Record<string, string | undefined>>): Options {
+    const values = new Map(this.values);
+    for (const [name, value] of Object.entries(changes)) {
+      if (value === undefined) values.delete(name);
+      else values.set(name, [value]);
+    }
+    return new Options(values);
+  }
+
   /** @throws UsageError unless it is a whole number in the range. */
   whole(name: string, { from, to = 2 ** 32 - 1 }: Range): number | undefined {
     const text = this.text(name);

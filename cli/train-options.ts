@@ -5,6 +5,9 @@
 
 import { type Checkpoint, readCheckpoint } from "../actors/checkpoint.ts";
 import { CheckpointError } from "../actors/checkpoint-state.ts";
+import { type Plan, STRATEGIES } from "../actors/scheduler/plan.ts";
+import { readPlan } from "../actors/scheduler/plan-json.ts";
+import { OBJECTIVES } from "../actors/scheduler/planner/objective.ts";
 import { SCHEDULES, type ScheduleName } from "../actors/scheduler/schedule.ts";
 import type { ModelSpec } from "../actors/tasks/open.ts";
 import type { TrainOptions } from "../actors/train.ts";
@@ -23,7 +26,8 @@ import { ownDevices, SECURITY_OPTIONS, type Security, securityOf } from "./secur
 import { bytes, count } from "./terminal.ts";
 import { TRANSPORT_OPTION, TRANSPORTS, type TransportChoice } from "./transports.ts";
 
-const STRATEGIES = ["auto", "single", "pipeline"] as const;
+const NAMED_STRATEGIES = ["auto", ...STRATEGIES] as const;
+const NAMED_SCHEDULES = ["auto", ...(Object.keys(SCHEDULES) as ScheduleName[])] as const;
 const DEFAULTS = {
   devices: 3,
   batch: 16,
@@ -51,8 +55,18 @@ export const TRAIN_OPTIONS: OptionTable = {
     help: `device processes to start on this machine (default: ${DEFAULTS.devices}, or what the model can be cut into)`,
   },
   join: { value: "address", help: "a running troupe node to train on; once for each", repeated: true },
-  strategy: { value: "name", help: `${STRATEGIES.join(", ")} (default: pipeline, single for one device)` },
-  schedule: { value: "name", help: `${Object.keys(SCHEDULES).join(", ")} (default: 1f1b)` },
+  strategy: {
+    value: "name",
+    help: `${NAMED_STRATEGIES.join(", ")} (default: pipeline, single for one device)`,
+  },
+  schedule: { value: "name", help: `${NAMED_SCHEDULES.join(", ")} (default: 1f1b)` },
+  objective: { value: "name", help: `what the plan is chosen for: ${OBJECTIVES.join(", ")} (default: time)` },
+  deadline: { value: "ms", help: "with --objective energy: the longest a step may take" },
+  "local-steps": { value: "N", help: "with --strategy local: steps between two meetings (default: 1)" },
+  plan: {
+    value: "file",
+    help: "a plan to carry out, as troupe plan --out writes it; nothing is measured then",
+  },
   "micro-batches": { value: "M", help: `parts a batch is cut into (default: ${DEFAULTS.microBatches})` },
   batch: {
     value: "B",
@@ -144,11 +158,12 @@ export async function trainSettings(
     throw new UsageError(`--print-to is for --print, which says what: ${PRINTABLE.join(", ")}`);
   }
   const transport = options.choice("transport", TRANSPORTS) ?? "auto";
-  const wanted = options.choice("strategy", STRATEGIES);
+  const plan = await planOf(options, files);
+  const wanted = plan?.strategy ?? options.choice("strategy", NAMED_STRATEGIES);
   const asked = options.whole("devices", { from: 1, to: 64 }) ?? (wanted === "single" ? 1 : DEFAULTS.devices);
   const devices = join.length > 0 ? 0 : asked;
   const strategy = wanted ?? ((join.length || asked) === 1 ? "single" : "pipeline");
-  const schedule = options.choice("schedule", Object.keys(SCHEDULES) as ScheduleName[]) ?? "1f1b";
+  const schedule = plan?.schedule ?? options.choice("schedule", NAMED_SCHEDULES) ?? "1f1b";
   const engine = options.choice("engine", ENGINES) ?? "auto";
 
   const resumeFrom = options.text("resume");
@@ -180,6 +195,8 @@ export async function trainSettings(
       seed: options.whole("seed", { from: 0 }) ?? before?.seed ?? DEFAULTS.seed,
       recompute: options.has("recompute"),
       stashBytes: stashOf(options),
+      ...choiceOf(options),
+      ...(plan === null ? {} : { plan }),
       optimizer,
       checkpoint: `${out}/checkpoint`,
       exportTo: `${out}/model`,
@@ -246,6 +263,29 @@ function batchOf(
     );
   }
   return { batch, microBatches };
+}
+
+/** What of the plan is not to be chosen: with --plan it is all decided. */
+const DECIDED = ["strategy", "schedule", "objective", "deadline", "local-steps"] as const;
+
+async function planOf(options: Options, files: Files): Promise<Plan | null> {
+  const path = options.text("plan");
+  if (path === undefined) return null;
+  const other = DECIDED.find((name) => options.has(name));
+  if (other) throw new UsageError(`--plan decides on --${other}: give one of them`);
+  return readPlan(new TextDecoder().decode(await files.read(path)));
+}
+
+/** What a plan is chosen for. */
+function choiceOf(options: Options): Pick<TrainOptions, "objective" | "deadlineMs" | "localSteps"> {
+  const objective = options.choice("objective", OBJECTIVES);
+  const deadlineMs = options.number("deadline", { from: 0 });
+  const localSteps = options.whole("local-steps", { from: 1 });
+  return {
+    ...(objective === undefined ? {} : { objective }),
+    ...(deadlineMs === undefined ? {} : { deadlineMs }),
+    ...(localSteps === undefined ? {} : { localSteps }),
+  };
 }
 
 /** Bytes that are kept where the rest is recomputed. */

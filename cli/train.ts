@@ -111,11 +111,12 @@ async function run(settings: TrainSettings): Promise<void> {
 }
 
 /**
- * Device processes to start for a model of so many segments, each device taking one at least.
+ * Device processes to start for a model of so many segments. In a pipeline each device takes one at least.
  * @throws UsageError when more were asked for, or are joined.
  */
-function startable({ devices, devicesAsked, join }: TrainSettings, segments: number): number {
+export function startable({ devices, devicesAsked, join, run }: TrainSettings, segments: number): number {
   const wanted = devices + join.length;
+  if (run.strategy !== "pipeline") return devices;
   if (wanted > segments && (devicesAsked || join.length > 0)) {
     throw new UsageError(
       `${wanted} devices are more than the model's ${segments} segments: use at most ${segments} devices`,

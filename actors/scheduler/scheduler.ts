@@ -18,9 +18,13 @@ import { Actor, type Down, type Ref } from "../../runtime/index.ts";
 import type { DataSource } from "../data/source.ts";
 import type { Device, DeviceDescription, DeviceUsage } from "../device.ts";
 import { type ClusterProfile, profileCluster } from "../profile.ts";
+import type { ProfileCache } from "../profile-cache.ts";
 import type { StepReport } from "../stage.ts";
 import { Deployment } from "./deployment.ts";
+import { DEVICE_CLASSES } from "./device-classes.ts";
+import { segmentSizes } from "./parts.ts";
 import type { Plan } from "./plan.ts";
+import { requirePlan } from "./plan-check.ts";
 import { makePlan, type PlanOptions } from "./planner.ts";
 
 export interface SchedulerOptions extends PlanOptions {
@@ -30,8 +34,10 @@ export interface SchedulerOptions extends PlanOptions {
   readonly seed: number;
   /** Carried out as it is, with nothing measured; its devices' ids are their places in the order they are given in. */
   readonly plan?: Plan;
-  /** Milliseconds that every device may spend on measuring itself; three seconds when left out. */
+  /** Milliseconds that every device may spend on measuring itself; two seconds when left out. */
   readonly profileMs?: number;
+  /** Where profiles of earlier runs are; devices are measured every time when left out. */
+  readonly profiles?: ProfileCache;
 }
 
 export interface StepResult {
@@ -49,7 +55,7 @@ export class DeviceLost extends Error {
   override readonly name = "DeviceLost";
 }
 
-const PROFILE_MS = 3000;
+const PROFILE_MS = 2000;
 
 /** One deployment is made per run; recovery will count on. */
 const GENERATION = 1;
@@ -92,13 +98,21 @@ export class Scheduler extends Actor {
     return this.#guard(async () => {
       this.#descriptions = await Promise.all(this.#devices.map((device) => device.ask.describe()));
       if (this.#options.plan) {
-        this.#plan = this.#options.plan;
+        const { model, microBatches, optimizer, plan } = this.#options;
+        const segments = this.#segments.map((segment) => ({
+          ...{ name: `segment ${segment.index}`, stashBytes: 0 },
+          ...segmentSizes(model, segment, optimizer),
+        }));
+        requirePlan(plan, { segments, microBatches, devices: this.#devices.map((_, i) => `${i}`) });
+        this.#plan = plan;
         return this.#plan;
       }
       const { segments, profile } = await this.#measure();
       this.#plan = makePlan({
         segments,
-        devices: this.#descriptions.map(({ name, memoryBytes }, i) => ({ id: `${i}`, name, memoryBytes })),
+        devices: this.#descriptions.map(({ name, memoryBytes, class: own }, i) => {
+          return { id: `${i}`, name, memoryBytes, power: DEVICE_CLASSES[own].power };
+        }),
         profile,
         options: this.#options,
       });
@@ -178,13 +192,15 @@ export class Scheduler extends Actor {
 
   /** What plans are made from. Any two devices may become neighbours. */
   #measure(): Promise<ClusterProfile> {
-    const { model, microBatches, optimizer, strategy, schedule, profileMs = PROFILE_MS } = this.#options;
+    const { model, microBatches, optimizer, strategy, schedule, profiles } = this.#options;
+    const { profileMs = PROFILE_MS } = this.#options;
     return profileCluster(this.#devices, this.#descriptions, {
       ...{ model, microBatches, optimizer, segments: this.#segments, budgetMs: profileMs },
       split: schedule === "zero-bubble",
       sharings: sharingsOf(strategy),
       now: () => this.context.clock.now(),
       linked: () => strategy !== "single",
+      ...(profiles && { cache: profiles }),
     });
   }
 

@@ -32,7 +32,7 @@ const TOKEN = createToken(seededRandom(1), "0f".repeat(32));
 /** What is typed after `troupe`, the exit code, and what the line must say. `$` stands for the folder. */
 const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
   ["trian", 2, /no command "trian"; the nearest is train/],
-  ["serve", 2, /no command "serve".* all are train, node, token$/],
+  ["serve", 2, /no command "serve".* all are train, plan, node, token$/],
   ["train --step 5", 2, /unknown option --step; the nearest is --steps/],
   ["train --steps=5 --layer 2", 2, /unknown option --layer; the nearest is --layers/],
   ["train -n 5", 2, /unknown option -n; the nearest is/],
@@ -68,8 +68,25 @@ const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
   ["train --optimizer adam", 2, /--optimizer adam is not available; there is adamw, sgd, lion and muon/],
   ["train --momentum 0.5", 2, /--momentum is for sgd, muon; --optimizer adamw has no such setting/],
   ["train --model mlp --hidden 3,x", 2, /--hidden 3,x: expected whole numbers apart by commas/],
-  ["train --strategy tensor", 2, /--strategy tensor is not available; there is auto, single and pipeline/],
-  ["train --schedule zero-bubble", 2, /--schedule zero-bubble is not available; there is gpipe and 1f1b/],
+  [
+    "train --strategy magic",
+    2,
+    /--strategy magic is not available; there is auto, single, data, tensor, .* and local/,
+  ],
+  [
+    "train --schedule magic",
+    2,
+    /--schedule magic is not available; there is auto, gpipe, 1f1b, interleaved, .*/,
+  ],
+  ["train --objective speed", 2, /--objective speed is not available; there is time and energy/],
+  ["train --plan $/missing.json --strategy data", 2, /--plan decides on --strategy: give one of them/],
+  [
+    "plan --cluster $/missing.json --devices 2",
+    2,
+    /--cluster imagines devices and --devices is for real ones/,
+  ],
+  ["plan --cluster $/missing.json", 1, /missing.json/],
+  ["plan --plan $/file", 1, /the plan is not JSON/],
   ["train --transport webrtc", 2, /--transport webrtc is not available; there is auto and tcp/],
   ["train --engine cuda", 2, /--engine cuda is not available; there is auto, native/],
   [
@@ -180,10 +197,10 @@ describe("help", () => {
   test("lists the commands there are", async () => {
     const { code, out } = await troupe("--help");
     expect(code).toBe(0);
-    expect(out.match(/^ {2}\w+/gm)?.map((name) => name.trim())).toEqual(["train", "node", "token"]);
+    expect(out.match(/^ {2}\w+/gm)?.map((name) => name.trim())).toEqual(["train", "plan", "node", "token"]);
   });
 
-  test.each(["train", "node", "token"])("tells the options of %s", async (command) => {
+  test.each(["train", "plan", "node", "token"])("tells the options of %s", async (command) => {
     const { code, out, err } = await troupe(command, "--help");
     expect(code).toBe(0);
     expect(err).toBe("");

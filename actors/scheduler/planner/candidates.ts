@@ -106,6 +106,7 @@ export class Candidates {
               ...{ tables: this.tables, groups, objective: each, schedule, localSteps, width },
               ...{ microBatches: options.microBatches, row: blocksOf(row, blocks), cuts: places },
               mostStages: whole ? MOST_STAGES : 1,
+              leastMembers: whole ? 1 : Math.min(2, devices.length),
               mostMembers: strategy === "pipeline" ? 1 : Math.max(options.microBatches, MOST_BLOCKS),
               codecs: { activations, gradients },
               activationRatio: codecRatio(activations),

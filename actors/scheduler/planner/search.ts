@@ -33,6 +33,8 @@ export interface SearchSpace {
   /** At most so many stages, and so many members in one. */
   readonly mostStages: number;
   readonly mostMembers: number;
+  /** At least so many: a strategy of sharing wants somebody to share with. */
+  readonly leastMembers: number;
   readonly codecs: PlanCodecs;
   /** Of an activation's bytes, what travels. */
   readonly activationRatio: number;
@@ -88,6 +90,7 @@ export function search(space: SearchSpace): Found[] {
     for (let behind = device + 1; behind <= row.length; behind++) {
       members.push(...row[behind - 1]!);
       if (members.length > space.mostMembers && behind > device + 1) break;
+      if (members.length < space.leastMembers) continue;
       for (let from = 0; from < end; from++) {
         extend(space, states, { device, behind, from, members: [...members] });
       }
