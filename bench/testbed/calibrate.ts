@@ -3,9 +3,9 @@
  * is stopped a hundred times a second does up to a fifth less in the same processor time, the more the smaller its share
  * is, so quotas in proportion to the speeds would make slow devices too slow.
  *
- * Each device's group of threads is lent to a process with a kernel, all at once, as they will run; after each window
- * the shares are corrected by what came out. All are on one processor, so what disturbs one disturbs all, and their
- * ratios stay.
+ * Each device's group of threads is lent to a process with a kernel, all at once, as they will run. All are on one
+ * processor, so what disturbs one disturbs all, and how much each does for its share beside the others is known from the
+ * median of some windows. The shares follow from that, and are right when more windows say the same.
  */
 
 import { join } from "node:path";
@@ -13,22 +13,20 @@ import { LineChild } from "../child.ts";
 import { median } from "../statistics.ts";
 import { quotaOf, setQuota } from "./cgroup.ts";
 import { TestbedError } from "./error.ts";
-import { corrected, deviation, sharesOf } from "./shares.ts";
+import { deviation, effectOf, sharesOf } from "./shares.ts";
 import { writeValue } from "./system.ts";
 import { kernelThread, pin } from "./threads.ts";
 
 const SCRIPT = new URL("./calibrator.ts", import.meta.url).pathname;
 const WINDOW_MS = 250;
-/** Windows that a speed is the median of. */
+/** Between two corrections. */
 const WINDOWS = 3;
 const MOST_ROUNDS = 12;
-/** Where the machine is too noisy for the tolerance, what is still worth measuring with. */
-const MOST_DEVIATION = 0.1;
 
 export interface Calibrated {
   /** Of one processor, by device. */
   readonly shares: readonly number[];
-  /** Runs of the kernel per second. */
+  /** What comes of them, beside each other. */
   readonly speeds: readonly number[];
   /** How far speeds are from those asked for, as a part of them. */
   readonly deviation: number;
@@ -56,18 +54,22 @@ export async function calibrate(
       pin(thread, processor);
       writeValue(join(groups[i]!, "tasks"), thread);
     }
-    let best: Calibrated | undefined;
+    /** By window, then by device: what a share does beside the others' shares. */
+    const effects: number[][] = [];
+    let off = Number.POSITIVE_INFINITY;
     for (let round = 0; round < MOST_ROUNDS; round++) {
       for (const [i, group] of groups.entries()) setQuota(group, quotaOf(shares[i]!));
-      const speeds = await measure(kernels);
-      const came = { shares, speeds, deviation: deviation(asked, speeds) };
-      if (!best || came.deviation < best.deviation) best = came;
-      if (best.deviation <= tolerance) return best;
-      shares = corrected(shares, asked, speeds);
+      for (let window = 0; window < WINDOWS; window++) {
+        effects.push(effectOf(shares, await measure(kernels)));
+      }
+      const effect = asked.map((_, i) => median(effects.map((each) => each[i]!)));
+      const speeds = shares.map((share, i) => share * effect[i]!);
+      off = deviation(asked, speeds);
+      if (round > 0 && off <= tolerance) return { shares, speeds, deviation: off };
+      shares = sharesOf(asked.map((speed, i) => speed / effect[i]!));
     }
-    if (best!.deviation <= MOST_DEVIATION) return best!;
     throw new TestbedError(
-      `the devices' relative speeds stayed ${(best!.deviation * 100).toFixed(1)} % off what was asked for: ` +
+      `the devices' relative speeds are still ${(off * 100).toFixed(1)} % off what was asked for: ` +
         "other programs keep the processors too busy",
     );
   } finally {
@@ -77,13 +79,9 @@ export async function calibrate(
 
 /** Runs per second of each, all running at once. */
 async function measure(kernels: readonly LineChild[]): Promise<number[]> {
-  const windows: number[][] = kernels.map(() => []);
-  for (let window = 0; window < WINDOWS; window++) {
-    const answers = await Promise.all(kernels.map((kernel) => kernel.ask(`${WINDOW_MS}`)));
-    answers.forEach((answer, i) => {
-      const { runs, ms } = JSON.parse(answer) as { runs: number; ms: number };
-      windows[i]!.push((runs / ms) * 1000);
-    });
-  }
-  return windows.map((speeds) => median(speeds));
+  const answers = await Promise.all(kernels.map((kernel) => kernel.ask(`${WINDOW_MS}`)));
+  return answers.map((answer) => {
+    const { runs, ms } = JSON.parse(answer) as { runs: number; ms: number };
+    return (runs / ms) * 1000;
+  });
 }

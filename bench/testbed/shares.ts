@@ -32,13 +32,8 @@ export function deviation(asked: readonly number[], measured: readonly number[])
   return Math.max(...relative(measured).map((speed, i) => Math.abs(speed / wanted[i]! - 1)));
 }
 
-/** Shares that bring measured speeds to those asked for: a throttled processor does less work than its share. */
-export function corrected(
-  shares: readonly number[],
-  asked: readonly number[],
-  measured: readonly number[],
-): number[] {
-  const wanted = relative(asked);
-  const came = relative(measured);
-  return sharesOf(shares.map((share, i) => (share * wanted[i]!) / came[i]!));
+/** What each share did, as a part of what it would have done if all had done as much as their shares. */
+export function effectOf(shares: readonly number[], measured: readonly number[]): number[] {
+  const due = relative(shares);
+  return relative(measured).map((speed, i) => speed / due[i]!);
 }

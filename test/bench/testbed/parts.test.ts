@@ -13,7 +13,7 @@ import {
   portName,
   tapName,
 } from "../../../bench/testbed/names.ts";
-import { corrected, deviation, SUM_OF_SHARES, sharesOf } from "../../../bench/testbed/shares.ts";
+import { deviation, effectOf, SUM_OF_SHARES, sharesOf } from "../../../bench/testbed/shares.ts";
 
 test("shares are as the speeds, below one processor, and corrected by what was measured", () => {
   const shares = sharesOf([3, 1]);
@@ -21,7 +21,9 @@ test("shares are as the speeds, below one processor, and corrected by what was m
   // The slow device does a fifth less than its share.
   const measured = [300, 80];
   expect(deviation([3, 1], measured)).toBeCloseTo(0.158, 3);
-  const again = corrected(shares, [3, 1], measured);
+  const effect = effectOf(shares, measured);
+  expect(effect[1]! / effect[0]!).toBeCloseTo(0.8);
+  const again = sharesOf([3 / effect[0]!, 1 / effect[1]!]);
   expect(again[1]! / again[0]!).toBeCloseTo(shares[1]! / shares[0]! / 0.8);
   expect(again[0]! + again[1]!).toBeCloseTo(SUM_OF_SHARES);
   expect(deviation([3, 1], [300, 100])).toBe(0);
