@@ -30,7 +30,7 @@ const LEAST_ROUNDS = 3;
 /** Rounds that a budget is to be enough for, where passes are short. */
 const BUDGET_ROUNDS = 6;
 /** The scale is known to this, by the quartiles of rounds. */
-const TOLERANCE = 0.01;
+const TOLERANCE = 0.015;
 
 /**
  * Runs all probes in turn, first once to warm up.
