@@ -9,9 +9,11 @@ import { planPrograms } from "../../actors/scheduler/plan.ts";
 import { validatePrograms } from "../../actors/scheduler/validate.ts";
 import type { Model } from "../../nn/model.ts";
 import { gptModel } from "../../nn/models/gpt.ts";
+import { uniformTensor } from "../../nn/models/init.ts";
 import { Tensor } from "../../protocols/tensor.ts";
 import { convnet, convnetFeed } from "../nn/convnet.ts";
 import { motley } from "../nn/motley.ts";
+import { gpt2 } from "../nn/shards/models.ts";
 import { failure } from "../runtime/world.ts";
 import { type Cluster, type ClusterOptions, makeCluster } from "./cluster.ts";
 import { type HandPlan, type HandStage, planOf } from "./plans.ts";
@@ -88,8 +90,11 @@ function apart(tensor: Tensor, other: Tensor): number {
 
 const SINGLE: Hand = { stages: [{ to: [6] }] };
 
-/** In exact arithmetic its gradient is 0, so that what is computed is rounding, and Adam makes steps of it. */
-const isNoise = (name: string) => /attn\.k\.bias$/.test(name);
+/**
+ * Biases of keys: a softmax does not see them. In exact arithmetic their gradients are 0, so that what is computed is
+ * rounding, and Adam makes steps of it.
+ */
+const isNoise = (name: string) => /attn\.(k|c_attn)\.bias$/.test(name);
 
 function expectNear(outcome: Outcome, expected: Outcome): void {
   expect(Object.keys(outcome.state).sort()).toEqual(Object.keys(expected.state).sort());
@@ -236,6 +241,44 @@ describe.each(Object.entries(SUBJECTS))("%s", (_, subject) => {
     const half = await run(subject, second, { to: 1 });
     const rest = await run(subject, pipelines["pipeline, zero-bubble"]!, { from: 1, state: half.state });
     expect(rest.state).toEqual(alone.state);
+  });
+});
+
+describe("a head that is the embedding, where members share either", () => {
+  const { initial: _, ...rest } = motley();
+  const trained = gpt2();
+  const [embedding] = trained.parameters as [string];
+  const ties = { [trained.parameters.at(-1)!]: embedding };
+  const shapes = new Map(trained.graph.inputs.map(({ name, shape }) => [name, shape]));
+  const model: Model = {
+    ...{ ...rest, ...trained, ties, name: "gpt2" },
+    initial: (name, seed) => uniformTensor(seed, ties[name] ?? name, shapes.get(name)!, 0.3),
+  };
+  const feed: Feed = {
+    ...text,
+    training: (step, microBatch) => fitted(step * MICRO_BATCHES + microBatch),
+    validation: (microBatch) => fitted(1000 + microBatch),
+  };
+  const fitted = (index: number) => {
+    const tokens = (from: number) => Array.from({ length: 12 }, (_, i) => (index + from + i * 3) % 11);
+    return { ids: Tensor.i64(shapes.get("ids")!, tokens(0)), targets: Tensor.i64([12], tokens(3)) };
+  };
+  const subject: Subject = { model, options: { feed } };
+  let alone: Outcome;
+  beforeAll(async () => {
+    alone = await run(subject, SINGLE);
+    await release();
+    expect(alone.state[embedding]!.bytes).toEqual(alone.state[model.parameters.at(-1)!]!.bytes);
+  });
+
+  test.each([
+    "data",
+    "hybrid, data in a pipeline",
+    "hybrid, data in an interleaved pipeline that recomputes",
+    "tensor",
+    "hybrid, shards in a pipeline",
+  ])("%s: the same up to rounding", async (name) => {
+    expectNear(await run(subject, { ...shared, ...sharded }[name]!), alone);
   });
 });
 
