@@ -13,6 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readCheckpoint, weightsSha256 } from "../../actors/checkpoint.ts";
+import { workersOf } from "../../actors/scheduler/plan.ts";
 import { files } from "../../runtime/platform/files.ts";
 import { TINY, Troupe } from "./troupe.ts";
 
@@ -72,7 +73,7 @@ test("trains over three processes, tells of it and leaves its results", async ()
   for (const { address } of events.slice(0, 3)) expect(address).toMatch(/^tcp:\/\/127\.0\.0\.1:\d+$/);
 
   const { plan } = events[3]!;
-  expect(plan.stages.map((stage: { deviceName: string }) => stage.deviceName)).toEqual([
+  expect(workersOf(plan).map(({ member }) => member.deviceName)).toEqual([
     "device-1",
     "device-2",
     "device-3",
