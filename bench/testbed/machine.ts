@@ -1,10 +1,9 @@
 /** One testbed at a time has the machine: two would share the processor that each counts as its own. */
 
-import { existsSync, rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { lock } from "../../runtime/platform/lock.ts";
 import { cleanUp } from "./cleanup.ts";
 import { TestbedError } from "./error.ts";
-import { readValue } from "./system.ts";
 
 const LOCK = "/run/troupe-testbed.lock";
 const PATIENCE_MS = 300_000;
@@ -24,15 +23,31 @@ export async function takeMachine(note: (line: string) => void): Promise<() => P
       await cleanUp((pid) => pid === process.pid || !isAlive(pid));
       return release;
     }
+    if (machineHolder() === process.pid)
+      throw new TestbedError("this process has a testbed open: close it first");
     if (waited === 0) note("waiting for another testbed on this machine to end");
     await Bun.sleep(PAUSE_MS);
   }
   throw new TestbedError(`another testbed is open on this machine: its process is named in ${LOCK}`);
 }
 
+/** The living process whose testbed has the machine; null when it is free. */
+export function machineHolder(): number | null {
+  const owner = namedOwner();
+  return owner !== null && isAlive(owner) ? owner : null;
+}
+
 /** Gives the machine back in the place of a process that is dead. */
 export function giveBack(owner: number): void {
-  if (existsSync(LOCK) && readValue(LOCK) === `${owner}`) rmSync(LOCK, { force: true });
+  if (namedOwner() === owner) rmSync(LOCK, { force: true });
+}
+
+function namedOwner(): number | null {
+  try {
+    return Number(readFileSync(LOCK, "utf8")) || null;
+  } catch {
+    return null; // Nobody has it.
+  }
 }
 
 export function isAlive(pid: number): boolean {

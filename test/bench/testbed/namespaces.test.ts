@@ -4,13 +4,16 @@ import { afterEach, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { findGroups } from "../../../bench/testbed/cgroup.ts";
 import { transferMs } from "../../../bench/testbed/link.ts";
+import { machineHolder } from "../../../bench/testbed/machine.ts";
 import { ownerOf } from "../../../bench/testbed/names.ts";
 import { missingForNamespaces } from "../../../bench/testbed/probe.ts";
 import { namesIn } from "../../../bench/testbed/system.ts";
 import { type BedSpec, openTestbed, type Testbed } from "../../../bench/testbed/testbed.ts";
 import { Tensor } from "../../../protocols/tensor.ts";
 
-const missing = missingForNamespaces();
+const holder = machineHolder();
+const missing =
+  holder === null ? missingForNamespaces() : `process ${holder} has a testbed open on this machine`;
 if (missing !== null) console.warn(`testbed of namespaces: skipped, ${missing}`);
 
 /** Speeds are calibrated as well as a machine that is busy with tests allows, which nobody here relies on. */
@@ -41,6 +44,8 @@ test.skipIf(missing !== null)("two devices at 100 Mbit/s; one is killed at its m
   bed = await openTestbed([spec("large", { speed: 2 }), spec("small")], KIND);
   const [large, small] = bed.devices;
   expect(large!.share / small!.share).toBeGreaterThan(1);
+  const second = openTestbed([spec("third")], KIND);
+  await expect(second).rejects.toThrow("this process has a testbed open: close it first");
   const described = await Promise.all(bed.devices.map(({ ref }) => ref.ask.describe()));
   expect(described.map(({ host, memoryBytes }) => [host, memoryBytes])).toEqual([
     ["large", 64e6],
