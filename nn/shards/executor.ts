@@ -25,7 +25,7 @@ import { ForwardPass } from "./executor/forward.ts";
 import { type Cut, cutLength } from "./layout.ts";
 import { sliceTensor } from "./slices.ts";
 
-/** Room for one micro-batch. */
+/** Room for one micro-batch, from its arrival to the end of its backward pass. Passes run one at a time. */
 interface Slot {
   readonly forward: ForwardPass;
   readonly backward: BackwardPass;
@@ -46,6 +46,7 @@ export class ShardExecutor implements ChunkExecutor {
   private readonly state: EngineTensors = new Map();
   private readonly slots: Slot[] = [];
   private readonly loaded = new Set<string>();
+  private last: Promise<unknown> = Promise.resolve();
   private evaluation: ForwardPass | undefined;
   private evaluations = 0;
 
@@ -110,9 +111,10 @@ export class ShardExecutor implements ChunkExecutor {
       forward.push(await arena.compile(phase.forward));
       backward.push(phase.backward && (await arena.compile(phase.backward)));
     }
+    const [values, gradients]: EngineTensors[] = [new Map(), new Map()];
     for (let i = 0; i < options.slots; i++) {
-      const pass = new ForwardPass(arena, chunk, forward, state, collectives);
-      const back = new BackwardPass(arena, chunk, backward, state, pass, collectives);
+      const pass = new ForwardPass(arena, chunk, forward, state, values!, collectives);
+      const back = new BackwardPass(arena, chunk, backward, state, gradients!, pass, collectives);
       this.slots.push({ forward: pass, backward: back, place: "0/0" });
     }
   }
@@ -129,7 +131,7 @@ export class ShardExecutor implements ChunkExecutor {
 
   forward(slot: number): Promise<number> {
     const { forward, place } = this.slot(slot);
-    return forward.run(`${this.name}/${place}/forward`);
+    return this.inTurn(() => forward.run(`${this.name}/${place}/forward`));
   }
 
   backward(slot: number): Promise<number> {
@@ -138,7 +140,7 @@ export class ShardExecutor implements ChunkExecutor {
       const seed = this.updater.lossGradient(this.options.microBatches ?? 1);
       backward.enter(Tensor.f32([], [seed]));
     }
-    return backward.run(`${this.name}/${place}/backward`);
+    return this.inTurn(() => backward.run(`${this.name}/${place}/backward`));
   }
 
   /** There are no halves. @throws TensorError always. */
@@ -192,7 +194,7 @@ export class ShardExecutor implements ChunkExecutor {
     if (!this.evaluation) {
       const executables: Executable[] = [];
       for (const { evaluate } of chunk.phases) executables.push(await arena.compile(evaluate));
-      this.evaluation = new ForwardPass(arena, chunk, executables, state, collectives);
+      this.evaluation = new ForwardPass(arena, chunk, executables, state, new Map(), collectives);
     }
     for (const [name, tensor] of Object.entries(inputs)) {
       if (!this.evaluates(name)) throw new TensorError(`stage ${chunk.plan.name} has no input "${name}"`);
@@ -291,6 +293,13 @@ export class ShardExecutor implements ChunkExecutor {
 
   private ownerOf(name: string): string {
     return this.graphs.ties.find((group) => group.includes(name))?.[0] ?? name;
+  }
+
+  /** Passes share memory, and all ranks have them in the same order. */
+  private inTurn<T>(run: () => Promise<T>): Promise<T> {
+    const turn = this.last.then(run);
+    this.last = turn.catch(() => {});
+    return turn;
   }
 
   private slot(slot: number): Slot {

@@ -28,6 +28,7 @@ export class BackwardPass {
   private readonly collectives: Collectives;
   private readonly givers: ReadonlyMap<string, readonly Giver[]>;
   private readonly gradients: EngineTensors = new Map();
+  private readonly scratch: EngineTensors;
   private readonly bindings: readonly (Binding | null)[];
   /** Gradients that a phase makes, of values that others give gradients of too. */
   private readonly summands: readonly EngineTensors[];
@@ -36,16 +37,21 @@ export class BackwardPass {
   /** Of which values there is something of this micro-batch in the memory of their gradients. */
   private readonly begun = new Set<string>();
 
-  /** @param executables of the phases; null where a phase has nothing trained up to it. */
+  /**
+   * @param executables of the phases; null where a phase has nothing trained up to it.
+   * @param scratch memory of gradients that are of no use behind the pass, for all passes of the chunk.
+   */
   constructor(
     arena: Arena,
     chunk: ShardChunk,
     executables: readonly (Executable | null)[],
     state: ReadonlyMap<string, EngineTensor>,
+    scratch: EngineTensors,
     forward: ForwardPass,
     collectives: Collectives,
   ) {
     this.arena = arena;
+    this.scratch = scratch;
     this.chunk = chunk;
     this.forward = forward;
     this.collectives = collectives;
@@ -57,7 +63,7 @@ export class BackwardPass {
       const local: EngineTensors = new Map();
       for (const name of outputGradients) local.set(gradientName(name), this.memory(name));
       for (const name of inputGradients) {
-        const memory = this.isAlone(name) ? this.memory(name) : this.allocate(name);
+        const memory = this.isAlone(name) ? this.memory(name) : this.allocate(name, `${name} of ${i}`);
         local.set(gradientName(name), memory);
         if (!this.isAlone(name)) this.summands[i]!.set(name, memory);
       }
@@ -66,11 +72,6 @@ export class BackwardPass {
     });
     const { input } = chunk.plan;
     this.whole = input?.cut && input.trained ? Tensor.zeros(input.dtype, input.shape) : undefined;
-  }
-
-  /** Whether there is a gradient of the output to be given. */
-  get begins(): boolean {
-    return this.chunk.plan.outputs[0]!.trained;
   }
 
   /** Copies the gradient of the output in, which comes whole. @throws TensorError for one of another type. */
@@ -143,20 +144,36 @@ export class BackwardPass {
     return this.givers.get(name)?.length === 1;
   }
 
-  /** Where the gradient of a value is; that of another, where it is the same or is made from it in place. */
+  /** Where the gradient of a value is. */
   private memory(name: string): EngineTensor {
-    let memory = this.gradients.get(name);
+    const owner = this.ownerOf(name);
+    let memory = this.gradients.get(owner);
     if (!memory) {
-      const [giver] = this.isAlone(name) ? this.givers.get(name)! : [];
-      const keeps = typeof giver === "object" && (giver.forward === null || giver.forward === "all-reduce");
-      memory = keeps ? this.memory(giver.name) : this.allocate(name);
-      this.gradients.set(name, memory);
+      memory = this.allocate(owner, this.isEnd(owner) ? undefined : owner);
+      this.gradients.set(owner, memory);
     }
     return memory;
   }
 
-  private allocate(name: string): EngineTensor {
-    return this.arena.allocate(this.forward.values.get(name)!.tensor, "host");
+  /** The value whose gradient has the memory: another, where this one's is the same or is made from it in place. */
+  private ownerOf(name: string): string {
+    const [giver] = this.isAlone(name) ? this.givers.get(name)! : [];
+    const keeps = typeof giver === "object" && (giver.forward === null || giver.forward === "all-reduce");
+    return keeps ? this.ownerOf(giver.name) : name;
+  }
+
+  /** Whether the gradient in a memory comes from outside or goes there. */
+  private isEnd(owner: string): boolean {
+    const { input, outputs } = this.chunk.plan;
+    return [input, outputs[0]].some((end) => end && this.ownerOf(end.name) === owner);
+  }
+
+  /** @param key under which other passes find the same memory. */
+  private allocate(name: string, key: string | undefined): EngineTensor {
+    const known = key === undefined ? undefined : this.scratch.get(key);
+    const memory = known ?? this.arena.allocate(this.forward.values.get(name)!.tensor, "host");
+    if (key !== undefined) this.scratch.set(key, memory);
+    return memory;
   }
 }
 

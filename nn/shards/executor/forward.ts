@@ -36,12 +36,14 @@ export class ForwardPass {
   /**
    * @param executables of the phases.
    * @param state what is held.
+   * @param scratch memory of values that are of no use behind the pass, for all passes of the chunk.
    */
   constructor(
     arena: Arena,
     chunk: ShardChunk,
     executables: readonly Executable[],
     state: ReadonlyMap<string, EngineTensor>,
+    scratch: EngineTensors,
     collectives: Collectives,
   ) {
     const { plan, rank } = chunk;
@@ -49,18 +51,19 @@ export class ForwardPass {
     this.plan = plan;
     this.rank = rank;
     this.collectives = collectives;
-    const stashed = new Set(chunk.phases.flatMap(({ stash }) => stash.map(({ name }) => name)));
-    const read = new Set(plan.phases.flatMap(({ graphs }) => graphs[rank]!.inputs.map(({ name }) => name)));
-    const take = (transfer: Transfer) => {
-      const { name, value, forward, dtype } = transfer;
-      const others = [...plan.phases.flatMap(({ transfers }) => transfers), ...plan.transfers];
-      const alone = others.filter((other) => other.value === value).length === 1;
-      const from = this.memory(value);
-      const keeps =
-        forward === null || (forward === "all-reduce" && alone && !read.has(value) && !stashed.has(value));
-      values.set(name, keeps ? from : arena.allocate({ dtype, shape: resultShape(transfer, rank) }, "host"));
+    const { lasting, passing } = lifeOf(chunk);
+    const allocate = (name: string, type: Pick<ValueInfo, "dtype" | "shape">) => {
+      const known = lasting.has(name) ? undefined : scratch.get(name);
+      const memory = known ?? arena.allocate(type, "host");
+      if (!lasting.has(name)) scratch.set(name, memory);
+      values.set(name, memory);
     };
-    if (plan.input) values.set(plan.input.name, arena.allocate(partType(plan.input, rank), "host"));
+    const take = (transfer: Transfer) => {
+      const { name, value, dtype } = transfer;
+      if (passing.has(transfer)) values.set(name, this.memory(value));
+      else allocate(name, { dtype, shape: resultShape(transfer, rank) });
+    };
+    if (plan.input) allocate(plan.input.name, partType(plan.input, rank));
     this.phases = plan.phases.map((phase, i): ForwardPhase => {
       phase.transfers.forEach(take);
       const executable = executables[i]!;
@@ -68,7 +71,7 @@ export class ForwardPass {
       const tensors: EngineTensors = new Map();
       const known = (info: ValueInfo) => {
         if (state.has(info.name)) return;
-        if (!values.has(info.name)) values.set(info.name, arena.allocate(info, "host"));
+        if (!values.has(info.name)) allocate(info.name, info);
         tensors.set(info.name, values.get(info.name)!);
       };
       for (const info of inputs) known(info);
@@ -120,6 +123,33 @@ export class ForwardPass {
   private memory(name: string): EngineTensor {
     return this.values.get(name)!;
   }
+}
+
+/**
+ * Which transfers hand on the memory of their value, and which values' memory is that of one micro-batch until its backward
+ * pass is over: what that reads, what comes in and what goes out.
+ */
+function lifeOf({ plan, phases, rank, values }: ShardChunk) {
+  const stashed = new Set(phases.flatMap(({ stash }) => stash.map(({ name }) => name)));
+  const read = new Set(plan.phases.flatMap(({ graphs }) => graphs[rank]!.inputs.map(({ name }) => name)));
+  const transfers = [...plan.phases.flatMap((phase) => phase.transfers), ...plan.transfers];
+  const passing = new Set(
+    transfers.filter(({ value, forward }) => {
+      const alone = transfers.filter((other) => other.value === value).length === 1;
+      return (
+        forward === null || (forward === "all-reduce" && alone && !read.has(value) && !stashed.has(value))
+      );
+    }),
+  );
+  const lasting = new Set([
+    ...phases.flatMap(({ backward }) => (backward?.inputs ?? []).map(({ name }) => name)),
+    ...[...values.data, ...plan.outputs, ...(plan.input ? [plan.input] : [])].map(({ name }) => name),
+    ...COUNTERS,
+  ]);
+  for (const transfer of [...transfers].reverse()) {
+    if (passing.has(transfer) && lasting.has(transfer.name)) lasting.add(transfer.value);
+  }
+  return { lasting, passing };
 }
 
 const isCounter = (name: string) => (COUNTERS as readonly string[]).includes(name);

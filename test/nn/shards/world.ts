@@ -32,6 +32,8 @@ export interface Setup {
   readonly steps: number;
   readonly optimizer?: OptimizerConfig;
   readonly recompute?: boolean;
+  /** All forward passes of a step go before its backward passes. */
+  readonly inFlight?: boolean;
 }
 
 export type Sharing = Pick<ShardChunkOptions, "kind" | "ranks" | "shares" | "vocabulary">;
@@ -109,7 +111,7 @@ export async function trainSharded(
   sharing: Sharing,
   cuts: readonly number[] = [],
 ): Promise<ShardedTraining> {
-  const { model, steps, recompute = false } = setup;
+  const { model, steps, recompute = false, inFlight = false } = setup;
   const segments = findSegments(model);
   const begins = [0, ...cuts];
   const executors: ShardExecutor[][] = [];
@@ -141,7 +143,7 @@ export async function trainSharded(
     let sent: number[][] = [];
     for (let step = 0; step < steps; step++) {
       for (const { bytes } of locals) bytes.fill(0);
-      for (let microBatch = 0; microBatch < MICRO_BATCHES; microBatch++) {
+      const forward = async (microBatch: number) => {
         const values = dataOf(model, step, microBatch);
         const slot = microBatch % 2;
         const speaker = microBatch % sharing.ranks;
@@ -158,6 +160,10 @@ export async function trainSharded(
         }
         const [first] = executors.at(-1)!;
         losses.push(first!.value(slot, first!.graphs.result).f32()[0]!);
+      };
+      const backward = async (microBatch: number) => {
+        const slot = microBatch % 2;
+        const speaker = microBatch % sharing.ranks;
         for (let i = executors.length - 1; i >= 0; i--) {
           const own = executors[i]!;
           const { output, outputGradient } = own[0]!.graphs;
@@ -170,7 +176,13 @@ export async function trainSharded(
           }
           await all(own, (executor) => executor.backward(slot));
         }
+      };
+      for (let microBatch = 0; microBatch < MICRO_BATCHES; microBatch++) {
+        await forward(microBatch);
+        if (!inFlight) await backward(microBatch);
       }
+      for (let microBatch = 0; inFlight && microBatch < MICRO_BATCHES; microBatch++)
+        await backward(microBatch);
       sent = locals.map(({ bytes }) => [...bytes]);
       await Promise.all(
         executors.map((own, i) =>
