@@ -25,6 +25,7 @@ import {
 import type { Config } from "./checkpoint-state.ts";
 import { DataSource } from "./data/source.ts";
 import type { Device } from "./device.ts";
+import type { ProfileCache } from "./profile-cache.ts";
 import type { Plan } from "./scheduler/plan.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
 import type { StepReport } from "./stage.ts";
@@ -122,6 +123,8 @@ export interface World {
   readonly emit: (event: TrainEvent) => unknown;
   /** Numbers in [0, 1), for the sample at the end. */
   readonly random: () => number;
+  /** Where profiles of earlier runs are; devices are measured every time when left out. */
+  readonly profiles?: ProfileCache;
 }
 
 /** All of a run that can be known, and can be wrong, without a device. */
@@ -179,6 +182,7 @@ export async function train(
       schedule: options.schedule,
       recompute: options.recompute,
       stashBytes: options.stashBytes ?? 0,
+      ...(world.profiles && { profiles: world.profiles }),
       ...(options.objective === undefined ? {} : { objective: options.objective }),
       ...(options.deadlineMs === undefined ? {} : { deadlineMs: options.deadlineMs }),
       ...(options.localSteps === undefined ? {} : { localSteps: options.localSteps }),
