@@ -75,6 +75,17 @@ test("a device whose profile is in the cache is not measured", async () => {
   expect(measured.slice(2)).toEqual(["device-1"]);
 });
 
+test("a run that is given a cache keeps its devices' profiles there", async () => {
+  const kept: string[] = [];
+  const profiles = {
+    get: async () => undefined,
+    put: async (key: string) => void kept.push(key),
+  } as Partial<ProfileCache> as ProfileCache;
+  opened = await makeCluster({ devices: 2, scheduling: { profiles } });
+  await opened.scheduler.ask.plan();
+  expect(new Set(kept).size).toBe(2);
+});
+
 test("columns have a segment's own figure where a sharing leaves it whole", () => {
   const segment = { forwardMs: 1, backwardMs: 2, jointMs: 3, stepMs: 4, stashBytes: 5, workingBytes: 6 };
   const rank = { ranks: 2, forwardMs: 0.6, backwardMs: 1.1, forwardRuns: 2, backwardRuns: 2 };
