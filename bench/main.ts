@@ -13,12 +13,23 @@ import { pipeline } from "./pipeline.ts";
 import { record, settingOf, toMarkdown } from "./report.ts";
 import { runtime } from "./runtime.ts";
 import { simulate } from "./simulate.ts";
+import { strategies } from "./strategies.ts";
 import { type Suite, temporaryFolder } from "./suite.ts";
 import { testbed } from "./testbed.ts";
 import { train } from "./train.ts";
 import { validation } from "./validation.ts";
 
-const SUITES: readonly Suite[] = [train, memory, validation, pipeline, testbed, simulate, runtime, nn];
+const SUITES: readonly Suite[] = [
+  train,
+  memory,
+  validation,
+  pipeline,
+  testbed,
+  simulate,
+  runtime,
+  nn,
+  strategies,
+];
 
 const COMMON: OptionTable = {
   json: { help: "one JSON object on standard output" },

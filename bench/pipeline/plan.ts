@@ -9,6 +9,8 @@ import { planPrograms } from "../../actors/scheduler/plan.ts";
 import type { RunCost } from "../../actors/scheduler/run-cost.ts";
 import type { ScheduleName } from "../../actors/scheduler/schedule.ts";
 import { simulate } from "../../actors/scheduler/simulate.ts";
+import { digestFor } from "../digest.ts";
+import { chainModel } from "./model.ts";
 import type { KernelTimes } from "./times.ts";
 
 export interface Pipeline {
@@ -24,7 +26,8 @@ export function dealtPlan({ stages, microBatches, schedule, chunks }: Pipeline):
   const names = Array.from({ length: stages }, (_, i) => `device-${i + 1}`);
   const all = Array.from({ length: microBatches }, (_, i) => i);
   return {
-    ...{ digest: "", strategy: "pipeline", schedule, microBatches, forwardOnly: 0, localSteps: 1 },
+    ...{ digest: digestFor(chainModel(stages * chunks), microBatches), strategy: "pipeline", schedule },
+    ...{ microBatches, forwardOnly: 0, localSteps: 1 },
     stages: names.map((deviceName, stage): PlanStage => {
       const ranges = Array.from({ length: chunks }, (_, chunk) => {
         const from = chunk * stages + stage;

@@ -1,0 +1,118 @@
+/** A plan measured on a testbed, in one or several runs, as figures for the report. */
+
+import { writeFileSync } from "node:fs";
+import { joulesOf } from "../../actors/energy/model.ts";
+import { DEVICE_CLASSES } from "../../actors/scheduler/device-classes.ts";
+import { type Plan, workersOf } from "../../actors/scheduler/plan.ts";
+import { median } from "../statistics.ts";
+import type { BedUsage, Testbed } from "../testbed/testbed.ts";
+import type { Measured, MeasuredDevice } from "./result.ts";
+import { largestDifference, type PlanRun, type RunSteps, runPlan, type Training } from "./run.ts";
+import type { Scenario } from "./scenarios.ts";
+import { idleShare, timelineOf } from "./timeline.ts";
+
+/** One run of a plan, and what the devices used while its steps were timed. */
+export interface BedRun extends PlanRun {
+  readonly used: readonly BedUsage[];
+  /** Whether `used.peakBytes` is of this run alone. */
+  readonly ownPeaks: boolean;
+}
+
+export async function runOnBed(
+  bed: Testbed,
+  plan: Plan,
+  training: Training,
+  steps: RunSteps,
+): Promise<BedRun> {
+  let before: readonly BedUsage[] = [];
+  let after: readonly BedUsage[] = [];
+  const ownPeaks = bed.kind === "namespaces" && bed.devices.map(({ pid }) => forgetPeak(pid)).every(Boolean);
+  const place = {
+    node: bed.node,
+    devices: bed.devices.map(({ ref }) => ref),
+    unshaped: <T>(work: () => Promise<T>) => bed.unshaped(work),
+  };
+  const run = await bed.guard(() =>
+    runPlan(place, plan, training, steps, {
+      before: async () => {
+        before = await bed.usage();
+      },
+      after: async () => {
+        after = await bed.usage();
+      },
+    }),
+  );
+  const used = after.map((usage, i) => ({
+    sentBytes: usage.sentBytes - before[i]!.sentBytes,
+    receivedBytes: usage.receivedBytes - before[i]!.receivedBytes,
+    busyMs: usage.busyMs - before[i]!.busyMs,
+    peakBytes: usage.peakBytes,
+  }));
+  return { ...run, used, ownPeaks };
+}
+
+/** Lets a process's peak of resident memory begin anew; false where the system cannot. */
+function forgetPeak(pid: number): boolean {
+  try {
+    writeFileSync(`/proc/${pid}/clear_refs`, "5");
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The figures of a plan from its runs. */
+export function measuredOf(
+  plan: Plan,
+  runs: readonly BedRun[],
+  reference: PlanRun,
+  { devices }: Pick<Scenario, "devices">,
+  batch: number,
+): Measured {
+  const steps = runs.flatMap((run) => run.steps);
+  const stepMs = median(steps.map(({ ms }) => ms));
+  const typical = steps.reduce((a, b) => (Math.abs(b.ms - stepMs) < Math.abs(a.ms - stepMs) ? b : a));
+  const needs = new Map<string, number>();
+  for (const { device, memoryBytes } of plan.stages.flatMap(({ members }) => members)) {
+    needs.set(device, (needs.get(device) ?? 0) + memoryBytes);
+  }
+  const found = devices.flatMap(({ name, class: named }, i): MeasuredDevice[] => {
+    const predictedMemoryBytes = needs.get(`${i}`);
+    if (predictedMemoryBytes === undefined) return [];
+    const each = (of: (usage: BedUsage) => number) =>
+      median(runs.map((run) => of(run.used[i]!) / run.steps.length));
+    const activity = {
+      elapsedMs: stepMs,
+      busyMs: each(({ busyMs }) => busyMs),
+      sentBytes: each(({ sentBytes }) => sentBytes),
+      receivedBytes: each(({ receivedBytes }) => receivedBytes),
+    };
+    const { elapsedMs: _, ...figures } = activity;
+    const peakBytes = runs.every(({ ownPeaks }) => ownPeaks)
+      ? Math.max(...runs.map((run) => run.used[i]!.peakBytes))
+      : null;
+    const modelledJoules = joulesOf(DEVICE_CLASSES[named].power, activity).joules;
+    return [{ name, ...figures, peakBytes, predictedMemoryBytes, modelledJoules }];
+  });
+  return {
+    stepMs,
+    steps: runs.map((run) => run.steps.map(({ ms }) => ms)),
+    samplesPerSecond: (batch / stepMs) * 1000,
+    predictedStepMs: plan.predictedStepMs,
+    predictionError: Math.abs(plan.predictedStepMs - stepMs) / stepMs,
+    lossDifference: Math.max(
+      ...runs.flatMap((run) => run.losses.map((loss, i) => relative(loss, reference.losses[i]!))),
+    ),
+    weightsDifference: Math.max(...runs.map((run) => largestDifference(run.weights, reference.weights))),
+    bubble: median(steps.map((step) => idleShare(step.reports, step.ms))),
+    predictedBubble: plan.bubbleFraction,
+    devices: found,
+    modelledJoulesPerSample: found.reduce((sum, device) => sum + device.modelledJoules, 0) / batch,
+    timeline: timelineOf(typical.reports),
+    workerNames: workersOf(plan).map(({ member }) => member.deviceName),
+  };
+}
+
+function relative(found: number, expected: number): number {
+  return Math.abs(found - expected) / (Math.abs(expected) || 1);
+}

@@ -1,0 +1,48 @@
+/**
+ * What one device makes of it: the whole model as a single stage on a device in this process, at full speed and on no line.
+ * Every strategy's losses and weights are compared with these.
+ */
+
+import { Device } from "../../actors/device.ts";
+import type { Plan } from "../../actors/scheduler/plan.ts";
+import { Stage } from "../../actors/stage.ts";
+import type { Engine } from "../../nn/engine/engine.ts";
+import { findSegments } from "../../nn/segments.ts";
+import { NodeRuntime } from "../../runtime/index.ts";
+import { digestFor } from "../digest.ts";
+import { type PlanRun, type RunSteps, runPlan, type Training } from "./run.ts";
+
+/** @param engine the same kind as the devices': others have other bits. */
+export async function runReference(
+  training: Training,
+  steps: RunSteps,
+  engine: Engine["name"] | "auto" = "auto",
+): Promise<PlanRun> {
+  const node = new NodeRuntime({ name: "reference", actors: { Device, Stage }, log: () => {} });
+  try {
+    const device = await node.spawn(Device, ["reference", engine]);
+    const plan = wholePlan(training);
+    const place = { node, devices: [device], unshaped: <T>(work: () => Promise<T>) => work() };
+    return await runPlan(place, plan, training, steps);
+  } finally {
+    await node.close();
+  }
+}
+
+/** Everything on the first device. */
+function wholePlan({ model, microBatches }: Training): Plan {
+  const member = {
+    ...{ device: "0", deviceName: "reference", share: 1 },
+    microBatches: Array.from({ length: microBatches }, (_, i) => i),
+    ...{ forwardMs: 0, backwardMs: 0, parameterBytes: 0, memoryBytes: 0 },
+  };
+  const ranges = [{ from: 0, to: findSegments(model).length }];
+  return {
+    ...{ digest: digestFor(model, microBatches), strategy: "single", schedule: "1f1b" },
+    ...{ microBatches, forwardOnly: 0, localSteps: 1 },
+    stages: [{ stage: 0, ranges, sharing: null, members: [member], recompute: false }],
+    codecs: { activations: null, gradients: null },
+    devices: [{ id: "0", name: "reference", used: true, reason: "" }],
+    ...{ predictedStepMs: 0, bubbleFraction: 0, predictedJoules: null },
+  };
+}
