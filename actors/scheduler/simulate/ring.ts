@@ -11,12 +11,13 @@ import { type LinkProfile, transferMs } from "../cost.ts";
 export function ringMs(op: Collective, bytes: number, links: readonly LinkProfile[]): number {
   const ranks = links.length;
   if (ranks < 2) return 0;
-  const even = new Array<number>(ranks).fill(1);
+  // Equal parts: every rank sends as much as the first.
+  const sent = collectiveBytes(op, bytes, new Array<number>(ranks).fill(1), 0);
   const steps = (ranks - 1) * (op === "all-reduce" ? 2 : 1);
   let slowest = 0;
   let latency = 0;
-  for (const [rank, link] of links.entries()) {
-    slowest = Math.max(slowest, transferMs(collectiveBytes(op, bytes, even, rank), link));
+  for (const link of links) {
+    slowest = Math.max(slowest, transferMs(sent, link));
     latency = Math.max(latency, link.latencyMs);
   }
   return slowest + steps * latency;
