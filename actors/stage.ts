@@ -66,10 +66,7 @@ export class Stage extends Actor {
     this.#spec = spec;
     this.#engine = engine;
     const { program } = spec;
-    this.#slots = assignSlots(program, (chunk, microBatch, step) => {
-      const { next, previous } = spec.chunks[chunk]!;
-      return Worker.isOwn(spec, step > 0 ? next : previous, microBatch);
-    });
+    this.#slots = assignSlots(program);
     this.#chunks = spec.chunks.map((_, index) => new Chunk(index, spec, this.#slots));
     this.#taken = microBatchesOf(program);
   }
@@ -95,7 +92,10 @@ export class Stage extends Actor {
       fail: (error) => this.#fail(error),
     });
     try {
-      for (const chunk of this.#chunks) await chunk.build(this.#engine, collectives);
+      for (const chunk of this.#chunks) {
+        const before = this.#chunks.find(({ position }) => position === chunk.position - 1);
+        await chunk.build(this.#engine, collectives, before);
+      }
     } catch (error) {
       this.#release();
       throw error;
@@ -112,7 +112,8 @@ export class Stage extends Actor {
   }
 
   #release(): void {
-    for (const chunk of this.#chunks) chunk.release();
+    // What a chunk lends to the one behind it is there as long as that is.
+    for (const chunk of this.#chunks.toReversed()) chunk.release();
   }
 
   /** Another stage is gone: what it would have sent will never come. */

@@ -15,7 +15,7 @@
 
 import { type Tensor, TensorError } from "../protocols/tensor.ts";
 import type { ChunkExecutor } from "./chunk-executor.ts";
-import type { Binding, Engine } from "./engine/engine.ts";
+import type { Binding, Engine, EngineTensor } from "./engine/engine.ts";
 import { Arena, copyInto, type EngineTensors, requireType } from "./executor/arena.ts";
 import { Outer } from "./executor/outer.ts";
 import { type Run, Slots } from "./executor/slots.ts";
@@ -23,7 +23,7 @@ import { type Kept, type UpdateResult, Updater } from "./executor/updater.ts";
 import type { OptimizerConfig } from "./optim/optimizer.ts";
 import { type OuterConfig, startName } from "./optim/outer.ts";
 import type { Collectives } from "./shards/collectives.ts";
-import type { StageGraphs } from "./training.ts";
+import { gradientName, type StageGraphs } from "./training.ts";
 
 export type { UpdateResult } from "./executor/updater.ts";
 
@@ -39,6 +39,11 @@ export interface ExecutorOptions {
   readonly seed?: number;
   /** Where members train on their own and meet now and then, what they do when they meet. */
   readonly outer?: OuterConfig;
+  /**
+   * Memory of another executor on the same engine that takes the place of a slot's own, by slot and name: what goes in
+   * where the chunk before this one has its output, see `outgoing`. It must be there as long as this one is.
+   */
+  readonly lent?: (slot: number) => ReadonlyMap<string, EngineTensor>;
   /** Collects operator times; see `profile`. */
   readonly profile?: boolean;
 }
@@ -97,7 +102,7 @@ export class StageExecutor implements ChunkExecutor {
       this.outer = new Outer(arena, graphs.parameters, this.state, options.outer);
       await this.outer.build();
     }
-    await this.slots.build(options.slots);
+    await this.slots.build(options.slots, options.lent);
   }
 
   /** Says which micro-batch is about to be in `slot`: what is random in it is drawn from that. Both count from 0. */
@@ -136,6 +141,13 @@ export class StageExecutor implements ChunkExecutor {
    */
   value(slot: number, name: string): Tensor {
     return this.slots.value(slot, name).tensor;
+  }
+
+  /** The memory of what leaves a slot for the chunk behind, and of its gradient where that is wanted. */
+  outgoing(slot: number): ReadonlyMap<string, EngineTensor> {
+    const { output } = this.graphs;
+    const names = output === null ? [] : [output, gradientName(output)].filter((name) => this.has(name));
+    return new Map(names.map((name) => [name, this.slots.value(slot, name)]));
   }
 
   /** Whether micro-batches have a value of this name: training may have no use for an input of the forward graph. */

@@ -32,6 +32,8 @@ export class Chunk {
   whole: StageExecutor | undefined;
   /** How its running statistics forget, where micro-batches are shared. */
   readonly decays: ReadonlyMap<string, number>;
+  /** Whether it reads what goes in where the chunk before it has written that, and the same on the way back. */
+  isJoined = false;
   private readonly way: Way;
   private readonly trained: StageGraphs | ShardChunk;
   private readonly stage: StageSpec;
@@ -73,9 +75,10 @@ export class Chunk {
 
   /**
    * @param collectives of the members of the stage.
+   * @param before the chunk of the stage that is next before this one in the model, where there is one.
    * @throws EngineError when the engine refuses a graph, or has no memory for it.
    */
-  async build(engine: Engine, collectives: Collectives): Promise<void> {
+  async build(engine: Engine, collectives: Collectives, before?: Chunk): Promise<void> {
     const { totalParameters, seed } = this.stage;
     const { trained } = this;
     const options: ExecutorOptions = { slots: this.held.length, ...this.way, totalParameters, seed };
@@ -83,7 +86,9 @@ export class Chunk {
       this.executor = await ShardExecutor.create(engine, trained, collectives, options);
       return;
     }
-    this.whole = await StageExecutor.create(engine, trained, options);
+    const lent = before?.whole && ((slot: number) => before.whole!.outgoing(slot));
+    this.isJoined = lent !== undefined;
+    this.whole = await StageExecutor.create(engine, trained, { ...options, ...(lent && { lent }) });
     this.executor = this.whole;
   }
 

@@ -140,8 +140,12 @@ export class Worker {
     }
     const to = op === "forward" ? next : isBackward(operation) && op !== "backward-weight" ? previous : [];
     if (!Worker.isOwn(spec, to, microBatch)) return;
-    await done;
-    await this.handOn(chunk, op === "forward" ? 1 : -1, microBatch, run);
+    const step = op === "forward" ? 1 : -1;
+    const neighbour = chunks[spec.program.positions.indexOf(chunk.position + step)]!;
+    const isJoined = step > 0 ? neighbour.isJoined : chunk.isJoined;
+    // Kernels run in the order they are asked for, and those that move statistics are not asked for at once.
+    if (!isJoined || isMoved) await done;
+    if (!isJoined) await this.handOn(chunk, neighbour, microBatch, run);
   }
 
   /** Adds a chunk's gradients up over the members of the stage when they are complete, without waiting. */
@@ -172,12 +176,12 @@ export class Worker {
   }
 
   /** What a chunk has made of a micro-batch goes to the stage's own chunk next to it. */
-  private async handOn(chunk: Chunk, step: 1 | -1, microBatch: number, run: StepRun): Promise<void> {
-    const { spec, chunks, clock } = this.parts;
-    const next = chunks[spec.program.positions.indexOf(chunk.position + step)]!;
+  private async handOn(chunk: Chunk, next: Chunk, microBatch: number, run: StepRun): Promise<void> {
+    const { clock } = this.parts;
     const { input, output } = chunk.spec;
-    const name = step > 0 ? output! : gradientName(input!);
-    if (step > 0) await next.claim(run.step, microBatch);
+    const isForward = next.position > chunk.position;
+    const name = isForward ? output! : gradientName(input!);
+    if (isForward) await next.claim(run.step, microBatch);
     const start = clock.now();
     next.write(microBatch, name, chunk.value(microBatch, name));
     run.copyMs += clock.now() - start;

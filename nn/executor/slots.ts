@@ -44,8 +44,8 @@ export class Slots {
     this.lastRun = BACKWARD.findLast((run) => graphs[run]);
   }
 
-  /** @throws EngineError when the engine refuses a graph. */
-  async build(count: number): Promise<void> {
+  /** @param lent what takes the place of a slot's own tensors. @throws EngineError when the engine refuses a graph. */
+  async build(count: number, lent: (slot: number) => ReadonlyMap<string, EngineTensor> = () => new Map()) {
     const { arena, graphs, state } = this;
     const place = placeIn(graphs);
     const compiled: Partial<Record<Run, Executable>> = {};
@@ -54,7 +54,7 @@ export class Slots {
       if (graph) compiled[run] = await arena.compile(graph);
     }
     for (let i = 0; i < count; i++) {
-      const tensors: EngineTensors = new Map();
+      const tensors: EngineTensors = new Map(lent(i));
       const bind = (run: Run) => compiled[run] && arena.bind(compiled[run], tensors, state, place);
       const runs = Object.fromEntries(RUNS.map((run) => [run, bind(run) ?? null]));
       this.slots.push({ tensors, runs: runs as Slot["runs"] });
