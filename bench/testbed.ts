@@ -5,6 +5,8 @@
  */
 
 import { profileCluster } from "../actors/profile.ts";
+import { linkRounds } from "../actors/profile-links.ts";
+import type { LinkProfile } from "../actors/scheduler/cost.ts";
 import { UsageError } from "../cli/command.ts";
 import { nearest } from "../cli/nearest.ts";
 import { DEFAULT_ADAMW } from "../nn/optim/adamw.ts";
@@ -108,7 +110,7 @@ async function measure(bed: Testbed, scenario: Scenario): Promise<Row[]> {
   const compute = await profileCluster(refs, descriptions, { ...request, linked: () => false });
   profiled = true;
   const busy = await Promise.all(pings);
-  const { profile } = await profileCluster(refs, descriptions, { ...request, budgetMs: 1 });
+  const links = await measureLinks(bed);
   const used = await bed.usage();
 
   const asked = relative(bed.devices.map(({ spec }) => spec.speed));
@@ -117,7 +119,7 @@ async function measure(bed: Testbed, scenario: Scenario): Promise<Row[]> {
   return bed.devices.map(({ spec }, i) => {
     const others = [...lines.keys()].filter((other) => other !== i);
     const wide = others.filter((other) => lines[other]!.megabits >= spec.line.megabits);
-    const rate = (from: number, to: number) => (profile.links[from]![to]!.bytesPerMs * 8) / 1000;
+    const rate = (from: number, to: number) => (links[from]![to]!.bytesPerMs * 8) / 1000;
     const medianOf = (values: number[]) => (values.length === 0 ? null : median(values));
     const latencies = others.map((other) => spec.line.latencyMs + lines[other]!.latencyMs);
     return {
@@ -128,12 +130,25 @@ async function measure(bed: Testbed, scenario: Scenario): Promise<Row[]> {
       sentMegabits: medianOf(wide.map((other) => rate(i, other))),
       receivedMegabits: medianOf(wide.map((other) => rate(other, i))),
       askedLatencyMs: medianOf(latencies) ?? 0,
-      latencyMs: medianOf(others.map((other) => profile.links[i]![other]!.latencyMs)) ?? 0,
+      latencyMs: medianOf(others.map((other) => links[i]![other]!.latencyMs)) ?? 0,
       idle: idle[i]!,
       busy: busy[i]!,
       peakBytes: used[i]!.peakBytes,
     };
   });
+}
+
+/** All links in both directions, `[from][to]`; those at the same time have no device in common. */
+async function measureLinks({ devices }: Testbed): Promise<LinkProfile[][]> {
+  const links: LinkProfile[][] = devices.map(() => []);
+  const measureOne = async (from: number, to: number) => {
+    links[from]![to] = await devices[from]!.ref.ask.measureLink(devices[to]!.ref);
+  };
+  for (const round of linkRounds(devices.map(({ spec }) => ({ host: spec.name })))) {
+    await Promise.all(round.map(([a, b]) => measureOne(a, b)));
+    await Promise.all(round.map(([a, b]) => measureOne(b, a)));
+  }
+  return links;
 }
 
 /** Of a micro-batch: all segments. */
@@ -166,7 +181,7 @@ function sectionOf(bed: Testbed, { name, about }: Scenario, rows: readonly Row[]
       about,
       ...bed.about,
       `Speeds are those of the model's segments, ${percent(off)} off what was asked for at most. Answers: median and ` +
-        "99th percentile, from a question to its answer, at rest and while kernels run.",
+        "99th percentile, from a question to its answer, at rest and while it is profiled, graphs being built in between.",
     ],
     table: {
       columns: [
