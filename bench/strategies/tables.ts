@@ -102,7 +102,7 @@ export function scenarioTable({ strategies }: Pick<ScenarioResult, "strategies">
   return {
     columns: [
       ...["strategy", "plan", "step", "samples/s", "predicted", "error", "bubble", "loss ±", "weights ±"],
-      ...["sent", "memory", "J/sample"],
+      ...["sent", "process memory", "J/sample"],
     ],
     rows: strategies.map((strategy) => {
       const { plan, measured } = strategy;
