@@ -58,11 +58,6 @@ export class Routes {
     return listeners[(microBatch % this.microBatches) % listeners.length]!;
   }
 
-  /** Whether a worker takes a micro-batch at a position. */
-  takes({ worker }: Pick<Worker, "worker">, position: number, microBatch: number): boolean {
-    return this.listeners(position, microBatch).some((listener) => listener.worker === worker);
-  }
-
   /**
    * Whom a worker gives what it has made of a micro-batch at one position for the position next to it: nobody at the ends
    * of the model and where another speaks; itself alone where it takes the micro-batch there too.
@@ -73,15 +68,6 @@ export class Routes {
     const self = listeners.find(({ worker }) => worker === own.worker);
     if (self) return [self];
     return this.speaker(position, microBatch).worker === own.worker ? listeners : [];
-  }
-
-  /**
-   * Whether a worker that takes a micro-batch at a position has the value it starts from (`to` is the position before) or
-   * goes back from (the one behind) sent by another: neither made by itself nor beyond the ends of the model.
-   */
-  receives(own: Pick<Worker, "worker">, position: number, from: number, microBatch: number): boolean {
-    if (from < 0 || from >= this.positions || !this.takes(own, position, microBatch)) return false;
-    return !this.takes(own, from, microBatch);
   }
 
   /**
