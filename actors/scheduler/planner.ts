@@ -23,8 +23,10 @@ export type { PlanOptions, PlanRequest } from "./planner/options.ts";
 const SETTLE_EVENTS = 40_000;
 const REFINE_EVENTS = 80_000;
 /** Candidates that are settled at most, and so many of the best of them, each of another grouping, bettered. */
-const MOST_SETTLED = 48;
-const MOST_REFINED = 12;
+const MOST_SETTLED = 120;
+const MOST_REFINED = 40;
+/** Of small cases, where a little is enough for one, it is enough for all of them; else for so many. */
+const FULLY_REFINED = 8;
 
 /** @throws PlanError in one line: an unknown or unavailable option, more devices than segments, too little memory. */
 export function makePlan(request: PlanRequest): Plan {
@@ -93,11 +95,14 @@ class Chooser {
       if (!groupings.has(key)) groupings.set(key, outcome);
     }
     const end = this.workshop.events + REFINE_EVENTS;
-    let left = Math.min(MOST_REFINED, groupings.size);
+    let left = MOST_REFINED;
     for (const outcome of groupings.values()) {
-      if (left === 0) break;
-      const budget = (end - this.workshop.events) / left--;
-      this.outcomes.push(refine(this.workshop, outcome, { allows: (draft) => this.allows(draft), budget }));
+      const rest = end - this.workshop.events;
+      if (left-- === 0 || rest <= 0) break;
+      const budget = Math.min(rest, REFINE_EVENTS / Math.min(FULLY_REFINED, groupings.size));
+      const allows = (draft: Draft) => this.allows(draft);
+      const { sharings } = this.candidates;
+      this.outcomes.push(refine(this.workshop, outcome, { allows, sharings, budget }));
     }
   }
 

@@ -93,7 +93,7 @@ export class Candidates {
           options.microBatches,
           inFlightOf(schedule, options.microBatches),
           {
-            sharings: this.possible(sharingsOf(strategy)),
+            sharings: this.sharings,
             recompute: options.recompute,
             gradientRatio: codecRatio(gradients),
             localSteps,
@@ -176,9 +176,9 @@ export class Candidates {
     );
   }
 
-  /** Kinds that some segment allows. */
-  private possible(sharings: readonly Sharing[]): readonly Sharing[] {
-    return sharings.filter(
+  /** How members of a stage may share its work: as the strategy has it, and as some segment allows it. */
+  get sharings(): readonly Sharing[] {
+    return sharingsOf(this.checked.strategy).filter(
       (sharing) =>
         sharing === "data" ||
         sharing === "local" ||

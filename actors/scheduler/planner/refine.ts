@@ -3,23 +3,30 @@
  * up for what the search's closed form leaves out (who waits for whom, whole micro-batches, thinned-out cuts and rows).
  */
 
+import type { Sharing } from "../plan.ts";
 import { PlanError } from "../plan-error.ts";
 import { type Draft, type DraftStage, lanesOf, type Outcome, type Workshop } from "./draft.ts";
 
 export interface RefineOptions {
   /** Whether a draft is of the strategy that was asked for. */
   readonly allows: (draft: Draft) => boolean;
+  /** How members of a stage may share its work. */
+  readonly sharings: readonly Sharing[];
   /** Simulated events that may be spent. */
   readonly budget: number;
 }
 
 /** The best that is found by going on from this outcome, by steps that gain. */
-export function refine(workshop: Workshop, start: Outcome, { allows, budget }: RefineOptions): Outcome {
+export function refine(
+  workshop: Workshop,
+  start: Outcome,
+  { allows, budget, sharings }: RefineOptions,
+): Outcome {
   let best = start;
   const end = workshop.events + budget;
   for (let improved = true; improved; ) {
     improved = false;
-    for (const draft of changes(best, workshop.inputs.devices.length)) {
+    for (const draft of changes(best, workshop.inputs.devices.length, sharings)) {
       if (workshop.events >= end) return best;
       if (!allows(draft)) continue;
       const outcome = workshop.outcome(draft);
@@ -34,7 +41,7 @@ export function refine(workshop: Workshop, start: Outcome, { allows, budget }: R
 }
 
 /** Drafts that differ a little, the likeliest to gain first. */
-function* changes({ draft, plan }: Outcome, devices: number): Generator<Draft> {
+function* changes({ draft, plan }: Outcome, devices: number, sharings: readonly Sharing[]): Generator<Draft> {
   yield* moveCuts(draft);
   yield* moveMicroBatches(
     draft,
@@ -44,6 +51,7 @@ function* changes({ draft, plan }: Outcome, devices: number): Generator<Draft> {
     draft,
     plan.stages.map(({ members }) => members.map(({ share }) => share)),
   );
+  yield* changeSharing(draft, sharings);
   yield* moveDevices(draft, devices);
   yield* mergeAndSplit(draft);
 }
@@ -126,6 +134,17 @@ function* moveShares(draft: Draft, shares: readonly (readonly number[])[]): Gene
 /** So many of the first turns are changed one by one: it is there that a pipeline fills. */
 const MOST_TURNS = 4;
 
+/** Members share their work in another way. */
+function* changeSharing(draft: Draft, sharings: readonly Sharing[]): Generator<Draft> {
+  for (const [index, stage] of draft.stages.entries()) {
+    if (stage.members.length === 1) continue;
+    for (const sharing of sharings) {
+      if (sharing !== stage.sharing)
+        yield withStage(draft, index, fresh({ ...stage, sharing }, stage.members));
+    }
+  }
+}
+
 /** Of larger groups only the first so many members are looked at one by one. */
 const MOST_MEMBERS = 6;
 
@@ -159,8 +178,12 @@ function* moveDevices(draft: Draft, devices: number): Generator<Draft> {
         for (const partner of target.members) {
           const swap = (from: readonly number[], out: number, into: number) =>
             from.map((each) => (each === out ? into : each));
-          const swapped = withStage(draft, index, fresh(stage, swap(stage.members, member, partner)));
-          yield withStage(swapped, other, fresh(target, swap(target.members, partner, member)));
+          const stages = [
+            fresh(stage, swap(stage.members, member, partner)),
+            fresh(target, swap(target.members, partner, member)),
+          ] as const;
+          const swapped = withStage(withStage(draft, index, stages[0]), other, stages[1]);
+          yield swapped;
         }
       }
     }

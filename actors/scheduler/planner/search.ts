@@ -39,7 +39,7 @@ export interface SearchSpace {
   /** Of an activation's bytes, what travels. */
   readonly activationRatio: number;
   readonly localSteps: number;
-  /** Pipelines that a state keeps, and drafts that come out. */
+  /** Pipelines that a state keeps. */
   readonly width: number;
   /** The mean links from run to run, as far as they are known. */
   readonly crossings: Map<number, { readonly latencyMs: number; readonly msPerByte: number }>;
@@ -71,6 +71,9 @@ interface Suffix {
   readonly score: number;
 }
 
+/** So many times as many drafts come out as a state keeps, as there are some for every number of stages. */
+const FINISHED = 3;
+
 /** The best pipelines of the space by the closed form, the best first. */
 export function search(space: SearchSpace): Found[] {
   const { row, cuts, mostStages } = space;
@@ -98,7 +101,7 @@ export function search(space: SearchSpace): Found[] {
   }
   const found = states.flatMap((of) => of[0]![0]!).sort((a, b) => a.score - b.score);
   return found
-    .slice(0, space.width)
+    .slice(0, FINISHED * space.width)
     .map((suffix) => ({ draft: draftOf(space, suffix), score: suffix.score }));
 }
 
