@@ -20,8 +20,8 @@ import { unfit } from "./planner/unfit.ts";
 export type { PlanOptions, PlanRequest } from "./planner/options.ts";
 
 /** Events that are simulated to settle among candidates, and to better the best of them. */
-const SETTLE_EVENTS = 40_000;
-const REFINE_EVENTS = 80_000;
+const SETTLE_EVENTS = 15_000;
+const REFINE_EVENTS = 40_000;
 /** Candidates that are settled at most, and so many of the best of them, each of another grouping, bettered. */
 const MOST_SETTLED = 120;
 const MOST_REFINED = 40;
