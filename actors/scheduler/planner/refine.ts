@@ -3,7 +3,7 @@
  * up for what the search's closed form leaves out (who waits for whom, whole micro-batches, thinned-out cuts and rows).
  */
 
-import type { Sharing } from "../plan.ts";
+import { isSharded, type Plan, type Sharing } from "../plan.ts";
 import { PlanError } from "../plan-error.ts";
 import { type Draft, type DraftStage, lanesOf, type Outcome, type Workshop } from "./draft.ts";
 
@@ -53,6 +53,7 @@ function* changes({ draft, plan }: Outcome, devices: number, sharings: readonly 
   );
   yield* changeSharing(draft, sharings);
   yield* moveDevices(draft, devices);
+  yield* helpOut(draft, devices, plan);
   yield* mergeAndSplit(draft);
 }
 
@@ -189,6 +190,23 @@ function* moveDevices(draft: Draft, devices: number): Generator<Draft> {
     }
     for (const device of unused.slice(0, MOST_MEMBERS)) {
       yield withStage(draft, index, fresh(stage, [...stage.members, device]));
+    }
+  }
+}
+
+/** An unused device takes a single micro-batch of a stage: less than dealing by speed would give it. */
+function* helpOut(draft: Draft, devices: number, plan: Plan): Generator<Draft> {
+  const used = new Set(draft.stages.flatMap(({ members }) => members));
+  const unused = Array.from({ length: devices }, (_, i) => i).filter((device) => !used.has(device));
+  for (const [index, stage] of draft.stages.entries()) {
+    if (isSharded(stage.sharing)) continue;
+    const own = plan.stages[index]!.members.map(({ microBatches }) => microBatches);
+    for (const device of unused.slice(0, MOST_MEMBERS)) {
+      for (let taken = 0; taken < Math.min(plan.microBatches, MOST_MEMBERS); taken++) {
+        const dealt = [...own.map((each) => each.filter((microBatch) => microBatch !== taken)), [taken]];
+        if (dealt.some(({ length }) => length === 0)) continue;
+        yield withStage(draft, index, { ...fresh(stage, [...stage.members, device]), dealt });
+      }
     }
   }
 }
