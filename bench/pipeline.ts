@@ -35,6 +35,7 @@ interface Kind {
 const KINDS: Readonly<Record<string, Kind>> = {
   gpipe: { chunks: 1, split: false },
   "1f1b": { chunks: 1, split: false },
+  "eager-1f1b": { chunks: 1, split: false },
   interleaved: { chunks: 2, split: false },
   "zero-bubble": { chunks: 1, split: true },
 };

@@ -53,6 +53,17 @@ export const oneFOneB: ScheduleGenerator = (shape) => {
 };
 
 /**
+ * Eager 1F1B (Zhuang et al., "On Optimizing the Communication of Model Parallelism", MLSys 2023; Asteroid, Ye et al., 2024,
+ * runs as far ahead): 1F1B with twice the warm-up. Activations and gradients then have a pass's time to travel in, and a
+ * link that is slow to answer stops nobody; with messages that take no time it is 1F1B. Stage s of a chain holds up to
+ * `2 * (stages - s) - 1` stashes.
+ */
+export const eagerOneFOneB: ScheduleGenerator = (shape) => {
+  requireOneRun("eager-1f1b", shape);
+  return scheduled(shape, { ...inTurn(shape), limit: (lane) => 1 + Math.ceil(own(lane, 2 * lane.behind)) });
+};
+
+/**
  * Interleaved 1F1B (Narayanan et al., 2021): stages of v chunks each, dealt round and round. The bubble is v times smaller
  * than that of 1F1B, and messages are v times as many. With one chunk to a stage it is 1F1B.
  */
@@ -100,6 +111,7 @@ export const pipedream: ScheduleGenerator = (shape) => {
 export const SCHEDULES = {
   gpipe,
   "1f1b": oneFOneB,
+  "eager-1f1b": eagerOneFOneB,
   interleaved,
   "zero-bubble": zeroBubble,
   pipedream,

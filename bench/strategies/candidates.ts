@@ -41,6 +41,7 @@ export const KINDS = {
   "tensor-sequence": kind("tensor-sequence"),
   gpipe: kind("pipeline", "gpipe"),
   "1f1b": kind("pipeline", "1f1b"),
+  "eager-1f1b": kind("pipeline", "eager-1f1b"),
   interleaved: kind("pipeline", "interleaved"),
   "zero-bubble": kind("pipeline", "zero-bubble"),
   hybrid: kind("hybrid", "auto"),

@@ -76,7 +76,7 @@ const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
   [
     "train --schedule magic",
     2,
-    /--schedule magic is not available; there is auto, gpipe, 1f1b, interleaved, .*/,
+    /--schedule magic is not available; there is auto, gpipe, 1f1b, eager-1f1b, interleaved, .*/,
   ],
   ["train --objective speed", 2, /--objective speed is not available; there is time and energy/],
   ["train --plan $/missing.json --strategy data", 2, /--plan decides on --strategy: give one of them/],

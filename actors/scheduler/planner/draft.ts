@@ -55,7 +55,8 @@ export interface Outcome {
 /** For the search and for dealing; what a plan does need is counted from its programs. */
 export function inFlightOf(schedule: ScheduleName, microBatches: number): InFlight {
   if (schedule === "gpipe") return (count, lanesBehind) => (lanesBehind === 0 ? 1 : count);
-  return (count, lanesBehind) => Math.min(count, 1 + Math.ceil((lanesBehind * count) / microBatches));
+  const ahead = schedule === "eager-1f1b" ? 2 : 1;
+  return (count, lanesBehind) => Math.min(count, 1 + Math.ceil((ahead * lanesBehind * count) / microBatches));
 }
 
 /** Workers, or groups of them that work on the same micro-batch. */

@@ -15,7 +15,7 @@
 
 import type { PlanCodecs } from "../plan.ts";
 import type { ScheduleName } from "../schedule.ts";
-import type { Draft, DraftStage } from "./draft.ts";
+import { type Draft, type DraftStage, inFlightOf } from "./draft.ts";
 import type { Choice, Groups } from "./group.ts";
 import { type Objective, score } from "./objective.ts";
 import type { Tables } from "./tables.ts";
@@ -170,7 +170,7 @@ function prepend(space: SearchSpace, { choice, run, from, to }: Front, next: Suf
       peakPassMs = occupiedMs / microBatches;
     }
     // A micro-batch keeps its place until it is back: with so few in flight the first stage waits for the way round.
-    const inFlight = schedule === "gpipe" ? microBatches : Math.min(microBatches, lanes);
+    const inFlight = inFlightOf(schedule, microBatches)(microBatches, lanes - 1);
     const waitMs = (microBatches * wayMs) / inFlight;
     if (waitMs > peakMs) {
       peakMs = waitMs;

@@ -180,7 +180,7 @@ describe("refuses in one line", () => {
     [
       "an unknown schedule",
       () => makePlan(request([1], { schedule: "toString" })),
-      'schedule "toString" is not available, use one of auto, gpipe, 1f1b, interleaved, zero-bubble, pipedream',
+      'schedule "toString" is not available, use one of auto, gpipe, 1f1b, eager-1f1b, interleaved, zero-bubble, pipedream',
     ],
     [
       "no micro-batches",

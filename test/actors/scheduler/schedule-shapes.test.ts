@@ -168,7 +168,7 @@ test("what a worker holds is told by chunk", () => {
 
 describe("refuses", () => {
   test("chunks that are apart, where the schedule has no order for them", () => {
-    for (const name of ["1f1b", "zero-bubble", "pipedream"] as const) {
+    for (const name of ["1f1b", "eager-1f1b", "zero-bubble", "pipedream"] as const) {
       expect(() => SCHEDULES[name](chainShape(2, 4, 0, 2))).toThrow(
         `${name} wants the chunks of a stage side by side, stage 0 holds positions 0, 2: use interleaved or gpipe`,
       );

@@ -78,6 +78,24 @@ test.each(sizes)(
   },
 );
 
+test.each(sizes)(
+  "eager 1F1B with %i stages and %i micro-batches: stage s holds min(2(stages - s) - 1, M)",
+  (stages, m) => {
+    const programs = SCHEDULES["eager-1f1b"](chainShape(stages, m));
+    programs.forEach((program, stage) => {
+      expect(peakInFlight(program)).toBe(Math.min(2 * (stages - stage) - 1, m));
+    });
+  },
+);
+
+test("eager 1F1B warms up with 2(stages - stage - 1) forward passes, then takes one of each in turn", () => {
+  expect(SCHEDULES["eager-1f1b"](chainShape(3, 6)).map(kernels)).toEqual([
+    "F0 F1 F2 F3 F4 B0 F5 B1 B2 B3 B4 B5 S",
+    "F0 F1 F2 B0 F3 B1 F4 B2 F5 B3 B4 B5 S",
+    "FB0 FB1 FB2 FB3 FB4 FB5 S",
+  ]);
+});
+
 test("every message's neighbours: the middle stage of 1F1B in full", () => {
   expect(
     SCHEDULES["1f1b"](chainShape(3, 1))[1]!.operations.map((o) =>

@@ -15,6 +15,7 @@ export interface Allowed {
 export const ALLOWED: Readonly<Record<ScheduleName, Allowed>> = {
   gpipe: { apart: true, dealt: true },
   "1f1b": { apart: false, dealt: true },
+  "eager-1f1b": { apart: false, dealt: true },
   interleaved: { apart: true, dealt: true },
   "zero-bubble": { apart: false, dealt: true },
   pipedream: { apart: false, dealt: false },

@@ -14,7 +14,7 @@ function span(simulation: Simulation, worker: number, op: string, microBatch: nu
 }
 
 describe("closed forms, equal stages and free transfers", () => {
-  for (const name of ["gpipe", "1f1b"] as const) {
+  for (const name of ["gpipe", "1f1b", "eager-1f1b"] as const) {
     for (const stages of [1, 2, 4, 8]) {
       for (const m of [1, 4, 16]) {
         test(`${name}, ${stages} stages, ${m} micro-batches: (M+S-1)(f+b), bubble (S-1)/(M+S-1)`, () => {
