@@ -10,6 +10,7 @@ export { type DType, type Shape, Tensor } from "../protocols/tensor.ts";
 export { differentiate, GRADIENT_RULES } from "./autodiff/gradient.ts";
 export type { GradientRule } from "./autodiff/rule.ts";
 export { writtenOut } from "./autodiff/write-out.ts";
+export type { ChunkExecutor } from "./chunk-executor.ts";
 // Engines.
 export {
   type AvailableEngine,
@@ -66,6 +67,7 @@ export { DivergedError } from "./optim/finite.ts";
 export { type OptimizerConfig, optimizerGraph, stateNames } from "./optim/optimizer.ts";
 export { DILOCO, type OuterConfig, outerGraph, outerStateNames, pseudoGradientGraph } from "./optim/outer.ts";
 export { simplify } from "./passes/simplify.ts";
+export { atRows } from "./profile/rows.ts";
 // Stages.
 export {
   type ChunkTimes,
@@ -77,13 +79,19 @@ export {
 export { cutGraph, findSegments, type Segment } from "./segments.ts";
 // Shards: a segment among several ranks.
 export type { Shares } from "./shards/assign.ts";
+export { type ShardChunk, shardChunk } from "./shards/chunk.ts";
+export type { Collectives } from "./shards/collectives.ts";
+export { ShardExecutor } from "./shards/executor.ts";
 export { joinHoldings, sliceHoldings } from "./shards/holdings.ts";
 export type { Cut } from "./shards/layout.ts";
 export {
   type Collective,
+  type CollectiveUse,
   collectiveBytes,
   type Holding,
   type Phase,
+  SHARD_KINDS,
+  type ShardKind,
   type ShardPlan,
   type Transfer,
 } from "./shards/plan.ts";
@@ -91,5 +99,6 @@ export { type ShardOptions, shard } from "./shards/shard.ts";
 export { joinTensors, sliceTensor } from "./shards/slices.ts";
 export { type PhaseGraphs, phaseGraphs } from "./shards/train.ts";
 export { Tokenizer, TokenizerError } from "./tokenizer.ts";
+export { statisticDecays } from "./training/decay.ts";
 export { keptBytes, type StageGraphs, trainingGraphs } from "./training.ts";
 export { decodeSafetensors, encodeSafetensors } from "./weights/safetensors.ts";
