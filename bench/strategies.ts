@@ -13,16 +13,22 @@ import type { Options } from "../cli/options.ts";
 import { settingOf, toMarkdown } from "./report.ts";
 import { DEFAULT_STRATEGIES, isStrategyName, KINDS, type StrategyName } from "./strategies/candidates.ts";
 import { htmlReport } from "./strategies/report/html.ts";
-import { RESULT_FORMAT, type ScenarioResult, type StrategiesResult } from "./strategies/result.ts";
+import {
+  RESULT_FORMAT,
+  type ScenarioFailure,
+  type ScenarioResult,
+  type StrategiesResult,
+} from "./strategies/result.ts";
 import { runScenario } from "./strategies/scenario.ts";
 import { bedOf, SCENARIOS, type Scenario } from "./strategies/scenarios.ts";
 import { isScenarioModel, SCENARIO_MODELS } from "./strategies/scenarios-models.ts";
 import { summarise } from "./strategies/summary.ts";
-import { sectionsOf } from "./strategies/tables.ts";
+import { sectionsOf, summarySections } from "./strategies/tables.ts";
 import type { Suite } from "./suite.ts";
+import { TestbedError } from "./testbed/error.ts";
 import { openTestbed, type TestbedKind } from "./testbed/testbed.ts";
 
-const DEFAULTS = { repeats: 2, steps: 3, warmUp: 1, profileMs: 20_000 };
+const DEFAULTS = { repeats: 2, steps: 3, warmUp: 1, profileMs: 5000, minutes: 24 };
 const TESTBEDS: readonly TestbedKind[] = ["namespaces", "shaped"];
 
 export const strategies: Suite = {
@@ -42,12 +48,16 @@ export const strategies: Suite = {
       value: "a,b",
       help: `of ${Object.keys(KINDS).join(", ")} (default: those with one device's result)`,
     },
-    repeats: { value: "N", help: `runs of each strategy (default: ${DEFAULTS.repeats})` },
-    steps: { value: "N", help: `steps that are timed in a run (default: ${DEFAULTS.steps})` },
+    repeats: { value: "N", help: `runs of strategies that may be the best (default: ${DEFAULTS.repeats})` },
+    steps: { value: "N", help: `steps that are timed in a run, at most (default: ${DEFAULTS.steps})` },
     "warm-up": { value: "N", help: `steps before them (default: ${DEFAULTS.warmUp})` },
     "profile-ms": {
       value: "N",
       help: `milliseconds of runs a device is profiled for (default: ${DEFAULTS.profileMs})`,
+    },
+    minutes: {
+      value: "N",
+      help: `for all scenarios together; what does not fit in is left out (default: ${DEFAULTS.minutes})`,
     },
     testbed: { value: "kind", help: `${TESTBEDS.join(" or ")} (default: namespaces where they can be had)` },
     out: { value: "folder", help: "where the report, the JSON and the traces go (default: strategies)" },
@@ -71,26 +81,36 @@ export const strategies: Suite = {
     const asked = chosen.map(({ name }) => name).join(" --scenario ");
     const setting = await settingOf(`npx bun run bench strategies --scenario ${asked}`, []);
     const scenarios: ScenarioResult[] = [];
-    for (const scenario of chosen) {
+    const failures: ScenarioFailure[] = [];
+    const ends = performance.now() + (options.whole("minutes", { from: 1 }) ?? DEFAULTS.minutes) * 60_000;
+    for (const [i, scenario] of chosen.entries()) {
       const named = model ?? scenario.model;
-      const result = await runScenario(
-        scenario,
-        { name: named, ...SCENARIO_MODELS[named] },
-        {
-          ...{ ...numbers, strategies: names, note },
-          openBed: () => openTestbed(bedOf(scenario), { ...(kind && { kind }), note }),
-        },
-      );
-      scenarios.push(result);
+      const limitMs = (ends - performance.now()) / (chosen.length - i);
+      try {
+        const result = await runScenario(
+          scenario,
+          { name: named, ...SCENARIO_MODELS[named] },
+          {
+            ...{ ...numbers, limitMs, strategies: names, note },
+            openBed: () => openTestbed(bedOf(scenario), { ...(kind && { kind }), note }),
+          },
+        );
+        scenarios.push(result);
+      } catch (error) {
+        const why = (error as Error).message;
+        note(`${scenario.name}: ${why}`);
+        failures.push({ scenario: scenario.name, why });
+      }
       // What has been measured is kept, whatever comes.
-      writeReport(out, { format: RESULT_FORMAT, ...setting, scenarios });
+      writeReport(out, { format: RESULT_FORMAT, ...setting, scenarios, failures });
     }
+    if (scenarios.length === 0) throw new TestbedError(failures.map(({ why }) => why).join("; "));
     note(`report: ${join(out, "report.html")}`);
     return {
       report: {
         title: "Strategies",
-        sections: sectionsOf({ scenarios }),
-        figures: { summary: summarise(scenarios), scenarios: scenarios.map(withoutTimelines) },
+        sections: summarySections({ scenarios, failures }),
+        figures: { summary: summarise(scenarios), failures, scenarios: scenarios.map(withoutTimelines) },
       },
       versions: [],
     };

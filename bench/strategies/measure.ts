@@ -6,8 +6,10 @@ import { DEVICE_CLASSES } from "../../actors/scheduler/device-classes.ts";
 import { type Plan, workersOf } from "../../actors/scheduler/plan.ts";
 import { median } from "../statistics.ts";
 import type { BedUsage, Testbed } from "../testbed/testbed.ts";
-import type { Measured, MeasuredDevice } from "./result.ts";
-import { largestDifference, type PlanRun, type RunSteps, runPlan, type Training } from "./run.ts";
+import { weightsDifference } from "./difference.ts";
+import type { Reference } from "./reference.ts";
+import type { Measured, MeasuredDevice, WeightsDifference } from "./result.ts";
+import { type PlanRun, type RunSteps, runPlan, type Training } from "./run.ts";
 import type { Scenario } from "./scenarios.ts";
 import { idleShare, timelineOf } from "./timeline.ts";
 
@@ -18,11 +20,13 @@ export interface BedRun extends PlanRun {
   readonly ownPeaks: boolean;
 }
 
+/** @param until see `RunHooks`. */
 export async function runOnBed(
   bed: Testbed,
   plan: Plan,
   training: Training,
   steps: RunSteps,
+  until: number,
 ): Promise<BedRun> {
   let before: readonly BedUsage[] = [];
   let after: readonly BedUsage[] = [];
@@ -40,6 +44,7 @@ export async function runOnBed(
       after: async () => {
         after = await bed.usage();
       },
+      until,
     }),
   );
   const used = after.map((usage, i) => ({
@@ -65,7 +70,7 @@ function forgetPeak(pid: number): boolean {
 export function measuredOf(
   plan: Plan,
   runs: readonly BedRun[],
-  reference: PlanRun,
+  reference: Reference,
   { devices }: Pick<Scenario, "devices">,
   batch: number,
 ): Measured {
@@ -103,13 +108,22 @@ export function measuredOf(
     lossDifference: Math.max(
       ...runs.flatMap((run) => run.losses.map((loss, i) => relative(loss, reference.losses[i]!))),
     ),
-    weightsDifference: Math.max(...runs.map((run) => largestDifference(run.weights, reference.weights))),
+    weightsDifference: largest(
+      runs.map((run) => weightsDifference(run.weights, reference.weights[run.losses.length - 1]!)),
+    ),
     bubble: median(steps.map((step) => idleShare(step.reports, step.ms))),
     predictedBubble: plan.bubbleFraction,
     devices: found,
     modelledJoulesPerSample: found.reduce((sum, device) => sum + device.modelledJoules, 0) / batch,
     timeline: timelineOf(typical.reports),
     workerNames: workersOf(plan).map(({ member }) => member.deviceName),
+  };
+}
+
+function largest(differences: readonly WeightsDifference[]): WeightsDifference {
+  return {
+    byElement: Math.max(...differences.map(({ byElement }) => byElement)),
+    byNorm: Math.max(...differences.map(({ byNorm }) => byNorm)),
   };
 }
 

@@ -10,20 +10,31 @@ import type { Engine } from "../../nn/engine/engine.ts";
 import { findSegments } from "../../nn/segments.ts";
 import { NodeRuntime } from "../../runtime/index.ts";
 import { digestFor } from "../digest.ts";
-import { type PlanRun, type RunSteps, runPlan, type Training } from "./run.ts";
+import { type RunSteps, runPlan, type Training, type Weights } from "./run.ts";
+
+export interface Reference {
+  /** By step, warm-up included. */
+  readonly losses: readonly number[];
+  /** After each of them. */
+  readonly weights: readonly Weights[];
+}
 
 /** @param engine the same kind as the devices': others have other bits. */
 export async function runReference(
   training: Training,
   steps: RunSteps,
   engine: Engine["name"] | "auto" = "auto",
-): Promise<PlanRun> {
+): Promise<Reference> {
   const node = new NodeRuntime({ name: "reference", actors: { Device, Stage }, log: () => {} });
   try {
     const device = await node.spawn(Device, ["reference", engine]);
     const plan = wholePlan(training);
     const place = { node, devices: [device], unshaped: <T>(work: () => Promise<T>) => work() };
-    return await runPlan(place, plan, training, steps);
+    const weights: Weights[] = [];
+    const { losses } = await runPlan(place, plan, training, steps, {
+      stepped: async (take) => weights.push(await take()),
+    });
+    return { losses, weights };
   } finally {
     await node.close();
   }

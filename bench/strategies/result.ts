@@ -7,7 +7,7 @@ import type { Plan } from "../../actors/scheduler/plan.ts";
 import type { Span } from "../../actors/scheduler/timeline.ts";
 
 /** Changes with the meaning of what is below. */
-export const RESULT_FORMAT = 1;
+export const RESULT_FORMAT = 2;
 
 export interface StrategiesResult {
   readonly format: typeof RESULT_FORMAT;
@@ -16,6 +16,13 @@ export interface StrategiesResult {
   readonly versions: string;
   readonly command: string;
   readonly scenarios: readonly ScenarioResult[];
+  /** Scenarios that gave nothing, and why. */
+  readonly failures: readonly ScenarioFailure[];
+}
+
+export interface ScenarioFailure {
+  readonly scenario: string;
+  readonly why: string;
 }
 
 export interface ScenarioResult {
@@ -35,6 +42,15 @@ export interface ScenarioResult {
   /** Of each step of a repeat, warm-up included, on one device that emulates nothing. */
   readonly referenceLosses: readonly number[];
   readonly strategies: readonly StrategyResult[];
+  /** What the simulator says of the same devices on other lines, from their measured profiles. */
+  readonly energy: readonly EnergyPrediction[];
+}
+
+/** The same devices with all lines of one rate, planned anew for the least time. */
+export interface EnergyPrediction {
+  readonly megabits: number;
+  /** By strategy; null where there is no plan. Modelled from predicted times and bytes. */
+  readonly joulesPerSample: Readonly<Record<string, number | null>>;
 }
 
 export interface ScenarioDeviceResult {
@@ -59,8 +75,10 @@ export interface StrategyResult {
   readonly role: StrategyRole;
   /** Null where there is none. */
   readonly plan: Plan | null;
-  /** Why it does not run here; null where it does. */
+  /** Why it cannot run here; null where it can. */
   readonly refused: string | null;
+  /** Why it was not run though it could be, or why it was stopped; null where it ran. */
+  readonly skipped: string | null;
   /** The strategy that has the same plan and was measured in this one's place. */
   readonly sameAs: string | null;
   readonly measured: Measured | null;
@@ -78,8 +96,7 @@ export interface Measured {
   readonly predictionError: number;
   /** Largest |loss - reference| / |reference| over the steps. */
   readonly lossDifference: number;
-  /** Largest difference of a final weight from one device's, as a part of the largest weight of its tensor. */
-  readonly weightsDifference: number;
+  readonly weightsDifference: WeightsDifference;
   /** Idle share of the used devices' time, 0 … 1. */
   readonly bubble: number;
   readonly predictedBubble: number;
@@ -90,6 +107,14 @@ export interface Measured {
   /** The step whose time is nearest to the median; milliseconds from its beginning. */
   readonly timeline: readonly Span[];
   readonly workerNames: readonly string[];
+}
+
+/** Of final weights from one device's; each of the tensor in which it is largest. */
+export interface WeightsDifference {
+  /** |a - b| of any weight, as a part of the largest weight of its tensor. */
+  readonly byElement: number;
+  /** ‖a - b‖ of a tensor, as a part of ‖b‖. */
+  readonly byNorm: number;
 }
 
 export interface MeasuredDevice {

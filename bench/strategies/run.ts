@@ -36,8 +36,8 @@ export interface PlanRun {
   /** Of all steps, warm-up included. */
   readonly losses: readonly number[];
   readonly steps: readonly TimedStep[];
-  /** Copies of what has been trained, by name. */
-  readonly weights: ReadonlyMap<string, Tensor>;
+  /** Copies. */
+  readonly weights: Weights;
 }
 
 /** Where it runs. */
@@ -49,13 +49,26 @@ export interface Place {
   unshaped<T>(work: () => Promise<T>): Promise<T>;
 }
 
-/** @param measured called around the steps that are timed. */
+/** Hooks of a run. */
+export interface RunHooks {
+  /** Around the steps that are timed. */
+  before?(): Promise<unknown>;
+  after?(): Promise<unknown>;
+  /** After each step, warm-up included; `take` copies the weights. */
+  stepped?(take: () => Promise<Weights>): Promise<unknown>;
+  /** By `performance.now()`: behind it no further step is begun once one has been timed. */
+  readonly until?: number;
+}
+
+/** What has been trained, by name. */
+export type Weights = ReadonlyMap<string, Tensor>;
+
 export async function runPlan(
   { node, devices, unshaped }: Place,
   plan: Plan,
   { model, feed, optimizer, seed, microBatches }: Training,
   { warmUp, steps }: RunSteps,
-  measured: { before?(): Promise<unknown>; after?(): Promise<unknown> } = {},
+  { before, after, stepped, until = Number.POSITIVE_INFINITY }: RunHooks = {},
 ): Promise<PlanRun> {
   const { strategy, schedule } = plan;
   const data = await node.spawn(DataSource, [feed]);
@@ -67,48 +80,29 @@ export async function runPlan(
     await unshaped(() => scheduler.ask.deploy(initial));
     const losses: number[] = [];
     const timed: TimedStep[] = [];
+    const take = async () => copied(model, await unshaped(() => scheduler.ask.state()));
     for (let step = 0; step < warmUp + steps; step++) {
-      if (step === warmUp) await measured.before?.();
+      if (timed.length > 0 && performance.now() > until) break;
+      if (step === warmUp) await before?.();
       const began = performance.now();
       const result = await scheduler.ask.step(step, warmUp + steps - 1);
       losses.push(result.loss);
       if (step >= warmUp) timed.push({ ...result, ms: performance.now() - began });
+      await stepped?.(take);
     }
-    await measured.after?.();
-    const state = await unshaped(() => scheduler.ask.state());
-    const weights = model.parameters.flatMap((name) => {
-      const tensor = state[name];
-      return tensor ? [[name, new Tensor(tensor.dtype, tensor.shape, tensor.bytes.slice())] as const] : [];
-    });
-    return { losses, steps: timed, weights: new Map(weights) };
+    await after?.();
+    return { losses, steps: timed, weights: await take() };
   } finally {
     await node.stop(scheduler);
     await node.stop(data);
   }
 }
 
-/**
- * Biases of keys: a softmax does not see them. In exact arithmetic their gradients are 0; what is computed is rounding, and
- * Adam makes whole steps of that.
- */
-const UNSEEN = /\bk(_proj)?\.bias$/;
-
-/** The largest difference of two values of a tensor, as a part of the tensor's largest; the largest of all tensors. */
-export function largestDifference(
-  found: ReadonlyMap<string, Tensor>,
-  reference: ReadonlyMap<string, Tensor>,
-): number {
-  let largest = 0;
-  for (const [name, expected] of reference) {
-    if (UNSEEN.test(name)) continue;
-    const [a, b] = [found.get(name)?.f32(), expected.f32()];
-    if (a?.length !== b.length) throw new RangeError(`weights ${name} are missing, or of another shape`);
-    let [difference, scale] = [0, 0];
-    for (let i = 0; i < b.length; i++) {
-      difference = Math.max(difference, Math.abs(a[i]! - b[i]!));
-      scale = Math.max(scale, Math.abs(b[i]!));
-    }
-    largest = Math.max(largest, difference / (scale || 1));
-  }
-  return largest;
+function copied({ parameters }: Model, state: Readonly<Record<string, Tensor>>): Weights {
+  return new Map(
+    parameters.flatMap((name) => {
+      const tensor = state[name];
+      return tensor ? [[name, new Tensor(tensor.dtype, tensor.shape, tensor.bytes.slice())]] : [];
+    }),
+  );
 }

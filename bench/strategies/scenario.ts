@@ -1,30 +1,31 @@
 /**
- * One scenario from beginning to end: its testbed opened and profiled, every strategy planned, and each plan run, in
- * rounds in which all of them have a turn, so that what else the machine does falls on all.
+ * One scenario from beginning to end: its testbed opened and profiled, every strategy planned, and each plan run. Those
+ * that may be the best have further turns while there is time, so that what else the machine does falls on all of them.
  */
 
-import { profileCluster } from "../../actors/profile.ts";
-import { DEVICE_CLASSES } from "../../actors/scheduler/device-classes.ts";
-import { shardedSegments } from "../../actors/scheduler/sharding.ts";
 import type { Engine } from "../../nn/engine/engine.ts";
 import { DEFAULT_ADAMW } from "../../nn/optim/adamw.ts";
-import { findSegments } from "../../nn/segments.ts";
-import { SHARD_KINDS } from "../../nn/shards/plan.ts";
-import { TestbedError } from "../testbed/error.ts";
 import type { Testbed } from "../testbed/testbed.ts";
-import { type Candidate, candidate, type Inputs, isSame, type StrategyName } from "./candidates.ts";
-import { type BedRun, measuredOf, runOnBed } from "./measure.ts";
+import { Bench } from "./bench.ts";
+import { candidate, type StrategyName } from "./candidates.ts";
+import { predictEnergy } from "./energy.ts";
+import { within } from "./limit.ts";
+import { measuredOf } from "./measure.ts";
 import { runReference } from "./reference.ts";
 import type { ScenarioResult, StrategyResult } from "./result.ts";
 import type { RunSteps, Training } from "./run.ts";
 import type { Scenario } from "./scenarios.ts";
 import type { ScenarioModel } from "./scenarios-models.ts";
+import { select, standIn } from "./selection.ts";
 
 export interface ScenarioOptions extends RunSteps {
+  /** Turns of the plans that may be the best; others have one. */
   readonly repeats: number;
   readonly strategies: readonly StrategyName[];
   /** Milliseconds of runs that each device is profiled for. */
   readonly profileMs: number;
+  /** Milliseconds in which it ends, whatever has been measured by then. */
+  readonly limitMs: number;
   /** Of the reference: others than the devices' have other bits. The fastest that works when left out. */
   readonly engine?: Engine["name"];
   /** Opened once, and again when a device has died of a plan. */
@@ -36,25 +37,38 @@ export interface ScenarioOptions extends RunSteps {
 const SEED = 1;
 /** Only the learning rate depends on it. */
 const STEPS = 300;
+/** The share of the time that profiling may take. */
+const PROFILE_SHARE = 0.7;
 
-/** @param model what the scenario trains, by its name. */
+/**
+ * @param model what the scenario trains, by its name.
+ * @throws LimitError when there is no time even for a profile.
+ */
 export async function runScenario(
   scenario: Scenario,
   model: ScenarioModel & { readonly name: string },
   options: ScenarioOptions,
 ): Promise<ScenarioResult> {
   const { batch, microBatches } = model;
+  const { warmUp, steps, repeats, limitMs } = options;
+  const until = performance.now() + limitMs;
+  const note = (line: string) => options.note(`${scenario.name}: ${line}`);
   const optimizer = { ...DEFAULT_ADAMW, steps: STEPS };
   const training: Training = { ...(await model.open(SEED)), optimizer, seed: SEED, microBatches };
-  const bench = new Bench(scenario, training, options);
+  const bench = new Bench(scenario, training, { ...options, note });
   try {
-    await bench.open();
-    const inputs = await bench.profile();
+    const inputs = await within(limitMs * PROFILE_SHARE, async () => {
+      await bench.open();
+      return bench.profile();
+    });
+    note("planning");
     const candidates = options.strategies.map((name) => candidate(name, inputs));
-    const { warmUp, steps, repeats } = options;
-    options.note(`${scenario.name}: reference`);
-    const reference = await runReference(training, { warmUp, steps }, options.engine);
-    const runs = await bench.run(candidates);
+    const { selected, skipped } = select(candidates, { warmUp, steps });
+    note("reference");
+    const reference = await within(until - performance.now(), () =>
+      runReference(training, { warmUp, steps }, options.engine),
+    );
+    const runs = await bench.run(selected, repeats, until);
     const { bed } = bench;
     return {
       ...{ name: scenario.name, about: scenario.about },
@@ -69,109 +83,19 @@ export async function runScenario(
       referenceLosses: reference.losses,
       strategies: candidates.map((each): StrategyResult => {
         const { name, role, plan, refused } = each;
-        const found = runs.get(standIn(each, candidates)?.name ?? name);
-        const failed = refused ?? found?.failed ?? null;
         const same = standIn(each, candidates);
+        const found = runs.get(same?.name ?? name);
         const measured =
-          plan && !failed && found?.runs.length
-            ? measuredOf(plan, found.runs, reference, scenario, batch)
-            : null;
-        return { name, role, plan, refused: failed, sameAs: same?.name ?? null, measured };
+          plan && found?.runs.length ? measuredOf(plan, found.runs, reference, scenario, batch) : null;
+        return {
+          ...{ name, role, plan, refused: refused ?? (measured ? null : (found?.failed ?? null)) },
+          skipped: measured ? null : (skipped.get(same?.name ?? name) ?? found?.stopped ?? null),
+          ...{ sameAs: same?.name ?? null, measured },
+        };
       }),
+      energy: predictEnergy(inputs, batch),
     };
   } finally {
     await bench.close();
-  }
-}
-
-/** The first candidate that has the same plan, where that is not itself. */
-function standIn(own: Candidate, candidates: readonly Candidate[]): Candidate | undefined {
-  if (!own.plan || own.refused !== null) return undefined;
-  const first = candidates.find(({ plan, refused }) => plan && refused === null && isSame(plan, own.plan!));
-  return first === own ? undefined : first;
-}
-
-interface Found {
-  readonly runs: BedRun[];
-  /** Why there are no more. */
-  failed: string | null;
-}
-
-class Bench {
-  bed!: Testbed;
-  private readonly scenario: Scenario;
-  private readonly training: Training;
-  private readonly options: ScenarioOptions;
-
-  constructor(scenario: Scenario, training: Training, options: ScenarioOptions) {
-    this.scenario = scenario;
-    this.training = training;
-    this.options = options;
-  }
-
-  async open(): Promise<void> {
-    this.bed = await this.options.openBed();
-  }
-
-  async close(): Promise<void> {
-    await this.bed?.close();
-  }
-
-  /** What the planner knows of the devices, and their classes' power. */
-  async profile(): Promise<Inputs> {
-    const { bed, scenario, training, options } = this;
-    const { model, microBatches, optimizer } = training;
-    options.note(`${scenario.name}: profiling ${bed.devices.length} devices`);
-    const devices = bed.devices.map(({ ref }) => ref);
-    const segments = findSegments(model);
-    return bed.guard(async () => {
-      const descriptions = await Promise.all(devices.map((device) => device.ask.describe()));
-      const found = await profileCluster(devices, descriptions, {
-        ...{ model, segments, microBatches, optimizer, budgetMs: options.profileMs },
-        ...{ split: true, sharings: SHARD_KINDS, now: () => performance.now() },
-      });
-      const sharded = shardedSegments(
-        model,
-        segments,
-        found.segments.map(({ stashBytes }) => stashBytes),
-      );
-      return {
-        microBatches,
-        profile: found.profile,
-        segments: found.segments.map((segment, i) => ({ ...segment, sharded: sharded[i]! })),
-        devices: descriptions.map(({ name, memoryBytes }, i) => ({
-          ...{ id: `${i}`, name, memoryBytes },
-          power: DEVICE_CLASSES[scenario.devices[i]!.class].power,
-        })),
-      };
-    });
-  }
-
-  /** All plans, each once where several have the same, in as many rounds as there are repeats. */
-  async run(candidates: readonly Candidate[]): Promise<ReadonlyMap<string, Found>> {
-    const { scenario, training, options } = this;
-    const distinct = candidates.filter((each) => each.refused === null && !standIn(each, candidates));
-    const found = new Map(distinct.map(({ name }): [string, Found] => [name, { runs: [], failed: null }]));
-    for (let round = 0; round < options.repeats; round++) {
-      for (const { name, plan } of distinct) {
-        const own = found.get(name)!;
-        if (own.failed !== null) continue;
-        options.note(`${scenario.name}: ${name}, ${round + 1} of ${options.repeats}`);
-        try {
-          own.runs.push(await runOnBed(this.bed, plan!, training, options));
-        } catch (error) {
-          // A plan whose prediction was wrong is a finding, and the others still have their turn.
-          own.failed = (error as Error).message;
-          options.note(`${scenario.name}: ${name} failed: ${own.failed}`);
-          if (error instanceof TestbedError) await this.reopen();
-        }
-      }
-    }
-    return found;
-  }
-
-  private async reopen(): Promise<void> {
-    await this.bed.close();
-    await this.open();
   }
 }

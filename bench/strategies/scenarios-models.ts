@@ -59,7 +59,7 @@ function cnn(
 const shape = { inputSize: PICTURE.size, channels: PICTURE.channels, classes: PICTURE.classes };
 
 export const SCENARIO_MODELS = {
-  gpt: gpt("GPT of 3.3 million parameters, windows of 128 bytes of text", GPT_3M, 32, 8),
+  gpt: gpt("GPT of 3.3 million parameters, windows of 128 bytes of text", GPT_3M, 16, 8),
   resnet18: cnn(
     "ResNet-18 of a quarter of its width (0.7 million parameters), pictures of 32 x 32",
     (rows) => resnet({ depth: 18, width: 16, ...shape }, rows),

@@ -4,66 +4,93 @@ import { type Plan, workersOf } from "../../actors/scheduler/plan.ts";
 import { milliseconds, percent } from "../format.ts";
 import type { Section } from "../report.ts";
 import type { Table } from "../table.ts";
+import { ENERGY_STRATEGIES } from "./energy.ts";
+import { energyRows } from "./energy-rows.ts";
 import type { ScenarioResult, StrategiesResult, StrategyResult } from "./result.ts";
-import { CLOSE_TO_BEST, ENERGY_STRATEGIES, energyRows, summarise } from "./summary.ts";
+import { CLOSE_TO_BEST, RATIO_NAMES, type Ratio, summarise } from "./summary.ts";
 
 const NONE = "–";
 
-export function sectionsOf({ scenarios }: Pick<StrategiesResult, "scenarios">): Section[] {
-  const { predictionError, largestWeightsDifference } = summarise(scenarios);
-  const told = [
-    ...(predictionError
-      ? [
-          `Predicted step times: median error ${percent(predictionError.median)}, 90th percentile ` +
-            `${percent(predictionError.p90)}, over ${predictionError.count} plans measured.`,
-        ]
-      : []),
-    ...(largestWeightsDifference === null
-      ? []
-      : [
-          "Largest difference of any final weight from one device's, as a part of the largest of its tensor: " +
-            `${scientific(largestWeightsDifference)}.`,
-        ]),
-  ];
+/** Everything: a table for each scenario behind those of all. */
+export function sectionsOf(result: Pick<StrategiesResult, "scenarios" | "failures">): Section[] {
+  return [...summarySections(result), ...result.scenarios.map(scenarioSection)];
+}
+
+/** What all scenarios come to. */
+export function summarySections({
+  scenarios,
+  failures,
+}: Pick<StrategiesResult, "scenarios" | "failures">): Section[] {
+  const { predictionError } = summarise(scenarios);
   return [
     {
       title: "The planner's choice",
       text: [
-        ...told,
-        "How many times as fast as the choice's step the others' are; the fastest single device is one that can hold " +
-          `the model. Close is within ${percent(CLOSE_TO_BEST)} of the best measured.`,
+        ...failures.map(({ scenario, why }) => `Scenario ${scenario} was not measured: ${why}.`),
+        "How many times as fast the choice's step is as the others'; single is the fastest device that can hold the model. " +
+          `Close is within ${percent(CLOSE_TO_BEST)} of the best measured. A ratio with ~ is of predictions: that plan was not run.`,
       ],
       table: choiceTable(scenarios),
     },
     {
+      title: "Time of a step",
+      text: [
+        "Medians, and how many times as long as the best measured. With ~ a plan was not run, being predicted many times as " +
+          "slow as the best, and its prediction stands there; = is the same plan as another's, measured once.",
+      ],
+      table: timesTable(scenarios),
+    },
+    {
+      title: "Prediction of a step's time",
+      text: predictionError
+        ? [
+            `Over ${predictionError.count} plans measured: median error ${percent(predictionError.median)}, 90th ` +
+              `percentile ${percent(predictionError.p90)}, at most ${percent(predictionError.most)}.`,
+          ]
+        : ["Nothing was measured."],
+      table: errorsTable(scenarios),
+    },
+    {
+      title: "Final weights beside one device's",
+      text: [
+        "The largest difference of any tensor: by norm, ‖a − b‖ / ‖b‖; and of any single weight, as a part of the largest of " +
+          "its tensor. Adam divides gradients by their own size, so that where one is next to nothing the order of a sum " +
+          "decides its step; such weights are few, and by norm they weigh what they are.",
+      ],
+      table: weightsTable(scenarios),
+    },
+    {
       title: "Energy",
       text: [
-        "Joules per sample, MODELLED from the figures of the devices' classes (idle and busy watts, joules per byte) with " +
-          "the times and bytes that were measured.",
+        "Joules per sample, MODELLED from the figures of the devices' classes (idle and busy watts, joules per byte): from " +
+          "times and bytes that were measured on the scenario's own lines, and below from those that the simulator predicts " +
+          "with the same devices on other lines, planned anew for the least time.",
       ],
       table: energyTable(scenarios),
     },
-    ...scenarios.map((scenario): Section => {
-      const { about, model, aboutTestbed, batch, microBatches, steps, repeats, warmUp } = scenario;
-      return {
-        title: `Scenario ${scenario.name}`,
-        text: [
-          `${about}. ${model.about}; ${batch} samples a step in ${microBatches} micro-batches; medians over ${repeats} runs ` +
-            `of ${steps} steps after ${warmUp} to warm up.`,
-          `${scenario.devices.map(deviceText).join("; ")}. ${aboutTestbed.join("; ")}.`,
-        ],
-        table: scenarioTable(scenario),
-      };
-    }),
   ];
 }
 
+function scenarioSection(scenario: ScenarioResult): Section {
+  const { name, about, model, aboutTestbed, batch, microBatches, steps, warmUp } = scenario;
+  return {
+    title: `Scenario ${name}`,
+    text: [
+      `${about}. ${model.about}; ${batch} samples a step in ${microBatches} micro-batches; medians of up to ${steps} steps a ` +
+        `run after ${warmUp} to warm up; plans that may be the best have further runs.`,
+      `${scenario.devices.map(deviceText).join("; ")}. ${aboutTestbed.join("; ")}.`,
+    ],
+    table: scenarioTable(scenario),
+  };
+}
+
 export function choiceTable(scenarios: readonly ScenarioResult[]): Table {
-  const times = (value: number | null) => (value === null ? NONE : `${value.toFixed(2)} ×`);
+  const ratio = (found: Ratio | null) =>
+    found ? `${found.isPredicted ? "~" : ""}${found.times.toFixed(2)} ×` : NONE;
   return {
     columns: [
       ...["scenario", "choice", "step", "best measured", "over best", "close"],
-      ...["single", "data", "even split", "equal data", "blind hybrid"],
+      ...["single", "best data", "even-split pipeline", "equal-share data", "blind hybrid"],
     ],
     rows: summarise(scenarios).scenarios.map((row, i) => {
       const choice = scenarios[i]!.strategies.find(({ role }) => role === "planner");
@@ -72,43 +99,102 @@ export function choiceTable(scenarios: readonly ScenarioResult[]): Table {
         choice?.plan ? planText(choice.plan) : NONE,
         row.chosenMs === null ? NONE : milliseconds(row.chosenMs),
         row.best ? `${row.best.name}, ${milliseconds(row.best.ms)}` : NONE,
-        times(row.overBest),
+        row.overBest === null ? NONE : `${row.overBest.toFixed(2)} ×`,
         row.isClose === null ? NONE : row.isClose ? "yes" : "NO",
-        times(row.timesSingle),
-        times(row.timesData),
-        times(row.timesEvenSplit),
-        times(row.timesEqualData),
-        times(row.timesBlindHybrid),
+        ...RATIO_NAMES.map((name) => ratio(row.times[name])),
       ];
     }),
   };
 }
 
+/** By strategy and scenario. */
+export function timesTable(scenarios: readonly ScenarioResult[]): Table {
+  const names = [...new Set(scenarios.flatMap(({ strategies }) => strategies.map(({ name }) => name)))];
+  const summaries = summarise(scenarios).scenarios;
+  const cell = (found: StrategyResult | undefined, bestMs: number | undefined) => {
+    if (!found?.plan || found.refused !== null) return NONE;
+    const ms = found.measured?.stepMs ?? found.plan.predictedStepMs;
+    const ratio = bestMs === undefined ? "" : ` (${(ms / bestMs).toFixed(2)})`;
+    return `${found.measured ? "" : "~"}${found.sameAs === null ? "" : "= "}${seconds(ms)}${ratio}`;
+  };
+  return {
+    columns: ["strategy", ...scenarios.map(({ name }) => name)],
+    rows: names.map((name) => [
+      name,
+      ...scenarios.map(({ strategies }, i) =>
+        cell(
+          strategies.find((each) => each.name === name),
+          summaries[i]!.best?.ms,
+        ),
+      ),
+    ]),
+  };
+}
+
+export function errorsTable(scenarios: readonly ScenarioResult[]): Table {
+  return {
+    columns: ["scenario", "plans measured", "median", "90th percentile", "largest", "of"],
+    rows: summarise(scenarios).scenarios.flatMap(({ scenario, predictionError }, i) => {
+      if (!predictionError) return [];
+      const { count, median, p90, most } = predictionError;
+      const worst = scenarios[i]!.strategies.find(({ measured }) => measured?.predictionError === most)!;
+      const { predictedStepMs, stepMs } = worst.measured!;
+      const way = predictedStepMs < stepMs ? "predicted too short" : "predicted too long";
+      return [[scenario, count, percent(median), percent(p90), percent(most), `${worst.name}, ${way}`]];
+    }),
+  };
+}
+
+export function weightsTable(scenarios: readonly ScenarioResult[]): Table {
+  return {
+    columns: ["strategy", "by norm", "any weight"],
+    rows: summarise(scenarios).weightsDifferences.map(({ strategy, byNorm, byElement }) => [
+      ...[strategy, scientific(byNorm), scientific(byElement)],
+    ]),
+  };
+}
+
 export function energyTable(scenarios: readonly ScenarioResult[]): Table {
   return {
-    columns: ["scenario", "devices", "Mbit/s", "model", ...ENERGY_STRATEGIES, "least", "why"],
-    rows: energyRows(scenarios).map(({ scenario, devices, megabits, model, joules, least, why }) => [
-      ...[scenario, devices, megabits, model],
-      ...ENERGY_STRATEGIES.map((strategy) => {
-        const value = joules[strategy] ?? null;
-        return value === null ? NONE : value.toPrecision(3);
-      }),
-      ...[least ?? NONE, why],
-    ]),
+    columns: ["scenario", "devices", "model", "Mbit/s", "times", ...ENERGY_STRATEGIES, "least", "why"],
+    rows: energyRows(scenarios).map(
+      ({ scenario, devices, megabits, model, isMeasured, joules, least, why }) => [
+        ...[scenario, devices, model, megabits, isMeasured ? "measured" : "predicted"],
+        ...ENERGY_STRATEGIES.map((strategy) => {
+          const value = joules[strategy] ?? null;
+          return value === null ? NONE : value.toPrecision(3);
+        }),
+        ...[least ?? NONE, why],
+      ],
+    ),
   };
 }
 
 export function scenarioTable({ strategies }: Pick<ScenarioResult, "strategies">): Table {
   return {
     columns: [
-      ...["strategy", "plan", "step", "samples/s", "predicted", "error", "bubble", "loss ±", "weights ±"],
+      ...[
+        "strategy",
+        "plan",
+        "step",
+        "samples/s",
+        "predicted",
+        "error",
+        "bubble",
+        "loss ±",
+        "norm ±",
+        "weight ±",
+      ],
       ...["sent", "process memory", "J/sample"],
     ],
     rows: strategies.map((strategy) => {
       const { plan, measured } = strategy;
       if (!measured) {
-        const why = strategy.refused ?? "not run";
-        return [strategy.name, `does not run: ${why}`, ...new Array<string>(10).fill(NONE)];
+        const { refused, skipped } = strategy;
+        const rest = (count: number) => new Array<string>(count).fill(NONE);
+        if (refused !== null || !plan) return [strategy.name, `does not run: ${refused}`, ...rest(11)];
+        const predicted = [milliseconds(plan.predictedStepMs), ...rest(8)];
+        return [nameText(strategy), `${planText(plan)}, not run: ${skipped}`, NONE, NONE, ...predicted];
       }
       const { devices } = measured;
       const memory = Math.max(...devices.map((each) => each.peakBytes ?? each.predictedMemoryBytes));
@@ -122,7 +208,8 @@ export function scenarioTable({ strategies }: Pick<ScenarioResult, "strategies">
         percent(measured.predictionError),
         percent(measured.bubble),
         scientific(measured.lossDifference),
-        scientific(measured.weightsDifference),
+        scientific(measured.weightsDifference.byNorm),
+        scientific(measured.weightsDifference.byElement),
         megabytes(devices.reduce((sum, { sentBytes }) => sum + sentBytes, 0)),
         `${megabytes(memory)}${predicted ? " planned" : ""}`,
         measured.modelledJoulesPerSample.toPrecision(3),
@@ -158,5 +245,6 @@ function deviceText(device: ScenarioResult["devices"][number]): string {
   return `${name}: ${named}, ${line}, ${megabytes(memoryBytes)}`;
 }
 
+const seconds = (ms: number): string => `${(ms / 1000).toFixed(2)} s`;
 export const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 export const scientific = (value: number): string => (value === 0 ? "0" : value.toExponential(1));

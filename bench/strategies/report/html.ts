@@ -25,17 +25,20 @@ summary { cursor: pointer; }
 
 export function htmlReport(result: StrategiesResult): string {
   const { date, machine, versions, command, scenarios } = result;
-  const [choice, energy, ...each] = sectionsOf(result);
+  const [choice, times, errors, weights, energy, ...each] = sectionsOf(result);
   const facts = [`Date: ${date}`, `Machine: ${machine}`, `Versions: ${versions}`, `Command: ${command}`];
   const body = [
     "<h1>Strategies</h1>",
     `<ul>${facts.map((fact) => `<li>${escaped(fact)}</li>`).join("")}</ul>`,
     sectionHtml(choice!),
+    sectionHtml(times!),
+    sectionHtml(errors!),
     figure(
       predictedAgainstMeasured(scenarios),
       "Each plan measured once; between the dashed lines predictions are within 15 %.",
     ),
     key(Object.entries(COLOURS).map(([role, colour]) => [colour, role])),
+    sectionHtml(weights!),
     sectionHtml(energy!),
     ...scenarios.map((scenario, i) => scenarioHtml(scenario, each[i]!)),
   ];

@@ -9,6 +9,7 @@ import { TextFeed } from "../../../actors/data/text.ts";
 import { Device } from "../../../actors/device.ts";
 import { Stage } from "../../../actors/stage.ts";
 import { alike, candidate, type Inputs, isSame } from "../../../bench/strategies/candidates.ts";
+import { energyRows } from "../../../bench/strategies/energy-rows.ts";
 import {
   RESULT_FORMAT,
   readResult,
@@ -17,7 +18,7 @@ import {
 } from "../../../bench/strategies/result.ts";
 import { runScenario } from "../../../bench/strategies/scenario.ts";
 import type { Scenario } from "../../../bench/strategies/scenarios.ts";
-import { energyRows, summarise } from "../../../bench/strategies/summary.ts";
+import { summarise } from "../../../bench/strategies/summary.ts";
 import { sectionsOf } from "../../../bench/strategies/tables.ts";
 import { writeReport } from "../../../bench/strategies.ts";
 import { TestbedError } from "../../../bench/testbed/error.ts";
@@ -98,14 +99,14 @@ let folder: string;
 
 beforeAll(async () => {
   scenario = await runScenario(SCENARIO, MODEL, {
-    ...{ warmUp: 1, steps: 1, repeats: 1, profileMs: 50 },
+    ...{ warmUp: 1, steps: 1, repeats: 1, profileMs: 50, limitMs: 60_000 },
     strategies: ["single", "data", "1f1b", "hybrid", "auto", "even-split"],
     engine: "reference",
     openBed: () => openBed(),
     note: () => {},
   });
   const setting = { date: "2026-01-01", machine: "a machine", versions: "some", command: "a command" };
-  result = { format: RESULT_FORMAT, ...setting, scenarios: [scenario] };
+  result = { format: RESULT_FORMAT, ...setting, scenarios: [scenario], failures: [] };
   folder = mkdtempSync(join(tmpdir(), "troupe-test-"));
   writeReport(folder, result);
 }, 60_000);
@@ -118,19 +119,19 @@ test("every strategy that runs has one device's losses and weights", () => {
   for (const name of ["single", "data", "1f1b", "even-split"]) {
     const { refused, measured } = byName.get(name)!;
     expect([name, refused]).toEqual([name, null]);
-    expect(measured!.weightsDifference).toBeLessThan(1e-5);
+    expect(measured!.weightsDifference.byNorm).toBeLessThan(1e-5);
     expect(measured!.lossDifference).toBeLessThan(1e-5);
     expect(measured!.timeline.length).toBeGreaterThan(0);
   }
   // A pipeline has the very bits.
-  expect(byName.get("1f1b")!.measured!.weightsDifference).toBe(0);
+  expect(byName.get("1f1b")!.measured!.weightsDifference.byElement).toBe(0);
   expect(byName.get("auto")!.measured).not.toBeNull();
 });
 
 test("a device that dies of a plan is told there, and the testbed is opened again for the others", async () => {
   const before = opened;
   const found = await runScenario(SCENARIO, MODEL, {
-    ...{ warmUp: 0, steps: 1, repeats: 1, profileMs: 50, strategies: ["single", "1f1b"] },
+    ...{ warmUp: 0, steps: 1, repeats: 1, profileMs: 50, limitMs: 60_000, strategies: ["single", "1f1b"] },
     engine: "reference",
     openBed: () =>
       openBed(opened === before ? new TestbedError("one was killed at its memory limit") : undefined),
@@ -160,7 +161,7 @@ describe("the report", () => {
     expect(readResult(readFileSync(join(folder, "result.json"), "utf8"))).toEqual(
       JSON.parse(JSON.stringify(result)),
     );
-    expect(() => readResult("{}")).toThrow("has format 1");
+    expect(() => readResult("{}")).toThrow("has format 2");
     const traces = readdirSync(folder).filter((name) => name.endsWith(".trace.json"));
     const measured = scenario.strategies.filter(({ measured: found, sameAs }) => found && sameAs === null);
     expect(traces.sort()).toEqual(measured.map(({ name }) => `tiny-${name}.trace.json`).sort());
@@ -188,9 +189,13 @@ describe("the summary", () => {
     ]);
     expect(scenarios[0]).toMatchObject({
       best: { name: "data", ms: 100 },
-      ...{ overBest: 1.04, isClose: true, timesSingle: 300 / 104, timesEvenSplit: 5, timesBlindHybrid: null },
+      ...{
+        overBest: 1.04,
+        isClose: true,
+        times: { single: { times: 300 / 104 }, "even-split": { times: 5 }, "blind-hybrid": null },
+      },
     });
-    expect(predictionError).toEqual({ median: 0.1, p90: 0.1, count: 4 });
+    expect(predictionError).toEqual({ median: 0.1, p90: 0.1, most: 0.1, count: 4 });
     expect(summarise([made({ data: 100, auto: 106 })]).scenarios[0]!.isClose).toBe(false);
   });
 
@@ -198,7 +203,8 @@ describe("the summary", () => {
     const { scenarios, predictionError } = summarise([made({ data: null, auto: null })]);
     expect(scenarios[0]).toMatchObject({ chosenMs: null, best: null, isClose: null });
     expect(predictionError).toBeNull();
-    const rows = sectionsOf({ scenarios: [made({ data: null, auto: null })] }).at(-1)!.table!.rows;
+    const rows = sectionsOf({ scenarios: [made({ data: null, auto: null })], failures: [] }).at(-1)!.table!
+      .rows;
     expect(rows.map(([, plan]) => plan)).toEqual(["does not run: too large", "does not run: too large"]);
   });
 
