@@ -99,6 +99,7 @@ export async function profileCluster(
       devices: Object.fromEntries(measured.map((profile, i) => [i, deviceProfile(profile)])),
       links,
       controlMs: Object.fromEntries(controlMs.map((ms, i) => [i, ms])),
+      hosts: Object.fromEntries(descriptions.map(({ host }, i) => [i, host])),
       ...(hosts.size === 1 && { cores: descriptions[0]!.cores }),
     },
   };

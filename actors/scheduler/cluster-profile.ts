@@ -28,7 +28,8 @@ export function clusterProfile(cluster: Cluster, segments: readonly SegmentWork[
     alike.set(key, times);
     return [device.id, times];
   });
-  return { devices: Object.fromEntries(devices), links: cluster.links };
+  const hosts = Object.fromEntries(cluster.devices.map(({ id }) => [id, id]));
+  return { devices: Object.fromEntries(devices), links: cluster.links, hosts };
 }
 
 /** Times of every segment on a device. */

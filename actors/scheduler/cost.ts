@@ -109,6 +109,11 @@ export interface Profile {
   readonly controlMs?: Readonly<Record<string, number>>;
   /** Processor cores that all devices share, when they are processes of one machine. */
   readonly cores?: number;
+  /**
+   * By device id, the machine that it is a process of, by any name: what leaves a machine goes through one interface, and
+   * its power is one machine's. When left out, links share nothing, and every device is a machine of its own.
+   */
+  readonly hosts?: Readonly<Record<string, string>>;
 }
 
 /** A connection that costs nothing: two stages on one device, or an ideal. */
@@ -263,6 +268,14 @@ const COPIES_OF_PARAMETERS = 2;
 /** What a stage holds whatever is in flight: parameters, gradients, the optimiser's state, and what is frozen. */
 export function heldBytes({ parameterBytes, stateBytes, frozenBytes }: StageCost): number {
   return parameterBytes * COPIES_OF_PARAMETERS + stateBytes + frozenBytes;
+}
+
+/**
+ * What a stage besides holds whose passes are one run: the next micro-batch comes in while one is worked on and the
+ * gradient of the one before goes out, an input and a gradient more than are in flight.
+ */
+export function jointBytes({ inputBytes }: Pick<StageCost, "inputBytes">): number {
+  return 2 * inputBytes;
 }
 
 /** Memory a stage needs with so many micro-batches in flight. */

@@ -11,6 +11,7 @@
 
 import {
   type DeviceInfo,
+  jointBytes,
   linkBetween,
   memoryBytes,
   type Profile,
@@ -77,7 +78,8 @@ export function stageWeights(request: PartitionRequest): Weigh {
     const device = devices[index]!;
     const last = index === devices.length - 1;
     const cost = stageCost(segments, profileOf(profile, device), from, to, recompute && !last, stashBytes);
-    if (memoryBytes(cost, inFlight[index]!) > (device.memoryBytes ?? Number.POSITIVE_INFINITY)) {
+    const ends = last ? jointBytes(cost) : 0;
+    if (memoryBytes(cost, inFlight[index]!) + ends > (device.memoryBytes ?? Number.POSITIVE_INFINITY)) {
       return Number.POSITIVE_INFINITY;
     }
     const down = devices[index + 1];

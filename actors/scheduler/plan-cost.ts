@@ -12,6 +12,7 @@ import {
   type DeviceInfo,
   type DeviceProfile,
   heldBytes,
+  jointBytes,
   type LinkProfile,
   linkBetween,
   type Profile,
@@ -23,7 +24,7 @@ import { profileOf } from "./partition.ts";
 import { chunksOf, isSharded, type Plan, planPrograms, type Worker, workersOf } from "./plan.ts";
 import { PlanError } from "./plan-error.ts";
 import { isBackward, peakInFlight, type StageProgram } from "./program.ts";
-import type { ChunkCost, RunCost } from "./run-cost.ts";
+import type { ChunkCost, NetworkInterface, RunCost } from "./run-cost.ts";
 import { weightVersions } from "./weight-versions.ts";
 
 /** What plans are made from. */
@@ -67,6 +68,7 @@ export function planCost(plan: Plan, inputs: CostInputs): PlanCost {
       chunks: costs.map(({ chunks }) => chunks),
       link: linksOf(plan, workers, inputs.profile),
       ...(cores === undefined ? {} : { cores }),
+      ...(inputs.profile.hosts === undefined ? {} : { interfaces: interfacesOf(workers, inputs.profile) }),
     },
   };
 }
@@ -102,7 +104,8 @@ function workerCost(
       ...(apart ? { backwardInputMs, backwardWeightMs } : {}),
       stepMs,
       outputBytes: positions[chunk] === count - 1 ? 0 : outputBytes * codecRatio(plan.codecs.activations),
-      gradientBytes: summedBytes(worker, cost, plan) * codecRatio(plan.codecs.gradients),
+      gradientBytes: summedBytes(worker, cost) * codecRatio(plan.codecs.gradients),
+      ...(stage.sharing === "local" && plan.localSteps > 1 ? { sumEvery: plan.localSteps } : {}),
       ...collective,
     };
   });
@@ -112,13 +115,14 @@ function workerCost(
     program,
     costs.map(({ cost }) => cost.keptBytes),
   );
+  const ends = costs.reduce((all, { joint, cost }) => all + (joint ? jointBytes(cost) : 0), 0);
   const versions = weightVersions(program);
   const more = stage.sharing === "local" ? OUTER_COPIES : 0;
   const copies = costs.reduce((all, { cost }, i) => all + (versions[i]! + more) * cost.parameterBytes, 0);
   return {
     chunks,
     parameterBytes: sum(({ parameterBytes }) => parameterBytes),
-    memoryBytes: sum(heldBytes) + stashes + working + copies,
+    memoryBytes: sum(heldBytes) + stashes + working + copies + ends,
   };
 }
 
@@ -135,15 +139,22 @@ function partOf({ stage, member }: Worker, segments: readonly SegmentCost[]) {
           (most > 1 ? `it divides among ${most} at most` : "which cannot be divided so"),
       );
     }
+    const own = segments.slice(from, to);
+    if (own.every(({ sharded }) => (sharded?.[kind]?.dividedWork ?? 0) === 0)) {
+      const names = own.map(({ name }) => name).join(", ");
+      throw new PlanError(
+        `stage ${stage.stage} shares ${names} by ${kind}, in which there is nothing to divide`,
+      );
+    }
   }
   const total = stage.members.reduce((sum, { share }) => sum + share, 0);
   return { kind, share: member.share / total };
 }
 
-/** Of a chunk's gradients, what goes round among the members of the stage in a step. */
-function summedBytes({ stage }: Worker, cost: StageCost, { localSteps }: Plan): number {
+/** Of a chunk's gradients, what goes round among the members of the stage each time. */
+function summedBytes({ stage }: Worker, cost: StageCost): number {
   if (stage.members.length === 1) return 0;
-  return isSharded(stage.sharing) ? cost.sharedGradientBytes : cost.parameterBytes / localSteps;
+  return isSharded(stage.sharing) ? cost.sharedGradientBytes : cost.parameterBytes;
 }
 
 /** Whether the program runs forward and backward pass of this chunk as one. */
@@ -194,6 +205,42 @@ function linksOf({ codecs }: Plan, workers: readonly Worker[], profile: Profile)
       2;
     return { ...link, bytesPerMs: 1 / (1 / link.bytesPerMs + msPerByte / codecRatio(codec)) };
   };
+}
+
+/** By device, as wide as the widest of its links to other machines. */
+type Widths = ReadonlyMap<string, { readonly up: number; readonly down: number; readonly machine: number }>;
+const known = new WeakMap<Profile, Widths>();
+
+function interfacesOf(workers: readonly Worker[], profile: Profile): NetworkInterface[] {
+  let widths = known.get(profile);
+  if (!widths) {
+    widths = widthsOf(profile);
+    known.set(profile, widths);
+  }
+  return workers.map(({ member }) => {
+    const { up, down, machine } = widths.get(member.device)!;
+    return { machine, upBytesPerMs: up, downBytesPerMs: down };
+  });
+}
+
+function widthsOf({ links, hosts = {} }: Profile): Widths {
+  const machines = [...new Set(Object.values(hosts))];
+  const numbers = new Map(machines.map((host, i) => [host, i]));
+  const ids = Object.keys(hosts);
+  const up = new Float64Array(machines.length);
+  const down = new Float64Array(machines.length);
+  const own = ids.map((id) => numbers.get(hosts[id]!)!);
+  ids.forEach((from, i) => {
+    const row = links[from];
+    if (!row) return;
+    ids.forEach((to, j) => {
+      const [sender, receiver] = [own[i]!, own[j]!];
+      const width = sender === receiver ? 0 : (row[to]?.bytesPerMs ?? 0);
+      if (width > up[sender]!) up[sender] = width;
+      if (width > down[receiver]!) down[receiver] = width;
+    });
+  });
+  return new Map(ids.map((id, i) => [id, { up: up[own[i]!]!, down: down[own[i]!]!, machine: own[i]! }]));
 }
 
 /** To encode and decode one byte of f32. */

@@ -27,9 +27,19 @@ export interface ChunkCost {
   readonly outputBytes: number;
   /** Of the gradients that a `reduce` adds up over the members of the stage, once per step. */
   readonly gradientBytes: number;
+  /** Steps from one sum over the members to the next: a step has this part of one. 1 when left out. */
+  readonly sumEvery?: number;
   /** Evenly spread over the kernels' time; none when left out. */
   readonly forwardCollectives?: readonly CollectiveCost[];
   readonly backwardCollectives?: readonly CollectiveCost[];
+}
+
+/** The way to and from a machine, whoever is at the other end. */
+export interface NetworkInterface {
+  /** The same number for workers on one machine; what they send each other does not pass here. */
+  readonly machine: number;
+  readonly upBytesPerMs: number;
+  readonly downBytesPerMs: number;
 }
 
 export interface RunCost {
@@ -37,11 +47,8 @@ export interface RunCost {
   readonly chunks: readonly (readonly ChunkCost[])[];
   /** The directed link between two workers; `FREE_LINK` for one device. */
   link(from: number, to: number): LinkProfile;
-  /**
-   * Whether all that a worker sends goes through one interface, one message at a time whomever it is for; else every link
-   * is its own.
-   */
-  readonly sharedUplinks?: boolean;
+  /** By worker, what all it sends to other machines goes through, and all it receives. When left out, links share nothing. */
+  readonly interfaces?: readonly NetworkInterface[];
   /** At most this many kernels at once over all workers: devices that are processes of one machine. */
   readonly cores?: number;
 }

@@ -4,7 +4,7 @@
  * measured on a device (`DeviceProfile.sharded`) goes before it.
  */
 
-import type { Trainable } from "../../nn/model.ts";
+import { rolesWithin, type Trainable } from "../../nn/model.ts";
 import { GraphError } from "../../nn/onnx/graph.ts";
 import { cutGraph, type Segment } from "../../nn/segments.ts";
 import { SHARD_KINDS, type ShardKind, type ShardPlan } from "../../nn/shards/plan.ts";
@@ -19,7 +19,7 @@ const MOST_RANKS = 16;
 /** What divides among that many is given out in so many parts. */
 const PARTS = 64;
 
-/** By segment, the kinds that it can be shared by; segments of the same shape are looked at once. */
+/** By segment, the kinds that it can be shared by, none for one with running statistics; segments of the same shape are looked at once. */
 export function shardedSegments(
   model: Trainable,
   segments: readonly Segment[],
@@ -36,12 +36,14 @@ export function shardedSegments(
     ]);
     let found = known.get(key);
     if (!found) {
+      // Statistics move with every micro-batch: their segment is nobody's part.
+      const isWhole = Object.keys(rolesWithin(model, graph).statistics).length > 0;
       const cut = (kind: ShardKind, ranks: number) => {
         const { input, inputTrained } = segment;
         return shard(graph, model, { kind, ranks, input, inputGradient: inputTrained });
       };
       found = Object.fromEntries(
-        possible.map((kind) => [
+        (isWhole ? [] : possible).map((kind) => [
           kind,
           sharing((ranks) => cut(kind, ranks), segment, stashBytes[i]!) ?? EVERYBODYS,
         ]),

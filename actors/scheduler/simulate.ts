@@ -3,9 +3,10 @@
  *
  * The rules are those that workers go by. Kernels of a worker run one at a time, in the order of its program, each as soon
  * as its input is there. A send takes its worker no time: the message occupies the directed link between the two for bytes
- * / bandwidth, first in first out, and arrives `latencyMs` after its last byte has left. Collectives inside kernels are
- * meetings of a stage's workers, sums of gradients go on in the background, and both go round a ring (`simulate/ring.ts`)
- * over links that they share with messages. The optimiser's step is behind the commit gate: nobody takes it before all
+ * / bandwidth, first in first out, and arrives `latencyMs` after its last byte has left. With `interfaces` all that leaves
+ * a machine shares its way out, and all that comes its way in. Collectives inside kernels are meetings of a stage's workers,
+ * sums of gradients go on in the background, and both go round a ring (`simulate/ring.ts`) over links that they share with
+ * messages, which a sum does not hold up but lets between its pieces. The optimiser's step is behind the commit gate: nobody takes it before all
  * workers have all their gradients.
  *
  * With `cores`, at most that many kernels run at once over all workers, for predicting several devices on one machine.

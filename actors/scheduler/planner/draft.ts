@@ -238,7 +238,7 @@ export class Workshop {
     return undefined;
   }
 
-  /** Of all devices of the plan; null where the power of one of them is unknown. */
+  /** Of all machines of the plan, each once; null where the power of one of them is unknown. */
   private joules(
     plan: Plan,
     cost: PlanCost,
@@ -249,10 +249,23 @@ export class Workshop {
     const members = plan.stages.flatMap((stage) => stage.members);
     if (members.some(({ device }) => !power.get(device))) return null;
     const traffic = sentBytes(plan, cost);
-    return members.reduce((sum, { device }, worker) => {
-      const activity = { elapsedMs, busyMs: makespanMs - idleMs[worker]!, ...traffic[worker]! };
-      return sum + joulesOf(power.get(device) as DevicePower, activity).joules;
-    }, 0);
+    const { hosts } = this.inputs.profile;
+    const machines = Map.groupBy(members.keys(), (worker) => {
+      const { device } = members[worker]!;
+      return hosts?.[device] ?? device;
+    });
+    let joules = 0;
+    for (const workers of machines.values()) {
+      const sum = (of: (worker: number) => number) => workers.reduce((all, worker) => all + of(worker), 0);
+      const activity = {
+        elapsedMs,
+        busyMs: sum((worker) => makespanMs - idleMs[worker]!),
+        sentBytes: sum((worker) => traffic[worker]!.sentBytes),
+        receivedBytes: sum((worker) => traffic[worker]!.receivedBytes),
+      };
+      joules += joulesOf(power.get(members[workers[0]!]!.device) as DevicePower, activity).joules;
+    }
+    return joules;
   }
 }
 

@@ -5,9 +5,10 @@
 
 import { apportion } from "../../../nn/shards/assign.ts";
 import type { ShardKind } from "../../../nn/shards/plan.ts";
+import type { LinkProfile } from "../cost.ts";
 import { isSharded, type Sharing } from "../plan.ts";
 import { deal, dealCounts, sharesBySpeed } from "./deal.ts";
-import { ringMs, type Tables } from "./tables.ts";
+import { ringMs, ringWork, type Tables } from "./tables.ts";
 
 /** A group as a stage, with so many micro-batches in flight. */
 export interface Choice {
@@ -116,14 +117,15 @@ export class Groups {
       stepMs = Math.max(stepMs, updateMs);
       passMs += (times[i]! * counts[i]!) / microBatches;
       joules += this.busyJoules(device, times[i]! * counts[i]! + updateMs);
-      idleWatts += tables.devices[device]!.power?.idleWatts ?? 0;
+      idleWatts += tables.idleWatts(device);
     });
     let reduceMs = 0;
     const ranks = working.length;
     if (ranks > 1) {
-      const bytes = (tables.parameterBytes(from, to) * this.allowed.gradientRatio) / this.allowed.localSteps;
-      reduceMs = ringMs({ bytes: 2 * bytes, rounds: 2 }, ranks, tables.ring(working));
-      const sent = (2 * bytes * (ranks - 1)) / ranks;
+      const bytes = tables.parameterBytes(from, to) * this.allowed.gradientRatio;
+      const { localSteps } = this.allowed;
+      reduceMs = sumMs(bytes, ranks, tables.ring(working)) / localSteps;
+      const sent = (2 * bytes * (ranks - 1)) / ranks / localSteps;
       for (const device of working) joules += this.joulesPerByte(device) * sent;
     }
     return {
@@ -173,10 +175,10 @@ export class Groups {
       updateMs = Math.max(updateMs, step);
       const sent = (ring.bytes * microBatches + 2 * gradientBytes) * ((ranks - 1) / ranks);
       joules += this.busyJoules(device, own * microBatches + step) + this.joulesPerByte(device) * sent;
-      idleWatts += tables.devices[device]!.power?.idleWatts ?? 0;
+      idleWatts += tables.idleWatts(device);
     }
     const passMs = kernelMs + collectiveMs;
-    const reduceMs = gradientBytes > 0 ? ringMs({ bytes: 2 * gradientBytes, rounds: 2 }, ranks, link) : 0;
+    const reduceMs = gradientBytes > 0 ? sumMs(gradientBytes, ranks, link) : 0;
     return {
       ...{ sharing: kind, recompute, lanes: 1, members, stepMs: passMs * microBatches, passMs },
       ...{ tailMs: reduceMs + updateMs, joules, idleWatts },
@@ -192,6 +194,11 @@ export class Groups {
     const power = this.tables.devices[device]!.power;
     return power ? power.sentJoulesPerByte + power.receivedJoulesPerByte : 0;
   }
+}
+
+/** Adding up gradients of so many bytes. */
+function sumMs(bytes: number, ranks: number, link: LinkProfile): number {
+  return ringMs(ringWork([{ op: "all-reduce", bytes }]), ranks, link);
 }
 
 /** The most micro-batches of a step that a device can be given which has room for so many in flight. */

@@ -1,10 +1,11 @@
 /** What may be asked of the planner, and what of it makes no sense. */
 
+import { SHARD_KINDS, type ShardKind } from "../../../nn/shards/plan.ts";
 import { tensorCodec } from "../../../protocols/codecs/compressed.ts";
 import { TensorError } from "../../../protocols/tensor.ts";
 import type { DeviceInfo, Profile, SegmentCost } from "../cost.ts";
 import { profileOf } from "../partition.ts";
-import { STRATEGIES, type Strategy } from "../plan.ts";
+import { SHARINGS, STRATEGIES, type Strategy } from "../plan.ts";
 import { PlanError } from "../plan-error.ts";
 import { isAsynchronous, SCHEDULES, type ScheduleName } from "../schedule.ts";
 import { type Objective, objectiveOf } from "./objective.ts";
@@ -64,6 +65,26 @@ export function checkOptions({ segments, devices, profile, options }: PlanReques
   if (localSteps > 1 && strategy !== "local") {
     throw new PlanError(`${localSteps} local steps are for strategy local, it is ${strategy}`);
   }
+  if (isShared(strategy) && schedules.every(isAsynchronous)) {
+    throw new PlanError(
+      `schedule ${options.schedule} updates within a step, and devices of strategy ${strategy} update together at its ` +
+        "end: use it with strategy pipeline, or another schedule",
+    );
+  }
+  if ((strategy === "data" || strategy === "local") && microBatches < 2 && devices.length > 1) {
+    throw new PlanError(
+      `strategy ${strategy} deals micro-batches to devices, and there is only ${microBatches}: use more micro-batches`,
+    );
+  }
+  const whole = SHARD_KINDS.some((kind) => kind === strategy)
+    ? segments.findIndex(({ sharded }) => !sharded?.[strategy as ShardKind])
+    : -1;
+  if (whole >= 0 && devices.length > 1) {
+    throw new PlanError(
+      `strategy ${strategy} cannot divide ${segments[whole]!.name} of this model, and takes transformers without running ` +
+        "statistics: use data, pipeline, hybrid or auto",
+    );
+  }
   if (devices.length === 0) throw new PlanError("no devices to plan for, at least 1 is needed");
   checkDevices(segments, devices, profile);
   const goal = objectiveOf(objective, deadlineMs);
@@ -78,6 +99,11 @@ export function checkOptions({ segments, devices, profile, options }: PlanReques
     activationCodecs: [null, ...known(codecs.activations)],
     gradientCodecs: [null, ...known(codecs.gradients)],
   };
+}
+
+/** Whether all devices of the strategy share one stage. */
+function isShared(strategy: Strategy | "auto"): boolean {
+  return SHARINGS.some((sharing) => sharing === strategy);
 }
 
 function oneOf<T extends string>(what: string, given: string, names: readonly T[]): T {

@@ -13,7 +13,7 @@
  * micro-batches, the way of one micro-batch through all the others, and the last reduction and update.
  */
 
-import type { PlanCodecs } from "../plan.ts";
+import { isSharded, type PlanCodecs } from "../plan.ts";
 import type { ScheduleName } from "../schedule.ts";
 import { type Draft, type DraftStage, inFlightOf } from "./draft.ts";
 import type { Choice, Groups } from "./group.ts";
@@ -65,6 +65,9 @@ interface Suffix {
   readonly wayMs: number;
   readonly peakPassMs: number;
   readonly tailMs: number;
+  /** In a step, what goes out and comes in behind keeps the first stage's interfaces busy. */
+  readonly upMs: number;
+  readonly downMs: number;
   readonly joules: number;
   readonly idleWatts: number;
   readonly estimateMs: number;
@@ -158,8 +161,10 @@ function prepend(space: SearchSpace, { choice, run, from, to }: Front, next: Suf
   const lanes = choice.lanes + (next?.lanes ?? 0);
   let { stepMs: peakMs, passMs: wayMs, joules } = choice;
   let peakPassMs = wayMs;
+  let [upMs, downMs] = [0, 0];
   if (next) {
-    const { occupiedMs, oneWayMs, sentBytes } = crossing(space, choice, run, next, to);
+    const { occupiedMs, oneWayMs, sentBytes, ...own } = crossing(space, choice, run, next, to);
+    ({ upMs, downMs } = own);
     wayMs += next.wayMs + 2 * oneWayMs;
     if (next.peakMs > peakMs) {
       peakMs = next.peakMs;
@@ -183,7 +188,8 @@ function prepend(space: SearchSpace, { choice, run, from, to }: Front, next: Suf
   const estimateMs = peakMs + Math.max(0, wayMs - peakPassMs) + tailMs;
   const total = score(objective, estimateMs, joules + (idleWatts * estimateMs) / 1000);
   return {
-    ...{ choice, run, from, next, lanes, peakMs, wayMs, peakPassMs, tailMs, joules, idleWatts, estimateMs },
+    ...{ choice, run, from, next, lanes, peakMs, wayMs, peakPassMs, tailMs, upMs, downMs },
+    ...{ joules, idleWatts, estimateMs },
     score: total,
   };
 }
@@ -200,13 +206,24 @@ function crossing(space: SearchSpace, a: Choice, run: number, next: Suffix, to: 
     crossings.set(key, link);
   }
   const { latencyMs, msPerByte } = link;
-  const copies = b.sharing === null || b.sharing === "data" || b.sharing === "local" ? 1 : b.members.length;
-  const links = copies > 1 ? a.members.length : Math.max(a.members.length, b.members.length);
-  return {
-    occupiedMs: (microBatches * bytes * msPerByte) / links,
+  // All ranks listen, one of them speaks.
+  const copies = isSharded(b.sharing) ? b.members.length : 1;
+  const copiesBack = isSharded(a.sharing) ? a.members.length : 1;
+  const allMs = microBatches * bytes * msPerByte;
+  const rest = {
     oneWayMs: bytes * msPerByte + latencyMs,
-    sentBytes: 2 * microBatches * bytes * copies,
+    sentBytes: microBatches * bytes * (copies + copiesBack),
   };
+  if (!tables.interfaced) {
+    const links = copies > 1 ? a.members.length : Math.max(a.members.length, b.members.length);
+    return { ...rest, occupiedMs: allMs / links, upMs: 0, downMs: 0 };
+  }
+  const upMs = (allMs * copies) / a.members.length;
+  const downMs = (allMs * copiesBack) / a.members.length;
+  // The stage behind sends gradients this way and activations the other.
+  const backMs = (allMs * copiesBack) / b.members.length + next.upMs;
+  const inMs = (allMs * copies) / b.members.length + next.downMs;
+  return { ...rest, occupiedMs: Math.max(upMs, downMs, backMs, inMs), upMs, downMs };
 }
 
 /** Keeps a suffix where no kept one is at least as good in everything, and the best of too many. */

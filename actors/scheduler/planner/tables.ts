@@ -5,8 +5,9 @@
 
 import type { ShardKind } from "../../../nn/shards/plan.ts";
 import type { DeviceInfo, DeviceProfile, LinkProfile, Profile, SegmentCost } from "../cost.ts";
-import { linkBetween } from "../cost.ts";
+import { jointBytes, linkBetween } from "../cost.ts";
 import type { CollectiveCost } from "../run-cost.ts";
+import { ringSteps } from "../simulate/ring.ts";
 import { residentBytes } from "./draft.ts";
 
 /** Nothing takes no time at all, so that speeds are finite. */
@@ -30,6 +31,8 @@ export interface RingWork {
   readonly bytes: number;
   /** It takes (ranks - 1) messages for each of these. */
   readonly rounds: number;
+  /** Between two; what is short takes one. */
+  readonly roundsOfTwo: number;
 }
 
 interface ShardTables {
@@ -40,6 +43,7 @@ interface ShardTables {
   readonly divided: Float64Array;
   readonly bytes: Float64Array;
   readonly rounds: Float64Array;
+  readonly roundsOfTwo: Float64Array;
   readonly gradientBytes: Float64Array;
   readonly dividedParameters: Float64Array;
 }
@@ -60,6 +64,8 @@ export class Tables {
   /** What a pass costs whatever is in it: forward, both, as one run; and an update. */
   private readonly runs: readonly (readonly [number, number, number, number])[];
   private readonly links = new Map<number, LinkProfile>();
+  /** How many devices each machine has. */
+  private readonly neighbours = new Map<string, number>();
 
   constructor(
     segments: readonly SegmentCost[],
@@ -71,6 +77,9 @@ export class Tables {
     this.devices = devices;
     this.profile = profile;
     this.stashBudget = stashBudget;
+    for (const host of devices.map(({ id }) => profile.hosts?.[id] ?? id)) {
+      this.neighbours.set(host, (this.neighbours.get(host) ?? 0) + 1);
+    }
     // Devices of a class share their profile, and with it the sums.
     const known = new Map<DeviceProfile, readonly Float64Array[]>();
     const sums = devices.map(({ id }) => {
@@ -140,7 +149,8 @@ export class Tables {
     const again = recompute && to < this.segments.length;
     const input = from === 0 ? 0 : this.segments[from - 1]!.activationBytes;
     const kept = again ? Math.min(stash, input + this.stashBudget) : stash;
-    const room = memoryBytes - this.heldBytes(from, to) - (again ? stash : 0);
+    const ends = to === this.segments.length ? jointBytes({ inputBytes: input }) : 0;
+    const room = memoryBytes - this.heldBytes(from, to) - ends - (again ? stash : 0);
     if (room < 0) return 0;
     return kept === 0 ? Number.POSITIVE_INFINITY : Math.floor(room / kept);
   }
@@ -159,7 +169,8 @@ export class Tables {
 
   /** The part of a range's work, and of its parameters, that goes by the shares; what is sent for it. */
   shardedRange(kind: ShardKind, from: number, to: number) {
-    const { divided, bytes, rounds, start, end, gradientBytes, dividedParameters } = this.shards(kind);
+    const { divided, bytes, rounds, roundsOfTwo } = this.shards(kind);
+    const { start, end, gradientBytes, dividedParameters } = this.shards(kind);
     const of = (sums: Float64Array) => sums[to]! - sums[from]!;
     // Weighed by times of the first device: proportions differ little between devices.
     const work = Math.max(LEAST_MS, of(this.both[0]!));
@@ -170,6 +181,7 @@ export class Tables {
       ring: {
         bytes: of(bytes) + start[from]!.bytes + end[to - 1]!.bytes,
         rounds: of(rounds) + start[from]!.rounds + end[to - 1]!.rounds,
+        roundsOfTwo: of(roundsOfTwo) + start[from]!.roundsOfTwo + end[to - 1]!.roundsOfTwo,
       } satisfies RingWork,
       gradientBytes: of(gradientBytes),
     };
@@ -180,6 +192,11 @@ export class Tables {
     let working = 0;
     for (let i = from; i < to; i++) working = Math.max(working, this.segments[i]!.workingBytes ?? 0);
     return this.resident[to]! - this.resident[from]! + working;
+  }
+
+  /** Whether what a device sends or receives shares an interface. */
+  get interfaced(): boolean {
+    return this.profile.hosts !== undefined;
   }
 
   stashBytes(from: number, to: number): number {
@@ -213,6 +230,12 @@ export class Tables {
     return { latencyMs: latencyMs / count, msPerByte: msPerByte / count };
   }
 
+  /** Of a device doing nothing; those of one machine share it. */
+  idleWatts(device: number): number {
+    const { power, id } = this.devices[device]!;
+    return power ? power.idleWatts / this.neighbours.get(this.profile.hosts?.[id] ?? id)! : 0;
+  }
+
   /** Of sending so much from one device to another like it. */
   networkJoules(device: number, bytes: number): number {
     const { power } = this.devices[device]!;
@@ -244,6 +267,7 @@ export class Tables {
       ),
       bytes: prefix(inside.map(({ bytes }) => bytes)),
       rounds: prefix(inside.map(({ rounds }) => rounds)),
+      roundsOfTwo: prefix(inside.map(({ roundsOfTwo }) => roundsOfTwo)),
       start: all.map((each) => ringWork(each?.backwardAtStart ?? [])),
       end: all.map((each) => ringWork(each?.forwardAtEnd ?? [])),
       gradientBytes: prefix(all.map((each) => each?.gradientBytes ?? 0)),
@@ -255,15 +279,17 @@ export class Tables {
 }
 
 /** Collectives as a ring does them: an all-reduce is a scatter of sums and a gathering of them. */
-function ringWork(collectives: readonly CollectiveCost[]): RingWork {
+export function ringWork(collectives: readonly CollectiveCost[]): RingWork {
   const weight = (op: CollectiveCost["op"]) => (op === "all-reduce" ? 2 : 1);
   return {
     bytes: collectives.reduce((sum, { op, bytes }) => sum + weight(op) * bytes, 0),
     rounds: collectives.reduce((sum, { op }) => sum + weight(op), 0),
+    roundsOfTwo: collectives.reduce((sum, { op, bytes }) => sum + ringSteps(op, bytes, 2), 0),
   };
 }
 
 /** How long a ring of so many takes for collectives of a range. */
-export function ringMs({ bytes, rounds }: RingWork, ranks: number, link: LinkProfile): number {
-  return (bytes * (ranks - 1)) / ranks / link.bytesPerMs + rounds * (ranks - 1) * link.latencyMs;
+export function ringMs({ bytes, rounds, roundsOfTwo }: RingWork, ranks: number, link: LinkProfile): number {
+  const steps = ranks === 2 ? roundsOfTwo : rounds * (ranks - 1);
+  return (bytes * (ranks - 1)) / ranks / link.bytesPerMs + steps * link.latencyMs;
 }

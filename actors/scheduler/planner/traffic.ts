@@ -19,17 +19,27 @@ export function sentBytes(plan: Plan, { programs, run }: PlanCost): readonly Tra
     const own = traffic[worker]!;
     const { stage, rank } = routes.workers[worker]!;
     const among = stage.members.length;
-    const ring = (bytes: number) => {
+    const machine = (worker: number) => run.interfaces?.[worker]?.machine ?? worker;
+    const send = (to: number, bytes: number) => {
+      // What stays within a machine goes through no network.
+      if (machine(to) === machine(worker)) return;
       own.sentBytes += bytes;
-      traffic[worker - rank + ((rank + 1) % among)]!.receivedBytes += bytes;
+      traffic[to]!.receivedBytes += bytes;
     };
+    const ring = (bytes: number) => send(worker - rank + ((rank + 1) % among), bytes);
     const shares = stage.members.map(({ share }) => share);
     const even = stage.members.map(() => 1);
+    const summed = new Set<number>();
+    const sum = (chunk: number) => {
+      summed.add(chunk);
+      const { gradientBytes, sumEvery = 1 } = run.chunks[worker]![chunk]!;
+      ring(collectiveBytes("all-reduce", gradientBytes, even, rank) / sumEvery);
+    };
     for (const operation of program.operations) {
       if (operation.op === "step") continue;
       const chunk = operation.chunk ?? 0;
       const cost = run.chunks[worker]![chunk]!;
-      if (operation.op === "reduce") ring(collectiveBytes("all-reduce", cost.gradientBytes, even, rank));
+      if (operation.op === "reduce") sum(chunk);
       if (!isOfMicroBatch(operation)) continue;
       if (isSharded(stage.sharing)) {
         const forward = operation.op === "forward" || operation.op === "forward-backward";
@@ -52,9 +62,12 @@ export function sentBytes(plan: Plan, { programs, run }: PlanCost): readonly Tra
         const bytes = down
           ? cost.outputBytes
           : run.chunks[target.worker]![target.positions.indexOf(to)]!.outputBytes;
-        own.sentBytes += bytes;
-        traffic[target.worker]!.receivedBytes += bytes;
+        send(target.worker, bytes);
       }
+    }
+    // What no operation adds up is added up before the gate.
+    for (const [chunk, position] of program.positions.entries()) {
+      if (among > 1 && position >= plan.forwardOnly && !summed.has(chunk)) sum(chunk);
     }
   });
   return traffic;

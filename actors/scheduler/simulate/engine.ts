@@ -2,10 +2,12 @@
  * The event engine: when every action of a step happens. One queue of events by time; whoever an event frees goes on
  * through its actions until it has to wait again.
  *
- * Rules. A worker's actions happen in their order, kernels one at a time. A message takes its link as soon as those before
- * it have left it, and arrives its latency later. A ring starts when all its members have come and its links are free, and
- * has them until it ends; members of a meeting wait for that, those of a sum go on. The gate opens when all workers are
- * there and their sums are done. With fewer cores than workers kernels wait for one: who has been ready longest goes first,
+ * Rules. A worker's actions happen in their order, kernels one at a time. A message takes its lines (the link, and the
+ * interfaces at its ends) as soon as they have done with those that were ready before it, and arrives its latency later. A
+ * ring starts when all its members have come. Members of a meeting wait for its end; it takes its lines as a message does.
+ * Members of a sum go on. Sums on the same lines follow each other, but messages and meetings do not wait for them: what
+ * both have to send goes in pieces in turn, each at half the rate for as long, so a sum ends so much later. The gate opens
+ * when all workers are there and their sums are done. With fewer cores than workers kernels wait for one: who has been ready longest goes first,
  * the lower worker at a tie. What happens at one time happens before anything is started then, so the result does not
  * depend on the order of things.
  */
@@ -52,7 +54,13 @@ class Execution {
   private readonly arrivals: Float64Array;
   /** By message: 1 when its receiver waits for it. */
   private readonly awaited: Uint8Array;
-  private readonly linkFreeMs: Float64Array;
+  /** By line, when it will have done with what has been sent. */
+  private readonly lineFreeMs: Float64Array;
+  /** By line, the sum that goes over it; -1 for none. */
+  private readonly sumOn: Int32Array;
+  /** Sums that are under way, and those that wait for one. */
+  private sums = 0;
+  private waiting: number[] = [];
   private readonly came: Int32Array;
   /** By worker: sums that are under way. */
   private readonly summing: Int32Array;
@@ -68,7 +76,7 @@ class Execution {
   private events = 0;
 
   constructor(lowered: Lowered) {
-    const { programs, firstOperation, receivers, links, rings, cores } = lowered;
+    const { programs, firstOperation, receivers, lines, rings, cores } = lowered;
     this.lowered = lowered;
     this.workers = programs.length;
     this.limited = cores < programs.length;
@@ -79,7 +87,8 @@ class Execution {
     this.running = new Uint8Array(programs.length);
     this.arrivals = new Float64Array(receivers.length).fill(NOT_SENT);
     this.awaited = new Uint8Array(receivers.length);
-    this.linkFreeMs = new Float64Array(links);
+    this.lineFreeMs = new Float64Array(lines);
+    this.sumOn = new Int32Array(lines).fill(-1);
     this.came = new Int32Array(rings.length);
     this.summing = new Int32Array(programs.length);
     this.atGate = new Uint8Array(programs.length);
@@ -198,39 +207,106 @@ class Execution {
   }
 
   private send(message: number, place: number, now: number): void {
-    const { messageLinks, messageMs, latencies, receivers } = this.lowered;
+    const { messageLinks, messageMs, messageUps, messageDowns, latencies, receivers } = this.lowered;
+    const { lineFreeMs } = this;
     const link = messageLinks[message]!;
-    const start = Math.max(now, this.linkFreeMs[link]!);
-    const end = start + messageMs[message]!;
-    this.linkFreeMs[link] = end;
-    if (Number.isNaN(this.startMs[place]!)) this.startMs[place] = start;
-    this.endMs[place] = end;
+    const up = messageUps[message] ?? -1;
+    const down = messageDowns[message] ?? -1;
+    const ms = messageMs[message]!;
+    let start = Math.max(now, lineFreeMs[link]!);
+    if (up >= 0) start = Math.max(start, lineFreeMs[up]!, lineFreeMs[down]!);
+    const besideMs = this.sums === 0 ? 0 : this.beside(up < 0 ? [link] : [link, up, down], start, ms);
+    const end = start + ms + besideMs;
+    lineFreeMs[link] = end;
+    if (up >= 0) {
+      const slower = besideMs === 0 ? 1 : 1 + besideMs / ms;
+      const { messageUpMs, messageDownMs } = this.lowered;
+      lineFreeMs[up] = Math.max(now, lineFreeMs[up]!) + messageUpMs[message]! * slower;
+      lineFreeMs[down] = Math.max(now, lineFreeMs[down]!) + messageDownMs[message]! * slower;
+    }
+    // To several listeners: from the first that begins to the last that ends.
+    const isFirst = Number.isNaN(this.startMs[place]!);
+    this.startMs[place] = isFirst ? start : Math.min(start, this.startMs[place]!);
+    this.endMs[place] = isFirst ? end : Math.max(end, this.endMs[place]!);
     const arrival = end + latencies[message]!;
     this.arrivals[message] = arrival;
     if (this.awaited[message] === 1) this.queue.push(arrival, receivers[message]!);
   }
 
+  /** How much longer something takes on lines that sums have too; and those as much. */
+  private beside(lines: readonly number[], start: number, ms: number): number {
+    let mostMs = 0;
+    const met: number[] = [];
+    for (const line of lines) {
+      const sum = this.sumOn[line]!;
+      if (sum < 0 || met.includes(sum)) continue;
+      met.push(sum);
+      const longer = Math.min(ms, Math.max(0, this.ringEndMs[sum]! - start));
+      this.ringEndMs[sum]! += longer;
+      mostMs = Math.max(mostMs, longer);
+    }
+    return mostMs;
+  }
+
   /** One more member has come to a ring. */
   private join(index: number, now: number): void {
-    const ring = this.lowered.rings[index]!;
-    if (++this.came[index]! < ring.members.length) return;
+    const { members, op } = this.lowered.rings[index]!;
+    if (++this.came[index]! < members.length) return;
+    if (op !== null) this.meet(index, now);
+    else if (!this.startSum(index, now)) this.waiting.push(index);
+  }
+
+  private meet(index: number, now: number): void {
+    const { lines, busyMs, ms } = this.lowered.rings[index]!;
     let start = now;
-    for (const link of ring.links) start = Math.max(start, this.linkFreeMs[link]!);
-    const end = start + ring.ms;
-    for (const link of ring.links) this.linkFreeMs[link] = end;
+    for (const line of lines) start = Math.max(start, this.lineFreeMs[line]!);
+    const end = start + ms + (this.sums === 0 ? 0 : this.beside(lines, start, ms));
+    lines.forEach((line, i) => {
+      this.lineFreeMs[line] = Math.max(this.lineFreeMs[line]!, start) + busyMs[i]!;
+    });
     this.ringStartMs[index] = start;
     this.ringEndMs[index] = end;
     this.queue.push(end, this.workers + index);
   }
 
+  /** False while another sum has one of its lines. */
+  private startSum(index: number, now: number): boolean {
+    const { lines, ms } = this.lowered.rings[index]!;
+    let backlogMs = 0;
+    for (const line of lines) {
+      if (this.sumOn[line]! >= 0) return false;
+      backlogMs = Math.max(backlogMs, this.lineFreeMs[line]! - now);
+    }
+    for (const line of lines) this.sumOn[line] = index;
+    this.sums++;
+    const end = now + ms + Math.min(ms, backlogMs);
+    this.ringStartMs[index] = now;
+    this.ringEndMs[index] = end;
+    this.queue.push(end, this.workers + index);
+    return true;
+  }
+
   private endRing(index: number, now: number): void {
-    const { members, op } = this.lowered.rings[index]!;
-    for (const worker of members) {
-      if (op !== null) {
+    const { members, lines, op } = this.lowered.rings[index]!;
+    if (op !== null) {
+      for (const worker of members) {
         this.complete(worker, now);
         this.advance(worker, now);
-      } else if (--this.summing[worker]! === 0 && this.atGate[worker] === 1) this.gather(now);
+      }
+      return;
     }
+    const end = this.ringEndMs[index]!;
+    if (end > now) {
+      // Something else went over its lines meanwhile.
+      this.queue.push(end, this.workers + index);
+      return;
+    }
+    for (const line of lines) this.sumOn[line] = -1;
+    this.sums--;
+    for (const worker of members) {
+      if (--this.summing[worker]! === 0 && this.atGate[worker] === 1) this.gather(now);
+    }
+    if (this.waiting.length > 0) this.waiting = this.waiting.filter((other) => !this.startSum(other, now));
   }
 
   /** One more worker is at the gate, with all its sums done. */

@@ -18,7 +18,7 @@ import {
 } from "../program.ts";
 import type { ChunkCost, CollectiveCost, RunCost } from "../run-cost.ts";
 import { type Places, placesOf, type StagePlace } from "../validate/places.ts";
-import { ringMs } from "./ring.ts";
+import { ringBytes, ringMs } from "./ring.ts";
 
 /** What a worker can be doing. */
 export const ACTION = { kernel: 0, send: 1, receive: 2, meet: 3, reduce: 4, gate: 5 } as const;
@@ -33,21 +33,29 @@ export interface Lowered {
   readonly operations: Int32Array;
   readonly subjects: Int32Array;
   readonly times: Float64Array;
-  /** By message: who receives it, over which link, how long it takes there, and how long it is on its way after that. */
+  /** By message: who receives it, over which line, how long it takes there, and how long it is on its way after that. */
   readonly receivers: Int32Array;
   readonly messageLinks: Int32Array;
   readonly messageMs: Float64Array;
   readonly latencies: Float64Array;
-  readonly links: number;
+  /** By message: the interfaces it goes out by and comes in by, which are lines too, and how long it keeps them; -1 for none. */
+  readonly messageUps: Int32Array;
+  readonly messageDowns: Int32Array;
+  readonly messageUpMs: Float64Array;
+  readonly messageDownMs: Float64Array;
+  /** Links of pairs, and interfaces. */
+  readonly lines: number;
   readonly rings: readonly Ring[];
   /** Kernels at once. */
   readonly cores: number;
 }
 
-/** A collective, over whose links it goes. */
+/** A collective, and over which lines it goes. */
 export interface Ring {
   readonly members: readonly number[];
-  readonly links: readonly number[];
+  readonly lines: readonly number[];
+  /** By line, how long it keeps it busy. */
+  readonly busyMs: readonly number[];
   readonly ms: number;
   /** Null for sums of gradients. */
   readonly op: CollectiveCost["op"] | null;
@@ -70,7 +78,11 @@ class Lowering {
   private readonly messageLinks: Int32Array;
   private readonly messageMs: Float64Array;
   private readonly latencies: Float64Array;
-  private readonly linkNumbers = new Map<number, number>();
+  private readonly messageUps: Int32Array;
+  private readonly messageDowns: Int32Array;
+  private readonly messageUpMs: Float64Array;
+  private readonly messageDownMs: Float64Array;
+  private readonly lineNumbers = new Map<number, number>();
   private readonly rings: Ring[] = [];
   /** By stage: its rings in the order in which each member comes to them, and sums by chunk. */
   private readonly meetings: readonly number[][];
@@ -103,6 +115,11 @@ class Lowering {
     this.messageLinks = new Int32Array(messages);
     this.messageMs = new Float64Array(messages);
     this.latencies = new Float64Array(messages);
+    const interfaced = cost.interfaces ? messages : 0;
+    this.messageUps = new Int32Array(interfaced).fill(-1);
+    this.messageDowns = new Int32Array(interfaced).fill(-1);
+    this.messageUpMs = new Float64Array(interfaced);
+    this.messageDownMs = new Float64Array(interfaced);
   }
 
   result(): Lowered {
@@ -124,13 +141,15 @@ class Lowering {
       firstOperation[worker + 1] = firstOperation[worker]! + program.operations.length;
     });
     const { receivers, messageLinks, messageMs, latencies, rings, cost } = this;
+    const { messageUps, messageDowns, messageUpMs, messageDownMs } = this;
     return {
       ...{ programs, firstAction, firstOperation, receivers, messageLinks, messageMs, latencies, rings },
+      ...{ messageUps, messageDowns, messageUpMs, messageDownMs },
       kinds: this.kinds.subarray(0, this.count),
       operations: this.operations.subarray(0, this.count),
       subjects: this.subjects.subarray(0, this.count),
       times: this.times.subarray(0, this.count),
-      links: this.linkNumbers.size,
+      lines: this.lineNumbers.size,
       cores: cost.cores ?? programs.length,
     };
   }
@@ -213,6 +232,13 @@ class Lowering {
       const link = this.cost.link(program.worker, receiver);
       const { outputBytes } = down ? own : chunkCost(this.cost, receiver, holder!.positions.indexOf(target));
       this.messageLinks[message] = this.linkNumber(program.worker, receiver);
+      const ends = this.between(program.worker, receiver);
+      if (ends) {
+        this.messageUps[message] = ends.up;
+        this.messageDowns[message] = ends.down;
+        this.messageUpMs[message] = outputBytes / ends.upBytesPerMs;
+        this.messageDownMs[message] = outputBytes / ends.downBytesPerMs;
+      }
       this.messageMs[message] = transferMs(outputBytes, link);
       this.latencies[message] = link.latencyMs;
       this.action(ACTION.send, index, message);
@@ -248,27 +274,70 @@ class Lowering {
     const own = this.sums[stage.stage]!;
     const known = own.get(chunk);
     if (known !== undefined) return known;
-    const ring = this.ring(stage, null, "all-reduce", this.gradientBytes(stage, chunk));
+    const { sumEvery = 1 } = chunkCost(this.cost, stage.workers[0]!.worker, chunk);
+    const ring = this.ring(stage, null, "all-reduce", this.gradientBytes(stage, chunk), 1 / sumEvery);
     own.set(chunk, ring);
     return ring;
   }
 
-  private ring({ workers }: StagePlace, name: Ring["op"], op: CollectiveCost["op"], bytes: number): number {
+  /** @param part of it that a step has. */
+  private ring(
+    { workers }: StagePlace,
+    name: Ring["op"],
+    op: CollectiveCost["op"],
+    bytes: number,
+    part = 1,
+  ): number {
     const members = workers.map(({ worker }) => worker);
-    const next = (i: number) => members[(i + 1) % members.length]!;
-    const profiles = members.map((from, i): LinkProfile => this.cost.link(from, next(i)));
-    const links = members.map((from, i) => this.linkNumber(from, next(i)));
-    this.rings.push({ members, links, ms: ringMs(op, bytes, profiles), op: name });
+    const profiles: LinkProfile[] = [];
+    const sent = ringBytes(op, bytes, members.length);
+    const busy = new Map<number, number>();
+    let crowdedMs = 0;
+    members.forEach((from, i) => {
+      const to = members[(i + 1) % members.length]!;
+      const link = this.cost.link(from, to);
+      profiles.push(link);
+      busy.set(this.linkNumber(from, to), transferMs(sent, link));
+      const ends = this.between(from, to);
+      if (!ends) return;
+      for (const [line, bytesPerMs] of [
+        [ends.up, ends.upBytesPerMs],
+        [ends.down, ends.downBytesPerMs],
+      ] as const) {
+        const ms = (busy.get(line) ?? 0) + sent / bytesPerMs;
+        busy.set(line, ms);
+        crowdedMs = Math.max(crowdedMs, ms);
+      }
+    });
+    // Members of one machine share its interface.
+    const ms = Math.max(ringMs(op, bytes, profiles), ringMs(op, 0, profiles) + crowdedMs) * part;
+    const [lines, busyMs] = [[...busy.keys()], [...busy.values()].map((each) => each * part)];
+    this.rings.push({ members, lines, busyMs, ms, op: name });
     return this.rings.length - 1;
   }
 
-  /** One for each pair of workers, or one for each that sends. */
+  /** The line of a pair of workers. */
   private linkNumber(from: number, to: number): number {
-    const key = from * this.programs.length + (this.cost.sharedUplinks ? 0 : to);
-    let number = this.linkNumbers.get(key);
+    return this.line(from * this.programs.length + to);
+  }
+
+  /** What lies between two workers of different machines besides their link. */
+  private between(from: number, to: number) {
+    const { interfaces } = this.cost;
+    if (!interfaces) return null;
+    const [sender, receiver] = [interfaces[from]!, interfaces[to]!];
+    if (sender.machine === receiver.machine) return null;
+    const { upBytesPerMs } = sender;
+    const { downBytesPerMs } = receiver;
+    const [up, down] = [this.line(-1 - 2 * sender.machine), this.line(-2 - 2 * receiver.machine)];
+    return { up, down, upBytesPerMs, downBytesPerMs };
+  }
+
+  private line(key: number): number {
+    let number = this.lineNumbers.get(key);
     if (number === undefined) {
-      number = this.linkNumbers.size;
-      this.linkNumbers.set(key, number);
+      number = this.lineNumbers.size;
+      this.lineNumbers.set(key, number);
     }
     return number;
   }

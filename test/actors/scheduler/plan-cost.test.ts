@@ -63,8 +63,9 @@ test("a pipeline: times and sizes of its segments, and memory of what is in flig
   });
   expect(run.chunks[1]![0]!.outputBytes).toBe(0);
   expect(run.link(0, 1)).toEqual(link);
-  // Parameters and gradients, state, what is frozen, and two stashes in flight; one where both passes are one run.
-  expect(workers.map(({ memoryBytes }) => memoryBytes)).toEqual([407 + 2 * 60, 407 + 60]);
+  // Parameters and gradients, state, what is frozen, and two stashes in flight; one where both passes are one run,
+  // where an input and its gradient are besides.
+  expect(workers.map(({ memoryBytes }) => memoryBytes)).toEqual([407 + 2 * 60, 407 + 60 + 2 * 40]);
   expect(controlMs).toBe(6);
 });
 

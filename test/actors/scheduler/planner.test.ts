@@ -67,7 +67,9 @@ test("a pipeline plan says who holds what, at what cost, and why", () => {
       members: [
         {
           ...{ device: "id-1", deviceName: "device 1", share: 1, microBatches: [0, 1, 2, 3, 4, 5, 6, 7] },
-          ...{ forwardMs: 2, backwardMs: 4, parameterBytes: 4000, memoryBytes: 4 * 4000 + 4 * 4000 },
+          ...{ forwardMs: 2, backwardMs: 4, parameterBytes: 4000 },
+          // One in flight, whose input and gradient have room for another each.
+          memoryBytes: 4 * 4000 + 4 * 4000 + 2 * 1000,
         },
       ],
     },

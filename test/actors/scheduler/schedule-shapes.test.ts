@@ -82,7 +82,7 @@ const pipeline = (microBatches: number, ...stages: PipelineShape["stages"]): Pip
 
 test("one stage whose members take turns: sums of each chunk follow its last backward pass", () => {
   const shape = pipeline(4, stage([0, 1, 2], "data", [0, 2, 3], [1]));
-  for (const name of NAMES.filter((each) => ALLOWED[each].dealt)) {
+  for (const name of NAMES.filter((each) => ALLOWED[each].shared)) {
     expect(SCHEDULES[name](shape).map((program) => line(program, true))).toEqual([
       "F0.0 F0.1 J0.2 B0.1 B0.0 F2.0 F2.1 J2.2 B2.1 B2.0 F3.0 F3.1 J3.2 R.2 B3.1 R.1 B3.0 R.0",
       "F1.0 F1.1 J1.2 R.2 B1.1 R.1 B1.0 R.0",
@@ -174,10 +174,12 @@ describe("refuses", () => {
       );
     }
   });
-  test("updates of members that take turns", () => {
-    expect(() => SCHEDULES.pipedream(pipeline(2, stage([0], "data", [0], [1])))).toThrow(
-      "pipedream updates after each micro-batch, the members of stage 0 take different ones: use 1f1b",
-    );
+  test("updates of members that update together", () => {
+    for (const shared of [stage([0], "data", [0], [1]), stage([0], "tensor", [0, 1], [0, 1])]) {
+      expect(() => SCHEDULES.pipedream(pipeline(2, shared))).toThrow(
+        "pipedream updates after each micro-batch, the members of stage 0 share theirs and update once a step: use 1f1b",
+      );
+    }
   });
   const wrong: readonly (readonly [string, PipelineShape, string])[] = [
     ["a gap", pipeline(1, stage([0], null, [0]), stage([2], null, [0])), "no stage holds position 1"],

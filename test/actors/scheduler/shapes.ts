@@ -9,27 +9,28 @@ const SHARINGS: readonly Sharing[] = ["data", "tensor", "sequence", "tensor-sequ
 /** What a schedule is made for: stages of several chunks only side by side, members that take turns or not. */
 export interface Allowed {
   readonly apart: boolean;
-  readonly dealt: boolean;
+  /** Whether several members may share a stage. */
+  readonly shared: boolean;
 }
 
 export const ALLOWED: Readonly<Record<ScheduleName, Allowed>> = {
-  gpipe: { apart: true, dealt: true },
-  "1f1b": { apart: false, dealt: true },
-  "eager-1f1b": { apart: false, dealt: true },
-  interleaved: { apart: true, dealt: true },
-  "zero-bubble": { apart: false, dealt: true },
-  pipedream: { apart: false, dealt: false },
+  gpipe: { apart: true, shared: true },
+  "1f1b": { apart: false, shared: true },
+  "eager-1f1b": { apart: false, shared: true },
+  interleaved: { apart: true, shared: true },
+  "zero-bubble": { apart: false, shared: true },
+  pipedream: { apart: false, shared: false },
 };
 
 /** A pipeline of up to five stages of up to four members and three chunks, some of it frozen, dealt in any way. */
-export function randomShape(seed: number, { apart, dealt }: Allowed): PipelineShape {
+export function randomShape(seed: number, { apart, shared }: Allowed): PipelineShape {
   const random = seededRandom(seed);
   const count = 1 + random.integer(5);
   const microBatches = 1 + random.integer(12);
   const positions = apart ? scattered(random, count) : sideBySide(random, count);
   const stages = positions.map((own): StageShape => {
-    const width = random.integer(3) === 0 ? 2 + random.integer(3) : 1;
-    const sharing = width === 1 ? null : SHARINGS[dealt ? random.integer(5) : 1 + random.integer(3)]!;
+    const width = random.integer(3) === 0 && shared ? 2 + random.integer(3) : 1;
+    const sharing = width === 1 ? null : SHARINGS[random.integer(5)]!;
     const everybody = sharing !== "data" && sharing !== "local";
     const owner = Array.from({ length: microBatches }, () => random.integer(width));
     const members = Array.from({ length: width }, (_, rank) =>

@@ -198,6 +198,22 @@ describe("energy", () => {
     expect(plan.devices[0]!.reason).toMatch(/^left out: [\d.]+ J a step with it, [\d.]+ J without$/);
   });
 
+  test("of several devices on one machine counts its watts once, and no network within it", () => {
+    const base = world({ objective: "energy", strategy: "data" });
+    const power = { ...base.devices[1]!.power!, idleWatts: 4, busyWatts: 10 };
+    const devices = base.devices.map((device) => ({ ...device, power }));
+    const joules = (hosts: Record<string, string>) => {
+      const plan = makePlan({ ...base, devices, profile: { ...base.profile, hosts } });
+      return { joules: plan.predictedJoules!, stepMs: plan.predictedStepMs };
+    };
+    const together = joules({ d0: "desk", d1: "desk" });
+    // Busy longer than the step, the two of them, which is as busy as a machine can be.
+    expect(together.joules).toBeGreaterThan((4 * together.stepMs) / 1000);
+    expect(together.joules).toBeLessThanOrEqual((10 * together.stepMs) / 1000 + 1e-9);
+    const apart = joules({ d0: "desk", d1: "shelf" });
+    expect(apart.joules).toBeGreaterThan((2 * 4 * apart.stepMs) / 1000);
+  });
+
   test("under a deadline takes the frugal one only as long as it is in time", () => {
     expect(used({ objective: "energy", deadlineMs: 150 })).toEqual(["frugal"]);
     expect(used({ objective: "energy", deadlineMs: 100 })).toEqual(["hungry"]);
