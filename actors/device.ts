@@ -101,6 +101,7 @@ export class Device extends Actor {
   /** A scheduler is gone, its run over: what was done for it is of no use any more. */
   override async onDown(down: Down): Promise<void> {
     await this.#endStages((owner) => owner.key === down.ref.key);
+    if (this.#hosted.size === 0) await this.closeMeter();
   }
 
   describe(): DeviceDescription {

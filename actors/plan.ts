@@ -10,10 +10,11 @@ import { SHARD_KINDS, type ShardKind } from "../nn/shards/plan.ts";
 import type { Ref } from "../runtime/index.ts";
 import type { Device } from "./device.ts";
 import { profileCluster } from "./profile.ts";
+import type { ProfileCache } from "./profile-cache.ts";
 import type { Cluster } from "./scheduler/cluster.ts";
 import { clusterProfile } from "./scheduler/cluster-profile.ts";
 import type { DeviceInfo } from "./scheduler/cost.ts";
-import { DEVICE_CLASSES } from "./scheduler/device-classes.ts";
+import { powersOf } from "./scheduler/device-classes.ts";
 import { imaginedSegments } from "./scheduler/imagine.ts";
 import { type Plan, workersOf } from "./scheduler/plan.ts";
 import { requirePlan } from "./scheduler/plan-check.ts";
@@ -49,12 +50,14 @@ const PROFILE_MS = 3000;
 
 /**
  * Measures devices and their links. Ids are the devices' places, as text.
+ * @param cache profiles of earlier runs; devices are measured every time when left out.
  * @throws what a device or its engine fails with.
  */
 export async function measuredRequest(
   devices: readonly Ref<Device>[],
   { model, optimizer, options }: PlanSubject,
   now: () => number,
+  cache?: ProfileCache,
 ): Promise<PlanRequest> {
   const descriptions = await Promise.all(devices.map((device) => device.ask.describe()));
   const { segments, profile } = await profileCluster(devices, descriptions, {
@@ -62,9 +65,11 @@ export async function measuredRequest(
     ...{ budgetMs: PROFILE_MS, sharings: shardKindsOf(options.strategy) },
     split: options.schedule === "zero-bubble" || options.schedule === "auto",
     linked: () => options.strategy !== "single",
+    ...(cache && { cache }),
   });
-  const infos = descriptions.map(({ name, memoryBytes, class: own }, i) => {
-    return { id: `${i}`, name, memoryBytes, power: DEVICE_CLASSES[own].power };
+  const powers = powersOf(descriptions);
+  const infos = descriptions.map(({ name, memoryBytes }, i) => {
+    return { id: `${i}`, name, memoryBytes, power: powers[i]! };
   });
   return { segments, devices: infos, profile, options };
 }

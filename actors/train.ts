@@ -25,8 +25,9 @@ import {
 import type { Config } from "./checkpoint-state.ts";
 import { DataSource } from "./data/source.ts";
 import type { Device } from "./device.ts";
+import { type RunEnergy, RunMeter } from "./energy/run-meter.ts";
 import type { ProfileCache } from "./profile-cache.ts";
-import type { Plan } from "./scheduler/plan.ts";
+import { type Plan, workersOf } from "./scheduler/plan.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
 import type { StepReport } from "./stage.ts";
 import { type ModelSpec, openTask } from "./tasks/open.ts";
@@ -110,6 +111,8 @@ export type TrainEvent =
       tokens_per_s: number;
       weights_sha256: string;
       checkpoint: string;
+      /** Null where no step was made. */
+      energy: RunEnergy | null;
       devices: readonly { name: string; peak_bytes: number; tensor_bytes: number }[];
     };
 
@@ -189,8 +192,10 @@ export async function train(
       ...(options.plan === undefined ? {} : { plan: options.plan }),
     },
   ]);
+  let meter: RunMeter | undefined;
   try {
     const plan = await scheduler.ask.plan();
+    const workers = workersOf(plan);
     const count = graph.inputs
       .filter(({ name }) => parameters.includes(name) && !Object.hasOwn(model.ties, name))
       .reduce((sum, { shape }) => sum + elements(shape), 0);
@@ -220,12 +225,19 @@ export async function train(
       emit({ event: "validation", step, loss: validation });
     };
 
+    const names = await scheduler.ask.descriptions();
+    meter = await RunMeter.open(devices, names);
+    await meter.resume();
     const first = resumed?.step ?? 0;
     const tokens = unit.perMicroBatch * microBatches;
     let training = 0;
     for (let step = first; step < steps; step++) {
       const began = clock.now();
-      const result = await scheduler.ask.step(step, steps - 1);
+      const done = step + 1;
+      const [validates, saves] = [options.validateEvery, options.checkpointEvery].map(
+        (every) => done % every === 0,
+      );
+      const result = await scheduler.ask.step(step, steps - 1, !validates && !saves);
       const ms = clock.now() - began;
       training += ms;
       loss = result.loss;
@@ -239,9 +251,15 @@ export async function train(
         tokens_per_s: (tokens / ms) * 1000,
         stages: result.reports.map(({ squareSums: _, losses: __, ...rest }) => rest),
       });
-      const done = step + 1;
-      if (done < steps && done % options.validateEvery === 0) await validate(done);
-      if (done < steps && done % options.checkpointEvery === 0) await save(done);
+      const busyMs = devices.map(() => 0);
+      for (const [i, { kernelMs }] of result.reports.entries())
+        busyMs[Number(workers[i]!.member.device)]! += kernelMs;
+      meter.took(ms, busyMs);
+      if (done === steps || validates || saves) await meter.pause();
+      if (done === steps) break;
+      if (validates) await validate(done);
+      if (saves) await save(done);
+      if (validates || saves) await meter.resume();
     }
 
     const last = Math.max(first, steps);
@@ -256,7 +274,6 @@ export async function train(
       emit({ event: "exported", path: options.exportTo });
     }
     const usage = await scheduler.ask.usage();
-    const names = await scheduler.ask.descriptions();
     if (options.sampleBytes > 0 && task.sample) {
       const request = { prompt: options.prompt, count: options.sampleBytes, random: world.random };
       emit({ event: "sample", text: await task.sample(values, request) });
@@ -270,6 +287,7 @@ export async function train(
       tokens_per_s: training > 0 ? ((tokens * (last - first)) / training) * 1000 : 0,
       weights_sha256: saved,
       checkpoint: options.checkpoint,
+      energy: meter.energy(),
       devices: usage.map(({ peakBytes, tensorBytes }, i) => ({
         name: names[i]!.name,
         peak_bytes: peakBytes,
@@ -279,6 +297,7 @@ export async function train(
     emit(done);
     return done;
   } finally {
+    await meter?.close();
     await node.stop(scheduler);
     await node.stop(data);
   }

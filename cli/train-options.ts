@@ -163,6 +163,7 @@ export async function trainSettings(
   const asked = options.whole("devices", { from: 1, to: 64 }) ?? (wanted === "single" ? 1 : DEFAULTS.devices);
   const devices = join.length > 0 ? 0 : asked;
   const strategy = wanted ?? ((join.length || asked) === 1 ? "single" : "pipeline");
+  const choice = choiceOf(options, strategy);
   const schedule = plan?.schedule ?? options.choice("schedule", NAMED_SCHEDULES) ?? "1f1b";
   const engine = options.choice("engine", ENGINES) ?? "auto";
 
@@ -195,7 +196,7 @@ export async function trainSettings(
       seed: options.whole("seed", { from: 0 }) ?? before?.seed ?? DEFAULTS.seed,
       recompute: options.has("recompute"),
       stashBytes: stashOf(options),
-      ...choiceOf(options),
+      ...choice,
       ...(plan === null ? {} : { plan }),
       optimizer,
       checkpoint: `${out}/checkpoint`,
@@ -277,10 +278,21 @@ async function planOf(options: Options, files: Files): Promise<Plan | null> {
 }
 
 /** What a plan is chosen for. */
-function choiceOf(options: Options): Pick<TrainOptions, "objective" | "deadlineMs" | "localSteps"> {
+function choiceOf(
+  options: Options,
+  strategy: string,
+): Pick<TrainOptions, "objective" | "deadlineMs" | "localSteps"> {
   const objective = options.choice("objective", OBJECTIVES);
   const deadlineMs = options.number("deadline", { from: 0 });
   const localSteps = options.whole("local-steps", { from: 1 });
+  if (deadlineMs !== undefined && objective !== "energy") {
+    throw new UsageError(
+      "--deadline is for --objective energy: a plan made for time has the shortest steps anyway",
+    );
+  }
+  if (localSteps !== undefined && strategy !== "local") {
+    throw new UsageError(`--local-steps is for --strategy local, it is ${strategy}`);
+  }
   return {
     ...(objective === undefined ? {} : { objective }),
     ...(deadlineMs === undefined ? {} : { deadlineMs }),

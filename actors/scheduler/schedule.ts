@@ -20,7 +20,7 @@ import { ProgramError, type StageProgram } from "./program.ts";
 import { type Lane, layoutOf } from "./schedules/layout.ts";
 import { programsOf } from "./schedules/operations.ts";
 import { orderOf, type Policy } from "./schedules/order.ts";
-import { isDealt, type PipelineShape } from "./schedules/shape.ts";
+import type { PipelineShape } from "./schedules/shape.ts";
 
 export { chainShape, type PipelineShape, type StageShape } from "./schedules/shape.ts";
 
@@ -98,10 +98,10 @@ export const zeroBubble: ScheduleGenerator = (shape) => {
  */
 export const pipedream: ScheduleGenerator = (shape) => {
   requireOneRun("pipedream", shape);
-  const dealt = shape.stages.findIndex(isDealt);
-  if (dealt >= 0) {
+  const shared = shape.stages.findIndex(({ members }) => members.length > 1);
+  if (shared >= 0) {
     throw new ProgramError(
-      `pipedream updates after each micro-batch, the members of stage ${dealt} take different ones: use 1f1b`,
+      `pipedream updates after each micro-batch, the members of stage ${shared} share theirs and update once a step: use 1f1b`,
     );
   }
   return scheduled(shape, inTurn(shape), true);

@@ -21,7 +21,7 @@ import { type ClusterProfile, profileCluster } from "../profile.ts";
 import type { ProfileCache } from "../profile-cache.ts";
 import type { StepReport } from "../stage.ts";
 import { Deployment } from "./deployment.ts";
-import { DEVICE_CLASSES } from "./device-classes.ts";
+import { powersOf } from "./device-classes.ts";
 import { segmentSizes } from "./parts.ts";
 import type { Plan } from "./plan.ts";
 import { requirePlan } from "./plan-check.ts";
@@ -70,6 +70,8 @@ export class Scheduler extends Actor {
   #deployed!: Deployment;
   /** The feed of the step that comes next, begun while the one before it runs. */
   #fed: { step: number; done: Promise<void> } | undefined;
+  /** The step that comes next where it has begun already, right behind the commit of the one before it. */
+  #begun: { step: number; reports: Promise<StepReport[]> } | undefined;
   #lost: DeviceLost | undefined;
   #giveUp: (error: DeviceLost) => void = () => {};
 
@@ -108,10 +110,11 @@ export class Scheduler extends Actor {
         return this.#plan;
       }
       const { segments, profile } = await this.#measure();
+      const powers = powersOf(this.#descriptions);
       this.#plan = makePlan({
         segments,
-        devices: this.#descriptions.map(({ name, memoryBytes, class: own }, i) => {
-          return { id: `${i}`, name, memoryBytes, power: DEVICE_CLASSES[own].power };
+        devices: this.#descriptions.map(({ name, memoryBytes }, i) => {
+          return { id: `${i}`, name, memoryBytes, power: powers[i]! };
         }),
         profile,
         options: this.#options,
@@ -134,12 +137,18 @@ export class Scheduler extends Actor {
     });
   }
 
-  /** One training step: fed, run, and committed on every stage. */
-  async step(step: number, lastStep: number): Promise<StepResult> {
+  /**
+   * One training step: fed, run, and committed on every stage.
+   * @param follows whether the next one is asked for directly: stages then go on to it from the commit, and do not stand
+   *   still while its result is told. Whatever else is asked of them meanwhile waits until they are through, and finds
+   *   weights as this step leaves them.
+   */
+  async step(step: number, lastStep: number, follows = false): Promise<StepResult> {
     return this.#guard(async () => {
       const destination = this.#deployed.destination();
       const fed = this.#fed?.step === step ? this.#fed.done : this.#data.ask.feed(step, destination);
-      const running = this.#deployed.train(step);
+      const running = this.#begun?.step === step ? this.#begun.reports : this.#deployed.train(step);
+      this.#begun = undefined;
       // The next step's data travels while this one computes.
       if (step < lastStep) {
         const done = this.#data.ask.feed(step + 1, destination);
@@ -152,7 +161,13 @@ export class Scheduler extends Actor {
       const broken = firstNonFinite(losses);
       if (broken) throw diverged("loss", step + 1, broken.value);
       const meets = step === lastStep || (step + 1) % this.#plan!.localSteps === 0;
-      const commits = await this.#deployed.commit(step, reports, meets);
+      const committed = this.#deployed.commit(step, reports, meets);
+      if (follows && step < lastStep) {
+        const begun = this.#deployed.train(step + 1);
+        begun.catch(() => {});
+        this.#begun = { step: step + 1, reports: begun };
+      }
+      const commits = await committed;
       const { learningRate, skipped } = commits[0]!;
       return {
         ...{ step, loss: mean(losses), gradNorm: this.#deployed.gradNorm(commits), learningRate, skipped },
