@@ -18,7 +18,7 @@ import type { ScheduleName } from "../schedule.ts";
 import { type Draft, type DraftStage, inFlightOf } from "./draft.ts";
 import type { Choice, Groups } from "./group.ts";
 import { type Objective, score } from "./objective.ts";
-import type { Tables } from "./tables.ts";
+import type { MeanLink, Tables } from "./tables.ts";
 
 export interface SearchSpace {
   readonly tables: Tables;
@@ -42,7 +42,7 @@ export interface SearchSpace {
   /** Pipelines that a state keeps. */
   readonly width: number;
   /** The mean links from run to run, as far as they are known. */
-  readonly crossings: Map<number, { readonly latencyMs: number; readonly msPerByte: number }>;
+  readonly crossings: Map<number, { readonly there: MeanLink; readonly back: MeanLink }>;
 }
 
 export interface Found {
@@ -163,9 +163,9 @@ function prepend(space: SearchSpace, { choice, run, from, to }: Front, next: Suf
   let peakPassMs = wayMs;
   let [upMs, downMs] = [0, 0];
   if (next) {
-    const { occupiedMs, oneWayMs, sentBytes, ...own } = crossing(space, choice, run, next, to);
+    const { occupiedMs, roundMs, sentBytes, ...own } = crossing(space, choice, run, next, to);
     ({ upMs, downMs } = own);
-    wayMs += next.wayMs + 2 * oneWayMs;
+    wayMs += next.wayMs + roundMs;
     if (next.peakMs > peakMs) {
       peakMs = next.peakMs;
       peakPassMs = next.peakPassMs;
@@ -202,28 +202,29 @@ function crossing(space: SearchSpace, a: Choice, run: number, next: Suffix, to: 
   const key = run * (space.row.length + 1) ** 2 + next.run;
   let link = crossings.get(key);
   if (!link) {
-    link = tables.between(a.members, b.members);
+    link = { there: tables.between(a.members, b.members), back: tables.between(b.members, a.members) };
     crossings.set(key, link);
   }
-  const { latencyMs, msPerByte } = link;
+  const { there, back } = link;
   // All ranks listen, one of them speaks.
   const copies = isSharded(b.sharing) ? b.members.length : 1;
   const copiesBack = isSharded(a.sharing) ? a.members.length : 1;
-  const allMs = microBatches * bytes * msPerByte;
+  const thereMs = microBatches * bytes * there.msPerByte;
+  const backMs = microBatches * bytes * back.msPerByte;
   const rest = {
-    oneWayMs: bytes * msPerByte + latencyMs,
+    roundMs: bytes * (there.msPerByte + back.msPerByte) + there.latencyMs + back.latencyMs,
     sentBytes: microBatches * bytes * (copies + copiesBack),
   };
   if (!tables.interfaced) {
     const links = copies > 1 ? a.members.length : Math.max(a.members.length, b.members.length);
-    return { ...rest, occupiedMs: allMs / links, upMs: 0, downMs: 0 };
+    return { ...rest, occupiedMs: Math.max(thereMs, backMs) / links, upMs: 0, downMs: 0 };
   }
-  const upMs = (allMs * copies) / a.members.length;
-  const downMs = (allMs * copiesBack) / a.members.length;
+  const upMs = (thereMs * copies) / a.members.length;
+  const downMs = (backMs * copiesBack) / a.members.length;
   // The stage behind sends gradients this way and activations the other.
-  const backMs = (allMs * copiesBack) / b.members.length + next.upMs;
-  const inMs = (allMs * copies) / b.members.length + next.downMs;
-  return { ...rest, occupiedMs: Math.max(upMs, downMs, backMs, inMs), upMs, downMs };
+  const outMs = (backMs * copiesBack) / b.members.length + next.upMs;
+  const inMs = (thereMs * copies) / b.members.length + next.downMs;
+  return { ...rest, occupiedMs: Math.max(upMs, downMs, outMs, inMs), upMs, downMs };
 }
 
 /** Keeps a suffix where no kept one is at least as good in everything, and the best of too many. */

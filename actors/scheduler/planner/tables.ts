@@ -35,6 +35,12 @@ export interface RingWork {
   readonly roundsOfTwo: number;
 }
 
+/** Of the links from one group to another. */
+export interface MeanLink {
+  readonly latencyMs: number;
+  readonly msPerByte: number;
+}
+
 interface ShardTables {
   readonly start: readonly RingWork[];
   readonly end: readonly RingWork[];
@@ -214,7 +220,7 @@ export class Tables {
   }
 
   /** The mean link from one group to another; of large groups, of some of their members. */
-  between(from: readonly number[], to: readonly number[]): { latencyMs: number; msPerByte: number } {
+  between(from: readonly number[], to: readonly number[]): MeanLink {
     let latencyMs = 0;
     let msPerByte = 0;
     let count = 0;

@@ -66,18 +66,18 @@ describe("within a hundredth of the best of all plans, on seeded cases", () => {
   const size = { devices: 3, segments: 4, microBatches: 4 };
 
   test("of least time", () => {
-    const { strategies } = compare([1, 13], size, "time", ["data"]);
+    const { strategies } = compare([1, 25], size, "time", ["data"]);
     // Several kinds must have been the best somewhere, or the test says little.
     expect(strategies.size).toBeGreaterThan(2);
   });
 
   test("of least energy", () => {
-    const { strategies } = compare([28, 36], size, "energy", ["data"]);
+    const { strategies } = compare([25, 37], size, "energy", ["data"]);
     expect(strategies.size).toBeGreaterThan(1);
   });
 
   test("with work that can be shared inside a micro-batch", () => {
-    compare([48, 55], { ...size, microBatches: 3, sharded: true }, "time", ["data", "tensor"]);
+    compare([44, 55], { ...size, microBatches: 3, sharded: true }, "time", ["data", "tensor"]);
   });
 });
 
