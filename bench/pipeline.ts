@@ -1,7 +1,7 @@
 /**
  * `bench pipeline`: what the runtime costs in a pipeline. Kernels sleep for a time that is known, so a step's own bound
  * is known exactly, and what a step takes beyond it was lost to messages, threads and the commit gate. Beside PyTorch's
- * pipelines with the same sleeps, in turns.
+ * pipelines with the same sleeps, in turns. The processes of both are started once for a number of stages.
  */
 
 import { SCHEDULES, type ScheduleName } from "../actors/scheduler/schedule.ts";
@@ -9,9 +9,9 @@ import { UsageError } from "../cli/command.ts";
 import { TRANSPORTS, type TransportChoice } from "../cli/transports.ts";
 import { ChildError } from "./child.ts";
 import { milliseconds, percent } from "./format.ts";
-import { PipelineCluster } from "./pipeline/cluster.ts";
+import { PipelineCluster, type TimedPipeline } from "./pipeline/cluster.ts";
 import { boundOf, dealtPlan } from "./pipeline/plan.ts";
-import { boundOfOrder, TorchPipeline } from "./pipeline/rival.ts";
+import { boundOfOrder, type RivalOrder, TorchPipelines } from "./pipeline/rival.ts";
 import type { KernelTimes } from "./pipeline/times.ts";
 import { findPyTorch, type PyTorch } from "./pytorch.ts";
 import { inTurns } from "./rounds.ts";
@@ -20,24 +20,30 @@ import type { Suite } from "./suite.ts";
 import { Opened } from "./train/parts.ts";
 
 const KERNEL_MS = 10;
-const DEFAULTS = { stages: "2,4,8", rounds: 3, steps: 5, warmUp: 10 };
+const DEFAULTS = { stages: "2,4,8", rounds: 3, turn: 800, warmUp: 2 };
+/** In a turn, however long they take. */
+const LEAST_STEPS = 2;
 const OURS = "Troupe";
 const RIVAL = "PyTorch";
 /** Micro-batches for every stage. */
 const MICRO_BATCHES = 4;
 
-/** What is measured of a schedule: its chunks on every device, and whether a backward pass is in two halves, F = B = W. */
+/** What is measured of a schedule. */
 interface Kind {
+  /** On every device. */
   readonly chunks: number;
+  /** Whether a backward pass is in two halves, F = B = W. */
   readonly split: boolean;
+  /** Whether PyTorch has it. */
+  readonly rival: boolean;
 }
 
 const KINDS: Readonly<Record<string, Kind>> = {
-  gpipe: { chunks: 1, split: false },
-  "1f1b": { chunks: 1, split: false },
-  "eager-1f1b": { chunks: 1, split: false },
-  interleaved: { chunks: 2, split: false },
-  "zero-bubble": { chunks: 1, split: true },
+  gpipe: { chunks: 1, split: false, rival: true },
+  "1f1b": { chunks: 1, split: false, rival: true },
+  "eager-1f1b": { chunks: 1, split: false, rival: false },
+  interleaved: { chunks: 2, split: false, rival: true },
+  "zero-bubble": { chunks: 1, split: true, rival: true },
 };
 
 interface Row {
@@ -47,7 +53,7 @@ interface Row {
   readonly bubble: number;
   readonly stepMs: number;
   readonly efficiency: number;
-  /** The same of the rival, against the bound of its own order; null where it could not run. */
+  /** The same of the rival, against the bound of its own order; null where it has no such schedule or could not run. */
   readonly rival: { readonly boundMs: number; readonly stepMs: number; readonly efficiency: number } | null;
 }
 
@@ -58,14 +64,17 @@ export const pipeline: Suite = {
     stages: { value: "N,N", help: `devices in a pipeline (default: ${DEFAULTS.stages})` },
     schedule: { value: "name", help: `one alone: ${Object.keys(KINDS).join(", ")}`, repeated: true },
     rounds: { value: "N", help: `rounds in which both take turns (default: ${DEFAULTS.rounds})` },
-    steps: { value: "N", help: `steps in a round (default: ${DEFAULTS.steps})` },
-    "warm-up": { value: "N", help: `steps before the first round (default: ${DEFAULTS.warmUp})` },
+    turn: {
+      value: "ms",
+      help: `what a turn takes, at least ${LEAST_STEPS} steps (default: ${DEFAULTS.turn})`,
+    },
+    "warm-up": { value: "N", help: `steps of each before the first round (default: ${DEFAULTS.warmUp})` },
     transport: { value: "name", help: "auto, shared memory on this machine, or tcp (default: auto)" },
   },
   run: async (options, { folder, note }) => {
     const numbers = {
       rounds: options.whole("rounds", { from: 1, to: 1000 }) ?? DEFAULTS.rounds,
-      steps: options.whole("steps", { from: 1, to: 1000 }) ?? DEFAULTS.steps,
+      turn: options.whole("turn", { from: 1, to: 1_000_000 }) ?? DEFAULTS.turn,
       warmUp: options.whole("warm-up", { from: 0, to: 1000 }) ?? DEFAULTS.warmUp,
     };
     const stages = (options.text("stages") ?? DEFAULTS.stages).split(",").map(Number);
@@ -86,10 +95,8 @@ export const pipeline: Suite = {
     const missing = "absent" in found ? [`${RIVAL}: skipped, ${found.absent}`] : [];
     const rows: Row[] = [];
     for (const count of stages) {
-      for (const schedule of schedules) {
-        note(`${schedule}, ${count} stages`);
-        rows.push(await measure({ stages: count, schedule, transport, torch, folder, note, ...numbers }));
-      }
+      const pipelines = schedules.map((schedule) => pipelineOf(count, schedule));
+      rows.push(...(await measure({ stages: count, pipelines, transport, torch, folder, note, ...numbers })));
     }
     return {
       report: {
@@ -101,10 +108,12 @@ export const pipeline: Suite = {
               `Every kernel takes ${KERNEL_MS} ms: forward F and backward B (5 ms each for the gradients of input and ` +
                 `parameters), with zero-bubble F = B = W; ${MICRO_BATCHES} micro-batches for every stage, one process ` +
                 "for every stage, 4 KiB messages. Medians over " +
-                `${numbers.rounds} rounds of ${numbers.steps} steps after ${numbers.warmUp} to warm up, both taking turns.`,
-              "The bound is that of the schedule's own order with messages that take no time. A step of Troupe goes from " +
-                "its scheduler's word to the last stage's update behind the commit gate; one of PyTorch's has no optimiser " +
-                "and goes from a barrier to the last rank's end.",
+                `${numbers.rounds} rounds in which both take turns of ${numbers.turn} ms, at least ${LEAST_STEPS} ` +
+                `steps, after ${numbers.warmUp} to warm up.`,
+              "The bound is that of the schedule's own order with messages that take no time. Steps of Troupe follow each " +
+                "other as in a run, and one goes from the result of the step before to its own: all stages have updated " +
+                "behind the commit gate. One of PyTorch's has no optimiser and goes from a barrier to the last rank's end; " +
+                "it has no eager 1F1B.",
               ...missing.map((line) => `- ${line}`),
             ],
             table: {
@@ -142,63 +151,79 @@ export const pipeline: Suite = {
 
 interface Measurement {
   readonly stages: number;
-  readonly schedule: ScheduleName;
+  readonly pipelines: readonly TimedPipeline[];
   readonly transport: TransportChoice;
   readonly torch: PyTorch | null;
   readonly rounds: number;
-  readonly steps: number;
+  readonly turn: number;
   readonly warmUp: number;
   readonly folder: string;
   note(line: string): void;
 }
 
-async function measure({ stages, schedule, transport, torch, ...rest }: Measurement): Promise<Row> {
-  const { rounds, steps, warmUp, folder, note } = rest;
+function pipelineOf(stages: number, schedule: ScheduleName): TimedPipeline {
   const { chunks, split } = KINDS[schedule]!;
-  const microBatches = MICRO_BATCHES * stages;
   const half = split ? KERNEL_MS : KERNEL_MS / 2;
   const times: KernelTimes = { forwardMs: KERNEL_MS, backwardInputMs: half, backwardWeightMs: half };
-  const pipelined = { stages, microBatches, schedule, chunks };
-  const bound = boundOf(dealtPlan(pipelined), times);
+  return { stages, microBatches: MICRO_BATCHES * stages, schedule, chunks, times };
+}
+
+/** All pipelines of so many stages, one after the other. */
+async function measure({ stages, pipelines, transport, torch, ...rest }: Measurement): Promise<Row[]> {
+  const { rounds, turn, warmUp, folder, note } = rest;
   const opened = new Opened();
   try {
-    const ours = opened.add(await PipelineCluster.open(pipelined, times, transport));
-    const work = async (count: number) => (await ours.steps(count)).map(({ ms }) => ms);
-    const contenders = [{ name: OURS, work }];
-    const theirs = torch && (await openRival(torch, pipelined, times, folder, note));
-    if (theirs) {
-      opened.add(theirs);
-      contenders.push({ name: RIVAL, work: (count) => theirs.steps(count) });
+    const cluster = opened.add(await PipelineCluster.open(stages, pipelines, transport));
+    const rivals = pipelines.filter(({ schedule }) => KINDS[schedule]!.rival);
+    const theirs = torch && (await openRival(torch, stages, rivals, folder, note));
+    if (theirs) opened.add(theirs);
+    const rows: Row[] = [];
+    for (const pipeline of pipelines) {
+      const { schedule, chunks, times } = pipeline;
+      note(`${schedule}, ${stages} stages`);
+      const bound = boundOf(dealtPlan(pipeline), times);
+      const running = await cluster.start(pipeline);
+      const work = async (count: number) => (await running.steps(count)).map(({ ms }) => ms);
+      const contenders = [{ name: OURS, work }];
+      const place = theirs ? rivals.indexOf(pipeline) : -1;
+      if (place >= 0) contenders.push({ name: RIVAL, work: (count) => theirs!.steps(place, count) });
+      if (warmUp > 0) for (const contender of contenders) await contender.work(warmUp);
+      const steps = Math.max(LEAST_STEPS, Math.round(turn / bound.makespanMs));
+      const rounded = await inTurns(contenders, rounds, steps);
+      await running.close();
+      const stepMs = median(rounded.get(OURS)!);
+      const rivalMs = place < 0 ? null : median(rounded.get(RIVAL)!);
+      const ofOrder = (order: RivalOrder) =>
+        order ? boundOfOrder(order, stages * chunks, times) : bound.makespanMs;
+      const rivalBound = place < 0 ? 0 : ofOrder(theirs!.orders[place]!);
+      rows.push({
+        ...{ stages, schedule, boundMs: bound.makespanMs, bubble: bound.bubbleFraction },
+        ...{ stepMs, efficiency: bound.makespanMs / stepMs },
+        rival:
+          rivalMs === null
+            ? null
+            : { boundMs: rivalBound, stepMs: rivalMs, efficiency: rivalBound / rivalMs },
+      });
     }
-    if (warmUp > 0) for (const contender of contenders) await contender.work(warmUp);
-    const rounded = await inTurns(contenders, rounds, steps);
-    const stepMs = median(rounded.get(OURS)!);
-    const rivalMs = theirs ? median(rounded.get(RIVAL)!) : null;
-    const rivalBound = theirs?.order ? boundOfOrder(theirs.order, stages * chunks, times) : bound.makespanMs;
-    return {
-      ...{ stages, schedule, boundMs: bound.makespanMs, bubble: bound.bubbleFraction },
-      ...{ stepMs, efficiency: bound.makespanMs / stepMs },
-      rival:
-        rivalMs === null ? null : { boundMs: rivalBound, stepMs: rivalMs, efficiency: rivalBound / rivalMs },
-    };
+    return rows;
   } finally {
     await opened.close();
   }
 }
 
-/** Null, and a note, where PyTorch cannot run it. */
+/** Null, and a note, where PyTorch cannot run them. */
 async function openRival(
   torch: PyTorch,
-  pipelined: { stages: number; microBatches: number; schedule: ScheduleName; chunks: number },
-  times: KernelTimes,
+  stages: number,
+  pipelines: readonly TimedPipeline[],
   folder: string,
   note: (line: string) => void,
-): Promise<TorchPipeline | null> {
+): Promise<TorchPipelines | null> {
   try {
-    return await TorchPipeline.open(torch, pipelined, times, folder);
+    return await TorchPipelines.open(torch, stages, pipelines, folder);
   } catch (error) {
     if (!(error instanceof ChildError)) throw error;
-    note(`${RIVAL}, ${pipelined.schedule}: ${error.message}`);
+    note(`${RIVAL}, ${stages} stages: ${error.message}`);
     return null;
   }
 }

@@ -166,18 +166,17 @@ export class Deployment {
   }
 
   /**
-   * Commits a step on all workers. Where members train on their own, they meet now if `meets`.
-   * @throws DivergedError when a gradient is no number: before the gate, so no stage has changed. Gradients of a scaled
+   * Commits a step on all workers, who are told so at once. Where members train on their own, they meet now if `meets`.
+   * @throws DivergedError at once when a gradient is no number: before the gate, so no stage has changed. Gradients of a scaled
    *   loss may overflow; whether that is an error is decided behind the gate, by all stages alike.
    */
-  async commit(step: number, reports: readonly StepReport[], meets: boolean): Promise<CommitReport[]> {
-    const { isLocal } = this;
-    const together = isLocal ? null : sumsTensor(this.squareSums(step, reports, this.workers));
+  commit(step: number, reports: readonly StepReport[], meets: boolean): Promise<CommitReport[]> {
+    const { isLocal, workers, stages } = this;
+    const sumsOf = (counted: readonly Worker[]) => sumsTensor(this.squareSums(step, reports, counted));
+    const together = isLocal ? null : sumsOf(workers);
+    const sums = workers.map((worker) => together ?? sumsOf([worker]));
     return Promise.all(
-      this.workers.map((worker) => {
-        const sums = together ?? sumsTensor(this.squareSums(step, reports, [worker]));
-        return this.stages[worker.worker]!.ask.commit(step, sums, isLocal && meets);
-      }),
+      workers.map(({ worker }, i) => stages[worker]!.ask.commit(step, sums[i]!, isLocal && meets)),
     );
   }
 

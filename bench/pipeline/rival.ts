@@ -9,41 +9,45 @@ import { type PyTorch, startPipelineRank } from "../pytorch.ts";
 import type { KernelTimes } from "./times.ts";
 
 export interface RivalPipeline {
-  readonly stages: number;
   readonly microBatches: number;
   /** A name in pipeline.py. */
   readonly schedule: string;
   /** Chunks of every rank. */
   readonly chunks: number;
+  readonly times: KernelTimes;
 }
 
+/** By rank, actions as PyTorch prints them; null for schedules that tell nothing of their order. */
+export type RivalOrder = readonly (readonly string[])[] | null;
+
 interface Greeting {
-  /** By rank, actions as PyTorch prints them; null where the schedule has none to tell. */
-  readonly order: readonly (readonly string[])[] | null;
+  /** By pipeline. */
+  readonly orders: readonly RivalOrder[];
 }
 
 let stores = 0;
 
-export class TorchPipeline {
-  /** By rank; null for schedules that tell nothing of their order. */
-  readonly order: readonly (readonly string[])[] | null;
+/** As many processes as there are stages, which take several pipelines through, one at a time. */
+export class TorchPipelines {
+  /** By pipeline. */
+  readonly orders: readonly RivalOrder[];
   private readonly ranks: readonly LineChild[];
 
   private constructor(ranks: readonly LineChild[]) {
     this.ranks = ranks;
-    this.order = (JSON.parse(ranks[0]!.greeting) as Greeting).order;
+    this.orders = (JSON.parse(ranks[0]!.greeting) as Greeting).orders;
   }
 
   /** @param folder where the ranks may leave the file they meet at. */
   static async open(
     torch: PyTorch,
-    pipeline: RivalPipeline,
-    times: KernelTimes,
+    stages: number,
+    pipelines: readonly RivalPipeline[],
     folder: string,
-  ): Promise<TorchPipeline> {
+  ): Promise<TorchPipelines> {
     const store = join(folder, `ranks-${stores++}`);
-    const starting = Array.from({ length: pipeline.stages }, (_, rank) =>
-      startPipelineRank(torch, JSON.stringify({ ...pipeline, times, rank, store })),
+    const starting = Array.from({ length: stages }, (_, rank) =>
+      startPipelineRank(torch, JSON.stringify({ rank, stages, store, pipelines })),
     );
     const started = await Promise.allSettled(starting);
     const ranks = started.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
@@ -52,12 +56,12 @@ export class TorchPipeline {
       for (const rank of ranks) await rank.close();
       throw failed.reason;
     }
-    return new TorchPipeline(ranks);
+    return new TorchPipelines(ranks);
   }
 
-  /** Milliseconds of so many steps: from the first rank's beginning to the last one's end. */
-  async steps(count: number): Promise<number[]> {
-    const answers = await Promise.all(this.ranks.map((rank) => rank.ask(`${count}`)));
+  /** Milliseconds of so many steps of a pipeline: from the first rank's beginning to the last one's end. */
+  async steps(pipeline: number, count: number): Promise<number[]> {
+    const answers = await Promise.all(this.ranks.map((rank) => rank.ask(`${pipeline} ${count}`)));
     const spans = answers.map((answer) => JSON.parse(answer) as [number, number][]);
     return Array.from({ length: count }, (_, step) => {
       const own = spans.map((steps) => steps[step]!);

@@ -15,6 +15,17 @@ export interface KernelTimes {
   readonly backwardWeightMs: number;
 }
 
+/** What a device process has to know of a pipeline: chunks of the whole model, and what each takes. */
+export interface Kernels {
+  readonly chunks: number;
+  readonly times: KernelTimes;
+}
+
+/** Of the device, among those of its process, whose kernels are these. */
+export function deviceName({ chunks, times }: Kernels): string {
+  return `device ${[chunks, times.forwardMs, times.backwardInputMs, times.backwardWeightMs].join("/")}`;
+}
+
 /**
  * How long a graph runs, by what comes out of it. The first chunk has no input whose gradient anyone wants; what that
  * would have taken is counted to the gradients of its parameters, so that all chunks are equal.

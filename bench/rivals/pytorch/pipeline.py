@@ -1,10 +1,11 @@
-"""A pipeline of torch.distributed.pipelining whose stages sleep: the rival of bench/pipeline.
+"""Pipelines of torch.distributed.pipelining whose stages sleep: the rival of bench/pipeline.
 
-    python pipeline.py '{"rank":0,"stages":2,"microBatches":8,"schedule":"1f1b","store":"/tmp/store","times":{…}}'
+    python pipeline.py '{"rank":0,"stages":2,"store":"/tmp/store","pipelines":[{"microBatches":8,"schedule":"1f1b",…}]}'
 
 Needs bench/rivals/pytorch/requirements.txt. One process per rank, connected by gloo over loopback; all of them have to
-be started. Each says the order of its schedule's actions, where that tells, then takes lines with a number of steps, and answers each with one line of JSON: beginning and
-end of every step in milliseconds of the machine's monotonic clock, which all ranks share.
+be started. Each says the orders of its schedules' actions, where they tell, then takes lines with the number of a
+pipeline and that of steps, and answers each with one line of JSON: beginning and end of every step in milliseconds of the
+machine's monotonic clock, which all ranks share.
 
 A chunk sleeps F in its forward pass, B for the gradient of its input and W for those of its parameter: outside of Python's
 lock, as a kernel does, and awake for the last fifth of a millisecond, since a sleep ends late.
@@ -88,40 +89,53 @@ def loss(output, target):
     return torch.nn.functional.mse_loss(output, target)
 
 
-def main(options):
-    rank, ranks, micro_batches = options["rank"], options["stages"], options["microBatches"]
-    name, chunks = options["schedule"], options["chunks"]
-    store = dist.FileStore(options["store"], ranks)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=datetime.timedelta(seconds=60))
-    total = ranks * chunks
-    # A schedule in the shape of a V comes back to where it began.
-    places = [rank, total - 1 - rank] if name == "zero-bubble-v" else range(rank, total, ranks)
-    stages = [
-        PipelineStage(Chunk(options["times"], place == 0), place, total, torch.device("cpu")) for place in places
-    ]
-    if name in SINGLE:
-        schedule = SINGLE[name](stages[0], micro_batches, loss_fn=loss)
-    else:
-        schedule = MULTI[name](stages, micro_batches, loss_fn=loss)
-    samples = torch.zeros(ROWS * micro_batches, WIDTH)
-    has_first = any(stage.is_first for stage in stages)
-    has_last = any(stage.is_last for stage in stages)
+class Pipeline:
+    """What one rank does of a pipeline."""
 
-    def step():
-        for stage in stages:
+    def __init__(self, rank, ranks, options):
+        micro_batches, self.name, chunks = options["microBatches"], options["schedule"], options["chunks"]
+        total = ranks * chunks
+        # A schedule in the shape of a V comes back to where it began.
+        places = [rank, total - 1 - rank] if self.name == "zero-bubble-v" else range(rank, total, ranks)
+        self.stages = [
+            PipelineStage(Chunk(options["times"], place == 0), place, total, torch.device("cpu")) for place in places
+        ]
+        if self.name in SINGLE:
+            self.schedule = SINGLE[self.name](self.stages[0], micro_batches, loss_fn=loss)
+        else:
+            self.schedule = MULTI[self.name](self.stages, micro_batches, loss_fn=loss)
+        samples = torch.zeros(ROWS * micro_batches, WIDTH)
+        has_last = any(stage.is_last for stage in self.stages)
+        self.inputs = [samples] if any(stage.is_first for stage in self.stages) else []
+        self.others = {"target": samples, "losses": []} if has_last else {"target": None}
+
+    def order(self, ranks):
+        # Of schedules with one chunk per rank the order is known: what they tell of it is for display, and not exact.
+        if self.name not in MULTI:
+            return None
+        order = self.schedule.pipeline_order
+        return [[str(action) for action in order[rank] if action is not None] for rank in range(ranks)]
+
+    def step(self):
+        for stage in self.stages:
             stage.submod.zero_grad()
+        if "losses" in self.others:
+            self.others["losses"] = []
         dist.barrier()
         begin = time.monotonic() * 1e3
-        inputs = [samples] if has_first else []
-        schedule.step(*inputs, target=samples if has_last else None, **({"losses": []} if has_last else {}))
+        self.schedule.step(*self.inputs, **self.others)
         return [begin, time.monotonic() * 1e3]
 
-    # Of schedules with one chunk per rank the order is known: what they tell of it is for display, and not exact.
-    order = schedule.pipeline_order if name in MULTI else None
-    actions = order and [[str(action) for action in order[rank] if action is not None] for rank in range(ranks)]
-    print(json.dumps({"order": actions}), flush=True)
+
+def main(options):
+    rank, ranks = options["rank"], options["stages"]
+    store = dist.FileStore(options["store"], ranks)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=datetime.timedelta(seconds=60))
+    pipelines = [Pipeline(rank, ranks, given) for given in options["pipelines"]]
+    print(json.dumps({"orders": [pipeline.order(ranks) for pipeline in pipelines]}), flush=True)
     for line in sys.stdin:
-        print(json.dumps([step() for _ in range(int(line))]), flush=True)
+        which, count = map(int, line.split())
+        print(json.dumps([pipelines[which].step() for _ in range(count)]), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import { createReferenceEngine } from "../../../nn/engine/reference/reference.ts
 import { gptModel } from "../../../nn/models/gpt.ts";
 import type { SgdConfig } from "../../../nn/optim/sgd.ts";
 import { byteLength, type Tensor } from "../../../protocols/tensor.ts";
+import { systemClock } from "../../../runtime/clock.ts";
 import type { Ref } from "../../../runtime/index.ts";
 import { failure } from "../../runtime/world.ts";
 import { type Cluster, type ClusterOptions, makeCluster } from "../cluster.ts";
@@ -74,6 +75,46 @@ describe.each([
     const failing = failure(scheduler.ask.evaluate(0));
     await hosts[1]!.kill((await hosts[1]!.lookup<Device>(hosts[1]!.id, "device-1"))!);
     expect((await failing).message).toMatch(/^device-1 is gone: /);
+  });
+});
+
+describe("steps that follow each other directly", () => {
+  const hand = { stages: [{ ...DATA, to: [1, 2] }, TENSOR] };
+
+  test("begin behind the commit, and are the same: what is asked in between finds weights as the step left them", async () => {
+    const [direct, apart] = [await deployed(hand), await deployed(hand)];
+    for (let step = 0; step < 3; step++) {
+      const asked = systemClock.now();
+      const one = await direct.scheduler.ask.step(step, 3, true);
+      const other = await apart.scheduler.ask.step(step, 3);
+      expect([one.loss, one.gradNorm]).toEqual([other.loss, other.gradNorm]);
+      for (const { spans } of one.reports) expect(spans[0]!.start < asked).toBe(step > 0);
+      expect(await direct.scheduler.ask.evaluate(step)).toBe(await apart.scheduler.ask.evaluate(step));
+      expect(await direct.scheduler.ask.state()).toEqual(await apart.scheduler.ask.state());
+    }
+  });
+
+  test("do not begin behind one that has diverged", async () => {
+    const { scheduler, initial } = await planned(hand);
+    const broken = initial["h0.attn.q.weight"]!;
+    broken.f32()[0] = Number.NaN;
+    await scheduler.ask.deploy(initial);
+    expect((await failure(scheduler.ask.step(0, 3, true))).code).toBe("DIVERGED");
+  });
+
+  test("a step begun that is not the one asked for counts for nothing", async () => {
+    const [direct, apart] = [await deployed(hand), await deployed(hand)];
+    for (const { scheduler } of [direct, apart])
+      await scheduler.ask.step(0, 9, scheduler === direct.scheduler);
+    for (const { scheduler } of [direct, apart]) await scheduler.ask.step(5, 9);
+    expect(await direct.scheduler.ask.state()).toEqual(await apart.scheduler.ask.state());
+  });
+
+  test("a member that is lost in a step that nobody has asked for yet is named in the next", async () => {
+    const { scheduler, hosts } = await deployed(hand);
+    await scheduler.ask.step(0, 3, true);
+    await hosts[1]!.close();
+    expect((await failure(scheduler.ask.step(1, 3))).message).toMatch(/^device-1 is gone: /);
   });
 });
 

@@ -38,8 +38,8 @@ test("every chunk costs the same, wherever it is in the model and however its pa
   }
 });
 
-test("bounds: (M + S - 1)(F + B) for gpipe and 1f1b", () => {
-  for (const schedule of ["gpipe", "1f1b"] as const) {
+test("bounds: (M + S - 1)(F + B) for gpipe and both kinds of 1f1b", () => {
+  for (const schedule of ["gpipe", "1f1b", "eager-1f1b"] as const) {
     const plan = dealtPlan({ stages: 4, microBatches: 16, schedule, chunks: 1 });
     expect(boundOf(plan, TIMES).makespanMs).toBeCloseTo((16 + 3) * 12);
   }
@@ -61,15 +61,22 @@ test("the bound of an order of actions: what PyTorch says it does, two ranks by 
   expect(() => boundOfOrder([["0F0"], ["1B0", "1F0"]], 2, TIMES)).toThrow("rank 1 waits for ever at 1B0");
 });
 
-test("two processes whose kernels sleep: real stages, as many kernel milliseconds as were asked for", async () => {
+test("two processes whose kernels sleep, two pipelines one after the other: real stages, as many kernel milliseconds as were asked for", async () => {
   const pipeline = { stages: 2, microBatches: 4, schedule: "1f1b", chunks: 1 } as const;
   const times = { forwardMs: 0.5, backwardInputMs: 0.25, backwardWeightMs: 0.25 };
-  const cluster = await PipelineCluster.open(pipeline, times);
+  const longer = { ...times, forwardMs: 1 };
+  const pipelines = [times, longer].map((own) => ({ ...pipeline, times: own }));
+  const cluster = await PipelineCluster.open(2, pipelines);
   try {
-    const [step] = await cluster.steps(1);
-    expect(step!.reports).toHaveLength(2);
-    for (const { kernelMs } of step!.reports) expect(kernelMs).toBeGreaterThanOrEqual(4);
-    expect(step!.ms).toBeGreaterThanOrEqual(boundOf(dealtPlan(pipeline), times).makespanMs);
+    for (const own of pipelines) {
+      const running = await cluster.start(own);
+      const [step] = await running.steps(1);
+      await running.close();
+      expect(step!.reports).toHaveLength(2);
+      const wanted = 4 * (own.times.forwardMs + 0.5);
+      for (const { kernelMs } of step!.reports) expect(kernelMs).toBeGreaterThanOrEqual(wanted);
+      expect(step!.ms).toBeGreaterThanOrEqual(boundOf(dealtPlan(own), own.times).makespanMs);
+    }
   } finally {
     await cluster.close();
   }
