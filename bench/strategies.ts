@@ -28,7 +28,7 @@ import type { Suite } from "./suite.ts";
 import { TestbedError } from "./testbed/error.ts";
 import { openTestbed, type TestbedKind } from "./testbed/testbed.ts";
 
-const DEFAULTS = { repeats: 2, steps: 3, warmUp: 1, profileMs: 5000, minutes: 24 };
+const DEFAULTS = { repeats: 2, steps: 3, warmUp: 1, profileMs: 5000, minutes: 23 };
 const TESTBEDS: readonly TestbedKind[] = ["namespaces", "shaped"];
 
 export const strategies: Suite = {

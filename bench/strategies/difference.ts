@@ -3,9 +3,12 @@
  * otherwise, by some 1e-7 of a gradient; Adam divides each gradient by its own size, so an element whose gradient is next
  * to nothing takes a step that rounding decides. By norm such elements weigh what they are; by the largest element, one of
  * them stands for its tensor.
+ *
+ * What is left grows from step to step, and fast where a model has kinks: a ReLU on the other side of its own is another
+ * gradient. One update from the same weights tells how precise a strategy is, the weights after several also how
+ * sensitive the model.
  */
 
-import type { WeightsDifference } from "./result.ts";
 import type { Weights } from "./run.ts";
 
 /**
@@ -15,7 +18,7 @@ import type { Weights } from "./run.ts";
 const UNSEEN = /\bk(_proj)?\.bias$/;
 
 /** @throws RangeError for weights that are missing, or of another shape. */
-export function weightsDifference(found: Weights, reference: Weights): WeightsDifference {
+export function difference(found: Weights, reference: Weights): { byElement: number; byNorm: number } {
   let [byElement, byNorm] = [0, 0];
   for (const [name, expected] of reference) {
     if (UNSEEN.test(name)) continue;

@@ -6,16 +6,18 @@ import { DEVICE_CLASSES } from "../../actors/scheduler/device-classes.ts";
 import { type Plan, workersOf } from "../../actors/scheduler/plan.ts";
 import { median } from "../statistics.ts";
 import type { BedUsage, Testbed } from "../testbed/testbed.ts";
-import { weightsDifference } from "./difference.ts";
+import { difference } from "./difference.ts";
 import type { Reference } from "./reference.ts";
 import type { Measured, MeasuredDevice, WeightsDifference } from "./result.ts";
-import { type PlanRun, type RunSteps, runPlan, type Training } from "./run.ts";
+import { type PlanRun, type RunSteps, runPlan, type Training, type Weights } from "./run.ts";
 import type { Scenario } from "./scenarios.ts";
 import { idleShare, timelineOf } from "./timeline.ts";
 
 /** One run of a plan, and what the devices used while its steps were timed. */
 export interface BedRun extends PlanRun {
   readonly used: readonly BedUsage[];
+  /** After the first step. */
+  readonly firstWeights: Weights;
   /** Whether `used.peakBytes` is of this run alone. */
   readonly ownPeaks: boolean;
 }
@@ -36,6 +38,7 @@ export async function runOnBed(
     devices: bed.devices.map(({ ref }) => ref),
     unshaped: <T>(work: () => Promise<T>) => bed.unshaped(work),
   };
+  let firstWeights: Weights | undefined;
   const run = await bed.guard(() =>
     runPlan(place, plan, training, steps, {
       before: async () => {
@@ -43,6 +46,9 @@ export async function runOnBed(
       },
       after: async () => {
         after = await bed.usage();
+      },
+      stepped: async (take) => {
+        firstWeights ??= await take();
       },
       until,
     }),
@@ -53,7 +59,7 @@ export async function runOnBed(
     busyMs: usage.busyMs - before[i]!.busyMs,
     peakBytes: usage.peakBytes,
   }));
-  return { ...run, used, ownPeaks };
+  return { ...run, firstWeights: firstWeights!, used, ownPeaks };
 }
 
 /** Lets a process's peak of resident memory begin anew; false where the system cannot. */
@@ -108,9 +114,7 @@ export function measuredOf(
     lossDifference: Math.max(
       ...runs.flatMap((run) => run.losses.map((loss, i) => relative(loss, reference.losses[i]!))),
     ),
-    weightsDifference: largest(
-      runs.map((run) => weightsDifference(run.weights, reference.weights[run.losses.length - 1]!)),
-    ),
+    weightsDifference: largest(runs.map((run) => differenceOf(run, reference))),
     bubble: median(steps.map((step) => idleShare(step.reports, step.ms))),
     predictedBubble: plan.bubbleFraction,
     devices: found,
@@ -120,8 +124,17 @@ export function measuredOf(
   };
 }
 
+function differenceOf({ firstWeights, weights, losses }: BedRun, reference: Reference): WeightsDifference {
+  const first = difference(firstWeights, reference.weights[0]!);
+  return {
+    firstByNorm: first.byNorm,
+    ...difference(weights, reference.weights[losses.length - 1]!),
+  };
+}
+
 function largest(differences: readonly WeightsDifference[]): WeightsDifference {
   return {
+    firstByNorm: Math.max(...differences.map(({ firstByNorm }) => firstByNorm)),
     byElement: Math.max(...differences.map(({ byElement }) => byElement)),
     byNorm: Math.max(...differences.map(({ byNorm }) => byNorm)),
   };

@@ -109,12 +109,14 @@ export interface Measured {
   readonly workerNames: readonly string[];
 }
 
-/** Of final weights from one device's; each of the tensor in which it is largest. */
+/** Of weights from one device's; each of the tensor in which it is largest. */
 export interface WeightsDifference {
-  /** |a - b| of any weight, as a part of the largest weight of its tensor. */
-  readonly byElement: number;
-  /** ‖a - b‖ of a tensor, as a part of ‖b‖. */
+  /** After the first step, ‖a - b‖ of a tensor, as a part of ‖b‖. */
+  readonly firstByNorm: number;
+  /** The same after the last. */
   readonly byNorm: number;
+  /** After the last, |a - b| of any weight, as a part of the largest weight of its tensor. */
+  readonly byElement: number;
 }
 
 export interface MeasuredDevice {

@@ -57,7 +57,7 @@ export const SCENARIOS: readonly Scenario[] = [
     name: "pi-pair",
     about: "two Raspberry Pis on slow Ethernet: gradients take far longer than the arithmetic",
     devices: of("raspberry-pi-4", 2, WIRED_10, "pi"),
-    model: "vgg11",
+    model: "gpt",
     memoryScale: 1 / 8,
   },
   {

@@ -45,8 +45,11 @@ export interface Summary {
   readonly scenarios: readonly ScenarioSummary[];
   /** Over all plans measured; null where nothing was. */
   readonly predictionError: Spread | null;
-  /** The largest by strategy, of those with one device's semantics. */
-  readonly weightsDifferences: readonly (WeightsDifference & { readonly strategy: string })[];
+  /** The largest by strategy and kind of model, of those with one device's semantics. */
+  readonly weightsDifferences: readonly (WeightsDifference & {
+    readonly strategy: string;
+    readonly kind: string;
+  })[];
 }
 
 export function summarise(scenarios: readonly ScenarioResult[]): Summary {
@@ -73,16 +76,22 @@ function spreadOf(errors: readonly number[]): Spread | null {
 }
 
 function differencesOf(scenarios: readonly ScenarioResult[]): Summary["weightsDifferences"] {
-  const found = new Map<string, WeightsDifference>();
-  for (const { plan, measured } of scenarios.flatMap(({ strategies }) => strategies.filter(isJudged))) {
-    const { byElement, byNorm } = found.get(plan!.strategy) ?? { byElement: 0, byNorm: 0 };
-    const own = measured.weightsDifference;
-    found.set(plan!.strategy, {
-      byElement: Math.max(byElement, own.byElement),
-      byNorm: Math.max(byNorm, own.byNorm),
-    });
+  const found = new Map<string, Summary["weightsDifferences"][number]>();
+  for (const { model, strategies } of scenarios) {
+    for (const { plan, measured } of strategies.filter(isJudged)) {
+      const { strategy } = plan!;
+      const own = measured.weightsDifference;
+      const key = `${model.kind} ${strategy}`;
+      const before = found.get(key) ?? own;
+      found.set(key, {
+        ...{ strategy, kind: model.kind },
+        firstByNorm: Math.max(before.firstByNorm, own.firstByNorm),
+        byNorm: Math.max(before.byNorm, own.byNorm),
+        byElement: Math.max(before.byElement, own.byElement),
+      });
+    }
   }
-  return [...found].map(([strategy, difference]) => ({ strategy, ...difference }));
+  return [...found.values()].sort((x, y) => y.kind.localeCompare(x.kind));
 }
 
 export function summariseScenario(scenario: ScenarioResult): ScenarioSummary {

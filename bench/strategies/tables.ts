@@ -51,11 +51,14 @@ export function summarySections({
       table: errorsTable(scenarios),
     },
     {
-      title: "Final weights beside one device's",
+      title: "Weights beside one device's",
       text: [
-        "The largest difference of any tensor: by norm, ‖a − b‖ / ‖b‖; and of any single weight, as a part of the largest of " +
-          "its tensor. Adam divides gradients by their own size, so that where one is next to nothing the order of a sum " +
-          "decides its step; such weights are few, and by norm they weigh what they are.",
+        "The largest difference of any tensor from the same steps on one device: by norm, ‖a − b‖ / ‖b‖, and of any single " +
+          "weight as a part of the largest of its tensor. Adam divides a gradient by its own size, so that where one is next to " +
+          "nothing the order of a sum decides the weight's step; such weights are few, and by norm they weigh what they are.",
+        "What is left of the first update grows with further ones, fast in networks with ReLUs: rounding that moves one " +
+          "over its kink is another gradient. There any two orders of the same sum part, in one device's training as well, and " +
+          "only pipelines, which keep the order, keep the weights.",
       ],
       table: weightsTable(scenarios),
     },
@@ -147,9 +150,10 @@ export function errorsTable(scenarios: readonly ScenarioResult[]): Table {
 
 export function weightsTable(scenarios: readonly ScenarioResult[]): Table {
   return {
-    columns: ["strategy", "by norm", "any weight"],
-    rows: summarise(scenarios).weightsDifferences.map(({ strategy, byNorm, byElement }) => [
-      ...[strategy, scientific(byNorm), scientific(byElement)],
+    columns: ["model", "strategy", "first update, by norm", "final, by norm", "final, any weight"],
+    rows: summarise(scenarios).weightsDifferences.map((each) => [
+      ...[each.kind, each.strategy],
+      ...[each.firstByNorm, each.byNorm, each.byElement].map(scientific),
     ]),
   };
 }
@@ -208,8 +212,8 @@ export function scenarioTable({ strategies }: Pick<ScenarioResult, "strategies">
         percent(measured.predictionError),
         percent(measured.bubble),
         scientific(measured.lossDifference),
+        scientific(measured.weightsDifference.firstByNorm),
         scientific(measured.weightsDifference.byNorm),
-        scientific(measured.weightsDifference.byElement),
         megabytes(devices.reduce((sum, { sentBytes }) => sum + sentBytes, 0)),
         `${megabytes(memory)}${predicted ? " planned" : ""}`,
         measured.modelledJoulesPerSample.toPrecision(3),
