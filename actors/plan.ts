@@ -14,7 +14,7 @@ import type { ProfileCache } from "./profile-cache.ts";
 import type { Cluster } from "./scheduler/cluster.ts";
 import { clusterProfile } from "./scheduler/cluster-profile.ts";
 import type { DeviceInfo } from "./scheduler/cost.ts";
-import { powersOf } from "./scheduler/device-classes.ts";
+import { DEVICE_CLASSES } from "./scheduler/device-classes.ts";
 import { imaginedSegments } from "./scheduler/imagine.ts";
 import { type Plan, workersOf } from "./scheduler/plan.ts";
 import { requirePlan } from "./scheduler/plan-check.ts";
@@ -67,9 +67,8 @@ export async function measuredRequest(
     linked: () => options.strategy !== "single",
     ...(cache && { cache }),
   });
-  const powers = powersOf(descriptions);
-  const infos = descriptions.map(({ name, memoryBytes }, i) => {
-    return { id: `${i}`, name, memoryBytes, power: powers[i]! };
+  const infos = descriptions.map(({ name, memoryBytes, class: own }, i) => {
+    return { id: `${i}`, name, memoryBytes, power: DEVICE_CLASSES[own].power };
   });
   return { segments, devices: infos, profile, options };
 }
@@ -100,7 +99,12 @@ export function planned(request: PlanRequest, given: Plan | null = null): Planne
   });
   if (given) requireMemory(plan, workers, devices);
   const simulation = simulate(programs, run);
-  return { request, plan, simulation, stepMs: simulation.makespanMs + controlMs };
+  const stepMs = simulation.makespanMs + controlMs;
+  if (!given) return { request, plan, simulation, stepMs };
+  // What the file says was predicted before it was edited, or of other devices.
+  const { bubbleFraction } = simulation;
+  const renewed = { ...given, predictedStepMs: stepMs, bubbleFraction, predictedJoules: null };
+  return { request, plan: renewed, simulation, stepMs };
 }
 
 /** @throws PlanError naming the device that a plan asks too much of. */

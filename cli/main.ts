@@ -26,6 +26,7 @@ function help(): string {
     "",
     ...COMMANDS.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`),
     "",
+    "Inside a clone, npx bun run troupe bench <suite> measures; npx bun run bench --help lists the suites.",
     "troupe <command> --help tells about its options.",
     "",
   ].join("\n");

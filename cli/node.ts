@@ -4,6 +4,7 @@
  */
 
 import { Device, type DeviceClaims } from "../actors/device.ts";
+import { DEVICE_CLASSES, type DeviceClassName } from "../actors/scheduler/device-classes.ts";
 import { Stage } from "../actors/stage.ts";
 import { NodeRuntime, shortFingerprint } from "../runtime/index.ts";
 import { machine, machineId } from "../runtime/platform/machine.ts";
@@ -23,6 +24,7 @@ import { listenNear, TRANSPORT_OPTION, TRANSPORTS, transportsOf } from "./transp
 /** What device actors are registered as. */
 export const DEVICE_NAME = "device";
 const MOST_NAME = 64;
+const CLASSES = Object.keys(DEVICE_CLASSES) as DeviceClassName[];
 export const ENGINES = ["auto", "native", "node-binding", "web", "reference"] as const;
 
 const OPTIONS: OptionTable = {
@@ -31,6 +33,10 @@ const OPTIONS: OptionTable = {
   engine: {
     value: "name",
     help: `what computes: ${ENGINES.join(", ")} (default: auto, the fastest that works)`,
+  },
+  class: {
+    value: "name",
+    help: `what it is most like, for its power where nothing measures: ${CLASSES.join(", ")} (default: by the machine)`,
   },
   memory: { value: "MB", help: "memory to offer for training (default: what the machine has)" },
   transport: TRANSPORT_OPTION,
@@ -65,7 +71,11 @@ async function run(args: readonly string[]): Promise<number> {
   const engine = options.choice("engine", ENGINES) ?? "auto";
   const transport = options.choice("transport", TRANSPORTS) ?? "auto";
   const offered = options.whole("memory", { from: 1, to: 2 ** 30 });
-  const claims: DeviceClaims = offered === undefined ? {} : { memoryBytes: offered * 1e6 };
+  const like = options.choice("class", CLASSES);
+  const claims: DeviceClaims = {
+    ...(offered === undefined ? {} : { memoryBytes: offered * 1e6 }),
+    ...(like === undefined ? {} : { class: like }),
+  };
   const security = await securityOf(options, { addresses: [address], role: "device" });
   const attached = options.has("attached");
 

@@ -18,6 +18,7 @@ import { type Command, UsageError } from "./command.ts";
 import { Devices } from "./devices.ts";
 import { type OptionTable, parseOptions } from "./options.ts";
 import { planReport, workerNames } from "./plan-report.ts";
+import { profilesOf } from "./profiles.ts";
 import { startable } from "./train.ts";
 import { TRAIN_OPTIONS, type TrainSettings, trainSettings } from "./train-options.ts";
 
@@ -49,7 +50,7 @@ export const plan: Command = {
     const options = parseOptions("plan", PLAN_OPTIONS, args);
     const cluster = options.text("cluster");
     if (cluster !== undefined) {
-      const other = ["devices", "join", "engine"].find((name) => options.has(name));
+      const other = ["devices", "join", "engine", "fresh-profile"].find((name) => options.has(name));
       if (other) throw new UsageError(`--cluster imagines devices and --${other} is for real ones: give one`);
     }
     // A plan leaves no results as a run does; and it is made to compare.
@@ -89,7 +90,9 @@ async function onDevices(settings: TrainSettings): Promise<Planned> {
   try {
     await devices.open(startable(settings, findSegments(subject.model).length));
     const refs = devices.joined.map(({ ref }) => ref);
-    const request = await measuredRequest(refs, subject, () => systemClock.now());
+    const note = (line: string) => standardError.write(`${line}\n`);
+    const profiles = profilesOf(settings.freshProfile, note);
+    const request = await measuredRequest(refs, subject, () => systemClock.now(), profiles);
     return planned(request, given(settings));
   } finally {
     await devices.close();

@@ -7,6 +7,7 @@ import { workersOf } from "../actors/scheduler/plan.ts";
 import type { TrainEvent } from "../actors/train.ts";
 import type { Output } from "../runtime/platform/process.ts";
 import type { Reporter, RunEvent } from "./events.ts";
+import { caveats, planTable, planTitle } from "./plan-words.ts";
 import { bar, bytes, count, duration, painter, percent, table } from "./terminal.ts";
 
 type StepEvent = Extract<TrainEvent, { event: "step" }>;
@@ -29,6 +30,8 @@ interface Spent {
   kernel: number;
   copy: number;
   wait: number;
+  /** With those who share a stage. */
+  exchange: number;
   total: number;
 }
 
@@ -60,46 +63,28 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
 
   const showPlan = (event: PlanEvent) => {
     plan = event;
-    const { strategy, schedule, stages, devices, microBatches, predictedStepMs, bubbleFraction } = event.plan;
-    const workers = workersOf(event.plan);
-    const how = strategy === "single" ? "single device" : `pipeline of ${stages.length}, ${schedule}`;
+    const { microBatches, predictedStepMs, bubbleFraction } = event.plan;
     line("");
     const frozen = event.frozen_bytes > 0 ? ` beside ${bytes(event.frozen_bytes)} of frozen ones` : "";
     line(
       `${paint("bold", `${count(event.parameters)} parameters`)}${frozen} on ${event.data}${event.data_bytes === null ? "" : ` (${bytes(event.data_bytes)})`}: ` +
-        `${how}, ${microBatches} micro-batches`,
+        `${planTitle(event.plan)}, ${microBatches} micro-batches`,
     );
-    const rows = devices.map(({ id, name, reason }) => {
-      const worker = workers.find(({ member }) => member.device === id);
-      if (!worker) return [name, "-", "-", "-", "-", reason];
-      const { member, stage } = worker;
-      return [
-        name,
-        stage.ranges.map(({ from, to }) => (to - from === 1 ? `${from}` : `${from}-${to - 1}`)).join(" "),
-        count(member.parameterBytes / 4),
-        `${(member.forwardMs + member.backwardMs).toFixed(1)} ms`,
-        bytes(member.memoryBytes),
-        reason,
-      ];
-    });
-    const columns = ["device", "segments", "parameters", "micro-batch", "tensors", "reason"].map(
-      (title, i) => ({
-        title,
-        align: i === 0 || i === 5 ? ("left" as const) : ("right" as const),
-      }),
-    );
+    const { columns, rows } = planTable(event.plan);
     for (const row of table(columns, rows, paint)) line(row);
-    const idle = strategy === "single" ? "" : `, ${percent(bubbleFraction)} of it idle`;
+    const idle = workersOf(event.plan).length === 1 ? "" : `, ${percent(bubbleFraction)} of it idle`;
     line(`  predicted: ${predictedStepMs.toFixed(0)} ms a step${idle}`);
+    for (const caveat of caveats(event.plan)) line(paint("yellow", `  ${caveat}`));
     line("");
   };
 
   const showStep = (event: StepEvent) => {
-    for (const [i, { kernelMs, copyMs, waitMs, totalMs }] of event.stages.entries()) {
-      spent[i] ??= { kernel: 0, copy: 0, wait: 0, total: 0 };
+    for (const [i, { kernelMs, copyMs, waitMs, reduceMs, totalMs }] of event.stages.entries()) {
+      spent[i] ??= { kernel: 0, copy: 0, wait: 0, exchange: 0, total: 0 };
       spent[i].kernel += kernelMs;
       spent[i].copy += copyMs;
       spent[i].wait += waitMs;
+      spent[i].exchange += reduceMs;
       spent[i].total += totalMs;
     }
     smoothMs = smoothMs === undefined ? event.step_ms : smoothMs + NEWEST * (event.step_ms - smoothMs);
@@ -118,17 +103,20 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
 
   const showDone = (event: DoneEvent) => {
     const share = (ms: number, { total }: Spent) => percent(total > 0 ? ms / total : 0);
+    // Only where devices share a stage is there anything to exchange.
+    const exchanged = plan!.plan.stages.some(({ members }) => members.length > 1);
+    const titles = ["kernels", "copies", "waiting", ...(exchanged ? ["exchange"] : []), "other"];
     const rows = event.devices.map(({ name, peak_bytes }, device) => {
       const stage = workersOf(plan!.plan).findIndex(({ member }) => member.device === `${device}`);
       const time = spent[stage];
-      if (!time) return [name, "-", "-", "-", "-", bytes(peak_bytes)];
-      const { kernel, copy, wait, total } = time;
-      const shares = [kernel, copy, wait, Math.max(0, total - kernel - copy - wait)].map((ms) =>
-        share(ms, time),
-      );
+      if (!time) return [name, ...titles.map(() => "-"), bytes(peak_bytes)];
+      const { kernel, copy, wait, exchange, total } = time;
+      const other = Math.max(0, total - kernel - copy - wait - exchange);
+      const parts = [kernel, copy, wait, ...(exchanged ? [exchange] : []), other];
+      const shares = parts.map((ms) => share(ms, time));
       return [name, ...shares, bytes(peak_bytes)];
     });
-    const columns = ["device", "kernels", "copies", "waiting", "other", "peak memory"].map((title, i) => ({
+    const columns = ["device", ...titles, "peak memory"].map((title, i) => ({
       title,
       align: i === 0 ? ("left" as const) : ("right" as const),
     }));
@@ -140,6 +128,10 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         `validation ${event.validation_loss.toFixed(3)} ${event.loss_unit}  ` +
         `${count(event.tokens_per_s)} ${plan!.unit}/s`,
     );
+    if (event.energy) {
+      const { joules_per_step, from, what } = event.energy;
+      line(`  energy   ${joules_per_step.toPrecision(3)} J a step, ${from} (${what.join(", ")})`);
+    }
     line(`  weights  ${paint("dim", event.weights_sha256)}`);
     const model = exported ? "model, checkpoint" : "checkpoint with model.onnx";
     line(`  results  ${folder}/  (${model}, loss.svg, loss.jsonl, plan.json)`);

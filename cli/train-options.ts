@@ -22,6 +22,7 @@ import { ENGINES } from "./node.ts";
 import { OPTIMIZER_OPTIONS, optimizerOf } from "./optimizer-options.ts";
 import type { Options, OptionTable } from "./options.ts";
 import { PRINTABLE, type Printable } from "./print.ts";
+import { FRESH_PROFILE } from "./profiles.ts";
 import { ownDevices, SECURITY_OPTIONS, type Security, securityOf } from "./security.ts";
 import { bytes, count } from "./terminal.ts";
 import { TRANSPORT_OPTION, TRANSPORTS, type TransportChoice } from "./transports.ts";
@@ -67,6 +68,7 @@ export const TRAIN_OPTIONS: OptionTable = {
     value: "file",
     help: "a plan to carry out, as troupe plan --out writes it; nothing is measured then",
   },
+  "fresh-profile": FRESH_PROFILE,
   "micro-batches": { value: "M", help: `parts a batch is cut into (default: ${DEFAULTS.microBatches})` },
   batch: {
     value: "B",
@@ -124,6 +126,8 @@ export interface TrainSettings {
   /** Folder of the results. */
   readonly out: string;
   readonly trace: string | null;
+  /** Measure the devices, whatever is known of them. */
+  readonly freshProfile: boolean;
   /** A graph to be shown instead of a run, and the file it goes to; null as text. */
   readonly print: { readonly what: Printable; readonly to: string | null } | null;
   readonly json: boolean;
@@ -212,6 +216,7 @@ export async function trainSettings(
     ...{ devices, devicesAsked: options.has("devices"), join, engine, out },
     ...{ security, transport, identity: options.text("identity") },
     trace: options.text("trace") ?? null,
+    freshProfile: options.has("fresh-profile"),
     print: what === undefined ? null : { what, to: options.text("print-to") ?? null },
     json: options.has("json"),
   };
@@ -267,7 +272,10 @@ function batchOf(
 }
 
 /** What of the plan is not to be chosen: with --plan it is all decided. */
-const DECIDED = ["strategy", "schedule", "objective", "deadline", "local-steps"] as const;
+const DECIDED = [
+  ...["strategy", "schedule", "objective", "deadline", "local-steps"],
+  ...["recompute", "fresh-profile"],
+] as const;
 
 async function planOf(options: Options, files: Files): Promise<Plan | null> {
   const path = options.text("plan");

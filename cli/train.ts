@@ -25,6 +25,7 @@ import type { RunEvent } from "./events.ts";
 import { jsonReport } from "./json-report.ts";
 import { parseOptions } from "./options.ts";
 import { printModel } from "./print.ts";
+import { profilesOf } from "./profiles.ts";
 import { Results } from "./results.ts";
 import { count } from "./terminal.ts";
 import { textReport } from "./text-report.ts";
@@ -88,7 +89,11 @@ async function run(settings: TrainSettings): Promise<void> {
     const refs = devices.joined.map(({ ref }) => ref);
     const { node } = devices;
     const random = seededRandom(options.seed);
-    const world = { node, devices: refs, files, clock: systemClock, emit, random: () => random.next() };
+    const note = (line: string) => report.said("profiles", line);
+    const world = {
+      ...{ node, devices: refs, files, clock: systemClock, emit, random: () => random.next() },
+      profiles: profilesOf(settings.freshProfile, note),
+    };
     await trainRun(options, world, prepared);
     await results.settle();
     if (trace !== null) await results.writeTrace(trace);

@@ -41,6 +41,18 @@ const EXAMPLES: Readonly<Record<string, readonly RegExp[]>> = {
     /^config\.json$/,
     /^model\.safetensors$/,
   ],
+  "12-plan.ts": [
+    /^\w+ nano-1.*/,
+    /^nano-1 .+$/,
+    /^nano-2 .+$/,
+    /^pi .+$/,
+    /^\d+ ms and \d+ J a step$/,
+    /^nano-1 .*0/,
+    /^nano-2 .*0/,
+    /^pi .*/,
+    /^true$/,
+    /^true$/,
+  ],
 };
 
 test("every example has its test", () => {

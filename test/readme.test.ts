@@ -74,7 +74,12 @@ const commands = [...readme.matchAll(/```sh\n([\s\S]*?)```/g)]
 function start(args: readonly string[]) {
   const command = [process.execPath, join(ROOT, "cli/bootstrap.ts"), ...args];
   // The user's settings are left alone.
-  const env = { ...process.env, XDG_CONFIG_HOME: join(folder, "settings"), ...exported.variables };
+  const env = {
+    ...process.env,
+    XDG_CONFIG_HOME: join(folder, "settings"),
+    XDG_CACHE_HOME: join(folder, "cache"),
+    ...exported.variables,
+  };
   return Bun.spawn(command, { cwd: folder, env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
 }
 

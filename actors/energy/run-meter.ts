@@ -1,6 +1,6 @@
 /**
  * The joules of a run's steps. It is machines that draw power: devices that share one are metered as one, by its sensors
- * where it has any, else by the model of its class, in which what they have computed counts by the share of each. Only the
+ * where it has any, else by the model of its class, which is busy while any of them computes. Only the
  * time of steps counts, not that of validations and checkpoints; in the model, lines are left out.
  */
 
@@ -106,7 +106,7 @@ export class RunMeter {
 
   private joulesOf({ measured, joules, devices, description }: Machine): number {
     if (measured) return joules;
-    const busyMs = devices.reduce((sum, i) => sum + this.busyMs[i]!, 0) / devices.length;
+    const busyMs = devices.reduce((sum, i) => sum + this.busyMs[i]!, 0);
     return joulesOf(powerOf(description), { ...NOTHING, elapsedMs: this.elapsedMs, busyMs }).joules;
   }
 

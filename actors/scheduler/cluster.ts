@@ -114,6 +114,7 @@ function readDevices(list: readonly Entry[]): ClusterDevice[] {
       throw new ReadError(`${where} makes ${devices.length + count} devices, ${MOST_DEVICES} are the most`);
     }
     const base = fields.text("name", name);
+    if (/\p{Cc}/u.test(base)) throw new ReadError(`${where}: name has control characters, people read it`);
     const own = readDevice(name, fields);
     fields.noMore();
     for (let i = 1; i <= count; i++) {

@@ -88,21 +88,6 @@ export function classOfMachine({ model, portable, system }: MachineKind, engine:
   return engine === "webgpu" ? "desktop-gpu" : "desktop";
 }
 
-/**
- * The power of devices by their classes. Those that share a machine have an equal part of its power each: it is machines
- * that draw power.
- */
-export function powersOf(
-  devices: readonly { readonly host: string; readonly class: DeviceClassName }[],
-): DevicePower[] {
-  const hosts = Map.groupBy(devices, ({ host }) => host);
-  return devices.map(({ host, class: own }) => {
-    const { power } = DEVICE_CLASSES[own];
-    const share = 1 / hosts.get(host)!.length;
-    return { ...power, idleWatts: power.idleWatts * share, busyWatts: power.busyWatts * share };
-  });
-}
-
 function of(
   gflops: number,
   memoryGBps: number,

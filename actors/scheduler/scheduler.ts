@@ -21,7 +21,7 @@ import { type ClusterProfile, profileCluster } from "../profile.ts";
 import type { ProfileCache } from "../profile-cache.ts";
 import type { StepReport } from "../stage.ts";
 import { Deployment } from "./deployment.ts";
-import { powersOf } from "./device-classes.ts";
+import { DEVICE_CLASSES } from "./device-classes.ts";
 import { segmentSizes } from "./parts.ts";
 import type { Plan } from "./plan.ts";
 import { requirePlan } from "./plan-check.ts";
@@ -110,11 +110,10 @@ export class Scheduler extends Actor {
         return this.#plan;
       }
       const { segments, profile } = await this.#measure();
-      const powers = powersOf(this.#descriptions);
       this.#plan = makePlan({
         segments,
-        devices: this.#descriptions.map(({ name, memoryBytes }, i) => {
-          return { id: `${i}`, name, memoryBytes, power: powers[i]! };
+        devices: this.#descriptions.map(({ name, memoryBytes, class: own }, i) => {
+          return { id: `${i}`, name, memoryBytes, power: DEVICE_CLASSES[own].power };
         }),
         profile,
         options: this.#options,

@@ -1,6 +1,7 @@
 /** Runs the real command line as a process of its own, and knows which processes it has left behind. */
 
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const ROOT = join(import.meta.dir, "../..");
@@ -18,6 +19,10 @@ export interface Event {
 
 let runs = 0;
 
+/** Profiles that these runs measure; the user's are left alone. */
+const CACHE = mkdtempSync(join(tmpdir(), "troupe-cache-"));
+process.on("exit", () => rmSync(CACHE, { recursive: true, force: true }));
+
 export class Troupe {
   readonly process: Bun.Subprocess<"ignore", "pipe", "pipe">;
   /** Lines of standard output so far that are JSON objects. */
@@ -33,7 +38,7 @@ export class Troupe {
     const [name, value] = this.mark.split("=") as [string, string];
     this.process = Bun.spawn([process.execPath, join(ROOT, "cli/main.ts"), ...args], {
       cwd: ROOT,
-      env: { ...process.env, [name]: value },
+      env: { ...process.env, XDG_CACHE_HOME: CACHE, [name]: value },
       stdin: "ignore",
       stdout: "pipe",
       stderr: "pipe",

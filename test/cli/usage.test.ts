@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createToken, seededRandom } from "../../runtime/index.ts";
+import { idxFile, noise } from "../actors/data/memory.ts";
 import { TINY, troupe } from "./troupe.ts";
 
 let folder: string;
@@ -21,6 +22,12 @@ beforeAll(() => {
     Uint8Array.from({ length: 4096 }, () => 0xe4),
   );
   writeFileSync(at("file"), "in the way");
+  const [device, links] = [{ class: "raspberry-pi-4", count: 2 }, { default: { mbitPerS: 100 } }];
+  writeFileSync(at("pis.json"), JSON.stringify({ devices: [device], links }));
+  writeFileSync(at("toaster.json"), JSON.stringify({ devices: [{ class: "toaster" }] }));
+  mkdirSync(at("mnist"));
+  writeFileSync(at("mnist/train-images-idx3-ubyte"), idxFile([200, 8, 8], noise(200 * 64, 1)));
+  writeFileSync(at("mnist/train-labels-idx1-ubyte"), idxFile([200], new Uint8Array(200)));
   mkdirSync(at("nothing"));
   mkdirSync(at("taken/checkpoint"), { recursive: true });
 });
@@ -77,6 +84,32 @@ const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
     "train --schedule magic",
     2,
     /--schedule magic is not available; there is auto, gpipe, 1f1b, eager-1f1b, interleaved, .*/,
+  ],
+  ["train --deadline 5", 2, /--deadline is for --objective energy/],
+  ["train --local-steps 5", 2, /--local-steps is for --strategy local, it is pipeline/],
+  [
+    "node --listen tcp://127.0.0.1:0 --class toaster",
+    2,
+    /--class toaster is not available; there is raspberry/,
+  ],
+  [
+    "plan --cluster $/missing.json --fresh-profile",
+    2,
+    /--cluster imagines devices and --fresh-profile is for/,
+  ],
+  ["plan --cluster $/toaster.json", 1, /devices\[0\] is of class "toaster", known are raspberry-pi-4, /],
+  ["plan --cluster $/pis.json --strategy data --schedule pipedream", 1, /pipedream updates within a step/],
+  ["plan --cluster $/pis.json --strategy tensor --schedule pipedream", 1, /pipedream updates within a step/],
+  [
+    "plan --cluster $/pis.json --strategy data --micro-batches 1",
+    1,
+    /deals micro-batches to devices, .* only 1/,
+  ],
+  ["plan --cluster $/pis.json --objective energy --deadline 0.001", 1, /no plan makes a step in 0.001 ms/],
+  [
+    "plan --cluster $/pis.json --model resnet18 --data $/mnist --strategy tensor",
+    1,
+    /tensor cannot divide segment 0/,
   ],
   ["train --objective speed", 2, /--objective speed is not available; there is time and energy/],
   ["train --plan $/missing.json --strategy data", 2, /--plan decides on --strategy: give one of them/],
@@ -188,9 +221,10 @@ test("with --json, the line is an event as well", async () => {
 });
 
 test("leaves nothing where it was refused", () => {
-  expect(readdirSync(folder).sort()).toEqual(
-    ["binary.txt", "empty.txt", "file", "latin1.txt", "nothing", "short.txt", "taken", "text.onnx"].sort(),
-  );
+  expect(readdirSync(folder).sort()).toEqual([
+    ...["binary.txt", "empty.txt", "file", "latin1.txt", "mnist", "nothing", "pis.json", "short.txt"],
+    ...["taken", "text.onnx", "toaster.json"],
+  ]);
 });
 
 describe("help", () => {

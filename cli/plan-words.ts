@@ -1,0 +1,90 @@
+/** A plan in words for people: what it is called, who holds what of it, and what is not as on one device. */
+
+import { isSharded, type Plan, type Worker, workersOf } from "../actors/scheduler/plan.ts";
+import { isAsynchronous } from "../actors/scheduler/schedule.ts";
+import { bytes, type Column, count, percent } from "./terminal.ts";
+
+/** `single device`, `data on 3 devices`, `pipeline of 3, 1f1b`, `hybrid of 2 stages on 5 devices, gpipe`. */
+export function planTitle(plan: Plan): string {
+  const { strategy, schedule, stages, localSteps } = plan;
+  const devices = workersOf(plan).length;
+  const meets = localSteps > 1 ? `, meeting every ${localSteps} steps` : "";
+  if (stages.length > 1) {
+    const of = strategy === "pipeline" ? `${stages.length}` : `${stages.length} stages on ${devices} devices`;
+    return `${strategy} of ${of}, ${schedule}`;
+  }
+  const name = devices === 1 ? "single device" : `${strategy} on ${devices} devices`;
+  return name + meets + (isAsynchronous(schedule) ? `, ${schedule}` : "");
+}
+
+/** What makes the result another than one device's, a line each. */
+export function caveats(plan: Plan): string[] {
+  const { schedule, stages, codecs, microBatches } = plan;
+  const why: string[] = [];
+  if (stages.some(({ sharing }) => sharing === "local")) {
+    why.push("local: devices train weights of their own between meetings");
+  }
+  if (isAsynchronous(schedule) && microBatches > 1) {
+    why.push(`${schedule}: weights change after every micro-batch, not once a step`);
+  }
+  const coded = [
+    ...(codecs.activations ? [`activations as ${codecs.activations}`] : []),
+    ...(codecs.gradients ? [`gradients as ${codecs.gradients}`] : []),
+  ];
+  if (coded.length > 0) why.push(`on the wire: ${coded.join(", ")}`);
+  return why.map((what) => `${what}; the result is not that of one device`);
+}
+
+export interface TableOptions {
+  /** Memory that each device has, by id, where that is known. */
+  readonly limits?: ReadonlyMap<string, number | undefined>;
+  /** So many devices are listed, those first that are used. */
+  readonly most?: number;
+}
+
+/** One row for each device, for `table`; columns that would say nothing are left out. */
+export function planTable(plan: Plan, { limits, most = Number.POSITIVE_INFINITY }: TableOptions = {}) {
+  const ofDevice = new Map(workersOf(plan).map((worker) => [worker.member.device, worker]));
+  const shared = plan.stages.some(({ members }) => members.length > 1);
+  const cells: readonly (readonly [string, (worker: Worker) => string])[] = [
+    ...(shared && plan.stages.length > 1
+      ? [["stage", ({ stage }: Worker) => `${stage.stage + 1}`] as const]
+      : []),
+    [
+      "segments",
+      ({ stage }) =>
+        stage.ranges.map(({ from, to }) => (to - from === 1 ? `${from}` : `${from}-${to - 1}`)).join(" "),
+    ],
+    ...(shared ? [["share", shareOf] as const] : []),
+    ["parameters", ({ member }) => count(member.parameterBytes / 4)],
+    ["micro-batch", ({ member }) => `${(member.forwardMs + member.backwardMs).toFixed(1)} ms`],
+    [
+      "memory",
+      ({ member }) => {
+        const limit = limits?.get(member.device);
+        return bytes(member.memoryBytes) + (limit === undefined ? "" : ` of ${bytes(limit)}`);
+      },
+    ],
+  ];
+  const place = ({ id }: { readonly id: string }) => ofDevice.get(id)?.worker ?? Number.POSITIVE_INFINITY;
+  // Of those that are not used, none is before another.
+  const devices = [...plan.devices].sort((a, b) => (place(a) === place(b) ? 0 : place(a) - place(b)));
+  const rows = devices.slice(0, most).map(({ id, name, reason }) => {
+    const worker = ofDevice.get(id);
+    return [name, ...cells.map(([, cell]) => (worker ? cell(worker) : "-")), reason];
+  });
+  const columns = ["device", ...cells.map(([title]) => title), "reason"].map((title, i): Column => {
+    return { title, align: i === 0 || i === cells.length + 1 ? "left" : "right" };
+  });
+  return { columns, rows, more: devices.length - rows.length };
+}
+
+/** `all`, `data 3 of 4` micro-batches, `tensor 62 %` of what is in a layer. */
+function shareOf({ member, stage }: Worker): string {
+  const { sharing, members } = stage;
+  if (members.length === 1) return "all";
+  const total = members.reduce((sum, { share }) => sum + share, 0);
+  return isSharded(sharing)
+    ? `${sharing} ${percent(member.share / total)}`
+    : `${sharing} ${member.microBatches.length} of ${total}`;
+}
