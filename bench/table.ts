@@ -25,6 +25,6 @@ export function markdown({ columns, rows }: Table): string {
 }
 
 /** Figures, with their units, and the dash of a missing one. */
-function isFigure(cell: string | number): boolean {
+export function isFigure(cell: string | number): boolean {
   return typeof cell === "number" || /^([-+±]?\d[\d.,]*( ?[%×]| [A-Za-z/]+)?|–)$/.test(cell);
 }

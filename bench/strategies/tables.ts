@@ -10,6 +10,8 @@ import type { ScenarioResult, StrategiesResult, StrategyResult } from "./result.
 import { CLOSE_TO_BEST, RATIO_NAMES, type Ratio, summarise } from "./summary.ts";
 
 const NONE = "–";
+/** Characters of a reason in a table. */
+const MOST_REASON = 120;
 
 /** Everything: a table for each scenario behind those of all. */
 export function sectionsOf(result: Pick<StrategiesResult, "scenarios" | "failures">): Section[] {
@@ -196,7 +198,8 @@ export function scenarioTable({ strategies }: Pick<ScenarioResult, "strategies">
       if (!measured) {
         const { refused, skipped } = strategy;
         const rest = (count: number) => new Array<string>(count).fill(NONE);
-        if (refused !== null || !plan) return [strategy.name, `does not run: ${refused}`, ...rest(11)];
+        if (refused !== null || !plan)
+          return [strategy.name, `does not run: ${shortened(refused ?? "")}`, ...rest(11)];
         const predicted = [milliseconds(plan.predictedStepMs), ...rest(8)];
         return [nameText(strategy), `${planText(plan)}, not run: ${skipped}`, NONE, NONE, ...predicted];
       }
@@ -236,6 +239,12 @@ export function planText(plan: Plan): string {
   });
   const schedule = workersOf(plan).length > 1 && plan.stages.length > 1 ? `${plan.schedule}: ` : "";
   return `${schedule}${stages.join(" → ")}`;
+}
+
+/** A reason's first clause: all of it is in the JSON. */
+function shortened(reason: string): string {
+  const [first = ""] = reason.split(/; /);
+  return first.length <= MOST_REASON ? first : `${first.slice(0, MOST_REASON).replace(/\s+\S*$/, "")} …`;
 }
 
 function nameText({ name, role, sameAs }: StrategyResult): string {

@@ -5,23 +5,28 @@
 
 import { milliseconds } from "../../format.ts";
 import type { Section } from "../../report.ts";
-import type { Table } from "../../table.ts";
+import { isFigure, type Table } from "../../table.ts";
 import type { ScenarioResult, StrategiesResult } from "../result.ts";
 import { sectionsOf } from "../tables.ts";
-import { bars, predictedAgainstMeasured } from "./plots.ts";
+import { bars, energyBars, predictedAgainstMeasured, stepBars } from "./plots.ts";
 import { COLOURS, escaped } from "./svg.ts";
 import { TIMELINE_LEGEND, timelinePicture } from "./timelines.ts";
 
 const STYLE = `
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; margin: 2em auto; max-width: 1100px; padding: 0 1em; }
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; margin: 2em auto; max-width: 1280px; padding: 0 1em; }
 table { border-collapse: collapse; font-size: 13px; margin: 0.7em 0; display: block; overflow-x: auto; }
 th, td { border-bottom: 1px solid #ddd; padding: 3px 8px; text-align: left; vertical-align: top; }
 svg text { font: 12px system-ui, sans-serif; fill: #222; }
 svg { max-width: 100%; height: auto; }
+tr:nth-child(even) td { background: #f7f7f7; }
+td.short, th { white-space: nowrap; } td.right { text-align: right; }
 figure { margin: 1em 0; } figcaption { color: #555; font-size: 13px; }
 .key span { display: inline-block; width: 12px; height: 12px; margin: 0 4px 0 12px; }
 summary { cursor: pointer; }
 `;
+
+/** Characters of a cell that stays on one line. */
+const SHORT = 24;
 
 export function htmlReport(result: StrategiesResult): string {
   const { date, machine, versions, command, scenarios } = result;
@@ -58,20 +63,20 @@ function scenarioHtml({ name, strategies }: ScenarioResult, section: Section): s
     sectionHtml(section),
     figure(
       bars(
-        `${name}: milliseconds of a step`,
-        strategies,
-        ({ measured }) => measured?.stepMs ?? null,
-        milliseconds,
-        ({ measured }) => measured?.predictedStepMs ?? null,
+        `${name}: seconds of a step`,
+        stepBars(strategies),
+        (value) => `${value.toFixed(2)} s`,
+        "seconds of a step",
       ),
-      "A step as measured; the line is its prediction.",
+      "A step as measured; the black line is its prediction. Pale bars are predictions of plans that were not run.",
     ),
+    key(Object.entries(COLOURS).map(([role, colour]) => [colour, role])),
     figure(
       bars(
         `${name}: joules per sample, modelled`,
-        strategies,
-        ({ measured }) => measured?.modelledJoulesPerSample ?? null,
+        energyBars(strategies),
         (joules) => `${joules.toPrecision(3)} J`,
+        "joules per sample, modelled",
       ),
       "Joules per sample, modelled from the classes' figures.",
     ),
@@ -107,9 +112,16 @@ function sectionHtml({ title, text, table }: Section): string {
 }
 
 function tableHtml({ columns, rows }: Table): string {
-  const cells = (row: readonly (string | number)[], tag: "th" | "td") =>
-    `<tr>${row.map((cell) => `<${tag}>${escaped(`${cell}`)}</${tag}>`).join("")}</tr>`;
-  return `<table>${cells(columns, "th")}${rows.map((row) => cells(row, "td")).join("")}</table>`;
+  const classOf = (cell: string) => {
+    const classes = [...(cell.length <= SHORT ? ["short"] : []), ...(isFigure(cell) ? ["right"] : [])];
+    return classes.length === 0 ? "" : ` class="${classes.join(" ")}"`;
+  };
+  const head = columns.map((column) => `<th>${escaped(column)}</th>`).join("");
+  const body = rows.map((row) => {
+    const cells = row.map((cell) => `<td${classOf(`${cell}`)}>${escaped(`${cell}`)}</td>`);
+    return `<tr>${cells.join("")}</tr>`;
+  });
+  return `<table><tr>${head}</tr>${body.join("")}</table>`;
 }
 
 function figure(picture: string, caption: string): string {

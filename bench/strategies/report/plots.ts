@@ -5,33 +5,81 @@ import { COLOURS, circle, line, rect, svg, text } from "./svg.ts";
 
 const LABEL = 130;
 const BARS = 420;
-const VALUE = 110;
+const VALUE = 190;
 const ROW = 22;
 
-/** One bar for each strategy that ran; a tick where the plan's prediction is, if there is one. */
+/** What a bar is of. */
+export interface Bar {
+  readonly strategy: StrategyResult;
+  readonly value: number;
+  /** Where the plan's prediction is; null where there is none. */
+  readonly predicted: number | null;
+  /** Whether nothing but a prediction is known. */
+  readonly isPrediction: boolean;
+}
+
+/** The longest bar beside the shortest: what is longer is cut, and says how long it is. */
+const MOST_TIMES = 8;
+const AXIS = 34;
+
+/** One bar for each, with a tick at its prediction, over an axis that has the unit. */
 export function bars(
   title: string,
-  strategies: readonly StrategyResult[],
-  value: (strategy: StrategyResult) => number | null,
+  given: readonly Bar[],
   show: (value: number) => string,
-  predicted: (strategy: StrategyResult) => number | null = () => null,
+  unit: string,
 ): string {
-  const rows = strategies.flatMap((strategy) => {
-    const found = value(strategy);
-    return found === null ? [] : [{ strategy, found, expected: predicted(strategy) }];
-  });
-  const most = Math.max(...rows.flatMap(({ found, expected }) => [found, expected ?? 0]), Number.MIN_VALUE);
-  const scale = (amount: number) => (amount / most) * BARS;
-  const content = rows.flatMap(({ strategy: { name, role }, found, expected }, i) => {
+  const values = given.map(({ value }) => value);
+  const most = Math.min(Math.max(...values, Number.MIN_VALUE), MOST_TIMES * Math.min(...values));
+  const scale = (amount: number) => (Math.min(amount, most) / most) * BARS;
+  const content = given.flatMap(({ strategy: { name, role, sameAs }, value, predicted, isPrediction }, i) => {
     const y = i * ROW;
+    const said = `${isPrediction ? "~" : ""}${show(value)}`;
+    const told = `${said}${value > most ? " (cut)" : ""}${sameAs === null ? "" : ` = ${sameAs}`}`;
     return [
       text(LABEL - 6, y + 15, name, "end"),
-      rect(LABEL, y + 3, scale(found), ROW - 6, COLOURS[role], `${name}: ${show(found)}`),
-      ...(expected === null ? [] : [line(LABEL + scale(expected), y, LABEL + scale(expected), y + ROW)]),
-      text(LABEL + scale(Math.max(found, expected ?? 0)) + 6, y + 15, show(found)),
+      rect(LABEL, y + 3, scale(value), ROW - 6, COLOURS[role], `${name}: ${said}`, isPrediction ? 0.35 : 1),
+      ...(predicted === null
+        ? []
+        : [line(LABEL + scale(predicted), y + 1, LABEL + scale(predicted), y + ROW - 1, "mark")]),
+      text(LABEL + scale(Math.max(value, predicted ?? 0)) + 6, y + 15, told),
     ];
   });
-  return svg(LABEL + BARS + VALUE, Math.max(1, rows.length) * ROW, title, content);
+  const bottom = Math.max(1, given.length) * ROW + 2;
+  const axis = [0, 0.25, 0.5, 0.75, 1].flatMap((part) => [
+    line(LABEL + part * BARS, bottom, LABEL + part * BARS, bottom + 4),
+    text(LABEL + part * BARS, bottom + 17, (part * most).toPrecision(2), "middle"),
+  ]);
+  return svg(LABEL + BARS + VALUE, bottom + AXIS, title, [
+    ...content,
+    line(LABEL, bottom, LABEL + BARS, bottom),
+    ...(given.length === 0 ? [] : axis),
+    text(LABEL + BARS / 2, bottom + AXIS - 3, unit, "middle"),
+  ]);
+}
+
+/** Measured where they are, else predicted; the fastest first. */
+export function stepBars(strategies: readonly StrategyResult[]): Bar[] {
+  return strategies
+    .flatMap((strategy): Bar[] => {
+      const { plan, measured, refused } = strategy;
+      if (!plan || refused !== null) return [];
+      const predicted = plan.predictedStepMs / 1000;
+      return [
+        measured
+          ? { strategy, value: measured.stepMs / 1000, predicted, isPrediction: false }
+          : { strategy, value: predicted, predicted: null, isPrediction: true },
+      ];
+    })
+    .sort((a, b) => a.value - b.value);
+}
+
+/** Of what ran. */
+export function energyBars(strategies: readonly StrategyResult[]): Bar[] {
+  return strategies.flatMap((strategy) => {
+    const value = strategy.measured?.modelledJoulesPerSample;
+    return value === undefined ? [] : [{ strategy, value, predicted: null, isPrediction: false }];
+  });
 }
 
 const SIDE = 380;
@@ -55,8 +103,8 @@ export function predictedAgainstMeasured(scenarios: readonly ScenarioResult[]): 
   const [first, last] = [Math.exp(low), Math.exp(high)];
   const along = (factor: number, dashed: boolean) =>
     factor >= 1
-      ? line(x(first), y(first * factor), x(last / factor), y(last), dashed)
-      : line(x(first / factor), y(first), x(last), y(last * factor), dashed);
+      ? line(x(first), y(first * factor), x(last / factor), y(last), dashed ? "dashed" : "plain")
+      : line(x(first / factor), y(first), x(last), y(last * factor), dashed ? "dashed" : "plain");
   const ticks = decades(first, last).flatMap((ms) => [
     text(x(ms), SIDE + 16, `${ms}`, "middle"),
     text(MARGIN - 6, y(ms) + 4, `${ms}`, "end"),

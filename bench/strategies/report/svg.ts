@@ -10,9 +10,18 @@ export function svg(width: number, height: number, title: string, content: reado
   return `<svg xmlns="http://www.w3.org/2000/svg" ${box} role="img" aria-label="${escaped(title)}"><title>${escaped(title)}</title>${content.join("")}</svg>`;
 }
 
-export function rect(x: number, y: number, width: number, height: number, fill: string, title = ""): string {
+export function rect(
+  x: number,
+  y: number,
+  width: number,
+  height: number,
+  fill: string,
+  title = "",
+  opacity = 1,
+): string {
+  const pale = opacity === 1 ? "" : ` fill-opacity="${opacity}"`;
   const about = title === "" ? "" : `<title>${escaped(title)}</title>`;
-  return `<rect x="${at(x)}" y="${at(y)}" width="${at(width)}" height="${at(height)}" fill="${fill}">${about}</rect>`;
+  return `<rect x="${at(x)}" y="${at(y)}" width="${at(width)}" height="${at(height)}" fill="${fill}"${pale}>${about}</rect>`;
 }
 
 export function text(
@@ -24,9 +33,20 @@ export function text(
   return `<text x="${at(x)}" y="${at(y)}" text-anchor="${anchor}">${escaped(content)}</text>`;
 }
 
-export function line(x1: number, y1: number, x2: number, y2: number, dashed = false): string {
-  const dash = dashed ? ' stroke-dasharray="4 3"' : "";
-  return `<line x1="${at(x1)}" y1="${at(y1)}" x2="${at(x2)}" y2="${at(y2)}" stroke="#888"${dash}/>`;
+const STROKES = {
+  plain: 'stroke="#888"',
+  dashed: 'stroke="#888" stroke-dasharray="4 3"',
+  mark: 'stroke="#111" stroke-width="2"',
+} as const;
+
+export function line(
+  x1: number,
+  y1: number,
+  x2: number,
+  y2: number,
+  stroke: keyof typeof STROKES = "plain",
+): string {
+  return `<line x1="${at(x1)}" y1="${at(y1)}" x2="${at(x2)}" y2="${at(y2)}" ${STROKES[stroke]}/>`;
 }
 
 export function circle(x: number, y: number, fill: string, title: string): string {
