@@ -67,8 +67,11 @@ class Chooser {
     else {
       if (strategy === "auto") this.settleAlone(MOST_SETTLED);
       this.settleFound();
-      // Where there is nothing to share, there is one device.
-      if (this.outcomes.length === 0 && this.request.devices.length === 1) this.settleAlone(1);
+      // Where there is nothing to share, or nobody to share it with, there is one device.
+      const dealt = strategy === "data" || strategy === "local";
+      if (this.outcomes.length === 0 && (dealt || this.request.devices.length === 1)) {
+        this.settleAlone(MOST_SETTLED);
+      }
     }
     const best = [...this.outcomes].sort((a, b) => a.score - b.score);
     if (best.length === 0) throw unfit(this.request, this.checked);

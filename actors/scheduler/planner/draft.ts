@@ -142,8 +142,9 @@ export class Workshop {
           ...{ forwardMs: 0, backwardMs: 0, parameterBytes: 0, memoryBytes: 0 },
         };
       });
-      if (members.some(({ share }) => !(share > 0))) {
-        throw new PlanError(`stage ${index} has more members than work to share`);
+      const idle = members.find(({ share }) => !(share > 0));
+      if (idle) {
+        throw new PlanError(`the others are done with all its share before ${idle.deviceName} is with any`);
       }
       return { stage: index, ranges, sharing: stage.sharing, members, recompute: stage.recompute };
     });
@@ -231,7 +232,7 @@ export class Workshop {
       for (const { device, deviceName } of members) {
         const needed = workers[worker++]!.memoryBytes;
         if (needed > (limits.get(device) ?? Number.POSITIVE_INFINITY)) {
-          return new PlanError(`${deviceName} would need ${needed} bytes`);
+          return new PlanError(`${deviceName} would need ${(needed / 2 ** 20).toFixed(1)} MiB`);
         }
       }
     }

@@ -66,18 +66,18 @@ function leftOutReason(input: ReasonsInput, device: number, tryIt: boolean): str
   const uses = ({ draft }: Pick<Outcome, "draft">) =>
     draft.stages.some(({ members }) => members.includes(device));
   const withIt = outcomes.filter(uses);
+  let refused = "no share that includes it fits";
   if (tryIt) {
     for (const draft of withDevice(chosen.draft, device)) {
       if (!allows(draft)) continue;
       const outcome = workshop.outcome(draft);
-      if (!(outcome instanceof PlanError)) withIt.push(outcome);
+      if (outcome instanceof PlanError) refused = outcome.message;
+      else withIt.push(outcome);
     }
   }
   const best = withIt.reduce<Outcome | null>((a, b) => (a && a.score <= b.score ? a : b), null);
   if (!best) {
-    return tryIt
-      ? "left out: no share that includes it fits"
-      : "left out: there are enough others like it or better";
+    return tryIt ? `left out: ${refused}` : "left out: there are enough others like it or better";
   }
   const { of } = workshop.inputs.objective;
   if (of === "time") {

@@ -1,11 +1,12 @@
-/** A model that fits nowhere: by how much, and what would help. */
+/** Why there is no plan: a model that fits nowhere, by how much, and what would help; or nothing for two to share. */
 
 import { PlanError } from "../plan-error.ts";
 import { residentBytes } from "./draft.ts";
 import type { CheckedOptions, PlanRequest } from "./options.ts";
 
-/** The error for a model that no draft of the strategy has room for. */
-export function unfit({ segments, devices, options }: PlanRequest, { strategy }: CheckedOptions): PlanError {
+/** The error for a strategy that no draft can carry out, most often for want of room. */
+export function unfit(request: PlanRequest, { strategy }: CheckedOptions): PlanError {
+  const { segments, devices, options } = request;
   const held = segments.reduce((sum, segment) => sum + residentBytes(segment), 0);
   const stash = segments.reduce((sum, segment) => sum + segment.stashBytes, 0);
   const working = segments.reduce((most, segment) => Math.max(most, segment.workingBytes ?? 0), 0);
@@ -16,6 +17,11 @@ export function unfit({ segments, devices, options }: PlanRequest, { strategy }:
   const room = alone ? Math.max(...limits) : limits.reduce((a, b) => a + b, 0);
   const names = devices.slice(0, MOST_NAMED).map(({ name }, i) => `${name} ${mebibytes(limits[i]!)}`);
   if (devices.length > MOST_NAMED) names.push(`${devices.length - MOST_NAMED} more`);
+  if (alone && strategy !== "single" && limits.filter((limit) => limit >= whole).length > 1) {
+    return new PlanError(
+      `no plan of strategy ${strategy} has work for two of the devices: use strategy auto, which leaves devices out`,
+    );
+  }
   const missing =
     whole > room
       ? `${mebibytes(whole - room)} are missing`

@@ -117,6 +117,26 @@ test.each(["data", "tensor", "local", "pipeline", "hybrid"])(
   },
 );
 
+describe("where there is nothing to share", () => {
+  const world = randomWorld(7, { devices: 2, segments: 4, microBatches: 4, sharded: true });
+  const devices = world.devices.map(({ memoryBytes: _, ...device }) => device);
+  const asked = (strategy: string, rest: object = {}) =>
+    makePlan({ ...world, devices, ...rest, options: { ...world.options, strategy } });
+
+  test("a device that would be dealt no micro-batch is left out", () => {
+    const { d0 } = world.profile.devices;
+    const slower = (times: readonly number[]) => times.map((ms) => 1000 * ms);
+    const { forwardMs, backwardMs, stepMs } = d0!;
+    const d1 = {
+      ...{ forwardMs: slower(forwardMs), backwardMs: slower(backwardMs), stepMs: slower(stepMs) },
+    };
+    const profile = { ...world.profile, devices: { d0: d0!, d1 } };
+    const plan = asked("data", { profile });
+    expect(workersOf(plan).map(({ member }) => member.device)).toEqual(["d0"]);
+    expect(plan.devices[1]!.reason).toMatch(/^left out: [\d.]+ ms a step with it, [\d.]+ ms without$/);
+  });
+});
+
 test.each(["gpipe", "interleaved", "zero-bubble"])("schedule %s is what was asked for", (schedule) => {
   const world = randomWorld(8, { devices: 3, segments: 12, microBatches: 6 });
   const devices = world.devices.map(({ memoryBytes: _, ...device }) => device);
