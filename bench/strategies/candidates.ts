@@ -143,16 +143,34 @@ function mean(values: readonly number[]): number {
   return values.length === 0 ? 0 : values.reduce((a, b) => a + b, 0) / values.length;
 }
 
-/** Whether two plans have the same work done by the same devices in the same order. */
-export function isSame(a: Plan, b: Plan): boolean {
-  const work = ({ schedule, microBatches, stages, localSteps, codecs }: Plan) => [
-    // A pipeline of one stage has no schedule.
-    stages.length > 1 ? schedule : null,
-    ...[microBatches, localSteps, codecs],
-    stages.map(({ ranges, sharing, recompute, members }) => [
-      ...[ranges, sharing, recompute],
-      members.map(({ device, share, microBatches: taken }) => [device, sharing === "data" ? taken : share]),
-    ]),
-  ];
+/**
+ * Whether two plans have the same work done by the same devices in the same order.
+ * @param kinds by device's id, what it is: one may stand for another of its kind.
+ */
+export function isSame(a: Plan, b: Plan, kinds: Readonly<Record<string, string>> = {}): boolean {
+  const work = ({ schedule, microBatches, stages, localSteps, codecs }: Plan) => {
+    /** Devices of a kind by the order in which they come. */
+    const seen = new Map<string, number>();
+    const kindOf = (id: string) => kinds[id] ?? id;
+    const named = new Map<string, string>();
+    for (const { device } of stages.flatMap(({ members }) => members)) {
+      if (named.has(device)) continue;
+      const count = seen.get(kindOf(device)) ?? 0;
+      seen.set(kindOf(device), count + 1);
+      named.set(device, `${kindOf(device)} ${count}`);
+    }
+    return [
+      // A pipeline of one stage has no schedule.
+      stages.length > 1 ? schedule : null,
+      ...[microBatches, localSteps, codecs],
+      stages.map(({ ranges, sharing, recompute, members }) => [
+        ...[ranges, sharing, recompute],
+        members.map(({ device, share, microBatches: taken }) => [
+          named.get(device),
+          sharing === "data" ? taken : share,
+        ]),
+      ]),
+    ];
+  };
   return JSON.stringify(work(a)) === JSON.stringify(work(b));
 }

@@ -63,7 +63,11 @@ export async function runScenario(
     });
     note("planning");
     const candidates = options.strategies.map((name) => candidate(name, inputs));
-    const { selected, skipped } = select(candidates, { warmUp, steps });
+    // Devices of one class on lines alike are one as good as the other.
+    const kinds = Object.fromEntries(
+      scenario.devices.map(({ class: named, line }, i) => [i, `${named} ${JSON.stringify(line)}`]),
+    );
+    const { selected, skipped } = select(candidates, { warmUp, steps }, kinds);
     note("reference");
     const reference = await within(until - performance.now(), () =>
       runReference(training, { warmUp, steps }, options.engine),
@@ -83,10 +87,12 @@ export async function runScenario(
       referenceLosses: reference.losses,
       strategies: candidates.map((each): StrategyResult => {
         const { name, role, plan, refused } = each;
-        const same = standIn(each, candidates);
+        const same = standIn(each, candidates, kinds);
         const found = runs.get(same?.name ?? name);
         const measured =
-          plan && found?.runs.length ? measuredOf(plan, found.runs, reference, scenario, batch) : null;
+          plan && found?.runs.length
+            ? measuredOf(same?.plan ?? plan, found.runs, reference, scenario, batch)
+            : null;
         return {
           ...{ name, role, plan, refused: refused ?? (measured ? null : (found?.failed ?? null)) },
           skipped: measured ? null : (skipped.get(same?.name ?? name) ?? found?.stopped ?? null),

@@ -36,14 +36,17 @@ export interface Selection {
   readonly skipped: ReadonlyMap<string, string>;
 }
 
+/** By device's id, what it is. */
+export type Kinds = Readonly<Record<string, string>>;
+
 /** @param most steps of a run. */
-export function select(candidates: readonly Candidate[], most: RunSteps): Selection {
-  const distinct = candidates.filter((each) => each.refused === null && !standIn(each, candidates));
+export function select(candidates: readonly Candidate[], most: RunSteps, kinds: Kinds = {}): Selection {
+  const distinct = candidates.filter((each) => each.refused === null && !standIn(each, candidates, kinds));
   const best = Math.min(...distinct.map(predicted));
   const skipped = new Map<string, string>();
   const selected: Selected[] = [];
   const place = (candidate: Candidate) => {
-    const at = NEEDED.findIndex((name) => sharers(candidate, candidates).includes(name));
+    const at = NEEDED.findIndex((name) => sharers(candidate, candidates, kinds).includes(name));
     return at < 0 ? NEEDED.length : at;
   };
   for (const candidate of distinct.sort((a, b) => place(a) - place(b) || predicted(a) - predicted(b))) {
@@ -67,15 +70,21 @@ function predicted({ plan }: Candidate): number {
 }
 
 /** Names of all that have this one's plan, its own included. */
-function sharers(own: Candidate, candidates: readonly Candidate[]): string[] {
+function sharers(own: Candidate, candidates: readonly Candidate[], kinds: Kinds): string[] {
   return candidates
-    .filter(({ plan, refused }) => plan && refused === null && isSame(plan, own.plan!))
+    .filter(({ plan, refused }) => plan && refused === null && isSame(plan, own.plan!, kinds))
     .map(({ name }) => name);
 }
 
 /** The first candidate that has the same plan, where that is not itself. */
-export function standIn(own: Candidate, candidates: readonly Candidate[]): Candidate | undefined {
+export function standIn(
+  own: Candidate,
+  candidates: readonly Candidate[],
+  kinds: Kinds,
+): Candidate | undefined {
   if (!own.plan || own.refused !== null) return undefined;
-  const first = candidates.find(({ plan, refused }) => plan && refused === null && isSame(plan, own.plan!));
+  const first = candidates.find(
+    ({ plan, refused }) => plan && refused === null && isSame(plan, own.plan!, kinds),
+  );
   return first === own ? undefined : first;
 }

@@ -8,8 +8,16 @@ import { splitText } from "../../../actors/data/corpus.ts";
 import { TextFeed } from "../../../actors/data/text.ts";
 import { Device } from "../../../actors/device.ts";
 import { Stage } from "../../../actors/stage.ts";
-import { alike, candidate, type Inputs, isSame } from "../../../bench/strategies/candidates.ts";
+import {
+  alike,
+  type Candidate,
+  candidate,
+  type Inputs,
+  isSame,
+  type StrategyName,
+} from "../../../bench/strategies/candidates.ts";
 import { energyRows } from "../../../bench/strategies/energy-rows.ts";
+import { within } from "../../../bench/strategies/limit.ts";
 import {
   RESULT_FORMAT,
   readResult,
@@ -18,6 +26,7 @@ import {
 } from "../../../bench/strategies/result.ts";
 import { runScenario } from "../../../bench/strategies/scenario.ts";
 import type { Scenario } from "../../../bench/strategies/scenarios.ts";
+import { select } from "../../../bench/strategies/selection.ts";
 import { summarise } from "../../../bench/strategies/summary.ts";
 import { sectionsOf } from "../../../bench/strategies/tables.ts";
 import { writeReport } from "../../../bench/strategies.ts";
@@ -257,6 +266,43 @@ describe("rivals", () => {
       plan.stages[0]!.members.map(({ microBatches }) => microBatches.length);
     expect(shares(candidate("equal-data", inputs).plan!)).toEqual([4, 4]);
     expect(shares(candidate("data", inputs).plan!)[0]).toBeGreaterThan(4);
+  });
+
+  test("a device stands for another of its kind, and for none of another", () => {
+    const alone = (device: string) => {
+      const { plan } = candidate("single", inputs);
+      const stages = plan!.stages.map((stage) => ({
+        ...stage,
+        members: stage.members.map((member) => ({ ...member, device })),
+      }));
+      return { ...plan!, stages };
+    };
+    expect(isSame(alone("0"), alone("1"))).toBe(false);
+    expect(isSame(alone("0"), alone("1"), { 0: "nano", 1: "nano" })).toBe(true);
+    expect(isSame(alone("0"), alone("1"), { 0: "nano", 1: "tx2" })).toBe(false);
+  });
+
+  test("what is hopeless is not run unless a ratio needs it, and long runs have fewer steps", () => {
+    const given = (name: StrategyName, predictedStepMs: number): Candidate => {
+      const own = candidate(name, inputs);
+      return { ...own, plan: { ...own.plan!, predictedStepMs, digest: name } };
+    };
+    const most = { warmUp: 1, steps: 5 };
+    const { selected, skipped } = select(
+      [given("single", 1000), given("gpipe", 7000), given("even-split", 7000)],
+      most,
+    );
+    expect(selected.map(({ candidate: { name }, steps }) => [name, steps.steps])).toEqual([
+      ["single", 5],
+      ["even-split", 2],
+    ]);
+    expect([...skipped]).toEqual([["gpipe", "7.0 times the best"]]);
+    expect(select([given("data", 60_000)], most).skipped.get("data")).toBe("3 steps would take 180 s");
+  });
+
+  test("work that takes too long is left", async () => {
+    await expect(within(1, () => new Promise(() => {}))).rejects.toThrow("stopped after 0 s");
+    expect(await within(60_000, async () => 7)).toBe(7);
   });
 
   test("what fits nowhere has a reason", () => {
