@@ -11,16 +11,18 @@ import { ChildError } from "./child.ts";
 import { milliseconds, percent } from "./format.ts";
 import { PipelineCluster, type TimedPipeline } from "./pipeline/cluster.ts";
 import { boundOf, dealtPlan } from "./pipeline/plan.ts";
-import { boundOfOrder, type RivalOrder, TorchPipelines } from "./pipeline/rival.ts";
+import { boundOfOrder, TorchPipelines } from "./pipeline/rival.ts";
 import type { KernelTimes } from "./pipeline/times.ts";
 import { findPyTorch, type PyTorch } from "./pytorch.ts";
-import { inTurns } from "./rounds.ts";
+import { inTurns, type RoundTimes } from "./rounds.ts";
 import { median } from "./statistics.ts";
 import type { Suite } from "./suite.ts";
 import { Opened } from "./train/parts.ts";
 
 const KERNEL_MS = 10;
-const DEFAULTS = { stages: "2,4,8", rounds: 3, turn: 800, warmUp: 2 };
+const DEFAULTS = { stages: "2,4,8", rounds: 3, turn: 800, warmUp: 50 };
+/** Code is warm after so many calls, not after so long a time: kernels are shorter until then. */
+const WARMING = { kernelMs: KERNEL_MS / 20, schedule: "1f1b" } as const;
 /** In a turn, however long they take. */
 const LEAST_STEPS = 2;
 const OURS = "Troupe";
@@ -68,14 +70,17 @@ export const pipeline: Suite = {
       value: "ms",
       help: `what a turn takes, at least ${LEAST_STEPS} steps (default: ${DEFAULTS.turn})`,
     },
-    "warm-up": { value: "N", help: `steps of each before the first round (default: ${DEFAULTS.warmUp})` },
+    "warm-up": {
+      value: "N",
+      help: `steps with short kernels before all others (default: ${DEFAULTS.warmUp})`,
+    },
     transport: { value: "name", help: "auto, shared memory on this machine, or tcp (default: auto)" },
   },
   run: async (options, { folder, note }) => {
     const numbers = {
       rounds: options.whole("rounds", { from: 1, to: 1000 }) ?? DEFAULTS.rounds,
       turn: options.whole("turn", { from: 1, to: 1_000_000 }) ?? DEFAULTS.turn,
-      warmUp: options.whole("warm-up", { from: 0, to: 1000 }) ?? DEFAULTS.warmUp,
+      warmUp: options.whole("warm-up", { from: 1, to: 1000 }) ?? DEFAULTS.warmUp,
     };
     const stages = (options.text("stages") ?? DEFAULTS.stages).split(",").map(Number);
     if (stages.some((count) => !Number.isInteger(count) || count < 2 || count > 64)) {
@@ -109,7 +114,8 @@ export const pipeline: Suite = {
                 `parameters), with zero-bubble F = B = W; ${MICRO_BATCHES} micro-batches for every stage, one process ` +
                 "for every stage, 4 KiB messages. Medians over " +
                 `${numbers.rounds} rounds in which both take turns of ${numbers.turn} ms, at least ${LEAST_STEPS} ` +
-                `steps, after ${numbers.warmUp} to warm up.`,
+                `steps, after ${numbers.warmUp} steps of ${WARMING.schedule} with kernels of ${WARMING.kernelMs} ms to warm ` +
+                "up, and one of each schedule.",
               "The bound is that of the schedule's own order with messages that take no time. Steps of Troupe follow each " +
                 "other as in a run, and one goes from the result of the step before to its own: all stages have updated " +
                 "behind the commit gate. One of PyTorch's has no optimiser and goes from a barrier to the last rank's end; " +
@@ -161,10 +167,10 @@ interface Measurement {
   note(line: string): void;
 }
 
-function pipelineOf(stages: number, schedule: ScheduleName): TimedPipeline {
+function pipelineOf(stages: number, schedule: ScheduleName, kernelMs = KERNEL_MS): TimedPipeline {
   const { chunks, split } = KINDS[schedule]!;
-  const half = split ? KERNEL_MS : KERNEL_MS / 2;
-  const times: KernelTimes = { forwardMs: KERNEL_MS, backwardInputMs: half, backwardWeightMs: half };
+  const half = split ? kernelMs : kernelMs / 2;
+  const times: KernelTimes = { forwardMs: kernelMs, backwardInputMs: half, backwardWeightMs: half };
   return { stages, microBatches: MICRO_BATCHES * stages, schedule, chunks, times };
 }
 
@@ -173,42 +179,50 @@ async function measure({ stages, pipelines, transport, torch, ...rest }: Measure
   const { rounds, turn, warmUp, folder, note } = rest;
   const opened = new Opened();
   try {
-    const cluster = opened.add(await PipelineCluster.open(stages, pipelines, transport));
-    const rivals = pipelines.filter(({ schedule }) => KINDS[schedule]!.rival);
+    const warming = pipelineOf(stages, WARMING.schedule, WARMING.kernelMs);
+    const all = [warming, ...pipelines];
+    const cluster = opened.add(await PipelineCluster.open(stages, all, transport));
+    const rivals = all.filter(({ schedule }) => KINDS[schedule]!.rival);
     const theirs = torch && (await openRival(torch, stages, rivals, folder, note));
     if (theirs) opened.add(theirs);
     const rows: Row[] = [];
-    for (const pipeline of pipelines) {
+    for (const pipeline of all) {
       const { schedule, chunks, times } = pipeline;
-      note(`${schedule}, ${stages} stages`);
       const bound = boundOf(dealtPlan(pipeline), times);
       const running = await cluster.start(pipeline);
       const work = async (count: number) => (await running.steps(count)).map(({ ms }) => ms);
       const contenders = [{ name: OURS, work }];
       const place = theirs ? rivals.indexOf(pipeline) : -1;
       if (place >= 0) contenders.push({ name: RIVAL, work: (count) => theirs!.steps(place, count) });
-      if (warmUp > 0) for (const contender of contenders) await contender.work(warmUp);
-      const steps = Math.max(LEAST_STEPS, Math.round(turn / bound.makespanMs));
-      const rounded = await inTurns(contenders, rounds, steps);
+      for (const contender of contenders) await contender.work(pipeline === warming ? warmUp : 1);
+      if (pipeline !== warming) {
+        note(`${schedule}, ${stages} stages`);
+        const steps = Math.max(LEAST_STEPS, Math.round(turn / bound.makespanMs));
+        const rounded = await inTurns(contenders, rounds, steps);
+        const order = place < 0 ? null : theirs!.orders[place]!;
+        const rivalBound = order ? boundOfOrder(order, stages * chunks, times) : bound.makespanMs;
+        rows.push(rowOf(pipeline, bound, rounded, rivalBound));
+      }
       await running.close();
-      const stepMs = median(rounded.get(OURS)!);
-      const rivalMs = place < 0 ? null : median(rounded.get(RIVAL)!);
-      const ofOrder = (order: RivalOrder) =>
-        order ? boundOfOrder(order, stages * chunks, times) : bound.makespanMs;
-      const rivalBound = place < 0 ? 0 : ofOrder(theirs!.orders[place]!);
-      rows.push({
-        ...{ stages, schedule, boundMs: bound.makespanMs, bubble: bound.bubbleFraction },
-        ...{ stepMs, efficiency: bound.makespanMs / stepMs },
-        rival:
-          rivalMs === null
-            ? null
-            : { boundMs: rivalBound, stepMs: rivalMs, efficiency: rivalBound / rivalMs },
-      });
     }
     return rows;
   } finally {
     await opened.close();
   }
+}
+
+function rowOf(
+  { stages, schedule }: TimedPipeline,
+  { makespanMs: boundMs, bubbleFraction: bubble }: ReturnType<typeof boundOf>,
+  rounded: RoundTimes,
+  rivalBound: number,
+): Row {
+  const [ours, theirs] = [OURS, RIVAL].map((name) => rounded.get(name));
+  const of = (bound: number, steps: readonly number[]) => {
+    const stepMs = median(steps);
+    return { boundMs: bound, stepMs, efficiency: bound / stepMs };
+  };
+  return { stages, schedule, bubble, ...of(boundMs, ours!), rival: theirs ? of(rivalBound, theirs) : null };
 }
 
 /** Null, and a note, where PyTorch cannot run them. */
