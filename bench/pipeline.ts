@@ -20,9 +20,12 @@ import type { Suite } from "./suite.ts";
 import { Opened } from "./train/parts.ts";
 
 const KERNEL_MS = 10;
-const DEFAULTS = { stages: "2,4,8", rounds: 3, turn: 800, warmUp: 50 };
-/** Code is warm after so many calls, not after so long a time: kernels are shorter until then. */
-const WARMING = { kernelMs: KERNEL_MS / 20, schedule: "1f1b" } as const;
+const DEFAULTS = { stages: "2,4,8", rounds: 3, turn: 800, warmUp: 30 };
+/**
+ * Code is warm after so many calls, not after so long a time: kernels are shorter until then. The rival's is interpreted, or
+ * compiled already, and has its connections after a few.
+ */
+const WARMING = { kernelMs: KERNEL_MS / 20, schedule: "1f1b", rival: 3 } as const;
 /** In a turn, however long they take. */
 const LEAST_STEPS = 2;
 const OURS = "Troupe";
@@ -115,7 +118,7 @@ export const pipeline: Suite = {
                 "for every stage, 4 KiB messages. Medians over " +
                 `${numbers.rounds} rounds in which both take turns of ${numbers.turn} ms, at least ${LEAST_STEPS} ` +
                 `steps, after ${numbers.warmUp} steps of ${WARMING.schedule} with kernels of ${WARMING.kernelMs} ms to warm ` +
-                "up, and one of each schedule.",
+                `up (PyTorch ${Math.min(numbers.warmUp, WARMING.rival)}), and one of each schedule.`,
               "The bound is that of the schedule's own order with messages that take no time. Steps of Troupe follow each " +
                 "other as in a run, and one goes from the result of the step before to its own: all stages have updated " +
                 "behind the commit gate. One of PyTorch's has no optimiser and goes from a barrier to the last rank's end; " +
@@ -194,7 +197,9 @@ async function measure({ stages, pipelines, transport, torch, ...rest }: Measure
       const contenders = [{ name: OURS, work }];
       const place = theirs ? rivals.indexOf(pipeline) : -1;
       if (place >= 0) contenders.push({ name: RIVAL, work: (count) => theirs!.steps(place, count) });
-      for (const contender of contenders) await contender.work(pipeline === warming ? warmUp : 1);
+      for (const { name, work } of contenders) {
+        await work(pipeline !== warming ? 1 : name === OURS ? warmUp : Math.min(warmUp, WARMING.rival));
+      }
       if (pipeline !== warming) {
         note(`${schedule}, ${stages} stages`);
         const steps = Math.max(LEAST_STEPS, Math.round(turn / bound.makespanMs));
