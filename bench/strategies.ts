@@ -12,7 +12,7 @@ import { nearest } from "../cli/nearest.ts";
 import type { Options } from "../cli/options.ts";
 import { settingOf, toMarkdown } from "./report.ts";
 import { DEFAULT_STRATEGIES, isStrategyName, KINDS, type StrategyName } from "./strategies/candidates.ts";
-import { htmlReport } from "./strategies/report/html.ts";
+import { htmlReport, stepPicture } from "./strategies/report/html.ts";
 import {
   RESULT_FORMAT,
   type ScenarioFailure,
@@ -117,7 +117,7 @@ export const strategies: Suite = {
   },
 };
 
-/** Writes a result as `result.json`, `report.md`, `report.html` and a trace of each strategy into a folder. */
+/** Writes a result as `result.json`, `report.md`, `report.html`, a picture of each scenario and a trace of each strategy. */
 export function writeReport(out: string, result: StrategiesResult): void {
   const { date, machine, versions, command, scenarios } = result;
   const report = { title: "Strategies", sections: sectionsOf(result), figures: {} };
@@ -125,6 +125,7 @@ export function writeReport(out: string, result: StrategiesResult): void {
   writeFileSync(join(out, "result.json"), `${JSON.stringify(result)}\n`);
   writeFileSync(join(out, "report.md"), `${toMarkdown(report, setting)}\n`);
   writeFileSync(join(out, "report.html"), htmlReport(result));
+  for (const each of scenarios) writeFileSync(join(out, `${each.name}.svg`), stepPicture(each));
   for (const { name: scenario, strategies: all } of scenarios) {
     for (const { name, measured, sameAs } of all) {
       if (!measured || sameAs !== null) continue;

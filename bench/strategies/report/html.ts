@@ -16,7 +16,6 @@ const STYLE = `
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; margin: 2em auto; max-width: 1280px; padding: 0 1em; }
 table { border-collapse: collapse; font-size: 13px; margin: 0.7em 0; display: block; overflow-x: auto; }
 th, td { border-bottom: 1px solid #ddd; padding: 3px 8px; text-align: left; vertical-align: top; }
-svg text { font: 12px system-ui, sans-serif; fill: #222; }
 svg { max-width: 100%; height: auto; }
 tr:nth-child(even) td { background: #f7f7f7; }
 td.short, th { white-space: nowrap; } td.right { text-align: right; }
@@ -50,7 +49,8 @@ export function htmlReport(result: StrategiesResult): string {
   return `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Strategies</title><style>${STYLE}</style></head><body>${body.join("\n")}</body></html>\n`;
 }
 
-function scenarioHtml({ name, strategies }: ScenarioResult, section: Section): string {
+function scenarioHtml(scenario: ScenarioResult, section: Section): string {
+  const { name, strategies } = scenario;
   const timelines = strategies.flatMap(({ name: strategy, measured, sameAs }) =>
     measured && sameAs === null
       ? [
@@ -62,15 +62,9 @@ function scenarioHtml({ name, strategies }: ScenarioResult, section: Section): s
   return [
     sectionHtml(section),
     figure(
-      bars(
-        `${name}: seconds of a step`,
-        stepBars(strategies),
-        (value) => `${value.toFixed(2)} s`,
-        "seconds of a step",
-      ),
+      stepPicture(scenario),
       "A step as measured; the black line is its prediction. Pale bars are predictions of plans that were not run.",
     ),
-    key(Object.entries(COLOURS).map(([role, colour]) => [colour, role])),
     figure(
       bars(
         `${name}: joules per sample, modelled`,
@@ -84,6 +78,16 @@ function scenarioHtml({ name, strategies }: ScenarioResult, section: Section): s
     key(TIMELINE_LEGEND),
     ...timelines,
   ].join("\n");
+}
+
+/** The step of every strategy in a scenario. */
+export function stepPicture({ name, strategies }: ScenarioResult): string {
+  return bars(
+    `${name}: seconds of a step`,
+    stepBars(strategies),
+    (value) => `${value.toFixed(2)} s`,
+    `seconds of a step, scenario ${name}`,
+  );
 }
 
 function deviceTable({ devices }: NonNullable<ScenarioResult["strategies"][number]["measured"]>): string {

@@ -21,6 +21,8 @@ export interface Bar {
 /** The longest bar beside the shortest: what is longer is cut, and says how long it is. */
 const MOST_TIMES = 8;
 const AXIS = 34;
+/** Of the legend, from one to the next. */
+const KEY = 110;
 
 /** One bar for each, with a tick at its prediction, over an axis that has the unit. */
 export function bars(
@@ -50,8 +52,21 @@ export function bars(
     line(LABEL + part * BARS, bottom, LABEL + part * BARS, bottom + 4),
     text(LABEL + part * BARS, bottom + 17, (part * most).toPrecision(2), "middle"),
   ]);
-  return svg(LABEL + BARS + VALUE, bottom + AXIS, title, [
+  const roles = [...new Set(given.map(({ strategy }) => strategy.role))];
+  const below = bottom + AXIS + 8;
+  const legend = roles.flatMap((role, i) => [
+    rect(LABEL + i * KEY, below, 12, 12, COLOURS[role]),
+    text(LABEL + i * KEY + 17, below + 11, role),
+  ]);
+  const last = LABEL + roles.length * KEY;
+  const tick = [
+    line(last + 6, below - 1, last + 6, below + 13, "mark"),
+    text(last + 17, below + 11, "predicted"),
+  ];
+  return svg(LABEL + BARS + VALUE, below + 18, title, [
     ...content,
+    ...legend,
+    ...(given.some(({ predicted }) => predicted !== null) ? tick : []),
     line(LABEL, bottom, LABEL + BARS, bottom),
     ...(given.length === 0 ? [] : axis),
     text(LABEL + BARS / 2, bottom + AXIS - 3, unit, "middle"),

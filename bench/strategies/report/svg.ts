@@ -5,9 +5,12 @@ export function escaped(text: string): string {
   return text.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
 }
 
+/** A picture that stands alone as well. */
+const STYLE = "text { font: 12px system-ui, sans-serif; fill: #222; }";
+
 export function svg(width: number, height: number, title: string, content: readonly string[]): string {
   const box = `viewBox="0 0 ${width} ${height}" width="${width}" height="${height}"`;
-  return `<svg xmlns="http://www.w3.org/2000/svg" ${box} role="img" aria-label="${escaped(title)}"><title>${escaped(title)}</title>${content.join("")}</svg>`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" ${box} role="img" aria-label="${escaped(title)}"><title>${escaped(title)}</title><style>${STYLE}</style><rect width="100%" height="100%" fill="#fff"/>${content.join("")}</svg>`;
 }
 
 export function rect(
