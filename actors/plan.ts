@@ -45,8 +45,8 @@ export function shardKindsOf(strategy: string): readonly ShardKind[] {
   return SHARD_KINDS.filter((kind) => kind === strategy);
 }
 
-/** Milliseconds that each device may spend on measuring itself. */
-const PROFILE_MS = 3000;
+/** Milliseconds that each device may spend on measuring itself; as for a run, which finds the profile again then. */
+const PROFILE_MS = 2000;
 
 /**
  * Measures devices and their links. Ids are the devices' places, as text.

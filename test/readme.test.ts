@@ -27,6 +27,8 @@ const QUICK: Readonly<Record<string, readonly string[]>> = {
   validation: ["--quick", "--steps", "3"],
   nn: ["--quick", "--only", "gpt"],
   runtime: ["--quick", "--only", "local"],
+  // Takes minutes however little it does; test/bench/ has its own.
+  strategies: ["--help"],
 };
 /** Options of a command that `SMALL` and the number of steps take the place of. */
 const SIZES = new Set(["--layers", "--width", "--heads", "--context", "--steps"]);
@@ -36,12 +38,15 @@ let folder: string;
 let exported: { block: number; variables: Record<string, string> } = { block: -1, variables: {} };
 const nodes: { readonly address: string; readonly child: Bun.Subprocess }[] = [];
 
+const readme = await readFile(join(ROOT, "README.md"), "utf8");
+
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "troupe-readme-"));
   const at = (name: string) => join(folder, name);
   await writeFile(at("book.txt"), "It was a dark and stormy night. ".repeat(200));
   const rows = Array.from({ length: 40 }, (_, i) => `${i % 7},${i % 5},${i % 2 === 0 ? "even" : "odd"}`);
   await writeFile(at("points.csv"), rows.join("\n"));
+  await writeFile(at("home.json"), /```json\n([\s\S]*?)```/.exec(readme)![1]!);
   await mkdir(at("mnist"));
   const [images, side] = [40, 8];
   await writeFile(
@@ -65,7 +70,6 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-const readme = await readFile(join(ROOT, "README.md"), "utf8");
 const commands = [...readme.matchAll(/```sh\n([\s\S]*?)```/g)]
   .flatMap(([, text], block) => text!.split("\n").map((line) => ({ line, block })))
   .map(({ line, block }) => ({ line: line.replace(/\s+#.*$/, "").trim(), block }))
@@ -146,7 +150,7 @@ async function perform(line: string): Promise<string> {
     case "bench":
       return run([job, ...args, ...QUICK[args[0]!]!]);
     case "troupe":
-      return run(args);
+      return run(args[0] === "plan" ? [...args, ...SMALL.gpt!] : args);
     case "test": // This is it.
       return "";
     default:
