@@ -9,6 +9,8 @@
 
 import type { ModelProfile } from "../nn/profile.ts";
 import type { DeviceProfile, Profile } from "./scheduler/cost.ts";
+import { type Plan, workersOf } from "./scheduler/plan.ts";
+import { type CostInputs, planCost } from "./scheduler/plan-cost.ts";
 import type { ChunkCost } from "./scheduler/run-cost.ts";
 import type { OperationSpan } from "./stage.ts";
 
@@ -131,13 +133,29 @@ export class DriftWatch {
   }
 }
 
+/**
+ * Follows the devices of a plan that was made from measured profiles. Null where more processes of one machine compute
+ * than it has cores: how long their kernels take says then how many they are.
+ */
+export function watchPlan(plan: Plan, inputs: CostInputs): DriftWatch | null {
+  const { cores = Number.POSITIVE_INFINITY, devices } = inputs.profile;
+  const workers = workersOf(plan);
+  if (workers.length > cores) return null;
+  const { chunks } = planCost(plan, inputs).run;
+  return new DriftWatch(
+    workers.map(({ member: { device } }, i) => ({
+      ...{ device, chunks: chunks[i]!, otherMs: devices[device]!.chunk?.otherMs ?? 0 },
+    })),
+  );
+}
+
 /** Whether the device is believed to be slower or faster than its profile. */
 export function hasDrifted({ factor }: Drift): boolean {
   return factor !== 1;
 }
 
 /** For people: "laptop takes 1.4 times as long as measured". */
-export function driftText(name: string, { factor }: Drift): string {
+export function driftText(name: string, { factor }: Pick<Drift, "factor">): string {
   return factor >= 1
     ? `${name} takes ${factor.toFixed(1)} times as long as it was measured to`
     : `${name} is ${(1 / factor).toFixed(1)} times as fast as it was measured to be`;

@@ -97,6 +97,8 @@ export type TrainEvent =
       /** One per stage. */
       stages: readonly Omit<StepReport, "squareSums" | "losses">[];
     }
+  /** A device takes so many times as long as it was measured to; the plan stays as it is. */
+  | { event: "device_drifted"; device: string; factor: number }
   | { event: "validation"; step: number; loss: number }
   | { event: "checkpoint"; step: number; path: string }
   | { event: "exported"; path: string }
@@ -251,6 +253,7 @@ export async function train(
         tokens_per_s: (tokens / ms) * 1000,
         stages: result.reports.map(({ squareSums: _, losses: __, ...rest }) => rest),
       });
+      for (const drifted of result.drifted) emit({ event: "device_drifted", ...drifted });
       const busyMs = devices.map(() => 0);
       for (const [i, { kernelMs }] of result.reports.entries())
         busyMs[Number(workers[i]!.member.device)]! += kernelMs;

@@ -3,6 +3,7 @@
  * now and then where it cannot, where the time went, all on standard error. Standard output gets the sample.
  */
 
+import { driftText } from "../actors/drift.ts";
 import { workersOf } from "../actors/scheduler/plan.ts";
 import type { TrainEvent } from "../actors/train.ts";
 import type { Output } from "../runtime/platform/process.ts";
@@ -146,6 +147,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
       }
       case "device_left":
         return line(paint("yellow", `  ${event.name} left: ${event.reason}`));
+      case "device_drifted":
+        return line(paint("yellow", `  ${driftText(event.device, event)}`));
       case "plan":
         return showPlan(event);
       case "step":

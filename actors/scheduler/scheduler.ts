@@ -17,6 +17,7 @@ import type { Tensor } from "../../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../../runtime/index.ts";
 import type { DataSource } from "../data/source.ts";
 import type { Device, DeviceDescription, DeviceUsage } from "../device.ts";
+import { type DriftWatch, watchPlan } from "../drift.ts";
 import { type ClusterProfile, profileCluster } from "../profile.ts";
 import type { ProfileCache } from "../profile-cache.ts";
 import type { StepReport } from "../stage.ts";
@@ -48,6 +49,14 @@ export interface StepResult {
   /** Scaled gradients overflowed: nothing was updated, and the loss's scale was halved. */
   readonly skipped: boolean;
   readonly reports: readonly StepReport[];
+  /** Devices of which it is known since this step that they are not as fast as they were measured to be. */
+  readonly drifted: readonly DriftedDevice[];
+}
+
+/** A device that takes so many times as long as predicted. */
+export interface DriftedDevice {
+  readonly device: string;
+  readonly factor: number;
 }
 
 export class DeviceLost extends Error {
@@ -67,6 +76,9 @@ export class Scheduler extends Actor {
   readonly #segments: readonly Segment[];
   #descriptions: readonly DeviceDescription[] = [];
   #plan: Plan | undefined;
+  /** Of a plan that was made here, and what the devices' profiles are kept under. */
+  #watch: DriftWatch | null = null;
+  #profileKeys: readonly string[] = [];
   #deployed!: Deployment;
   /** The feed of the step that comes next, begun while the one before it runs. */
   #fed: { step: number; done: Promise<void> } | undefined;
@@ -109,15 +121,14 @@ export class Scheduler extends Actor {
         this.#plan = plan;
         return this.#plan;
       }
-      const { segments, profile } = await this.#measure();
-      this.#plan = makePlan({
-        segments,
-        devices: this.#descriptions.map(({ name, memoryBytes, class: own }, i) => {
-          return { id: `${i}`, name, memoryBytes, power: DEVICE_CLASSES[own].power };
-        }),
-        profile,
-        options: this.#options,
+      const { segments, profile, keys } = await this.#measure();
+      const devices = this.#descriptions.map(({ name, memoryBytes, class: own }, i) => {
+        return { id: `${i}`, name, memoryBytes, power: DEVICE_CLASSES[own].power };
       });
+      this.#plan = makePlan({ segments, devices, profile, options: this.#options });
+      const { stashBytes = 0 } = this.#options;
+      this.#watch = watchPlan(this.#plan, { segments, devices, profile, stashBytes });
+      this.#profileKeys = keys;
       return this.#plan;
     });
   }
@@ -171,6 +182,7 @@ export class Scheduler extends Actor {
       return {
         ...{ step, loss: mean(losses), gradNorm: this.#deployed.gradNorm(commits), learningRate, skipped },
         reports: reports.map((report, i) => ({ ...report, spans: [...report.spans, ...commits[i]!.spans] })),
+        drifted: await this.#drifted(reports),
       };
     });
   }
@@ -204,13 +216,23 @@ export class Scheduler extends Actor {
     return this.#descriptions;
   }
 
+  /** Devices that have drifted by this step; their profiles are forgotten, so that the next run measures anew. */
+  async #drifted(reports: readonly StepReport[]): Promise<DriftedDevice[]> {
+    const ids = this.#watch?.observe(reports.map(({ spans }) => spans)) ?? [];
+    for (const id of ids) await this.#options.profiles?.drop(this.#profileKeys[Number(id)]!);
+    return ids.map((id) => {
+      const { factor } = this.#watch!.drifts[id]!;
+      return { device: this.#descriptions[Number(id)]!.name, factor };
+    });
+  }
+
   /** What plans are made from. Any two devices may become neighbours. */
   #measure(): Promise<ClusterProfile> {
     const { model, microBatches, optimizer, strategy, schedule, profiles } = this.#options;
     const { profileMs = PROFILE_MS } = this.#options;
     return profileCluster(this.#devices, this.#descriptions, {
       ...{ model, microBatches, optimizer, segments: this.#segments, budgetMs: profileMs },
-      split: schedule === "zero-bubble",
+      split: schedule === "zero-bubble" || schedule === "auto",
       sharings: sharingsOf(strategy),
       now: () => this.context.clock.now(),
       linked: () => strategy !== "single",

@@ -11,8 +11,11 @@ import {
   NO_DRIFT,
   observe,
   stepTime,
+  watchPlan,
 } from "../../actors/drift.ts";
+import { makePlan } from "../../actors/scheduler/planner.ts";
 import type { OperationSpan } from "../../actors/stage.ts";
+import { randomWorld } from "./scheduler/planner/worlds.ts";
 
 const after = (ratios: readonly number[], drift: Drift = NO_DRIFT) =>
   ratios.reduce((known, ratio) => observe(known, { measuredMs: 10 * ratio, predictedMs: 10 }), drift);
@@ -78,6 +81,16 @@ test("a watch says once which device of a run has drifted", () => {
   const said = Array.from({ length: 9 }, () => watch.observe([spans(3), spans(3), spans(9)]));
   expect(said.flat()).toEqual(["b"]);
   expect([watch.drifts.a!.factor, watch.drifts.b!.factor]).toEqual([1, 2]);
+});
+
+test("a plan is watched where each worker has a core for itself, and not where they wait for each other", () => {
+  const world = randomWorld(7, { devices: 2, segments: 4, microBatches: 4 });
+  const devices = world.devices.map(({ memoryBytes: _, ...device }) => device);
+  const plan = makePlan({ ...world, devices, options: { ...world.options, strategy: "pipeline" } });
+  const watch = (cores: number) =>
+    watchPlan(plan, { ...world, devices, profile: { ...world.profile, cores } });
+  expect(watch(2)).toBeInstanceOf(DriftWatch);
+  expect(watch(1)).toBeNull();
 });
 
 test("a corrected profile has other times, and the same of everything else", () => {
