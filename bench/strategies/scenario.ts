@@ -38,7 +38,7 @@ const SEED = 1;
 /** Only the learning rate depends on it. */
 const STEPS = 300;
 /** The share of the time that profiling may take. */
-const PROFILE_SHARE = 0.7;
+const PROFILE_SHARE = 0.6;
 
 /**
  * @param model what the scenario trains, by its name.
