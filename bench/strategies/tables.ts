@@ -59,8 +59,7 @@ export function summarySections({
           "weight as a part of the largest of its tensor. Adam divides a gradient by its own size, so that where one is next to " +
           "nothing the order of a sum decides the weight's step; such weights are few, and by norm they weigh what they are.",
         "What is left of the first update grows with further ones, fast in networks with ReLUs: rounding that moves one " +
-          "over its kink is another gradient. There any two orders of the same sum part, in one device's training as well, and " +
-          "only pipelines, which keep the order, keep the weights.",
+          "over its kink is another gradient. Only pipelines, which keep the order of sums, keep the weights there.",
       ],
       table: weightsTable(scenarios),
     },
