@@ -45,7 +45,7 @@ export function shardKindsOf(strategy: string): readonly ShardKind[] {
   return SHARD_KINDS.filter((kind) => kind === strategy);
 }
 
-/** Milliseconds that each device may spend on measuring itself; as for a run, which finds the profile again then. */
+/** Milliseconds that each machine may spend on measuring itself; as for a run, which finds the profile again then. */
 const PROFILE_MS = 2000;
 
 /**

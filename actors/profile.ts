@@ -27,7 +27,7 @@ export interface ClusterRequest {
   readonly segments: readonly Segment[];
   readonly microBatches: number;
   readonly optimizer: OptimizerConfig;
-  /** Milliseconds that each device may spend on runs. */
+  /** Milliseconds of runs on each machine, shared by the devices it hosts: they are measured in turn. */
   readonly budgetMs: number;
   /** Whether B and W are measured apart. */
   readonly split: boolean;
@@ -123,7 +123,13 @@ async function profileDevices(
   const hosts = Map.groupBy(unknown, (i) => descriptions[i]!.host);
   await Promise.all(
     [...hosts.values()].map(async (own) => {
-      for (const i of own) profiles[i] = await devices[i]!.ask.profile(request);
+      // Devices of one machine with one engine are alike: one of them is measured for all.
+      const alike = [...Map.groupBy(own, (i) => descriptions[i]!.engine).values()];
+      const each = { ...request, budgetMs: budgetMs / alike.length };
+      for (const group of alike) {
+        const profile = await devices[group[0]!]!.ask.profile(each);
+        for (const i of group) profiles[i] = profile;
+      }
     }),
   );
   for (const i of unknown) await cache?.put(keys[i]!, profiles[i]!);

@@ -35,7 +35,7 @@ export interface SchedulerOptions extends PlanOptions {
   readonly seed: number;
   /** Carried out as it is, with nothing measured; its devices' ids are their places in the order they are given in. */
   readonly plan?: Plan;
-  /** Milliseconds that every device may spend on measuring itself; two seconds when left out. */
+  /** Milliseconds of runs on each machine to measure its devices; two seconds when left out. */
   readonly profileMs?: number;
   /** Where profiles of earlier runs are; devices are measured every time when left out. */
   readonly profiles?: ProfileCache;

@@ -31,6 +31,8 @@ const LEAST_ROUNDS = 3;
 const BUDGET_ROUNDS = 6;
 /** The scale is known to this, by the quartiles of rounds. */
 const TOLERANCE = 0.015;
+/** Or to so many milliseconds of a pass over all probes: models so small are decided by what goes on around kernels. */
+const ENOUGH_MS = 0.05;
 
 /**
  * Runs all probes in turn, first once to warm up.
@@ -66,7 +68,8 @@ export async function measureRounds(
     // A simulated world's clock stands still.
     if (used === 0) break;
     // Another round that would go beyond the budget is not begun.
-    if (used + used / rounds.length > budgetMs || spread(rounds) <= TOLERANCE * median(rounds)) break;
+    if (used + used / rounds.length > budgetMs) break;
+    if (spread(rounds) <= Math.max(TOLERANCE * median(rounds), ENOUGH_MS)) break;
   }
   const medians = probes.map((_, i) => median(passes.map((times) => times[i]!)));
   const scale = total(medians) > 0 ? median(rounds) / total(medians) : 1;

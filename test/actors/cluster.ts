@@ -29,6 +29,8 @@ export interface ClusterOptions {
   readonly engine?: EngineOptions["engine"] | readonly EngineOptions["engine"][];
   /** On the coordinator's own node, rather than each on another. */
   readonly together?: boolean;
+  /** Whether each says that it is on a machine of its own. */
+  readonly apart?: boolean;
   /** What to start in a device's place. */
   readonly classOf?: (index: number) => DeviceClass;
   readonly scheduling?: Partial<SchedulerOptions>;
@@ -49,7 +51,7 @@ export interface Cluster {
 }
 
 export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
-  const { engine = "reference", together = false, classOf = () => Device } = options;
+  const { engine = "reference", together = false, apart = false, classOf = () => Device } = options;
   const network = new MemoryNetwork();
   const create = (name: string) =>
     new NodeRuntime({ name, transports: [memory(network)], actors: { Device, Stage }, log: () => {} });
@@ -61,7 +63,7 @@ export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
     hosts.push(host);
     const device = await host.spawn(
       classOf(i),
-      [`device-${i}`, typeof engine === "object" ? engine[i] : engine],
+      [`device-${i}`, typeof engine === "object" ? engine[i] : engine, apart ? { host: `machine-${i}` } : {}],
       { name: `device-${i}` },
     );
     if (together) devices.push(device);

@@ -48,7 +48,8 @@ test("every device's times by segment, sizes, links in both directions, and the 
   expect(cores).toBe(descriptions[0]!.cores);
 });
 
-test("a device whose profile is in the cache is not measured", async () => {
+/** Devices that tell when they are measured. */
+function counting() {
   const measured: string[] = [];
   class Counted extends Device {
     override profile(...args: Parameters<Device["profile"]>): Promise<ModelProfile> {
@@ -56,12 +57,27 @@ test("a device whose profile is in the cache is not measured", async () => {
       return super.profile(...args);
     }
   }
+  return { measured, Counted };
+}
+
+test("of the devices of one machine with one engine, one is measured for all", async () => {
+  const { measured, Counted } = counting();
+  opened = await makeCluster({ devices: 2, classOf: () => Counted });
+  const { devices } = opened;
+  const descriptions = await Promise.all(devices.map((device) => device.ask.describe()));
+  const { profile } = await profileCluster(devices, descriptions, { ...REQUEST, linked: () => false });
+  expect(measured).toEqual(["device-0"]);
+  expect(profile.devices["1"]).toEqual(profile.devices["0"]!);
+});
+
+test("a device whose profile is in the cache is not measured", async () => {
+  const { measured, Counted } = counting();
   const kept = new Map<string, ModelProfile>();
   const cache: Pick<ProfileCache, "get" | "put"> = {
     get: async (key) => kept.get(key),
     put: async (key, profile) => void kept.set(key, profile),
   };
-  opened = await makeCluster({ devices: 2, classOf: () => Counted });
+  opened = await makeCluster({ devices: 2, apart: true, classOf: () => Counted });
   const { devices } = opened;
   const descriptions = await Promise.all(devices.map((device) => device.ask.describe()));
   const request = { ...REQUEST, cache, linked: () => false };

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Device, type TrainEvent, type TrainOptions, train } from "../../actors/index.ts";
+import { Device, ProfileCache, type TrainEvent, type TrainOptions, train } from "../../actors/index.ts";
 import { Stage } from "../../actors/stage.ts";
 import type { EngineOptions } from "../../nn/engine/create.ts";
 import { DEFAULT_ADAMW } from "../../nn/index.ts";
@@ -94,6 +94,8 @@ async function run(variant: Variant): Promise<{ events: TrainEvent[]; checkpoint
       clock: systemClock,
       emit: (event) => events.push(event),
       random: () => random.next(),
+      // One measurement serves all runs: who holds what must not matter anyway.
+      profiles: new ProfileCache(files, folder, () => {}),
     });
     return { events, checkpoint };
   } finally {

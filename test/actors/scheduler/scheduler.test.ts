@@ -152,8 +152,7 @@ const slower = (factor: number) =>
 test("the planner may make neighbours of any two devices", async () => {
   const factors = [1, 1000, 1];
   const { scheduler } = await cluster({
-    devices: 3,
-    classOf: (i) => slower(factors[i]!),
+    ...{ devices: 3, apart: true, classOf: (i) => slower(factors[i]!) },
     scheduling: { strategy: "auto" },
   });
   const plan = await scheduler.ask.plan();
@@ -176,7 +175,9 @@ describe("a device that is lost", () => {
         return new Promise(() => {});
       }
     }
-    const { scheduler } = await cluster({ devices: 3, classOf: (i) => (i === 1 ? Mortal : Device) });
+    const { scheduler } = await cluster({
+      ...{ devices: 3, apart: true, classOf: (i) => (i === 1 ? Mortal : Device) },
+    });
     await expectLoss(scheduler.ask.plan());
   });
 
