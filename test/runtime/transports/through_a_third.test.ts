@@ -24,8 +24,8 @@ for (const { scheme, make, route } of [
 ] as const) {
   describe(`over ${scheme}://`, () => {
     /** A coordinator and a node here, and one in a process of its own that both reach. */
-    async function meet() {
-      const options = { token: "t", log: () => {}, heartbeat: { intervalMs: 200, patienceMs: 2000 } };
+    async function meet(patienceMs = 10_000) {
+      const options = { token: "t", log: () => {}, heartbeat: { intervalMs: 200, patienceMs } };
       const between = new NodeRuntime({ name: "between", transports: [tcp(), ws()], ...options });
       const here = new NodeRuntime({ name: "here", transports: [ws(), make()], ...options });
       cleanups.push(
@@ -95,7 +95,7 @@ for (const { scheme, make, route } of [
     });
 
     test("a killed process is a lost node: asks reject and monitors fire", async () => {
-      const { here, child, id } = await meet();
+      const { here, child, id } = await meet(2000);
       const ref = await here.spawnOn<Far>(id, "Far", []);
       const down = Promise.withResolvers<Down>();
       here.monitor(ref, down.resolve);
