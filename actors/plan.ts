@@ -6,10 +6,9 @@
 import type { Model } from "../nn/model.ts";
 import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
 import { findSegments } from "../nn/segments.ts";
-import { SHARD_KINDS, type ShardKind } from "../nn/shards/plan.ts";
 import type { Ref } from "../runtime/index.ts";
 import type { Device } from "./device.ts";
-import { profileCluster } from "./profile.ts";
+import { measuredFor, profileCluster, shardKindsOf } from "./profile.ts";
 import type { ProfileCache } from "./profile-cache.ts";
 import type { Cluster } from "./scheduler/cluster.ts";
 import { clusterProfile } from "./scheduler/cluster-profile.ts";
@@ -39,15 +38,6 @@ export interface PlanSubject {
   readonly options: PlanOptions;
 }
 
-/** Ways to share work inside a micro-batch that plans of a strategy may have. */
-export function shardKindsOf(strategy: string): readonly ShardKind[] {
-  if (strategy === "auto" || strategy === "hybrid") return SHARD_KINDS;
-  return SHARD_KINDS.filter((kind) => kind === strategy);
-}
-
-/** Milliseconds that each machine may spend on measuring itself; as for a run, which finds the profile again then. */
-const PROFILE_MS = 2000;
-
 /**
  * Measures devices and their links. Ids are the devices' places, as text.
  * @param cache profiles of earlier runs; devices are measured every time when left out.
@@ -62,9 +52,7 @@ export async function measuredRequest(
   const descriptions = await Promise.all(devices.map((device) => device.ask.describe()));
   const { segments, profile } = await profileCluster(devices, descriptions, {
     ...{ model, optimizer, now, segments: findSegments(model), microBatches: options.microBatches },
-    ...{ budgetMs: PROFILE_MS, sharings: shardKindsOf(options.strategy) },
-    split: options.schedule === "zero-bubble" || options.schedule === "auto",
-    linked: () => options.strategy !== "single",
+    ...measuredFor(options),
     ...(cache && { cache }),
   });
   const infos = descriptions.map(({ name, memoryBytes, class: own }, i) => {

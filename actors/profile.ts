@@ -12,7 +12,7 @@ import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
 import { median } from "../nn/profile/rounds.ts";
 import type { ModelProfile, SegmentProfile } from "../nn/profile.ts";
 import type { Segment } from "../nn/segments.ts";
-import type { ShardKind } from "../nn/shards/plan.ts";
+import { SHARD_KINDS, type ShardKind } from "../nn/shards/plan.ts";
 import { Tensor } from "../protocols/tensor.ts";
 import type { Ref } from "../runtime/index.ts";
 import type { Device, DeviceDescription, ProfileRequest } from "./device.ts";
@@ -102,6 +102,27 @@ export async function profileCluster(
       hosts: Object.fromEntries(descriptions.map(({ host }, i) => [i, host])),
       ...(hosts.size === 1 && { cores: descriptions[0]!.cores }),
     },
+  };
+}
+
+/** Ways to share work inside a micro-batch that plans of a strategy may have. */
+export function shardKindsOf(strategy: string): readonly ShardKind[] {
+  if (strategy === "auto" || strategy === "hybrid") return SHARD_KINDS;
+  return SHARD_KINDS.filter((kind) => kind === strategy);
+}
+
+const PROFILE_MS = 2000;
+
+/** What there is to measure for plans of these options: the same for whoever plans, so that profiles are found again. */
+export function measuredFor(
+  { strategy, schedule }: { readonly strategy: string; readonly schedule: string },
+  budgetMs = PROFILE_MS,
+): Pick<ClusterRequest, "budgetMs" | "split" | "sharings" | "linked"> {
+  return {
+    budgetMs,
+    split: schedule === "zero-bubble" || schedule === "auto",
+    sharings: shardKindsOf(strategy),
+    linked: () => strategy !== "single",
   };
 }
 

@@ -12,13 +12,12 @@ import type { Model } from "../../nn/model.ts";
 import { diverged, firstNonFinite } from "../../nn/optim/finite.ts";
 import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
 import { findSegments, type Segment } from "../../nn/segments.ts";
-import { SHARD_KINDS, type ShardKind } from "../../nn/shards/plan.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../../runtime/index.ts";
 import type { DataSource } from "../data/source.ts";
 import type { Device, DeviceDescription, DeviceUsage } from "../device.ts";
 import { type DriftWatch, watchPlan } from "../drift.ts";
-import { type ClusterProfile, profileCluster } from "../profile.ts";
+import { type ClusterProfile, measuredFor, profileCluster } from "../profile.ts";
 import type { ProfileCache } from "../profile-cache.ts";
 import type { StepReport } from "../stage.ts";
 import { Deployment } from "./deployment.ts";
@@ -63,8 +62,6 @@ export class DeviceLost extends Error {
   readonly code = "DEVICE_LOST";
   override readonly name = "DeviceLost";
 }
-
-const PROFILE_MS = 2000;
 
 /** One deployment is made per run; recovery will count on. */
 const GENERATION = 1;
@@ -228,14 +225,11 @@ export class Scheduler extends Actor {
 
   /** What plans are made from. Any two devices may become neighbours. */
   #measure(): Promise<ClusterProfile> {
-    const { model, microBatches, optimizer, strategy, schedule, profiles } = this.#options;
-    const { profileMs = PROFILE_MS } = this.#options;
+    const { model, microBatches, optimizer, profiles, profileMs } = this.#options;
     return profileCluster(this.#devices, this.#descriptions, {
-      ...{ model, microBatches, optimizer, segments: this.#segments, budgetMs: profileMs },
-      split: schedule === "zero-bubble" || schedule === "auto",
-      sharings: sharingsOf(strategy),
+      ...{ model, microBatches, optimizer, segments: this.#segments },
+      ...measuredFor(this.#options, profileMs),
       now: () => this.context.clock.now(),
-      linked: () => strategy !== "single",
       ...(profiles && { cache: profiles }),
     });
   }
@@ -258,12 +252,6 @@ export class Scheduler extends Actor {
 
 /** How long after a stage's failure the loss of a device may still explain it. */
 const LOSS_GRACE_MS = 100;
-
-/** Ways to share work inside a micro-batch that plans of a strategy may have. */
-function sharingsOf(strategy: string): readonly ShardKind[] {
-  if (strategy === "auto" || strategy === "hybrid") return SHARD_KINDS;
-  return SHARD_KINDS.filter((kind) => kind === strategy);
-}
 
 function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
