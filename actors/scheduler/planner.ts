@@ -156,7 +156,7 @@ class Chooser {
     const found = this.candidates.found().filter(({ draft }) => this.allows(draft));
     const end = this.workshop.events + SETTLE_EVENTS;
     const known = new Set<string>();
-    for (const { draft } of found) {
+    for (const draft of bestOfKindsFirst(found.map((each) => each.draft))) {
       const key = JSON.stringify(draft);
       if (known.has(key)) continue;
       if (known.size === MOST_SETTLED || (known.size > 0 && this.workshop.events >= end)) break;
@@ -203,4 +203,17 @@ class Chooser {
     };
     for (const variant of this.candidates.variants(draft)) this.settle(variant);
   }
+}
+
+/**
+ * The best of each kind, and then all in their order: the closed form is wrong about one kind beside another rather than
+ * within one.
+ */
+function bestOfKindsFirst(drafts: readonly Draft[]): Draft[] {
+  const kinds = new Map<string, Draft>();
+  for (const draft of drafts) {
+    const kind = strategyOf(draft);
+    if (!kinds.has(kind)) kinds.set(kind, draft);
+  }
+  return [...kinds.values(), ...drafts];
 }

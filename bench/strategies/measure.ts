@@ -57,6 +57,7 @@ export async function runOnBed(
     sentBytes: usage.sentBytes - before[i]!.sentBytes,
     receivedBytes: usage.receivedBytes - before[i]!.receivedBytes,
     busyMs: usage.busyMs - before[i]!.busyMs,
+    lateMs: usage.lateMs === null ? null : usage.lateMs - before[i]!.lateMs!,
     peakBytes: usage.peakBytes,
   }));
   return { ...run, firstWeights: firstWeights!, used, ownPeaks };
@@ -102,8 +103,18 @@ export function measuredOf(
     const peakBytes = runs.every(({ ownPeaks }) => ownPeaks)
       ? Math.max(...runs.map((run) => run.used[i]!.peakBytes))
       : null;
+    const lateMs = each(({ lateMs }) => lateMs ?? Number.NaN);
     const modelledJoules = joulesOf(DEVICE_CLASSES[named].power, activity).joules;
-    return [{ name, ...figures, peakBytes, predictedMemoryBytes, modelledJoules }];
+    return [
+      {
+        name,
+        ...figures,
+        lateMs: Number.isNaN(lateMs) ? null : lateMs,
+        peakBytes,
+        predictedMemoryBytes,
+        modelledJoules,
+      },
+    ];
   });
   return {
     stepMs,

@@ -125,6 +125,8 @@ export interface MeasuredDevice {
   readonly sentBytes: number;
   readonly receivedBytes: number;
   readonly busyMs: number;
+  /** How much of a step this machine had not computed in time what the emulated device had; null where nobody knows. */
+  readonly lateMs: number | null;
   /** The most that its process has had resident; null where the system does not tell for one run. */
   readonly peakBytes: number | null;
   /** By the plan, for training. */

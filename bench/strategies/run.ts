@@ -81,11 +81,14 @@ export async function runPlan(
     const losses: number[] = [];
     const timed: TimedStep[] = [];
     const take = async () => copied(model, await unshaped(() => scheduler.ask.state()));
+    let begun = false;
     for (let step = 0; step < warmUp + steps; step++) {
-      if (timed.length > 0 && performance.now() > until) break;
+      if (timed.length > 0 && !begun && performance.now() > until) break;
       if (step === warmUp) await before?.();
       const began = performance.now();
-      const result = await scheduler.ask.step(step, warmUp + steps - 1);
+      // As in training, where the next step begins behind the commit.
+      begun = step >= warmUp && began < until && step + 1 < warmUp + steps;
+      const result = await scheduler.ask.step(step, warmUp + steps - 1, begun);
       losses.push(result.loss);
       if (step >= warmUp) timed.push({ ...result, ms: performance.now() - began });
       await stepped?.(take);

@@ -3,6 +3,7 @@
 import { type Plan, workersOf } from "../../actors/scheduler/plan.ts";
 import { milliseconds, percent } from "../format.ts";
 import type { Section } from "../report.ts";
+import { median } from "../statistics.ts";
 import type { Table } from "../table.ts";
 import { ENERGY_STRATEGIES } from "./energy.ts";
 import { energyRows } from "./energy-rows.ts";
@@ -47,7 +48,7 @@ export function summarySections({
       text: predictionError
         ? [
             `Over ${predictionError.count} plans measured: median error ${percent(predictionError.median)}, 90th ` +
-              `percentile ${percent(predictionError.p90)}, at most ${percent(predictionError.most)}.`,
+              `percentile ${percent(predictionError.p90)}, at most ${percent(predictionError.most)}.${lateness(scenarios)}`,
           ]
         : ["Nothing was measured."],
       table: errorsTable(scenarios),
@@ -73,6 +74,18 @@ export function summarySections({
       table: energyTable(scenarios),
     },
   ];
+}
+
+/** How far the testbed was from what it emulates; nothing where nobody knows. */
+function lateness(scenarios: readonly ScenarioResult[]): string {
+  const parts = scenarios.flatMap(({ strategies }) =>
+    strategies.flatMap(({ measured }) =>
+      (measured?.devices ?? []).flatMap(({ lateMs }) => (lateMs === null ? [] : [lateMs / measured!.stepMs])),
+    ),
+  );
+  if (parts.length === 0) return "";
+  const [middle, most] = [median(parts), Math.max(...parts)].map(percent);
+  return ` Kernels were done later than an emulated device's would have been by ${middle} of a step (median; at most ${most}).`;
 }
 
 function scenarioSection(scenario: ScenarioResult): Section {

@@ -1,22 +1,24 @@
 /**
  * The testbed of any machine: devices are processes that throttle themselves. Lines are reckoned by the devices'
- * transports on loopback, in both directions; kernels run at full speed and are followed by rest. What is missing beside
- * `namespaces.ts`: the behaviour of TCP on a slow line, a limit of memory that is enforced, and devices that never
- * compute at the same time by accident.
+ * transports on loopback, in both directions; kernels are paced. What is missing beside `namespaces.ts`: the behaviour of
+ * TCP on a slow line, and a limit of memory that is enforced.
  */
 
 import type { Ref } from "../../runtime/index.ts";
 import { TestbedError } from "./error.ts";
+import { GAUGE_NAME, type Gauge, type PacedDevice } from "./paced-device.ts";
 import { Processes } from "./processes.ts";
-import { GAUGE_NAME, type Gauge, type ShapedDevice } from "./shaped-device.ts";
+import { REFERENCE_GFLOPS } from "./reference-kernel.ts";
 import { sharesOf } from "./shares.ts";
 import type { BedDevice, BedSpec, BedUsage, Testbed } from "./testbed.ts";
 
-const SCRIPT = new URL("./shaped-device.ts", import.meta.url).pathname;
+const LOOPBACK = "tcp://127.0.0.1:0";
+const SCRIPT = new URL("./paced-device.ts", import.meta.url).pathname;
 
 /** @throws TestbedError when a device does not start, or is too slow beside the others. */
 export async function openShaped(specs: readonly BedSpec[], note: (line: string) => void): Promise<Testbed> {
   const shares = sharesOf(specs.map(({ speed }) => speed));
+  const percents = shares.map((share) => `${(share * 100).toFixed(1)} %`);
   const processes = new Processes((index, how) => new TestbedError(`${specs[index]!.name} ended: ${how}`));
   const { node } = processes;
   let closing: Promise<void> | undefined;
@@ -29,7 +31,7 @@ export async function openShaped(specs: readonly BedSpec[], note: (line: string)
     const devices = await Promise.all(
       specs.map(async (spec, i): Promise<BedDevice & { readonly gauge: Ref<Gauge> }> => {
         const { name, memoryBytes, line } = spec;
-        const device: ShapedDevice = { name, memoryBytes, line, share: shares[i]! };
+        const device: PacedDevice = { name, memoryBytes, line, share: shares[i]!, listen: LOOPBACK };
         const joined = await processes.start(name, [process.execPath, SCRIPT, JSON.stringify(device)]);
         const gauge = await node.lookup<Gauge>(joined.ref.address.node, GAUGE_NAME);
         return { ...joined, spec, share: shares[i]!, gauge: gauge! };
@@ -39,8 +41,8 @@ export async function openShaped(specs: readonly BedSpec[], note: (line: string)
       kind: "shaped",
       about: [
         "shaped links and throttled engines on loopback: lines reckoned by the transports in both directions, " +
-          "kernels followed by rest; memory limits are claims, which only the planner heeds",
-        `shares of one processor: ${shares.map((share) => `${(share * 100).toFixed(1)} %`).join(", ")}, not calibrated`,
+          "kernels paced; memory limits are claims, which only the planner heeds",
+        `shares of a processor that does ${REFERENCE_GFLOPS.toFixed(0)} GFLOP/s: ${percents.join(", ")}`,
       ],
       ...{ node, devices, close },
       usage: () =>

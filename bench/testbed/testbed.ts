@@ -3,13 +3,14 @@
  * own that a coordinator in this process has joined. What runs on them are the real actors over the real transports.
  *
  * There are two kinds. On Linux as root each device is a `troupe node` in its own network namespace (`namespaces.ts`):
- * kernel and TCP as they are, compute throttled by quota, a memory limit that kills. Elsewhere devices throttle
- * themselves (`shaped.ts`): lines are reckoned by the transport, kernels are followed by sleep, memory is only a claim.
+ * kernel and TCP as they are, kernels paced or throttled by quota, a memory limit that kills. Elsewhere lines are reckoned
+ * by the devices' transports, kernels are paced, and memory is only a claim (`shaped.ts`).
  * A report says which it was.
  */
 
 import type { Device } from "../../actors/device.ts";
 import type { NodeRuntime, Ref } from "../../runtime/index.ts";
+import { TestbedError } from "./error.ts";
 import type { Line } from "./link.ts";
 import { openNamespaces } from "./namespaces.ts";
 import { missingForNamespaces } from "./probe.ts";
@@ -28,10 +29,15 @@ export interface BedSpec {
 
 export type TestbedKind = "namespaces" | "shaped";
 
+/** How kernels are slowed down: see `namespaces.ts`. */
+export type Compute = "paced" | "quota";
+
 export interface TestbedOptions {
   /** Default: namespaces where they can be had. */
   readonly kind?: TestbedKind;
-  /** How far speeds beside each other may be from those asked for, as a part of them; default 0.02. */
+  /** Default: paced. Quotas are for namespaces alone. */
+  readonly compute?: Compute;
+  /** How far speeds beside each other may be from those asked for, as a part of them; default 0.02; of quotas. */
   readonly tolerance?: number;
   /** Told what is being waited for. */
   readonly note?: (line: string) => void;
@@ -53,8 +59,10 @@ export interface BedUsage {
   readonly receivedBytes: number;
   /** The most memory that its process has had resident, without which it could not have been. */
   readonly peakBytes: number;
-  /** As long as the emulated device has computed: its thread's time on the processor over its share of it. */
+  /** As long as the emulated device has computed. */
   readonly busyMs: number;
+  /** How much later than an undisturbed device it had the results of its kernels; null where nobody knows. */
+  readonly lateMs: number | null;
 }
 
 export interface Testbed {
@@ -81,9 +89,12 @@ export interface Testbed {
 }
 
 /** @throws TestbedError when something is missing for the kind that was asked for, or another one is open here. */
-export function openTestbed(specs: readonly BedSpec[], options: TestbedOptions = {}): Promise<Testbed> {
+export async function openTestbed(specs: readonly BedSpec[], options: TestbedOptions = {}): Promise<Testbed> {
+  const { compute = "paced", tolerance = TOLERANCE } = options;
   const kind = options.kind ?? (missingForNamespaces() === null ? "namespaces" : "shaped");
   const note = options.note ?? (() => {});
-  if (kind === "shaped") return openShaped(specs, note);
-  return openNamespaces(specs, options.tolerance ?? TOLERANCE, note);
+  if (kind === "namespaces") return openNamespaces(specs, { compute, tolerance }, note);
+  if (compute === "quota")
+    throw new TestbedError("quotas need namespaces: choose paced kernels, or that kind");
+  return openShaped(specs, note);
 }

@@ -85,7 +85,8 @@ async function openBed(fails?: Error): Promise<Testbed> {
   let guarded = 0;
   return {
     ...{ kind: "shaped", about: ["nothing is emulated"], node, devices },
-    usage: async () => devices.map(() => ({ sentBytes: 1000, receivedBytes: 500, peakBytes: 0, busyMs: 3 })),
+    usage: async () =>
+      devices.map(() => ({ sentBytes: 1000, receivedBytes: 500, peakBytes: 0, busyMs: 3, lateMs: null })),
     guard: async (work) => {
       // The first is the profile.
       if (failure && guarded++ > 0) {

@@ -18,6 +18,7 @@ if (missing !== null) console.warn(`testbed of namespaces: skipped, ${missing}`)
 
 /** Speeds are calibrated as well as a machine that is busy with tests allows, which nobody here relies on. */
 const KIND = { kind: "namespaces", tolerance: 0.1 } as const;
+const COMPUTE = ["paced", "quota"] as const;
 
 const spec = (name: string, rest: Partial<BedSpec> = {}): BedSpec => ({
   ...{ name, speed: 1, memoryBytes: 64e6, line: { megabits: 100, latencyMs: 0 } },
@@ -40,8 +41,9 @@ afterEach(async () => {
   bed = undefined;
 });
 
-test.skipIf(missing !== null)("two devices at 100 Mbit/s; one is killed at its memory limit", async () => {
-  bed = await openTestbed([spec("large", { speed: 2 }), spec("small")], KIND);
+const limits = "two devices at 100 Mbit/s, kernels by %s; one is killed at its memory limit";
+test.skipIf(missing !== null).each(COMPUTE)(limits, async (compute) => {
+  bed = await openTestbed([spec("large", { speed: 2 }), spec("small")], { ...KIND, compute });
   const [large, small] = bed.devices;
   expect(large!.share / small!.share).toBeGreaterThan(1);
   const second = openTestbed([spec("third")], KIND);
@@ -74,7 +76,7 @@ test.skipIf(missing !== null)("two devices at 100 Mbit/s; one is killed at its m
 test.skipIf(missing !== null)("a testbed goes with the process that opened it", async () => {
   const script = `
     import { openTestbed } from ${JSON.stringify(new URL("../../../bench/testbed/testbed.ts", import.meta.url).pathname)};
-    const bed = await openTestbed([${JSON.stringify(spec("alone"))}], ${JSON.stringify(KIND)});
+    const bed = await openTestbed([${JSON.stringify(spec("alone"))}], ${JSON.stringify({ ...KIND, compute: "quota" })});
     console.log(bed.devices[0].pid);
     setInterval(() => {}, 1000);`;
   const child = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "inherit" });

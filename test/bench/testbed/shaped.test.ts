@@ -3,8 +3,9 @@
 import { afterEach, expect, test } from "bun:test";
 import { downlink } from "../../../bench/testbed/downlink.ts";
 import { GOODPUT } from "../../../bench/testbed/link.ts";
+import { paced } from "../../../bench/testbed/paced.ts";
+import { REFERENCE_MS } from "../../../bench/testbed/reference-kernel.ts";
 import { openTestbed, type Testbed } from "../../../bench/testbed/testbed.ts";
-import { throttled } from "../../../bench/testbed/throttle.ts";
 import type { Binding, Engine } from "../../../nn/engine/engine.ts";
 import { GraphBuilder } from "../../../nn/onnx/builder.ts";
 import { Tensor } from "../../../protocols/tensor.ts";
@@ -50,8 +51,8 @@ test("devices throttle themselves, and tell what they have used", async () => {
 });
 
 /** An engine whose kernels take so many milliseconds of a clock that stands still meanwhile. */
-function instantEngine(kernelMs: number): Engine {
-  const binding: Binding = { run: async () => kernelMs, release: () => {} };
+function instantEngine(kernelMs: () => number): Engine {
+  const binding: Binding = { run: async () => kernelMs(), release: () => {} };
   const executable = {
     inputs: [],
     outputs: [],
@@ -70,23 +71,59 @@ function instantEngine(kernelMs: number): Engine {
   };
 }
 
-test("a throttled engine takes the time of a slower one, run after run", async () => {
+test("a paced engine takes the time of a slower one, run after run, however fast the machine is meanwhile", async () => {
   const clock = new VirtualClock();
-  const engine = throttled(instantEngine(6), 0.25, clock);
-  const executable = await engine.compile(new GraphBuilder("nothing").build());
-  const binding = executable.bind({}, {});
+  let slowness = 1;
+  const reference = { run: async () => 2 * slowness };
+  const engine = paced(
+    instantEngine(() => 6 * slowness),
+    { share: 0.25, clock, reference },
+  );
+  const kernel = new GraphBuilder("nothing").build();
+  const ms = (3 * REFERENCE_MS) / 0.25;
   const ended: [number, number][] = [];
   const start = clock.now();
-  for (let i = 0; i < 2; i++) void binding.run().then((ms) => ended.push([ms, clock.now() - start]));
-  await clock.advance(23);
+  // Twice the same graph: one kernel.
+  for (const graph of [kernel, structuredClone(kernel)]) {
+    const binding = (await engine.compile(graph)).bind({}, {});
+    void binding.run().then((took) => ended.push([took, clock.now() - start]));
+    slowness = 2;
+  }
+  await clock.advance(ms - 0.5);
   expect(ended).toEqual([]);
-  await clock.advance(30);
+  await clock.advance(ms + 1);
   expect(ended).toEqual([
-    [24, 24],
-    [24, 48],
+    [ms, ms],
+    [ms, 2 * ms],
   ]);
-  expect(engine.busyMs).toBe(48);
-  expect(() => throttled(instantEngine(1), 0, clock)).toThrow("a share is above 0 and at most 1, got 0");
+  expect([engine.busyMs, engine.lateMs]).toEqual([2 * ms, 0]);
+  const none = () =>
+    paced(
+      instantEngine(() => 1),
+      { share: 0, clock, reference },
+    );
+  expect(none).toThrow("a share is above 0 and at most 1, got 0");
+});
+
+test("a kernel that this machine runs slower than the emulated device is counted as late", async () => {
+  const clock = new VirtualClock();
+  const slow: Engine = instantEngine(() => 2);
+  const late = {
+    ...slow,
+    compile: async () => {
+      const executable = await slow.compile(new GraphBuilder("late").build());
+      const run = async () => {
+        await clock.sleep(10 * REFERENCE_MS);
+        return 2;
+      };
+      return { ...executable, bind: () => ({ run, release: () => {} }) };
+    },
+  };
+  const engine = paced(late, { share: 1, clock, reference: { run: async () => 2 } });
+  const run = (await engine.compile(new GraphBuilder("late").build())).bind({}, {}).run();
+  await clock.advance(20 * REFERENCE_MS);
+  expect(await run).toBe(REFERENCE_MS);
+  expect(engine.lateMs).toBeCloseTo(9 * REFERENCE_MS);
 });
 
 test("what comes to a device shares its line, keeps its order, and is there before the end", async () => {
