@@ -19,6 +19,7 @@ import type { MissingSensor } from "../runtime/platform/power-sensor.ts";
 import { type EnergyMeter, type EnergyReading, openMeter } from "./energy/meter.ts";
 import type { DevicePower, DeviceWork } from "./energy/model.ts";
 import { LARGEST_FAR_BYTES, measureLine } from "./profile-line.ts";
+import { Replica } from "./recovery/replica.ts";
 import type { LinkProfile } from "./scheduler/cost.ts";
 import { classOfMachine, type DeviceClassName } from "./scheduler/device-classes.ts";
 import { Stage, type StageSpec } from "./stage.ts";
@@ -72,6 +73,8 @@ export class Device extends Actor {
   #meter: EnergyMeter | undefined;
   /** The stages that run here, with whoever they run for. */
   readonly #hosted = new Map<Ref<Stage>, Ref<any>>();
+  /** Copies of stages that run elsewhere, with whoever they are kept for. */
+  readonly #replicas = new Map<Ref<Replica>, Ref<any>>();
 
   /**
    * @param engine by name, or what opens one that has none, such as a slower one.
@@ -174,17 +177,37 @@ export class Device extends Actor {
     return stage;
   }
 
+  /** Room for copies of what other devices' stages hold, for as long as `owner` lives and can be reached. */
+  async replica(owner: Ref<any>): Promise<Ref<Replica>> {
+    const replica = await this.context.spawn(Replica, []);
+    this.#replicas.set(replica, owner);
+    this.context.monitor(owner);
+    return replica;
+  }
+
+  /** Ends a stage that runs here; what it has copies of is gone with it. */
+  async end(stage: Ref<Stage>): Promise<void> {
+    const own = [...this.#hosted.keys()].find(({ key }) => key === stage.key);
+    if (own) await this.#endStage(own);
+  }
+
   async #endStages(ofOwner: (owner: Ref<any>) => boolean): Promise<void> {
-    const ended = [...this.#hosted].filter(([, owner]) => ofOwner(owner)).map(([stage]) => stage);
-    await Promise.all(
-      ended.map(async (stage) => {
-        this.#hosted.delete(stage);
-        // It may be waiting for a tensor that will never come; or it has failed, and there is nothing to end.
-        await stage.ask.abandon().catch(() => {});
-        // A kernel cannot be broken off, and its memory must outlive it.
-        await stage.ask.idle().catch(() => {});
-        await this.context.node.stop(stage);
+    const ofOwners = <T>([, owner]: [T, Ref<any>]) => ofOwner(owner);
+    await Promise.all([
+      ...[...this.#hosted].filter(ofOwners).map(([stage]) => this.#endStage(stage)),
+      ...[...this.#replicas].filter(ofOwners).map(([replica]) => {
+        this.#replicas.delete(replica);
+        return this.context.node.stop(replica);
       }),
-    );
+    ]);
+  }
+
+  async #endStage(stage: Ref<Stage>): Promise<void> {
+    this.#hosted.delete(stage);
+    // It may be waiting for a tensor that will never come; or it has failed, and there is nothing to end.
+    await stage.ask.abandon().catch(() => {});
+    // A kernel cannot be broken off, and its memory must outlive it.
+    await stage.ask.idle().catch(() => {});
+    await this.context.node.stop(stage);
   }
 }

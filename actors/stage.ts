@@ -15,6 +15,9 @@ import { Tensor } from "../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../runtime/index.ts";
 import { RingCollectives } from "./collectives/ring.ts";
 import type { Slip } from "./inbox.ts";
+import { Copies } from "./recovery/copies.ts";
+import { inPieces } from "./recovery/pieces.ts";
+import { type Replica, recalled } from "./recovery/replica.ts";
 import { isSharded } from "./scheduler/plan.ts";
 import { microBatchesOf } from "./scheduler/program.ts";
 import { Chunk } from "./stage/chunk.ts";
@@ -41,8 +44,18 @@ export type {
   StepReport,
 } from "./stage/spec.ts";
 
+/** Whom to ask for copies, and for which. */
+export interface Fetch {
+  readonly source: Ref<Stage> | Ref<Replica>;
+  readonly worker: string;
+  readonly names: readonly string[];
+}
+
 export class Stage extends Actor {
-  static override readonly reentrant: readonly string[] = ["deliver", "abandon"];
+  static override readonly reentrant: readonly string[] = [
+    ...["deliver", "abandon"],
+    ...["replicate", "recall", "forgetBefore"],
+  ];
 
   readonly #spec: StageSpec;
   readonly #engine: Engine;
@@ -57,6 +70,9 @@ export class Stage extends Actor {
   #worker!: Worker;
   /** By chunk; where there is no need, left out. */
   readonly #statistics: DealtStatistics[] = [];
+  /** What it held after steps that a run may go back to. */
+  readonly #copies = new Copies();
+  #retired = false;
   /** Whether anything has been accumulated since the last update. */
   #dirty = false;
 
@@ -108,7 +124,7 @@ export class Stage extends Actor {
 
   override onStop(): void {
     this.abandon();
-    this.#release();
+    if (!this.#retired) this.#release();
   }
 
   #release(): void {
@@ -138,10 +154,12 @@ export class Stage extends Actor {
   }
 
   /** What it holds of the model: parameters in the order of its reports, and of which values it has a part. */
-  holds(): StageHoldings {
+  async holds(): Promise<StageHoldings> {
     const cuts = this.#chunks.flatMap(({ executor }) => [...executor.cuts]);
     const parameters = this.#chunks.flatMap(({ graphs }) => graphs.parameters.map(({ name }) => name));
-    return { parameters, cuts: Object.fromEntries(cuts) };
+    const state = await this.state();
+    const changingBytes = Object.values(state).reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
+    return { parameters, changing: Object.keys(state), changingBytes, cuts: Object.fromEntries(cuts) };
   }
 
   /**
@@ -151,6 +169,56 @@ export class Stage extends Actor {
    */
   async load(values: Readonly<Record<string, Tensor>>): Promise<void> {
     for (const { executor } of this.#chunks) await executor.put(new Map(Object.entries(values)));
+  }
+
+  /**
+   * As `load`, from those who have copies of it.
+   * @param step that the copies are of. @param from whom, by the name it knows the worker by, and what.
+   * @returns bytes that came.
+   */
+  async fetch(step: number, from: readonly Fetch[]): Promise<number> {
+    let bytes = 0;
+    await Promise.all(
+      from.map(async ({ source, worker, names }) => {
+        const values = await source.ask.recall(worker, step, names);
+        await this.load(values);
+        for (const tensor of Object.values(values)) bytes += tensor.bytes.byteLength;
+      }),
+    );
+    return bytes;
+  }
+
+  /** Keeps a copy of what it holds now, which is how this step has left it. */
+  async keep(step: number): Promise<void> {
+    this.#copies.put(step, Object.entries(await this.state()));
+  }
+
+  /**
+   * Gives others a copy of what it kept of a step, piece by piece, while it goes on with others.
+   * @param worker what they are to know it by. @returns bytes that each was given.
+   */
+  async replicate(worker: string, step: number, to: readonly Ref<Replica>[]): Promise<number> {
+    const copy = this.#copies.at(step);
+    if (!copy) throw new RangeError(`there is no copy of worker ${worker} after step ${step + 1}`);
+    let bytes = 0;
+    for (const piece of inPieces(copy)) {
+      await Promise.all(to.map((replica) => replica.ask.put(worker, step, piece)));
+      for (const tensor of Object.values(piece)) bytes += tensor.bytes.byteLength;
+    }
+    return bytes;
+  }
+
+  /**
+   * Those of `names` that it holds, as it kept them of a step; they are borrowed until they have been sent.
+   * @throws RangeError where there is no copy of that step.
+   */
+  recall(worker: string, step: number, names: readonly string[]): Record<string, Tensor> {
+    return recalled(this.#copies, worker, step, names);
+  }
+
+  /** Nobody goes back behind this step. */
+  forgetBefore(step: number): void {
+    this.#copies.forgetBefore(step);
   }
 
   /**
@@ -171,6 +239,12 @@ export class Stage extends Actor {
   /** Gives up what is under way: nothing more will be delivered. */
   abandon(): void {
     this.#fail(new Error("the run is over"));
+  }
+
+  /** Gives back what it holds in the engine, once nothing is under way; what it has copies of remains. */
+  retire(): void {
+    this.#retired = true;
+    this.#release();
   }
 
   /** Answered when nothing is under way any more: one message is handled at a time, and this one does nothing. */
@@ -231,9 +305,9 @@ export class Stage extends Actor {
   /**
    * Updates the parameters: every stage has all gradients of `step`. Where members train on their own, `meets` says
    * whether they become one again behind it; where each micro-batch has been an update, nothing is left to do.
-   * @param squareSums of the whole model.
+   * @param squareSums of the whole model. @param keeps whether a copy is kept of what comes of it.
    */
-  async commit(step: number, squareSums: Tensor, meets = false): Promise<CommitReport> {
+  async commit(step: number, squareSums: Tensor, meets = false, keeps = false): Promise<CommitReport> {
     const { clock } = this.context;
     const start = clock.now();
     const spans: OperationSpan[] = [];
@@ -251,6 +325,7 @@ export class Stage extends Actor {
       spans.push({ op: "reduce", microBatch: 0, start: met, end: clock.now(), kernelMs: 0 });
     }
     this.#dirty = false;
+    if (keeps) await this.keep(step);
     return { ...results[0]!, spans };
   }
 

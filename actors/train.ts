@@ -27,8 +27,8 @@ import { DataSource } from "./data/source.ts";
 import type { Device } from "./device.ts";
 import { type RunEnergy, RunMeter } from "./energy/run-meter.ts";
 import type { ProfileCache } from "./profile-cache.ts";
-import { type Plan, workersOf } from "./scheduler/plan.ts";
-import { Scheduler } from "./scheduler/scheduler.ts";
+import { type Plan, type Worker, workersOf } from "./scheduler/plan.ts";
+import { type RunRecovery, Scheduler } from "./scheduler/scheduler.ts";
 import type { StepReport } from "./stage.ts";
 import { type ModelSpec, openTask } from "./tasks/open.ts";
 import type { Task } from "./tasks/task.ts";
@@ -58,6 +58,8 @@ export interface TrainOptions {
   /** A plan to carry out as it is; one is made when left out. */
   readonly plan?: Plan;
   readonly optimizer: OptimizerConfig;
+  /** Devices that may be lost at once without going back to a checkpoint; 1 when left out, 0 for none at all. */
+  readonly copies?: number;
   /** Folder for checkpoints. */
   readonly checkpoint: string;
   /** Folder for the trained model in the form of its kind, where it has one; null for none. */
@@ -97,6 +99,20 @@ export type TrainEvent =
       /** One per stage. */
       stages: readonly Omit<StepReport, "squareSums" | "losses">[];
     }
+  /**
+   * The run goes on without devices that are gone: how long it took to know (from the last sign of life), how long until
+   * another step was committed, how many committed steps were repeated, and what had to be moved.
+   */
+  | {
+      event: "recovered";
+      lost: readonly string[];
+      detect_ms: number;
+      resume_ms: number;
+      steps_lost: number;
+      moved_bytes: number;
+      from_checkpoint: boolean;
+      plan: Plan;
+    }
   /** A device takes so many times as long as it was measured to; the plan stays as it is. */
   | { event: "device_drifted"; device: string; factor: number }
   | { event: "validation"; step: number; loss: number }
@@ -115,6 +131,7 @@ export type TrainEvent =
       checkpoint: string;
       /** Null where no step was made. */
       energy: RunEnergy | null;
+      /** Those that are still there. */
       devices: readonly { name: string; peak_bytes: number; tensor_bytes: number }[];
     };
 
@@ -174,6 +191,25 @@ export async function train(
   const { task, resumed } = prepared ?? (await prepare(options, files));
   const { model, source, unit } = task;
   const { graph, parameters } = model;
+  const { copies = 1 } = options;
+  let saved = "";
+  let workers: readonly Worker[] = [];
+  const recovery = {
+    copies,
+    fixed: (names: readonly string[]) => initialValues(model, seed, names),
+    restart: async () => {
+      const last = saved === "" ? resumed : await readCheckpoint(files, options.checkpoint);
+      return { step: (last?.step ?? 0) - 1, values: await initialState(model, seed, last) };
+    },
+    tell: (each: RunRecovery) => {
+      workers = workersOf(each.plan);
+      emit({
+        ...{ event: "recovered", lost: each.lost, detect_ms: each.detectMs, resume_ms: each.resumeMs },
+        ...{ steps_lost: each.stepsLost, moved_bytes: each.movedBytes },
+        ...{ from_checkpoint: each.fromCheckpoint, plan: each.plan },
+      });
+    },
+  };
   const data = await node.spawn(DataSource, [task.feed]);
   const scheduler = await node.spawn(Scheduler, [
     devices,
@@ -192,12 +228,13 @@ export async function train(
       ...(options.deadlineMs === undefined ? {} : { deadlineMs: options.deadlineMs }),
       ...(options.localSteps === undefined ? {} : { localSteps: options.localSteps }),
       ...(options.plan === undefined ? {} : { plan: options.plan }),
+      ...(copies > 0 && { recovery }),
     },
   ]);
   let meter: RunMeter | undefined;
   try {
     const plan = await scheduler.ask.plan();
-    const workers = workersOf(plan);
+    workers = workersOf(plan);
     const count = graph.inputs
       .filter(({ name }) => parameters.includes(name) && !Object.hasOwn(model.ties, name))
       .reduce((sum, { shape }) => sum + elements(shape), 0);
@@ -212,7 +249,6 @@ export async function train(
 
     let validation = Number.NaN;
     let loss = Number.NaN;
-    let saved = "";
     const save = async (step: number) => {
       const state = await scheduler.ask.state();
       const checkpoint = checkpointOf(options, task, step, state);
@@ -291,11 +327,9 @@ export async function train(
       weights_sha256: saved,
       checkpoint: options.checkpoint,
       energy: meter.energy(),
-      devices: usage.map(({ peakBytes, tensorBytes }, i) => ({
-        name: names[i]!.name,
-        peak_bytes: peakBytes,
-        tensor_bytes: tensorBytes,
-      })),
+      devices: usage.flatMap((used, i) =>
+        used ? [{ name: names[i]!.name, peak_bytes: used.peakBytes, tensor_bytes: used.tensorBytes }] : [],
+      ),
     };
     emit(done);
     return done;
@@ -331,6 +365,17 @@ export async function initialState(
     state[name] ??= state[model.ties[name] ?? name] ?? (await model.initial(name, seed));
   }
   return state;
+}
+
+/** Initial values of some of what stages hold. */
+async function initialValues(
+  model: Model,
+  seed: number,
+  names: readonly string[],
+): Promise<Record<string, Tensor>> {
+  const found: Record<string, Tensor> = {};
+  for (const name of names) found[name] = await model.initial(model.ties[name] ?? name, seed);
+  return found;
 }
 
 function checkpointOf(

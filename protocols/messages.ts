@@ -35,6 +35,8 @@ export interface DownReason {
   readonly message: string;
   /** The first real error, where there was one. */
   readonly error?: Error;
+  /** Of a node that was lost: milliseconds since its last sign of life. */
+  readonly silentMs?: number;
   /** The node that was lost, by id. */
   readonly node?: string;
 }

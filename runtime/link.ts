@@ -335,6 +335,11 @@ export class Link implements PipeHandlers, FrameSink {
     }
   }
 
+  /** Milliseconds since the last sign of life. */
+  get silentMs(): number {
+    return this.detector.silence(this.options.clock.now());
+  }
+
   private closedByPeer(body: Uint8Array): void {
     const { code, message } = decodeClose(body);
     const told = `${this.pipe.peer} closed the link: ${message}`;

@@ -118,6 +118,7 @@ export class Peer {
     const { id, name } = this.info;
     const error = new RuntimeError("NODE_LOST", `node ${name} (${id}) is lost: ${why}`, { node: id, cause });
     this.lost = error;
+    const { silentMs } = this.link;
     this.link.close(why);
     for (const cancel of this.watched.values()) cancel();
     this.watched.clear();
@@ -127,7 +128,7 @@ export class Peer {
     // One callback may cancel another.
     for (const [number, callback] of this.monitors) {
       this.monitors.delete(number);
-      callback(nodeLost(error, id));
+      callback({ ...nodeLost(error, id), silentMs });
     }
     for (const callback of [...this.lossWatchers]) callback();
     this.lossWatchers.clear();

@@ -111,7 +111,18 @@ export class RunMeter {
   }
 
   private async each(read: (machine: Machine) => Promise<void>): Promise<void> {
-    await Promise.all(this.machines.filter(({ measured }) => measured).map(read));
+    await Promise.all(
+      this.machines
+        .filter(({ measured }) => measured)
+        .map(async (machine) => {
+          try {
+            await read(machine);
+          } catch {
+            // It is gone, with its sensors; what it drew is modelled.
+            machine.measured = false;
+          }
+        }),
+    );
   }
 }
 

@@ -11,8 +11,10 @@ import { Tensor } from "../../protocols/tensor.ts";
 import type { Ref } from "../../runtime/index.ts";
 import type { Destination, Reader } from "../data/source.ts";
 import type { Device } from "../device.ts";
+import type { Copy, Holding, Ledger } from "../recovery/ledger.ts";
+import type { Replica } from "../recovery/replica.ts";
 import type { CommitReport, StageHoldings, StageSpec, StepReport } from "../stage/spec.ts";
-import type { Stage } from "../stage.ts";
+import type { Fetch, Stage } from "../stage.ts";
 import { heldInGroups, type Part, partsOf } from "./parts.ts";
 import { chunksOf, type Plan, planPrograms, type Worker, workersOf } from "./plan.ts";
 import { isDealt } from "./routes.ts";
@@ -29,6 +31,24 @@ export class DeviceFailed extends Error {
     super(`${member.deviceName} cannot run its part of stage ${stage.stage + 1}: ${why}`, { cause });
   }
 }
+
+/** Values that nobody has a copy of any more. */
+export class CopiesLost extends Error {
+  readonly code = "COPIES_LOST";
+  override readonly name = "CopiesLost";
+}
+
+/** A worker, where it is and what it holds. */
+export interface Held {
+  readonly holding: Holding;
+  /** Device id. */
+  readonly device: string;
+  readonly stage: Ref<Stage>;
+  /** Of a copy of what it holds. */
+  readonly bytes: number;
+}
+
+type Copies = Ledger<Ref<Stage> | Ref<Replica>>;
 
 export class Deployment {
   /** By worker. */
@@ -110,8 +130,126 @@ export class Deployment {
             await stage.ask.load(Object.fromEntries(given.map((name) => [name, part(name)])));
           }
         }
-        const peers = [...peersOf(this.specs[worker]!)].map((peer) => [peer, this.stages[peer]!]);
-        await stage.ask.connect(Object.fromEntries(peers));
+        await this.connect(worker);
+      }),
+    );
+  }
+
+  /**
+   * Gives every stage what it held after a step, from those who have copies, and each directly to the other where it can
+   * be. What training does not change comes from `fixed`.
+   * @returns bytes that stages were given.
+   * @throws CopiesLost where a value is with nobody.
+   */
+  async restore(
+    step: number,
+    copies: Copies,
+    fixed: (names: readonly string[]) => Promise<Readonly<Record<string, Tensor>>>,
+  ): Promise<number> {
+    const gathered = new Map<string, Promise<Tensor>>();
+    const gather = (name: string) => {
+      const known = gathered.get(name) ?? this.gather(step, name, copies);
+      gathered.set(name, known);
+      return known;
+    };
+    const moved = await Promise.all(
+      this.workers.map(async ({ worker, rank, positions, member }) => {
+        const stage = this.stages[worker]!;
+        const { cuts, changing } = this.holdings[worker]!;
+        const holding = this.holding(worker);
+        const changes = new Set(changing);
+        let bytes = 0;
+        for (const group of [...positions.flatMap((position) => this.groups(position)), [LOSS_SCALE]]) {
+          const given: Record<string, Tensor> = {};
+          const fetched: (Fetch & { readonly names: string[] })[] = [];
+          const constant = group.filter((name) => !changes.has(name) && name !== LOSS_SCALE);
+          if (constant.length > 0) {
+            for (const [name, whole] of Object.entries(await fixed(constant))) {
+              given[name] = cuts[name] ? sliceTensor(whole, cuts[name], rank) : whole;
+            }
+          }
+          for (const name of group.filter((each) => changes.has(each))) {
+            const copy = copies.exact(step, name, holding, member.device);
+            if (copy) {
+              const { source, holding: theirs } = copy;
+              const known = fetched.find((each) => each.source === source && each.worker === theirs.worker);
+              if (known) known.names.push(name);
+              else fetched.push({ source, worker: theirs.worker, names: [name] });
+            } else {
+              const whole = await gather(name);
+              given[name] = cuts[name] ? sliceTensor(whole, cuts[name], rank) : whole;
+            }
+          }
+          if (fetched.length > 0) bytes += await stage.ask.fetch(step, fetched);
+          if (Object.keys(given).length > 0) await stage.ask.load(given);
+        }
+        await this.connect(worker);
+        return bytes;
+      }),
+    );
+    return moved.reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  /** A value from the parts that members had of it; of members that trained on their own, the mean. */
+  private async gather(step: number, name: string, copies: Copies): Promise<Tensor> {
+    const parts = copies.partsOf(step, name);
+    if (parts.length === 0) throw new CopiesLost(`nobody has a copy of ${name} after step ${step + 1}`);
+    const tensors = await Promise.all(
+      parts.map(async ({ source, holding }: Copy<Ref<Stage> | Ref<Replica>>) => {
+        const found = await (source as Ref<Replica>).ask.recall(holding.worker, step, [name]);
+        return found[name]!;
+      }),
+    );
+    const cut = parts[0]!.holding.cuts[name];
+    if (cut) return joinTensors(tensors, cut);
+    return tensors.length === 1
+      ? tensors[0]!
+      : meanOf(
+          tensors,
+          tensors.map(() => 1 / tensors.length),
+        );
+  }
+
+  private async connect(worker: number): Promise<void> {
+    const peers = [...peersOf(this.specs[worker]!)].map((peer) => [peer, this.stages[peer]!]);
+    await this.stages[worker]!.ask.connect(Object.fromEntries(peers));
+  }
+
+  /** Who holds what of what training changes, by worker. */
+  held(): readonly Held[] {
+    return this.workers.map(({ worker, member }) => ({
+      ...{ holding: this.holding(worker), device: member.device, stage: this.stages[worker]! },
+      bytes: this.holdings[worker]!.changingBytes,
+    }));
+  }
+
+  private holding(worker: number): Holding {
+    const { rank, stage } = this.workers[worker]!;
+    const { changing, cuts } = this.holdings[worker]!;
+    return {
+      ...{ worker: `${this.options.generation}/${worker}`, names: changing, cuts, rank },
+      ...{ ranks: stage.members.length, apart: stage.sharing === "local" },
+    };
+  }
+
+  /** All values that training changes. */
+  changingNames(): readonly string[] {
+    return [...new Set(this.holdings.flatMap(({ changing }) => changing))];
+  }
+
+  /** Keeps a copy of what all stages hold now, which is how this step has left it. */
+  async keep(step: number): Promise<void> {
+    await Promise.all(this.stages.map((stage) => stage.ask.keep(step)));
+  }
+
+  /** Ends what is under way on stages that live; their copies remain, and their engines' memory is given back. */
+  async retire(isAlive: (device: string) => boolean): Promise<void> {
+    await Promise.all(
+      this.held().map(async ({ device, stage }) => {
+        if (!isAlive(device)) return;
+        // One that is lost meanwhile is found out by whoever watches devices.
+        await stage.ask.abandon().catch(() => {});
+        await stage.ask.retire().catch(() => {});
       }),
     );
   }
@@ -170,13 +308,18 @@ export class Deployment {
    * @throws DivergedError at once when a gradient is no number: before the gate, so no stage has changed. Gradients of a scaled
    *   loss may overflow; whether that is an error is decided behind the gate, by all stages alike.
    */
-  commit(step: number, reports: readonly StepReport[], meets: boolean): Promise<CommitReport[]> {
+  commit(
+    step: number,
+    reports: readonly StepReport[],
+    meets: boolean,
+    keeps = false,
+  ): Promise<CommitReport[]> {
     const { isLocal, workers, stages } = this;
     const sumsOf = (counted: readonly Worker[]) => sumsTensor(this.squareSums(step, reports, counted));
     const together = isLocal ? null : sumsOf(workers);
     const sums = workers.map((worker) => together ?? sumsOf([worker]));
     return Promise.all(
-      workers.map(({ worker }, i) => stages[worker]!.ask.commit(step, sums[i]!, isLocal && meets)),
+      workers.map(({ worker }, i) => stages[worker]!.ask.commit(step, sums[i]!, isLocal && meets, keeps)),
     );
   }
 

@@ -67,6 +67,10 @@ export interface StageSpec {
 export interface StageHoldings {
   /** Names, in the order in which it reports their gradients' squares. */
   readonly parameters: readonly string[];
+  /** Names of all that training changes: parameters, optimiser state, statistics. */
+  readonly changing: readonly string[];
+  /** Of those, as much as the stage holds of them. */
+  readonly changingBytes: number;
   /** How those values are cut of which it has the part of its rank: parameters, frozen values, optimiser state. */
   readonly cuts: Readonly<Record<string, Cut>>;
 }

@@ -130,7 +130,7 @@ test("a device's tensors take the same memory after every step", async () => {
   for (let step = 0; step < 5; step++) {
     await scheduler.ask.step(step, 4);
     await scheduler.ask.evaluate(step);
-    bytes.push((await scheduler.ask.usage()).map(({ tensorBytes }) => tensorBytes));
+    bytes.push((await scheduler.ask.usage()).map((used) => used!.tensorBytes));
   }
   expect(bytes[0]![0]).toBeGreaterThan(0);
   expect(bytes).toEqual(new Array(5).fill(bytes[0]));

@@ -1,0 +1,52 @@
+/**
+ * Copies of values as steps of a run have left them: what a run can go back to. Memory of copies that are forgotten is
+ * used for later ones, since all steps leave values of the same sizes.
+ */
+
+import { Tensor } from "../../protocols/tensor.ts";
+
+export class Copies {
+  private readonly steps = new Map<number, Map<string, Tensor>>();
+  private readonly spare: Map<string, Tensor>[] = [];
+
+  /** Adds values to the copy of a step: they are read until this returns. A value that is there already is replaced. */
+  put(step: number, values: Iterable<readonly [name: string, tensor: Tensor]>): void {
+    let copy = this.steps.get(step);
+    if (!copy) {
+      copy = new Map();
+      this.steps.set(step, copy);
+    }
+    for (const [name, tensor] of values) {
+      const { dtype, shape, bytes } = tensor;
+      const room = copy.get(name)?.bytes ?? this.roomOf(name, bytes.byteLength);
+      room.set(bytes);
+      copy.set(name, new Tensor(dtype, shape, room));
+    }
+  }
+
+  /** Undefined where there is no copy of that step. */
+  at(step: number): ReadonlyMap<string, Tensor> | undefined {
+    return this.steps.get(step);
+  }
+
+  /** Gives up all copies of steps before this one. */
+  forgetBefore(step: number): void {
+    for (const [own, copy] of this.steps) {
+      if (own >= step) continue;
+      this.steps.delete(own);
+      this.spare.push(copy);
+    }
+    // One is on its way in while one is kept.
+    this.spare.splice(0, this.spare.length - 1);
+  }
+
+  private roomOf(name: string, bytes: number): Uint8Array<ArrayBuffer> {
+    for (const copy of this.spare) {
+      const found = copy.get(name);
+      if (found?.bytes.byteLength !== bytes) continue;
+      copy.delete(name);
+      return found.bytes as Uint8Array<ArrayBuffer>;
+    }
+    return new Uint8Array(bytes);
+  }
+}

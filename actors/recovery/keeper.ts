@@ -1,0 +1,105 @@
+/**
+ * Keeps a run's recovery points: has stages copy what a step left, and give copies to the replicas of others while they go
+ * on with the next steps. A point is complete when all copies are where they are to be; then the one before it is given
+ * up, and another may be begun. So there is always one, however slow lines are, and on fast ones it is of the last step.
+ */
+
+import type { Ref } from "../../runtime/index.ts";
+import type { Device } from "../device.ts";
+import type { Deployment } from "../scheduler/deployment.ts";
+import type { Stage } from "../stage.ts";
+import { Ledger } from "./ledger.ts";
+import type { Placement } from "./placement.ts";
+import type { Replica } from "./replica.ts";
+
+/** What recovery points have cost so far. */
+export interface KeepingCost {
+  readonly points: number;
+  readonly bytes: number;
+}
+
+export class Keeper {
+  readonly ledger = new Ledger<Ref<Stage> | Ref<Replica>>();
+  private readonly devices: readonly Ref<Device>[];
+  private readonly owner: Ref<any>;
+  private readonly replicas = new Map<string, Promise<Ref<Replica>>>();
+  private deployment: Deployment | undefined;
+  private placement: Placement = { replicas: [], short: [] };
+  /** The step that is being copied. */
+  private copying: number | null = null;
+  private points = 0;
+  private bytes = 0;
+
+  /** @param devices by plan id. @param owner for whose life replicas are kept. */
+  constructor(devices: readonly Ref<Device>[], owner: Ref<any>) {
+    this.devices = devices;
+    this.owner = owner;
+  }
+
+  get cost(): KeepingCost {
+    return { points: this.points, bytes: this.bytes };
+  }
+
+  /** Goes on with a new deployment; points of the one before remain until it has one of its own. */
+  watch(deployment: Deployment, placement: Placement): void {
+    this.deployment = deployment;
+    this.placement = placement;
+    this.copying = null;
+  }
+
+  /** Whether stages are to copy what the step that is about to be committed leaves. */
+  wants(): boolean {
+    return this.deployment !== undefined && this.copying === null;
+  }
+
+  /** All stages have copied what a step left. Others are given theirs from here on; nobody waits for it. */
+  kept(step: number): void {
+    const { deployment, placement } = this;
+    if (!deployment) return;
+    this.copying = step;
+    const spread = deployment.held().map(async ({ holding, device, stage }, worker) => {
+      this.ledger.add({ holding, step, device, source: stage });
+      const to = placement.replicas[worker] ?? [];
+      if (to.length === 0) return;
+      const replicas = await Promise.all(to.map((id) => this.replicaOn(id)));
+      const bytes = await stage.ask.replicate(holding.worker, step, replicas);
+      this.bytes += bytes * to.length;
+      if (this.deployment !== deployment) return;
+      to.forEach((id, i) => {
+        this.ledger.add({ holding, step, device: id, source: replicas[i]! });
+      });
+    });
+    void Promise.all(spread).then(
+      () => this.complete(deployment, step),
+      // Somebody is lost, which is told elsewhere.
+      () => {},
+    );
+  }
+
+  /** A device is gone, with all that it held. */
+  lose(device: string): void {
+    this.ledger.lose(device);
+    this.replicas.delete(device);
+  }
+
+  private complete(deployment: Deployment, step: number): void {
+    if (this.deployment !== deployment) return;
+    this.copying = null;
+    this.points++;
+    const holdings = deployment.held();
+    const workers = holdings.map(({ holding }) => holding.worker);
+    this.ledger.forgetBefore(step);
+    this.ledger.keepWorkers((worker) => workers.includes(worker));
+    const forgotten = [
+      ...holdings.map(({ stage }) => stage.ask.forgetBefore(step)),
+      ...[...this.replicas.values()].map(async (replica) => (await replica).ask.keep(step, workers)),
+    ];
+    for (const each of forgotten) each.catch(() => {});
+  }
+
+  private replicaOn(device: string): Promise<Ref<Replica>> {
+    const known = this.replicas.get(device) ?? this.devices[Number(device)]!.ask.replica(this.owner);
+    this.replicas.set(device, known);
+    return known;
+  }
+}

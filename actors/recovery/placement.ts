@@ -1,0 +1,85 @@
+/**
+ * Where replicas go: pure. What a worker holds is to be on so many devices besides its own that any so many losses leave
+ * a copy. Members of a stage that hold the same are each other's replicas already; of everything else a copy goes to
+ * neighbours in the pipeline, which have a line to each other anyhow, and first to those with most memory left. Devices
+ * of one machine are lost together, so another machine comes before another device.
+ */
+
+import type { Worker } from "../scheduler/plan.ts";
+
+export interface ReplicaHost {
+  readonly id: string;
+  readonly host: string;
+  /** Bytes that the plan leaves free. */
+  readonly freeBytes: number;
+}
+
+export interface Placement {
+  /** By worker: devices that are given a copy of what it holds. */
+  readonly replicas: readonly (readonly string[])[];
+  /** Workers of which there will be fewer copies than asked for: there is no room for them, or no other device. */
+  readonly short: readonly number[];
+}
+
+/**
+ * @param workers of a plan. @param bytes of a copy, by worker. @param copies besides the worker's own.
+ * @param devices that may hold copies, in the order of the plan's ids.
+ */
+export function placeReplicas(
+  workers: readonly Worker[],
+  bytes: readonly number[],
+  copies: number,
+  devices: readonly ReplicaHost[],
+): Placement {
+  const byId = new Map(devices.map((device) => [device.id, device]));
+  const free = new Map(devices.map(({ id, freeBytes }) => [id, freeBytes]));
+  const stages = Math.max(...workers.map(({ stage }) => stage.stage)) + 1;
+  const replicas: string[][] = [];
+  const short: number[] = [];
+  for (const worker of workers) {
+    const own = worker.member.device;
+    const alike = alikeOf(worker, workers);
+    const needed = copies - alike.length;
+    const chosen: string[] = [];
+    const distance = (id: string) => {
+      const at = workers.filter(({ member }) => member.device === id).map(({ stage }) => stage.stage);
+      const behind = at.map((stage) => (stage - worker.stage.stage + stages) % stages || stages);
+      return Math.min(stages + 1, ...behind);
+    };
+    const taken = () => [own, ...alike, ...chosen].map((id) => byId.get(id)?.host);
+    while (chosen.length < needed) {
+      const rank = (id: string): [number, number, number] => [
+        taken().includes(byId.get(id)!.host) ? 1 : 0,
+        distance(id),
+        -free.get(id)!,
+      ];
+      const [best] = devices
+        .map(({ id }) => id)
+        .filter((id) => id !== own && !alike.includes(id) && !chosen.includes(id))
+        .filter((id) => free.get(id)! >= bytes[worker.worker]!)
+        .sort((a, b) => compare(rank(a), rank(b)));
+      if (best === undefined) {
+        short.push(worker.worker);
+        break;
+      }
+      chosen.push(best);
+      free.set(best, free.get(best)! - bytes[worker.worker]!);
+    }
+    replicas.push(chosen);
+  }
+  return { replicas, short };
+}
+
+/** Devices of other members who hold the very same. */
+export function alikeOf(worker: Worker, workers: readonly Worker[]): string[] {
+  const { sharing } = worker.stage;
+  // With sequence sharing too everyone has all weights, and the same after every step.
+  if (sharing !== "data" && sharing !== "sequence") return [];
+  const others = workers.filter(({ stage, worker: own }) => stage === worker.stage && own !== worker.worker);
+  return [...new Set(others.map(({ member }) => member.device))].filter((id) => id !== worker.member.device);
+}
+
+function compare(a: readonly number[], b: readonly number[]): number {
+  const at = a.findIndex((value, i) => value !== b[i]);
+  return at < 0 ? 0 : a[at]! - b[at]!;
+}

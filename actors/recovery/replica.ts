@@ -1,0 +1,59 @@
+/**
+ * A replica: copies of other devices' stages, in this device's memory, so that nothing is lost with one of them. It is
+ * given them in pieces while the stages go on, and gives them to whoever takes a lost one's place.
+ */
+
+import type { Tensor } from "../../protocols/tensor.ts";
+import { Actor } from "../../runtime/index.ts";
+import { Copies } from "./copies.ts";
+
+/** What holds copies: a replica of what others hold, a stage of what it holds itself. */
+export interface Source {
+  /** Those of `names` that it has a copy of, as this step left them. */
+  recall(worker: string, step: number, names: readonly string[]): Promise<Record<string, Tensor>>;
+}
+
+export class Replica extends Actor {
+  static override readonly reentrant: readonly string[] = ["put", "recall"];
+
+  /** By worker. */
+  readonly #copies = new Map<string, Copies>();
+
+  /** Adds to the copy of what a worker holds. */
+  put(worker: string, step: number, values: Readonly<Record<string, Tensor>>): void {
+    let copies = this.#copies.get(worker);
+    if (!copies) {
+      copies = new Copies();
+      this.#copies.set(worker, copies);
+    }
+    copies.put(step, Object.entries(values));
+  }
+
+  /**
+   * Those of `names` that there are; they are borrowed until they have been sent.
+   * @throws RangeError where there is no copy of that step.
+   */
+  recall(worker: string, step: number, names: readonly string[]): Record<string, Tensor> {
+    return recalled(this.#copies.get(worker), worker, step, names);
+  }
+
+  /** From here on nobody goes back behind this step, and these workers alone are of use. */
+  keep(step: number, workers: readonly string[]): void {
+    for (const [worker, copies] of this.#copies) {
+      if (workers.includes(worker)) copies.forgetBefore(step);
+      else this.#copies.delete(worker);
+    }
+  }
+}
+
+/** @throws RangeError where there is no copy of that step. */
+export function recalled(
+  copies: Copies | undefined,
+  worker: string,
+  step: number,
+  names: readonly string[],
+): Record<string, Tensor> {
+  const copy = copies?.at(step);
+  if (!copy) throw new RangeError(`there is no copy of worker ${worker} after step ${step + 1}`);
+  return Object.fromEntries(names.flatMap((name) => (copy.has(name) ? [[name, copy.get(name)!]] : [])));
+}

@@ -1,0 +1,65 @@
+/**
+ * A plan in which others take the places of devices that are lost: pure. Stages stay as they are, so nothing moves but
+ * what is lost, and most often that is where it goes already: with whoever has a copy. It is a plan to go on with at once,
+ * not the best one for the devices that are left.
+ */
+
+import { type Plan, type Worker, workersOf } from "../scheduler/plan.ts";
+
+export interface Successor {
+  readonly id: string;
+  readonly name: string;
+}
+
+/**
+ * @param lost device ids. @param alive in the order of the plan's ids.
+ * @param near devices that have what a worker holds, or the same.
+ * @returns null where nobody is left.
+ */
+export function takeover(
+  plan: Plan,
+  lost: ReadonlySet<string>,
+  alive: readonly Successor[],
+  near: (worker: Worker) => readonly string[],
+): Plan | null {
+  if (alive.length === 0) return null;
+  const names = new Map(alive.map(({ id, name }) => [id, name]));
+  /** Milliseconds of kernels that each has in a step. */
+  const load = new Map(alive.map(({ id }) => [id, 0]));
+  const workers = workersOf(plan);
+  const add = ({ member }: Worker, device: string) => {
+    const ms = member.microBatches.length * (member.forwardMs + member.backwardMs);
+    load.set(device, load.get(device)! + ms);
+  };
+  for (const worker of workers) if (names.has(worker.member.device)) add(worker, worker.member.device);
+  const successors = new Map<number, string>();
+  for (const worker of workers) {
+    if (!lost.has(worker.member.device)) continue;
+    const close = near(worker).filter((id) => names.has(id));
+    const among = close.length > 0 ? close : [...names.keys()];
+    const chosen = among.reduce((a, b) => (load.get(b)! < load.get(a)! ? b : a));
+    successors.set(worker.worker, chosen);
+    add(worker, chosen);
+  }
+  let next = 0;
+  const stages = plan.stages.map((stage) => ({
+    ...stage,
+    members: stage.members.map((member) => {
+      const device = successors.get(next++);
+      return device === undefined ? member : { ...member, device, deviceName: names.get(device)! };
+    }),
+  }));
+  const gone = (id: string) => lost.has(id);
+  const used = new Set(stages.flatMap(({ members }) => members.map(({ device }) => device)));
+  const devices = plan.devices.map((device) => {
+    if (gone(device.id)) return { ...device, used: false, reason: "left out: it is gone" };
+    if (!used.has(device.id)) return device;
+    const taken = workers.filter(({ worker }) => successors.get(worker) === device.id);
+    if (taken.length === 0) return device;
+    const from = taken
+      .map(({ member, stage }) => `stage ${stage.stage + 1} of ${member.deviceName}`)
+      .join(", ");
+    return { ...device, used: true, reason: `takes over ${from}` };
+  });
+  return { ...plan, stages, devices };
+}
