@@ -61,6 +61,7 @@ function onLine({ megabits, latencyMs }: Line, transport: Transport): Transport 
   return downlink(shaped(transport, { ...shape, line: "transport" }), shape);
 }
 
+const MOST_TURNS = 50;
 /** What timers may be late by. */
 const TIMER_MS = 1.5;
 
@@ -75,10 +76,17 @@ const exactClock: Clock = {
 };
 
 /** How long the kernels' thread of this process has had a processor; undefined where the system does not tell. */
-async function kernelClock(): Promise<(() => number) | undefined> {
+async function kernelClock(): Promise<(() => Promise<number>) | undefined> {
   if (process.platform !== "linux") return undefined;
-  const path = `/proc/self/task/${await kernelThread(process.pid)}/schedstat`;
-  return () => parseSchedstat(readFileSync(path, "utf8"));
+  const folder = `/proc/self/task/${await kernelThread(process.pid)}`;
+  const isRunning = () => /\) R /.test(readFileSync(`${folder}/stat`, "utf8"));
+  return async () => {
+    // What a thread does is counted when it goes to sleep, a moment after its kernel's end.
+    for (let turn = 0; turn < MOST_TURNS && isRunning(); turn++) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    return parseSchedstat(readFileSync(`${folder}/schedstat`, "utf8"));
+  };
 }
 
 async function main({ name, share, memoryBytes, listen, line }: PacedDevice): Promise<void> {

@@ -4,7 +4,7 @@
  *
  * How long that is does not depend on how fast this machine is at the moment, which on a shared one changes by half
  * within seconds. Behind a kernel's first runs a reference kernel is run, and the ratio of both times is the same on a
- * machine that is disturbed: their lower quartile is what the kernel takes in units of the reference. A kernel is known by its
+ * machine that is disturbed: their median is what the kernel takes in units of the reference. A kernel is known by its
  * graph, so it takes the same time wherever it is used again.
  */
 
@@ -12,18 +12,11 @@ import type { Binding, Engine, Executable } from "../../nn/engine/engine.ts";
 import type { Graph } from "../../nn/onnx/graph.ts";
 import { encodeModel } from "../../nn/onnx/proto.ts";
 import type { Clock } from "../../runtime/index.ts";
-import { quantile } from "../statistics.ts";
+import { median } from "../statistics.ts";
 import { REFERENCE_MS, type ReferenceKernel } from "./reference-kernel.ts";
 
 /** Runs after which a kernel's time is taken for known. */
 const KNOWN_RUNS = 15;
-/** Of the time that a kernel takes by the clock, the part that it has had a processor for at least. */
-const COUNTED = 0.4;
-/**
- * Of these runs, the quantile that is taken: what shares caches and memory with a kernel makes it slower, never faster, and
- * slower than the reference kernel, which needs little of them.
- */
-const UNDISTURBED = 0.25;
 /** As long the reference kernel's time is taken for what it would be now. */
 const FRESH_MS = 10;
 
@@ -41,7 +34,7 @@ export interface Pace {
   /** Of the engine itself. */
   readonly reference: ReferenceKernel;
   /** Milliseconds that kernels have had a processor: what they wait for one beside other programs is none of theirs. */
-  computedMs?(): number;
+  computedMs?(): Promise<number>;
 }
 
 /** @throws RangeError for a share that is none. */
@@ -58,11 +51,10 @@ export function paced(engine: Engine, { share, clock, reference, computedMs }: P
   let last: Promise<unknown> = Promise.resolve();
 
   const timed = async (kernel: ReferenceKernel): Promise<number> => {
-    const began = computedMs?.() ?? 0;
+    const began = (await computedMs?.()) ?? 0;
     const ms = await kernel.run();
-    const computed = computedMs ? computedMs() - began : ms;
-    // The system may not have counted yet what a thread has just done.
-    return computed > COUNTED * ms && computed < ms ? computed : ms;
+    const computed = computedMs ? (await computedMs()) - began : ms;
+    return computed > 0 ? Math.min(computed, ms) : ms;
   };
   const run = async (binding: Binding, ratios: number[], asked: number): Promise<number> => {
     const own = await timed(binding);
@@ -79,7 +71,7 @@ export function paced(engine: Engine, { share, clock, reference, computedMs }: P
       }
       ratios.push(own / referenceMs);
     }
-    const ms = (quantile(ratios, UNDISTURBED) * REFERENCE_MS) / share;
+    const ms = (median(ratios) * REFERENCE_MS) / share;
     busyMs += ms;
     freeAt = Math.max(freeAt, asked) + ms;
     const rest = freeAt - clock.now();
