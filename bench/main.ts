@@ -10,6 +10,7 @@ import { EXIT_CODES, onSignal } from "../runtime/platform/process.ts";
 import { memory } from "./memory.ts";
 import { nn } from "./nn.ts";
 import { pipeline } from "./pipeline.ts";
+import { planning } from "./planning.ts";
 import { record, settingOf, toMarkdown } from "./report.ts";
 import { runtime } from "./runtime.ts";
 import { simulate } from "./simulate.ts";
@@ -25,6 +26,7 @@ const SUITES: readonly Suite[] = [
   validation,
   pipeline,
   testbed,
+  planning,
   simulate,
   runtime,
   nn,
