@@ -16,6 +16,9 @@ import { Actor, type Down, type Ref } from "../runtime/index.ts";
 import { machine, machineKind } from "../runtime/platform/machine.ts";
 import { openPowerSensors, powerWorld } from "../runtime/platform/power.ts";
 import type { MissingSensor } from "../runtime/platform/power-sensor.ts";
+import type { Fault } from "./chaos/fault.ts";
+import { type FaultEffects, FaultsRefused, Injector } from "./chaos/injector.ts";
+import { slowed } from "./chaos/slowed.ts";
 import { type EnergyMeter, type EnergyReading, openMeter } from "./energy/meter.ts";
 import type { DevicePower, DeviceWork } from "./energy/model.ts";
 import { LARGEST_FAR_BYTES, measureLine } from "./profile-line.ts";
@@ -69,7 +72,9 @@ export class Device extends Actor {
   readonly #name: string;
   readonly #openEngine: () => Promise<Engine>;
   readonly #claims: DeviceClaims;
+  readonly #effects: FaultEffects | undefined;
   #engine: Engine | undefined;
+  #injector: Injector | undefined;
   #meter: EnergyMeter | undefined;
   /** The stages that run here, with whoever they run for. */
   readonly #hosted = new Map<Ref<Stage>, Ref<any>>();
@@ -79,20 +84,30 @@ export class Device extends Actor {
   /**
    * @param engine by name, or what opens one that has none, such as a slower one.
    * @param claims said in place of what the machine tells.
+   * @param effects what faults do, of a device that may be made to fail.
    */
   constructor(
     name: string,
     engine: NonNullable<EngineOptions["engine"]> | (() => Promise<Engine>) = "auto",
     claims: DeviceClaims = {},
+    effects?: FaultEffects,
   ) {
     super();
+    this.#effects = effects;
     this.#name = name;
     this.#claims = claims;
     this.#openEngine = typeof engine === "function" ? engine : () => createEngine({ engine });
   }
 
   override async onStart(): Promise<void> {
-    this.#engine = await this.#openEngine();
+    const engine = await this.#openEngine();
+    this.#engine = engine;
+    if (!this.#effects) return;
+    const slow = slowed(engine, this.context.clock);
+    this.#engine = slow;
+    this.#injector = new Injector(this.#effects, (factor) => {
+      slow.factor = factor;
+    });
   }
 
   override async onStop(): Promise<void> {
@@ -104,7 +119,9 @@ export class Device extends Actor {
   /** A scheduler is gone, its run over: what was done for it is of no use any more. */
   override async onDown(down: Down): Promise<void> {
     await this.#endStages((owner) => owner.key === down.ref.key);
-    if (this.#hosted.size === 0) await this.closeMeter();
+    if (this.#hosted.size > 0) return;
+    this.#injector?.arm([]);
+    await this.closeMeter();
   }
 
   describe(): DeviceDescription {
@@ -112,6 +129,15 @@ export class Device extends Actor {
     const engine = this.#engine!.name;
     const own = classOfMachine(machineKind(), engine);
     return { name: this.#name, host, cores, memoryBytes, engine, class: own, pid, ...this.#claims };
+  }
+
+  /**
+   * These faults are to come over it while it works for the next run, and no others: for finding out what that survives.
+   * @throws FaultsRefused where that was not allowed when the device was started.
+   */
+  arm(faults: readonly Fault[]): void {
+    if (!this.#injector) throw new FaultsRefused(`${this.#name} was not started to be broken`);
+    this.#injector.arm(faults);
   }
 
   usage(): DeviceUsage {
@@ -168,7 +194,7 @@ export class Device extends Actor {
    * @throws EngineError, GraphError when its graph cannot be compiled here.
    */
   async host(spec: StageSpec, owner: Ref<any>): Promise<Ref<Stage>> {
-    const stage = await this.context.spawn(Stage, [spec, this.#engine!]).catch((error) => {
+    const stage = await this.context.spawn(Stage, [spec, this.#engine!, this.#injector]).catch((error) => {
       // Not that it could not be started matters, but why.
       throw error.cause ?? error;
     });

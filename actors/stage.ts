@@ -13,6 +13,7 @@
 import type { Engine } from "../nn/engine/engine.ts";
 import { Tensor } from "../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../runtime/index.ts";
+import type { Injector } from "./chaos/injector.ts";
 import { RingCollectives } from "./collectives/ring.ts";
 import type { Slip } from "./inbox.ts";
 import { Copies } from "./recovery/copies.ts";
@@ -59,6 +60,7 @@ export class Stage extends Actor {
 
   readonly #spec: StageSpec;
   readonly #engine: Engine;
+  readonly #injector: Injector | undefined;
   readonly #slots: Slots;
   readonly #chunks: readonly Chunk[];
   /** Micro-batches of its own. */
@@ -76,11 +78,15 @@ export class Stage extends Actor {
   /** Whether anything has been accumulated since the last update. */
   #dirty = false;
 
-  /** @throws GraphError for a chunk that cannot be trained, or not shared in this way. */
-  constructor(spec: StageSpec, engine: Engine) {
+  /**
+   * @param injector of a device that may be made to fail.
+   * @throws GraphError for a chunk that cannot be trained, or not shared in this way.
+   */
+  constructor(spec: StageSpec, engine: Engine, injector?: Injector) {
     super();
     this.#spec = spec;
     this.#engine = engine;
+    this.#injector = injector;
     const { program } = spec;
     this.#slots = assignSlots(program);
     this.#chunks = spec.chunks.map((_, index) => new Chunk(index, spec, this.#slots));
@@ -105,6 +111,7 @@ export class Stage extends Actor {
     this.#worker = new Worker({
       ...{ spec: this.#spec, chunks: this.#chunks, slots: this.#slots, statistics: this.#statistics },
       ...{ mail, supply, collectives, clearing: this.#clearing, clock },
+      injector: this.#injector,
       fail: (error) => this.#fail(error),
     });
     try {
@@ -177,6 +184,7 @@ export class Stage extends Actor {
    * @returns bytes that came.
    */
   async fetch(step: number, from: readonly Fetch[]): Promise<number> {
+    await this.#injector?.reached(["recovery"], step + 1);
     let bytes = 0;
     await Promise.all(
       from.map(async ({ source, worker, names }) => {
@@ -198,6 +206,7 @@ export class Stage extends Actor {
    * @param worker what they are to know it by. @returns bytes that each was given.
    */
   async replicate(worker: string, step: number, to: readonly Ref<Replica>[]): Promise<number> {
+    await this.#injector?.reached(["copy"], step);
     const copy = this.#copies.at(step);
     if (!copy) throw new RangeError(`there is no copy of worker ${worker} after step ${step + 1}`);
     let bytes = 0;
@@ -309,6 +318,7 @@ export class Stage extends Actor {
    */
   async commit(step: number, squareSums: Tensor, meets = false, keeps = false): Promise<CommitReport> {
     const { clock } = this.context;
+    await this.#injector?.reached(["commit"], step);
     const start = clock.now();
     const spans: OperationSpan[] = [];
     const results = this.#worker.updated.splice(0);

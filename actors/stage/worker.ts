@@ -9,6 +9,7 @@ import type { UpdateResult } from "../../nn/executor.ts";
 import { gradientName } from "../../nn/training.ts";
 import { byteLength, type Tensor } from "../../protocols/tensor.ts";
 import type { Clock } from "../../runtime/index.ts";
+import type { Injector } from "../chaos/injector.ts";
 import type { RingCollectives } from "../collectives/ring.ts";
 import type { Slip } from "../inbox.ts";
 import { isSharded } from "../scheduler/plan.ts";
@@ -41,6 +42,8 @@ export interface Parts {
   readonly statistics: readonly DealtStatistics[];
   readonly clearing: Clearing;
   readonly clock: Clock;
+  /** Of a device that may be made to fail. */
+  readonly injector: Injector | undefined;
   /** Ends all that waits: nothing more will come. */
   readonly fail: (error: Error) => void;
 }
@@ -56,6 +59,8 @@ export class Worker {
 
   /** @param index of the operation in the program. */
   async carryOut(operation: Operation, index: number, run: StepRun): Promise<void> {
+    const fault = this.parts.injector?.carriesOut(operation, run.step);
+    if (fault) await fault;
     if (operation.op === "reduce") this.reduce(operation.chunk ?? 0, index, run);
     else if (operation.op === "update") await this.update(operation, index, run);
     else if (isOfMicroBatch(operation)) {

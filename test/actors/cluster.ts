@@ -1,5 +1,6 @@
 /** Devices in one process: each on a node of its own over a memory network, or all on one node. For tests. */
 
+import type { FaultEffects } from "../../actors/chaos/injector.ts";
 import { splitText } from "../../actors/data/corpus.ts";
 import type { Feed } from "../../actors/data/feed.ts";
 import { DataSource } from "../../actors/data/source.ts";
@@ -33,6 +34,8 @@ export interface ClusterOptions {
   readonly apart?: boolean;
   /** What to start in a device's place. */
   readonly classOf?: (index: number) => DeviceClass;
+  /** What faults do to the node of a device, where devices may be made to fail. */
+  readonly effectsOf?: (host: NodeRuntime) => FaultEffects;
   readonly scheduling?: Partial<SchedulerOptions>;
   /** Of `ids` i64 [8, 2] and `targets` i64 [16], unless there is a feed; a small GPT when left out. */
   readonly model?: Model;
@@ -61,11 +64,11 @@ export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
   for (let i = 0; i < options.devices; i++) {
     const host = together ? coordinator : create(`host-${i}`);
     hosts.push(host);
-    const device = await host.spawn(
-      classOf(i),
-      [`device-${i}`, typeof engine === "object" ? engine[i] : engine, apart ? { host: `machine-${i}` } : {}],
-      { name: `device-${i}` },
-    );
+    const claims = apart ? { host: `machine-${i}` } : {};
+    const own = typeof engine === "object" ? engine[i] : engine;
+    const device = await host.spawn(classOf(i), [`device-${i}`, own, claims, options.effectsOf?.(host)], {
+      name: `device-${i}`,
+    });
     if (together) devices.push(device);
     else {
       const peer = await coordinator.connect(await host.listen(`memory://host-${i}`));

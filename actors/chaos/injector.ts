@@ -1,0 +1,82 @@
+/**
+ * What brings faults over a device: it is armed with them, is asked at every operation, and does what is due. What a fault
+ * does is handed in, for a process can be killed and a node within a test's process cannot.
+ */
+
+import type { Operation } from "../scheduler/program.ts";
+import { comesAt, type Fault, type Phase } from "./fault.ts";
+
+/** What faults do to whatever the device runs in. */
+export interface FaultEffects {
+  /** Ends it at once; nothing is done any more. */
+  kill(): void;
+  /** Holds it still: returns, if ever, when it goes on. */
+  stop(): void;
+  /** Takes its connections away without closing them. */
+  cut(): void;
+}
+
+/** A device that is asked to break and does not let others do that. */
+export class FaultsRefused extends Error {
+  readonly code = "FAULTS_REFUSED";
+  override readonly name = "FaultsRefused";
+}
+
+const PHASES_OF: Readonly<Record<Operation["op"], readonly Phase[]>> = {
+  forward: ["forward"],
+  backward: ["backward"],
+  "forward-backward": ["forward", "backward"],
+  "backward-input": ["backward"],
+  "backward-weight": ["backward"],
+  "send-activation": ["send"],
+  "send-gradient": ["send"],
+  "receive-activation": ["receive"],
+  "receive-gradient": ["receive"],
+  reduce: ["reduce"],
+  update: [],
+  // That it has come to the gate; the commit comes when all have.
+  step: [],
+};
+
+export class Injector {
+  private readonly effects: FaultEffects;
+  private readonly slow: (factor: number) => void;
+  private armed: readonly Fault[] = [];
+
+  /** @param slow makes kernels take so many times as long. */
+  constructor(effects: FaultEffects, slow: (factor: number) => void) {
+    this.effects = effects;
+    this.slow = slow;
+  }
+
+  /** These faults are to come, each once, and no others. */
+  arm(faults: readonly Fault[]): void {
+    this.armed = faults;
+    this.slow(1);
+  }
+
+  /** An operation of a program is about to be carried out; as `reached`. */
+  carriesOut(operation: Operation, step: number): Promise<void> | undefined {
+    if (this.armed.length === 0) return undefined;
+    const microBatch = "microBatch" in operation ? operation.microBatch : undefined;
+    return this.reached(PHASES_OF[operation.op], step, microBatch);
+  }
+
+  /** Does what is due before this: undefined when nothing is, a promise to wait for otherwise, which may never settle. */
+  reached(phases: readonly Phase[], step: number, microBatch?: number): Promise<void> | undefined {
+    if (this.armed.length === 0) return undefined;
+    const moment = { step, phases, ...(microBatch === undefined ? {} : { microBatch }) };
+    const due = this.armed.filter((fault) => comesAt(fault, moment));
+    if (due.length === 0) return undefined;
+    this.armed = this.armed.filter((fault) => !due.includes(fault));
+    const ends = due.map((fault) => this.perform(fault));
+    return ends.includes(true) ? new Promise(() => {}) : Promise.resolve();
+  }
+
+  /** Whether nothing comes behind it. */
+  private perform({ action, factor = 1 }: Fault): boolean {
+    if (action === "slow") this.slow(factor);
+    else this.effects[action]();
+    return action === "kill";
+  }
+}

@@ -1,0 +1,46 @@
+/**
+ * An engine that can be made slower: from then on results of its kernels are held back, so that each takes a number of times
+ * as long as it has taken. They run one after the other, as they would on a processor that is slower.
+ */
+
+import type { Binding, Engine, Executable } from "../../nn/engine/engine.ts";
+import type { Clock } from "../../runtime/index.ts";
+
+export interface Slowed extends Engine {
+  /** As many times as long as the engine takes; 1 at first. */
+  factor: number;
+}
+
+export function slowed(engine: Engine, clock: Clock): Slowed {
+  let last: Promise<unknown> = Promise.resolve();
+  const slowBinding = (binding: Binding): Binding => ({
+    run() {
+      const { factor } = own;
+      if (factor === 1) return binding.run();
+      const turn = last.then(async () => {
+        const ms = await binding.run();
+        await clock.sleep(ms * (factor - 1));
+        return ms * factor;
+      });
+      last = turn.catch(() => {});
+      return turn;
+    },
+    release: () => binding.release(),
+  });
+  const slowExecutable = (executable: Executable): Executable => ({
+    inputs: executable.inputs,
+    outputs: executable.outputs,
+    bind: (feeds, fetches) => slowBinding(executable.bind(feeds, fetches)),
+    profile: () => executable.profile(),
+    release: () => executable.release(),
+  });
+  const own: Slowed = {
+    name: engine.name,
+    factor: 1,
+    allocate: (dtype, shape, place) => engine.allocate(dtype, shape, place),
+    compile: async (graph, options) => slowExecutable(await engine.compile(graph, options)),
+    usage: () => engine.usage(),
+    close: () => engine.close(),
+  };
+  return own;
+}

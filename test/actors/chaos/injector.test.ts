@@ -1,0 +1,150 @@
+/** Faults come over a device at the operation they name, once; and runs survive them. */
+
+import { afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { comesAt, type Fault } from "../../../actors/chaos/fault.ts";
+import { FaultsRefused, Injector } from "../../../actors/chaos/injector.ts";
+import type { RunRecovery, SchedulerOptions } from "../../../actors/scheduler/scheduler.ts";
+import { gptModel } from "../../../nn/models/gpt.ts";
+import type { Tensor } from "../../../protocols/tensor.ts";
+import type { NodeRuntime } from "../../../runtime/index.ts";
+import { cut, failure } from "../../runtime/world.ts";
+import { type Cluster, makeCluster } from "../cluster.ts";
+import { planOf } from "../plans.ts";
+
+const KILL: Fault = { action: "kill", device: "device-1", step: 3 };
+
+describe("a fault comes", () => {
+  const cases: [string, Omit<Fault, "action" | "device">, Parameters<typeof comesAt>[1], boolean][] = [
+    ["at the first operation of its step", { step: 3 }, { step: 3, phases: [] }, true],
+    ["not before it", { step: 3 }, { step: 2, phases: ["forward"], microBatch: 0 }, false],
+    ["behind it, where it could not come in it", { step: 3 }, { step: 5, phases: ["commit"] }, true],
+    ["in its phase", { step: 3, phase: "backward" }, { step: 3, phases: ["backward"] }, true],
+    ["in no other", { step: 3, phase: "backward" }, { step: 3, phases: ["forward"] }, false],
+    [
+      "in a pass that is both",
+      { step: 3, phase: "backward" },
+      { step: 3, phases: ["forward", "backward"] },
+      true,
+    ],
+    ["at its micro-batch", { step: 3, microBatch: 2 }, { step: 3, phases: [], microBatch: 2 }, true],
+    ["at no other", { step: 3, microBatch: 2 }, { step: 4, phases: [], microBatch: 1 }, false],
+    ["nor at what is of none", { step: 3, microBatch: 2 }, { step: 4, phases: ["commit"] }, false],
+    ["not while copies are given, unless it says so", { step: 3 }, { step: 3, phases: ["copy"] }, false],
+  ];
+  test.each(cases)("%s", (_, point, moment, comes) => {
+    expect(comesAt({ ...KILL, ...point }, moment)).toBe(comes);
+  });
+
+  test("once, and what comes behind a kill never begins", async () => {
+    const done: string[] = [];
+    const say = (what: string) => () => void done.push(what);
+    const injector = new Injector({ kill: say("kill"), stop: say("stop"), cut: say("cut") }, (factor) =>
+      done.push(`slow ${factor}`),
+    );
+    injector.arm([
+      { ...KILL, action: "stop", step: 0 },
+      { ...KILL, action: "slow", factor: 3, step: 1 },
+      { ...KILL, step: 1, phase: "backward", microBatch: 1 },
+    ]);
+    await injector.carriesOut({ op: "forward", microBatch: 1 }, 0);
+    expect(injector.carriesOut({ op: "backward", microBatch: 1 }, 0)).toBeUndefined();
+    await injector.carriesOut({ op: "forward", microBatch: 0 }, 1);
+    const last = injector.carriesOut({ op: "forward-backward", microBatch: 1 }, 1)!;
+    expect(done).toEqual(["slow 1", "stop", "slow 3", "kill"]);
+    expect(await Promise.race([last, Bun.sleep(5).then(() => "waits")])).toBe("waits");
+    injector.arm([]);
+    expect(done.at(-1)).toBe("slow 1");
+  });
+});
+
+describe("a run", () => {
+  const STEPS = 6;
+  let clusters: Cluster[] = [];
+  afterEach(async () => {
+    for (const cluster of clusters) await cluster.close();
+    clusters = [];
+  });
+
+  /** A node that goes as a process does: without a word, and with all that it does. */
+  const crash = (node: NodeRuntime) => {
+    for (const { id } of node.peers()) cut(node, { id } as NodeRuntime);
+    void node.close(0);
+  };
+
+  async function run(faults: readonly Fault[], copies = 1) {
+    const model = gptModel({ layers: 2, width: 8, heads: 2, context: 8, vocabulary: 256 }, 2);
+    const stages = [2, 3, 6].map((to) => ({ to: [to], members: 1 }));
+    const plan = planOf(model, { microBatches: 4, stages });
+    const told: RunRecovery[] = [];
+    let initial: Readonly<Record<string, Tensor>> = {};
+    const recovery: SchedulerOptions["recovery"] = {
+      copies,
+      restart: async () => ({ step: -1, values: initial }),
+      fixed: async (names) => Object.fromEntries(names.map((name) => [name, initial[name]!])),
+      tell: (each) => told.push(each),
+    };
+    const cluster = await makeCluster({
+      ...{ devices: 3, apart: true, model, scheduling: { plan, recovery } },
+      effectsOf: (node) => ({ kill: () => crash(node), stop: () => {}, cut: () => {} }),
+    });
+    clusters.push(cluster);
+    const { scheduler, devices } = cluster;
+    for (const [i, device] of devices.entries()) {
+      await device.ask.arm(faults.filter((fault) => fault.device === `device-${i}`));
+    }
+    initial = cluster.initial;
+    await scheduler.ask.plan();
+    await scheduler.ask.deploy(initial);
+    for (let step = 0; step < STEPS; step++) await scheduler.ask.step(step, STEPS - 1, true);
+    const state = await scheduler.ask.state();
+    const bits = Object.entries(state).map(([name, { bytes }]) => [
+      name,
+      Buffer.from(bytes).toString("base64"),
+    ]);
+    return { bits: Object.fromEntries(bits), lost: told.map(({ lost }) => lost), told };
+  }
+
+  let undisturbed: Readonly<Record<string, string>>;
+  beforeAll(async () => {
+    undisturbed = (await run([])).bits;
+  });
+
+  const kill = (device: number, at: Omit<Fault, "action" | "device">): Fault => {
+    return { action: "kill", device: `device-${device}`, ...at };
+  };
+  const schedules: [string, Fault[], string[][]][] = [
+    ["at the beginning of a step", [kill(1, { step: 3 })], [["device-1"]]],
+    ["in a backward pass", [kill(1, { step: 3, microBatch: 2, phase: "backward" })], [["device-1"]]],
+    ["before a send", [kill(0, { step: 2, microBatch: 3, phase: "send" })], [["device-0"]]],
+    ["at the commit", [kill(2, { step: 3, phase: "commit" })], [["device-2"]]],
+    ["as copies are given", [kill(1, { step: 1, phase: "copy" })], [["device-1"]]],
+    ["at the commit of the last step", [kill(0, { step: STEPS - 1, phase: "commit" })], [["device-0"]]],
+  ];
+  test.each(schedules)("a device is killed %s", async (_, faults, lost) => {
+    const disturbed = await run(faults);
+    expect(disturbed.lost).toEqual(lost);
+    expect(disturbed.told.every(({ fromCheckpoint }) => !fromCheckpoint)).toBe(true);
+    expect(disturbed.bits).toEqual(undisturbed);
+  });
+
+  test("another is killed while it is given what the first has held", async () => {
+    const both = [kill(1, { step: 3, microBatch: 1 }), kill(2, { step: 0, phase: "recovery" })];
+    const disturbed = await run(both, 2);
+    expect(disturbed.lost.flat().sort()).toEqual(["device-1", "device-2"]);
+    expect(disturbed.bits).toEqual(undisturbed);
+  });
+
+  test("slow kernels change nothing but the time", async () => {
+    const slow = await run([{ action: "slow", factor: 3, device: "device-1", step: 1 }]);
+    expect(slow.lost).toEqual([]);
+    expect(slow.bits).toEqual(undisturbed);
+  });
+
+  test("a device that was not started for it does not let itself be broken", async () => {
+    const cluster = await makeCluster({ devices: 1, together: true });
+    clusters.push(cluster);
+    const error = await failure(cluster.devices[0]!.ask.arm([KILL]));
+    expect(error).toBeInstanceOf(FaultsRefused);
+    expect(error.message).toBe("device-0 was not started to be broken");
+  });
+});

@@ -1,0 +1,33 @@
+import { expect, test } from "bun:test";
+import { VirtualClock } from "../../../runtime/clock.ts";
+import { MemoryNetwork, memory } from "../../../runtime/transports/memory.ts";
+import { type Cable, severed } from "../../../runtime/transports/severed.ts";
+import { failure } from "../world.ts";
+import { connected } from "./ends.ts";
+
+test("what is cut off loses what is written either way, accepts it, and tells nobody", async () => {
+  const time = new VirtualClock();
+  const cable: Cable = { cut: false };
+  const plain = memory(new MemoryNetwork());
+  const { near, far } = await connected(time, plain, severed(plain, cable));
+  const say = (byte: number) => [near, far].map(({ pipe }) => pipe.write(Uint8Array.of(byte)));
+  expect(say(1)).toEqual([1, 1]);
+  await time.settle();
+  cable.cut = true;
+  expect(say(2)).toEqual([1, 1]);
+  await time.advance(1000);
+  cable.cut = false;
+  expect(say(3)).toEqual([1, 1]);
+  await time.settle();
+  for (const { received, closes } of [near, far]) expect([received, closes]).toEqual([[1, 3], []]);
+  near.pipe.close();
+  await time.settle();
+  expect([near.closes.length, far.closes.length]).toEqual([1, 1]);
+});
+
+test("nobody is reached from there", async () => {
+  const transport = severed(memory(new MemoryNetwork()), { cut: true });
+  const { address } = await transport.listen("memory://", () => expect.unreachable());
+  const { code, message } = await failure(transport.connect(address, () => expect.unreachable()));
+  expect([code, message]).toEqual(["CONNECT_FAILED", `${address} cannot be reached: the cable is cut`]);
+});
