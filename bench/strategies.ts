@@ -28,7 +28,7 @@ import type { Suite } from "./suite.ts";
 import { TestbedError } from "./testbed/error.ts";
 import { openTestbed, type Testbed, type TestbedKind, type TestbedOptions } from "./testbed/testbed.ts";
 
-const DEFAULTS = { repeats: 2, steps: 3, warmUp: 1, profileMs: 4000, minutes: 23 };
+const DEFAULTS = { repeats: 2, steps: 3, warmUp: 1, profileMs: 10_000, minutes: 23 };
 const TESTBEDS: readonly TestbedKind[] = ["namespaces", "shaped"];
 
 export const strategies: Suite = {
