@@ -21,6 +21,8 @@ import { type FaultEffects, FaultsRefused, Injector } from "./chaos/injector.ts"
 import { slowed } from "./chaos/slowed.ts";
 import { type EnergyMeter, type EnergyReading, openMeter } from "./energy/meter.ts";
 import type { DevicePower, DeviceWork } from "./energy/model.ts";
+import { Custody, DEFAULT_GRACE_MS } from "./journal/custody.ts";
+import type { KeptOnDevice } from "./journal/kept.ts";
 import { LARGEST_FAR_BYTES, measureLine } from "./profile-line.ts";
 import { Replica } from "./recovery/replica.ts";
 import type { LinkProfile } from "./scheduler/cost.ts";
@@ -73,6 +75,8 @@ export class Device extends Actor {
   readonly #openEngine: () => Promise<Engine>;
   readonly #claims: DeviceClaims;
   readonly #effects: FaultEffects | undefined;
+  readonly #graceMs: number;
+  #custody!: Custody;
   #engine: Engine | undefined;
   #injector: Injector | undefined;
   #meter: EnergyMeter | undefined;
@@ -85,21 +89,25 @@ export class Device extends Actor {
    * @param engine by name, or what opens one that has none, such as a slower one.
    * @param claims said in place of what the machine tells.
    * @param effects what faults do, of a device that may be made to fail.
+   * @param graceMs how long copies of a run wait for another coordinator when theirs is lost.
    */
   constructor(
     name: string,
     engine: NonNullable<EngineOptions["engine"]> | (() => Promise<Engine>) = "auto",
     claims: DeviceClaims = {},
     effects?: FaultEffects,
+    graceMs: number = DEFAULT_GRACE_MS,
   ) {
     super();
     this.#effects = effects;
+    this.#graceMs = graceMs;
     this.#name = name;
     this.#claims = claims;
     this.#openEngine = typeof engine === "function" ? engine : () => createEngine({ engine });
   }
 
   override async onStart(): Promise<void> {
+    this.#custody = new Custody(this.context.clock, this.#graceMs);
     const engine = await this.#openEngine();
     this.#engine = engine;
     if (!this.#effects) return;
@@ -111,15 +119,26 @@ export class Device extends Actor {
   }
 
   override async onStop(): Promise<void> {
+    this.#custody.close();
     await this.#endStages(() => true);
     await this.closeMeter();
     await this.#engine?.close();
   }
 
-  /** A scheduler is gone, its run over: what was done for it is of no use any more. */
-  override async onDown(down: Down): Promise<void> {
-    await this.#endStages((owner) => owner.key === down.ref.key);
-    if (this.#hosted.size > 0) return;
+  /**
+   * A scheduler is gone: its run is over, and what was done for it is of no use any more; or it has been lost, and copies of
+   * its run wait for another one.
+   */
+  override async onDown({ ref, reason }: Down): Promise<void> {
+    const isOwner = (owner: Ref<any>) => owner.key === ref.key;
+    const isLost = reason.code === "nodelost";
+    if (isLost && this.#custody.lose(ref, () => void this.#endStages(isOwner))) {
+      await Promise.all(ownedBy(this.#hosted, isOwner).map((stage) => this.#retire(stage)));
+    } else {
+      this.#custody.release(ref);
+      await this.#endStages(isOwner);
+    }
+    if ([...this.#hosted.values()].some((owner) => !isOwner(owner))) return;
     this.#injector?.arm([]);
     await this.closeMeter();
   }
@@ -211,6 +230,26 @@ export class Device extends Actor {
     return replica;
   }
 
+  /**
+   * What is done here for `owner` from now on is of this run, whose copies are kept for a while when the owner is lost. Those
+   * that are kept of it are the owner's from here on; whatever else is left of another owner's work for it is ended.
+   */
+  async attach(run: string, owner: Ref<any>): Promise<KeptOnDevice> {
+    const before = this.#custody.take(run, owner);
+    this.context.monitor(owner);
+    const isBefore = (other: Ref<any>) => other.key === before?.key;
+    const [stages, replicas] = [ownedBy(this.#hosted, isBefore), ownedBy(this.#replicas, isBefore)];
+    for (const stage of stages) this.#hosted.set(stage, owner);
+    for (const replica of replicas) this.#replicas.set(replica, owner);
+    await Promise.all(stages.map((stage) => this.#retire(stage)));
+    return {
+      stages: await Promise.all(stages.map(async (stage) => ({ stage, kept: await stage.ask.kept() }))),
+      replicas: await Promise.all(
+        replicas.map(async (replica) => ({ replica, kept: await replica.ask.kept() })),
+      ),
+    };
+  }
+
   /** Ends a stage that runs here; what it has copies of is gone with it. */
   async end(stage: Ref<Stage>): Promise<void> {
     const own = [...this.#hosted.keys()].find(({ key }) => key === stage.key);
@@ -218,10 +257,9 @@ export class Device extends Actor {
   }
 
   async #endStages(ofOwner: (owner: Ref<any>) => boolean): Promise<void> {
-    const ofOwners = <T>([, owner]: [T, Ref<any>]) => ofOwner(owner);
     await Promise.all([
-      ...[...this.#hosted].filter(ofOwners).map(([stage]) => this.#endStage(stage)),
-      ...[...this.#replicas].filter(ofOwners).map(([replica]) => {
+      ...ownedBy(this.#hosted, ofOwner).map((stage) => this.#endStage(stage)),
+      ...ownedBy(this.#replicas, ofOwner).map((replica) => {
         this.#replicas.delete(replica);
         return this.context.node.stop(replica);
       }),
@@ -236,4 +274,16 @@ export class Device extends Actor {
     await stage.ask.idle().catch(() => {});
     await this.context.node.stop(stage);
   }
+
+  /** Ends what a stage does, and leaves its copies. */
+  async #retire(stage: Ref<Stage>): Promise<void> {
+    await stage.ask.abandon().catch(() => {});
+    // Answered when nothing is under way any more.
+    await stage.ask.retire().catch(() => {});
+  }
+}
+
+/** Those whose owner is meant. */
+function ownedBy<T>(owners: ReadonlyMap<T, Ref<any>>, isMeant: (owner: Ref<any>) => boolean): T[] {
+  return [...owners].flatMap(([each, owner]) => (isMeant(owner) ? [each] : []));
 }

@@ -16,7 +16,9 @@ import { Actor, type Down, type Ref } from "../runtime/index.ts";
 import type { Injector } from "./chaos/injector.ts";
 import { RingCollectives } from "./collectives/ring.ts";
 import type { Slip } from "./inbox.ts";
+import type { KeptCopies } from "./journal/kept.ts";
 import { Copies } from "./recovery/copies.ts";
+import type { Holding } from "./recovery/ledger.ts";
 import { inPieces } from "./recovery/pieces.ts";
 import { type Replica, recalled } from "./recovery/replica.ts";
 import { isSharded } from "./scheduler/plan.ts";
@@ -27,7 +29,14 @@ import { Kernels } from "./stage/kernels.ts";
 import { Mail } from "./stage/mail.ts";
 import { meet } from "./stage/meeting.ts";
 import { assignSlots, type Slots } from "./stage/slots.ts";
-import type { CommitReport, OperationSpan, StageHoldings, StageSpec, StepReport } from "./stage/spec.ts";
+import {
+  type CommitReport,
+  holdingOf,
+  type OperationSpan,
+  type StageHoldings,
+  type StageSpec,
+  type StepReport,
+} from "./stage/spec.ts";
 import { DealtStatistics } from "./stage/statistics.ts";
 import { Supply } from "./stage/supply.ts";
 import { exchangeTied } from "./stage/ties.ts";
@@ -74,6 +83,8 @@ export class Stage extends Actor {
   readonly #statistics: DealtStatistics[] = [];
   /** What it held after steps that a run may go back to. */
   readonly #copies = new Copies();
+  /** What a copy is of, once somebody has asked what the stage holds. */
+  #holding: Holding | undefined;
   #retired = false;
   /** Whether anything has been accumulated since the last update. */
   #dirty = false;
@@ -166,7 +177,9 @@ export class Stage extends Actor {
     const parameters = this.#chunks.flatMap(({ graphs }) => graphs.parameters.map(({ name }) => name));
     const state = await this.state();
     const changingBytes = Object.values(state).reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
-    return { parameters, changing: Object.keys(state), changingBytes, cuts: Object.fromEntries(cuts) };
+    const holds = { parameters, changing: Object.keys(state), changingBytes, cuts: Object.fromEntries(cuts) };
+    this.#holding = holdingOf(this.#spec, holds);
+    return holds;
   }
 
   /**
@@ -214,7 +227,14 @@ export class Stage extends Actor {
       await Promise.all(to.map((replica) => replica.ask.put(worker, step, piece)));
       for (const tensor of Object.values(piece)) bytes += tensor.bytes.byteLength;
     }
+    const holding = this.#holding!;
+    await Promise.all(to.map((replica) => replica.ask.complete({ ...holding, worker }, step)));
     return bytes;
+  }
+
+  /** Copies that it has kept of what it holds: for whoever did not have it keep them. */
+  kept(): KeptCopies {
+    return { holding: this.#holding!, steps: this.#copies.ofSteps() };
   }
 
   /**
@@ -252,6 +272,7 @@ export class Stage extends Actor {
 
   /** Gives back what it holds in the engine, once nothing is under way; what it has copies of remains. */
   retire(): void {
+    if (this.#retired) return;
     this.#retired = true;
     this.#release();
   }

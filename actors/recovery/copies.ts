@@ -29,6 +29,11 @@ export class Copies {
     return this.steps.get(step);
   }
 
+  /** Steps that there are copies of. */
+  ofSteps(): readonly number[] {
+    return [...this.steps.keys()];
+  }
+
   /** Gives up all copies of steps before this one. */
   forgetBefore(step: number): void {
     for (const [own, copy] of this.steps) {

@@ -5,7 +5,9 @@
 
 import type { Tensor } from "../../protocols/tensor.ts";
 import { Actor } from "../../runtime/index.ts";
+import type { KeptCopies } from "../journal/kept.ts";
 import { Copies } from "./copies.ts";
+import type { Holding } from "./ledger.ts";
 
 /** What holds copies: a replica of what others hold, a stage of what it holds itself. */
 export interface Source {
@@ -14,10 +16,11 @@ export interface Source {
 }
 
 export class Replica extends Actor {
-  static override readonly reentrant: readonly string[] = ["put", "recall"];
+  static override readonly reentrant: readonly string[] = ["put", "complete", "kept", "recall"];
 
   /** By worker. */
   readonly #copies = new Map<string, Copies>();
+  readonly #complete = new Map<string, KeptCopies>();
 
   /** Adds to the copy of what a worker holds. */
   put(worker: string, step: number, values: Readonly<Record<string, Tensor>>): void {
@@ -27,6 +30,17 @@ export class Replica extends Actor {
       this.#copies.set(worker, copies);
     }
     copies.put(step, Object.entries(values));
+  }
+
+  /** All of what a worker held after a step is here. */
+  complete(holding: Holding, step: number): void {
+    const steps = this.#complete.get(holding.worker)?.steps ?? [];
+    this.#complete.set(holding.worker, { holding, steps: [...steps, step] });
+  }
+
+  /** Complete copies that are here: for whoever has not put them here. */
+  kept(): readonly KeptCopies[] {
+    return [...this.#complete.values()];
   }
 
   /**
@@ -42,6 +56,10 @@ export class Replica extends Actor {
     for (const [worker, copies] of this.#copies) {
       if (workers.includes(worker)) copies.forgetBefore(step);
       else this.#copies.delete(worker);
+    }
+    for (const [worker, { holding, steps }] of this.#complete) {
+      if (!workers.includes(worker)) this.#complete.delete(worker);
+      else this.#complete.set(worker, { holding, steps: steps.filter((own) => own >= step) });
     }
   }
 }

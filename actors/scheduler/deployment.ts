@@ -13,7 +13,13 @@ import type { Destination, Reader } from "../data/source.ts";
 import type { Device } from "../device.ts";
 import type { Copy, Holding, Ledger } from "../recovery/ledger.ts";
 import type { Replica } from "../recovery/replica.ts";
-import type { CommitReport, StageHoldings, StageSpec, StepReport } from "../stage/spec.ts";
+import {
+  type CommitReport,
+  holdingOf,
+  type StageHoldings,
+  type StageSpec,
+  type StepReport,
+} from "../stage/spec.ts";
 import type { Fetch, Stage } from "../stage.ts";
 import { heldInGroups, type Part, partsOf } from "./parts.ts";
 import { chunksOf, type Plan, planPrograms, type Worker, workersOf } from "./plan.ts";
@@ -224,12 +230,7 @@ export class Deployment {
   }
 
   private holding(worker: number): Holding {
-    const { rank, stage } = this.workers[worker]!;
-    const { changing, cuts } = this.holdings[worker]!;
-    return {
-      ...{ worker: `${this.options.generation}/${worker}`, names: changing, cuts, rank },
-      ...{ ranks: stage.members.length, apart: stage.sharing === "local" },
-    };
+    return holdingOf(this.specs[worker]!, this.holdings[worker]!);
   }
 
   /** All values that training changes. */

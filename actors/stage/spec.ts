@@ -5,6 +5,7 @@ import type { Roles } from "../../nn/model.ts";
 import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
 import type { Cut } from "../../nn/shards/layout.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
+import type { Holding } from "../recovery/ledger.ts";
 import type { PlanCodecs, Sharing } from "../scheduler/plan.ts";
 import type { MicroBatchOperation, StageProgram } from "../scheduler/program.ts";
 
@@ -73,6 +74,18 @@ export interface StageHoldings {
   readonly changingBytes: number;
   /** How those values are cut of which it has the part of its rank: parameters, frozen values, optimiser state. */
   readonly cuts: Readonly<Record<string, Cut>>;
+}
+
+/** What is to be known of a stage's copies wherever they are. */
+export function holdingOf(
+  { generation, program, group }: StageSpec,
+  { changing, cuts }: Pick<StageHoldings, "changing" | "cuts">,
+): Holding {
+  const { rank, workers, sharing } = group;
+  return {
+    ...{ worker: `${generation}/${program.worker}`, names: changing, cuts, rank },
+    ...{ ranks: workers.length, apart: sharing === "local" },
+  };
 }
 
 /**
