@@ -1,7 +1,12 @@
 /**
  * `state.json` of a checkpoint: what it says, and the checks when it is read. Plain data; `checkpoint.ts` knows
  * the files around it.
+ *
+ * Format 1 had all parameters in one file and all of the optimiser's state in another. Since format 2 there may be several
+ * of both, and the state has a SHA-256 of its own.
  */
+
+import { sha256 } from "../runtime/platform/hash.ts";
 
 /** Settings by name. Spread an interface into it: `{ ...config }`. */
 export type Config = Readonly<Record<string, string | number | boolean>>;
@@ -31,12 +36,18 @@ export class CheckpointError extends Error {
 }
 
 /** Raised when an older Troupe could not read what a newer one writes. */
-export const FORMAT = 1;
+export const FORMAT = 2;
+const FORMATS: readonly unknown[] = [1, FORMAT];
 
 export function stateJson(state: State): string {
   const { step, seed, model, training, files, weightsSha256 } = state;
   const json = { format: FORMAT, step, seed, model, training, files, weights_sha256: weightsSha256 };
-  return `${JSON.stringify(json, null, 2)}\n`;
+  return `${JSON.stringify({ ...json, sha256: digestOf(json) }, null, 2)}\n`;
+}
+
+/** Of the values, however they are laid out. */
+function digestOf(json: object): string {
+  return sha256([JSON.stringify(json)]);
 }
 
 /** @throws CheckpointError when it is not a state, is truncated, or is of another format. `source` names it. */
@@ -45,10 +56,17 @@ export function parseState(bytes: Uint8Array, source: string): State {
   if (json === undefined) {
     throw new CheckpointError("damaged", `${source} is truncated or not JSON; use another checkpoint`);
   }
-  if (json.format !== FORMAT) {
+  if (!FORMATS.includes(json.format)) {
     throw new CheckpointError(
       "format",
-      `${source} is of format ${json.format}, this version reads ${FORMAT}`,
+      `${source} is of format ${json.format}, this version reads ${FORMATS.join(" and ")}`,
+    );
+  }
+  const { sha256: digest, ...rest } = json;
+  if (json.format !== 1 && digest !== digestOf(rest)) {
+    throw new CheckpointError(
+      "damaged",
+      `${source} was changed: its values are not those its SHA-256 is of; use another checkpoint`,
     );
   }
   const { step, seed, model, training, files, weights_sha256: weightsSha256 } = json;

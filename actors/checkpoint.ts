@@ -1,23 +1,28 @@
 /**
- * A checkpoint: a folder that holds all a run needs to go on, and a model that others can use.
+ * A checkpoint: a folder, or a place in a bucket, that holds all a run needs to go on, and a model that others can use.
  *
- * - `model.safetensors`: the parameters and running statistics, under their names
- * - `optimizer.safetensors`: the optimiser's state, such as AdamW's moments `m.<parameter>` and `v.<parameter>`
+ * - `model.safetensors`: the parameters and running statistics, under their names. Where several stages have trained the
+ *   model, each has a shard, `model-00001-of-00003.safetensors`, and `model.safetensors.index.json` says what is where
+ * - `optimizer.safetensors`, or its shards: the optimiser's state, such as AdamW's moments `m.<parameter>` and
+ *   `v.<parameter>`
  * - `model.onnx`: the model for inference, where it is not exported in another form at the end
- * - `state.json`: format, step, seed, configurations, the SHA-256 of each file and of the weights
+ * - `state.json`: format, step, seed, configurations, the SHA-256 of each file, of the weights, and of itself
  *
- * Writing is all or nothing. The folder is made beside its place as `<folder>.partial`, the old one becomes
- * `<folder>.previous`, the new one takes its place, the old one goes. Whenever the process is killed, either the
- * old or the new checkpoint is whole; reading finds it even between the two renames.
+ * Who wrote which shard does not matter to whoever reads: a run goes on from it on any devices, in any strategy. Writing is
+ * all or nothing (`checkpoint/folder-store.ts`, `checkpoint/bucket-store.ts`), what is read is what was written or an
+ * error, and where there are several checkpoints in a place, the newest that is whole is read.
  */
 
 import type { ValueInfo } from "../nn/onnx/graph.ts";
 import { typeText } from "../nn/onnx/shapes.ts";
-import { decodeSafetensors, encodeSafetensors } from "../nn/weights/safetensors.ts";
+import { decodeSafetensors } from "../nn/weights/safetensors.ts";
 import type { Tensor } from "../protocols/tensor.ts";
 import type { Files } from "../runtime/platform/files.ts";
 import { sha256 } from "../runtime/platform/hash.ts";
-import { CheckpointError, type Config, parseState, type State, stateJson } from "./checkpoint-state.ts";
+import { STATE, shardsOf } from "./checkpoint/file-names.ts";
+import { openStore, type Store } from "./checkpoint/store.ts";
+import { CheckpointWriter, weightsStream } from "./checkpoint/writer.ts";
+import { CheckpointError, type Config, parseState } from "./checkpoint-state.ts";
 
 export interface Checkpoint {
   /** Steps that are done. */
@@ -33,55 +38,38 @@ export interface Checkpoint {
   readonly optimizer: ReadonlyMap<string, Tensor>;
 }
 
-const MODEL = "model.safetensors";
-const OPTIMIZER = "optimizer.safetensors";
-const ONNX = "model.onnx";
-const STATE = "state.json";
-const NAMES: readonly string[] = [MODEL, OPTIMIZER, ONNX, STATE];
-
-/**
- * SHA-256 that tells whether two models are equal to the bit, in lower-case hexadecimal. For each parameter in
- * the order of the names (by UTF-16 code unit) it covers a line of JSON, `["<name>","<dtype>",[<dims>]]` without
- * spaces and with a line feed, in UTF-8, and then the tensor's bytes. The line gives the number of bytes that
- * follow it, so no two different models read as the same stream.
- */
-export function weightsSha256(tensors: ReadonlyMap<string, Tensor>): string {
-  return sha256(stream(tensors));
+/** A checkpoint that is damaged, and the older one that is used in its place. */
+export interface Damage {
+  readonly path: string;
+  /** One line for people. */
+  readonly why: string;
+  readonly used: string;
+  /** Of the one that is used. */
+  readonly step: number;
 }
 
-function* stream(tensors: ReadonlyMap<string, Tensor>): Generator<Uint8Array | string> {
-  for (const name of [...tensors.keys()].sort()) {
-    const { dtype, shape, bytes } = tensors.get(name)!;
-    yield `${JSON.stringify([name, dtype, shape])}\n`;
-    yield bytes;
-  }
+/** SHA-256 that tells whether two models are equal to the bit, in lower-case hexadecimal; see `weightsStream`. */
+export function weightsSha256(tensors: ReadonlyMap<string, Tensor>): string {
+  return sha256(weightsStream(tensors));
 }
 
 /**
  * Makes sure, before hours of training, that a checkpoint can be written here.
+ * @param folder or `s3://bucket/prefix`, here and below.
  * @throws FileError when the folder cannot be written, CheckpointError when it holds anything else, which a new
  *   checkpoint would remove.
  */
 export async function prepareCheckpoint(files: Files, folder: string): Promise<void> {
-  const { place, partial } = places(folder);
-  await recover(files, place);
-  if (await files.exists(place)) {
-    const stranger = (await files.list(place)).find((name) => !NAMES.includes(name));
-    if (stranger !== undefined) {
-      throw new CheckpointError(
-        "occupied",
-        `${place} holds ${stranger}, which is no part of a checkpoint: choose a new or an empty folder`,
-      );
-    }
-  }
-  await files.remove(partial);
-  await files.makeFolder(partial);
-  await files.write(`${partial}/${STATE}`, []);
-  await files.remove(partial);
+  await openStore(files, folder).prepare();
+}
+
+/** Whether there are checkpoints in a place. @throws FileError. */
+export async function hasCheckpoints(files: Files, folder: string): Promise<boolean> {
+  return (await openStore(files, folder).list()).length > 0;
 }
 
 /**
- * Writes a checkpoint in the place of the one that may be there; resolves with the weights' SHA-256, as
+ * Writes a checkpoint in the place of those that may be there, in one shard; resolves with the weights' SHA-256, as
  * `weightsSha256` gives it. Tensors and `onnx` are borrowed until it is done.
  * @throws FileError, CheckpointError as `prepareCheckpoint`; then the old checkpoint is as it was.
  */
@@ -91,49 +79,72 @@ export async function writeCheckpoint(
   checkpoint: Checkpoint,
   onnx: Uint8Array | null,
 ): Promise<string> {
-  await prepareCheckpoint(files, folder);
-  const { place, partial, previous } = places(folder);
   const { parameters, optimizer, ...rest } = checkpoint;
-  const contents: Record<string, readonly Uint8Array[]> = {
-    [MODEL]: encodeSafetensors(parameters, { format: "pt" }),
-    [OPTIMIZER]: encodeSafetensors(optimizer),
-    ...(onnx && { [ONNX]: [onnx] }),
-  };
-  const digests: Record<string, string> = {};
-  await files.makeFolder(partial);
-  for (const [name, chunks] of Object.entries(contents)) {
-    digests[name] = sha256(chunks);
-    await files.write(`${partial}/${name}`, chunks);
-  }
-  const weights = weightsSha256(parameters);
-  const state = stateJson({ ...rest, files: digests, weightsSha256: weights });
-  await files.write(`${partial}/${STATE}`, [new TextEncoder().encode(state)]);
-
-  await files.remove(previous);
-  if (await files.exists(place)) await files.rename(place, previous);
-  await files.rename(partial, place);
-  await files.remove(previous);
-  return weights;
+  const values = Object.fromEntries([...parameters, ...optimizer]);
+  return new CheckpointWriter(openStore(files, folder)).write({
+    ...rest,
+    shards: [{ model: [...parameters.keys()], optimizer: [...optimizer.keys()] }],
+    values: async () => values,
+    onnx: async () => onnx,
+  });
 }
 
 /**
- * Reads a checkpoint back. The tensors are views of memory that is theirs alone.
- * @throws CheckpointError when a file is missing, was truncated or changed, or is of another format; FileError
- *   when it cannot be read.
+ * Reads a checkpoint back: the newest of those that are there whole. The tensors are views of memory that is theirs alone.
+ * @param tell hears of newer ones that are damaged.
+ * @throws CheckpointError when in all of them a file is missing, was truncated or changed, or is of another format;
+ *   FileError when it cannot be read.
  */
-export async function readCheckpoint(files: Files, folder: string): Promise<Checkpoint> {
-  const { place } = places(folder);
-  await recover(files, place);
-  const state = parseState(await part(files, place, STATE), `${place}/${STATE}`);
-  const [model, kept] = [
-    await verified(files, place, MODEL, state),
-    await verified(files, place, OPTIMIZER, state),
-  ];
-  if (state.files[ONNX]) await verified(files, place, ONNX, state);
-  const { tensors: parameters } = decodeSafetensors(model, `${place}/${MODEL}`);
-  const { tensors: optimizer } = decodeSafetensors(kept, `${place}/${OPTIMIZER}`);
-  const { step, seed, model: modelConfig, training } = state;
-  return { step, seed, model: modelConfig, training, parameters, optimizer };
+export async function readCheckpoint(
+  files: Files,
+  folder: string,
+  tell: (damage: Damage) => void = () => {},
+): Promise<Checkpoint> {
+  const store = openStore(files, folder);
+  const kept = await store.list();
+  if (kept.length === 0) throw missing(store.place, "it does not exist");
+  const damaged: { path: string; error: CheckpointError }[] = [];
+  for (const { path } of kept) {
+    try {
+      const checkpoint = await readOne(store, path);
+      const { step } = checkpoint;
+      for (const { path: other, error } of damaged)
+        tell({ path: other, why: error.message, used: path, step });
+      return checkpoint;
+    } catch (error) {
+      if (!(error instanceof CheckpointError) || error.reason === "format") throw error;
+      damaged.push({ path, error });
+    }
+  }
+  const first = damaged[0]!.error;
+  if (damaged.length === 1) throw first;
+  const older = damaged.length === 2 ? "the one before it is" : `the ${damaged.length - 1} before it are`;
+  throw new CheckpointError("damaged", `${first.message}; ${older} damaged too`);
+}
+
+async function readOne(store: Store, path: string): Promise<Checkpoint> {
+  const state = parseState(await part(store, path, STATE), `${path}/${STATE}`);
+  const names = Object.keys(state.files);
+  const tensors = { model: new Map<string, Tensor>(), optimizer: new Map<string, Tensor>() };
+  const shards = new Map(
+    (["model", "optimizer"] as const).flatMap((kind) => shardsOf(kind, names).map((name) => [name, kind])),
+  );
+  for (const name of names) {
+    const bytes = await part(store, path, name);
+    if (sha256([bytes]) !== state.files[name]) {
+      throw new CheckpointError(
+        "damaged",
+        `${path}/${name} is truncated or was changed: its SHA-256 is not the one ${STATE} names; use another checkpoint`,
+      );
+    }
+    const kind = shards.get(name);
+    if (kind === undefined) continue;
+    for (const [each, tensor] of decodeSafetensors(bytes, `${path}/${name}`).tensors) {
+      tensors[kind].set(each, tensor);
+    }
+  }
+  const { step, seed, model, training } = state;
+  return { step, seed, model, training, parameters: tensors.model, optimizer: tensors.optimizer };
 }
 
 /**
@@ -166,7 +177,7 @@ export function requireTensors(
     for (const info of expected[part]) {
       const tensor = checkpoint[part].get(info.name);
       if (tensor && typeText(tensor) === typeText(info)) continue;
-      const file = part === "parameters" ? MODEL : OPTIMIZER;
+      const file = part === "parameters" ? "model.safetensors" : "optimizer.safetensors";
       const came = tensor ? `is ${typeText(tensor)}` : "is missing";
       throw new CheckpointError(
         "damaged",
@@ -176,31 +187,12 @@ export function requireTensors(
   }
 }
 
-function places(folder: string): { place: string; partial: string; previous: string } {
-  const place = folder.replace(/(?<=.)[/\\]+$/, "");
-  return { place, partial: `${place}.partial`, previous: `${place}.previous` };
-}
-
-/** Puts the old checkpoint back when a writer was killed between its two renames. */
-async function recover(files: Files, place: string): Promise<void> {
-  const { previous } = places(place);
-  if (!(await files.exists(place)) && (await files.exists(previous))) await files.rename(previous, place);
-}
-
-async function part(files: Files, place: string, name: string): Promise<Uint8Array> {
-  const path = `${place}/${name}`;
-  if (await files.exists(path)) return files.read(path);
-  const what = (await files.exists(place)) ? `it has no ${name}` : "it does not exist";
-  throw new CheckpointError("missing", `${place} is not a checkpoint folder: ${what}`);
-}
-
-async function verified(files: Files, place: string, name: string, state: State): Promise<Uint8Array> {
-  const bytes = await part(files, place, name);
-  if (sha256([bytes]) !== state.files[name]) {
-    throw new CheckpointError(
-      "damaged",
-      `${place}/${name} is truncated or was changed: its SHA-256 is not the one ${STATE} names; use another checkpoint`,
-    );
-  }
+async function part(store: Store, path: string, name: string): Promise<Uint8Array> {
+  const bytes = await store.read(path, name);
+  if (bytes === null) throw missing(path, `it has no ${name}`);
   return bytes;
+}
+
+function missing(path: string, what: string): CheckpointError {
+  return new CheckpointError("missing", `${path} is not a checkpoint folder: ${what}`);
 }

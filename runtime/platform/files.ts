@@ -8,6 +8,9 @@ import { mkdir, open, readdir, readFile, realpath, rename, rm, stat } from "node
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 
+/** What is written, one after another; each is borrowed until the next is asked for. */
+export type Chunks = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+
 export interface Files {
   /** The whole file, in memory of the caller's own. */
   read(path: string): Promise<Uint8Array>;
@@ -27,10 +30,10 @@ export interface Files {
   /** Makes a folder and its parents; a folder that is there already is fine. */
   makeFolder(path: string): Promise<void>;
   /**
-   * Writes the chunks (borrowed) one after another so that the path holds either what it held before or all of
-   * them, even if the process or the machine dies meanwhile: a temporary sibling, flushed, then renamed.
+   * Writes the chunks one after another so that the path holds either what it held before or all of them, even if
+   * the process or the machine dies meanwhile: a temporary sibling, flushed, then renamed.
    */
-  write(path: string, chunks: readonly Uint8Array[]): Promise<void>;
+  write(path: string, chunks: Chunks): Promise<void>;
   /** Gives a file or folder another name on the same disk, atomically; an existing file there is replaced. */
   rename(from: string, to: string): Promise<void>;
   /** Removes a file, or a folder with all that is in it; what is not there is fine. */
@@ -144,12 +147,12 @@ async function requireFile(verb: string, path: string): Promise<void> {
   throw new FileError("not-a-file", path, `cannot ${verb} ${path}: it is not a regular file`);
 }
 
-async function writeAtomically(path: string, chunks: readonly Uint8Array[]): Promise<void> {
+async function writeAtomically(path: string, chunks: Chunks): Promise<void> {
   const temporary = `${path}.tmp-${process.pid}`;
   try {
     const file = await open(temporary, "w");
     try {
-      for (const chunk of chunks) await file.writeFile(chunk);
+      for await (const chunk of chunks) await file.writeFile(chunk);
       await file.sync();
     } finally {
       await file.close();

@@ -78,7 +78,7 @@ describe("a checkpoint", () => {
     await writeCheckpoint(files, folder, checkpoint(3), onnx);
     const state = JSON.parse(await readFile(join(folder, "state.json"), "utf8"));
     expect(state).toMatchObject({
-      format: 1,
+      format: 2,
       step: 3,
       seed: 7,
       model: { width: 256 },
@@ -140,11 +140,24 @@ describe("readCheckpoint refuses, in one line,", () => {
     expect((await refusal(readCheckpoint(files, folder))).reason).toBe("damaged");
   });
 
+  test("a state whose values were changed", async () => {
+    await writeCheckpoint(files, folder, checkpoint(1), onnx);
+    const path = join(folder, "state.json");
+    const state = await readFile(path, "utf8");
+    await writeFile(path, state.replace('"step": 1', '"step": 2'));
+    const { message, reason } = await refusal(readCheckpoint(files, folder));
+    expect(message).toContain("state.json was changed");
+    expect(reason).toBe("damaged");
+    // Laid out differently they are the same.
+    await writeFile(path, JSON.stringify(JSON.parse(state)));
+    expect((await readCheckpoint(files, folder)).step).toBe(1);
+  });
+
   test("another format, and a state that lacks something", async () => {
     await writeCheckpoint(files, folder, checkpoint(1), onnx);
-    await writeFile(join(folder, "state.json"), '{"format":2}');
+    await writeFile(join(folder, "state.json"), '{"format":3}');
     expect((await refusal(readCheckpoint(files, folder))).message).toEndWith(
-      "is of format 2, this version reads 1",
+      "is of format 3, this version reads 1 and 2",
     );
     await writeFile(join(folder, "state.json"), '{"format":1,"step":-1}');
     expect((await refusal(readCheckpoint(files, folder))).message).toContain("lacks one of step");

@@ -1,0 +1,33 @@
+/** Names of the files of a checkpoint. Shards are named as those of Hugging Face are. */
+
+export const STATE = "state.json";
+export const ONNX = "model.onnx";
+export const INDEX = "model.safetensors.index.json";
+
+/** What a shard has: parameters and statistics, or the optimiser's state. */
+export type ShardKind = "model" | "optimizer";
+
+/** @param index from 0. */
+export function shardName(kind: ShardKind, index: number, count: number): string {
+  const digits = (n: number) => `${n}`.padStart(5, "0");
+  const which = count === 1 ? "" : `-${digits(index + 1)}-of-${digits(count)}`;
+  return `${kind}${which}.safetensors`;
+}
+
+const SHARD = /^(model|optimizer)(-\d{5}-of-\d{5})?\.safetensors$/;
+
+/** Those of `names` that are shards of a kind, in their order. */
+export function shardsOf(kind: ShardKind, names: readonly string[]): string[] {
+  return names.filter((name) => SHARD.exec(name)?.[1] === kind).sort();
+}
+
+/** Whether a file of this name may be part of a checkpoint. */
+export function isPart(name: string): boolean {
+  return [STATE, ONNX, INDEX].includes(name) || SHARD.test(name);
+}
+
+/** The step that the end of a path names; null where it names none. */
+export function stepOf(path: string): number | null {
+  const digits = /step-(\d+)$/.exec(path)?.[1];
+  return digits === undefined ? null : Number(digits);
+}
