@@ -1,0 +1,95 @@
+/**
+ * The reference engine as a simulated machine has it: kernels take the world's time, stand still with their machine and
+ * never end on one that is gone. One kind keeps what runs use in a memory of its own, as a graphics card does.
+ */
+
+import type { BackendTensor, BoundTensor, DeviceBackend } from "../../../../nn/engine/backend.ts";
+import { DTYPES } from "../../../../nn/engine/dtypes.ts";
+import type { Engine } from "../../../../nn/engine/engine.ts";
+import { HostEngine } from "../../../../nn/engine/host.ts";
+import { ReferenceBackend } from "../../../../nn/engine/reference/backend.ts";
+import type { Graph } from "../../../../nn/onnx/graph.ts";
+import { Tensor } from "../../../../protocols/tensor.ts";
+import type { Host } from "../../../sim/host.ts";
+
+/** Milliseconds that a kernel takes now. */
+export type Pace = () => number;
+
+class PacedBackend extends ReferenceBackend implements DeviceBackend<Graph> {
+  private readonly host: Host;
+  private readonly pace: Pace;
+  /** What is on the device, by tensor, where that is not the caller's memory. */
+  private readonly far = new Map<number, Uint8Array>();
+  private last: Promise<unknown> = Promise.resolve();
+
+  constructor(host: Host, pace: Pace) {
+    super(() => host.now());
+    this.host = host;
+    this.pace = pace;
+  }
+
+  override createBinding(id: number, program: number, feeds: BoundTensor[], fetches: BoundTensor[]): void {
+    const seen = (bound: BoundTensor) => ({ ...bound, bytes: this.bytesOf(bound) });
+    super.createBinding(id, program, feeds.map(seen), fetches.map(seen));
+  }
+
+  override run(binding: number): Promise<number> {
+    return this.inTurn(async () => {
+      const ms = this.pace();
+      await this.host.sleep(ms);
+      await super.run(binding);
+      return ms;
+    });
+  }
+
+  override releaseBinding(binding: number): Promise<void> {
+    return this.inTurn(async () => super.releaseBinding(binding));
+  }
+
+  writeTensor(tensor: BackendTensor): Promise<void> {
+    const written = tensor.bytes.slice();
+    return this.inTurn(async () => this.bytesOf(tensor).set(written));
+  }
+
+  readTensor(tensor: BackendTensor): Promise<void> {
+    return this.inTurn(async () => {
+      await this.host.sleep(this.pace());
+      tensor.bytes.set(this.bytesOf(tensor));
+    });
+  }
+
+  clearTensor(tensor: BackendTensor): Promise<void> {
+    return this.inTurn(async () => void this.bytesOf(tensor).fill(0));
+  }
+
+  copyTensor(from: BackendTensor, to: BackendTensor): Promise<void> {
+    return this.inTurn(async () => this.bytesOf(to).set(this.bytesOf(from)));
+  }
+
+  releaseTensor(id: number): void {
+    this.far.delete(id);
+  }
+
+  private bytesOf({ id, place, bytes }: BackendTensor): Uint8Array<ArrayBuffer> {
+    if (place === "host") return bytes as Uint8Array<ArrayBuffer>;
+    const known = this.far.get(id) ?? new Uint8Array(bytes.byteLength);
+    this.far.set(id, known);
+    return known as Uint8Array<ArrayBuffer>;
+  }
+
+  private inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.last.then(work);
+    this.last = done.catch(() => {});
+    return done;
+  }
+}
+
+/** @param far whether it has a memory of its own. */
+export function simulatedEngine(host: Host, pace: Pace, far: boolean): Engine {
+  const backend = new PacedBackend(host, pace);
+  return new HostEngine({
+    ...{ name: "reference", backend, dtypes: DTYPES },
+    allocator: (dtype, shape) => ({ tensor: Tensor.zeros(dtype, shape), free: () => {} }),
+    ...(far && { device: backend, onDevice: DTYPES }),
+  });
+}

@@ -1,0 +1,44 @@
+/**
+ * What actors of training come to, by the names of their methods: where faults strike. Classes are changed once, for this
+ * program; nodes that nobody listens to go on as if they were not.
+ */
+
+import { Device } from "../../../../actors/device.ts";
+import { Replica } from "../../../../actors/recovery/replica.ts";
+import { Stage } from "../../../../actors/stage.ts";
+import type { NodeRuntime } from "../../../../runtime/node.ts";
+
+export const STAGE_PHASES = [
+  ...["train", "commit", "keep", "replicate", "recall", "evaluate", "forgetBefore", "retire", "state"],
+  ...["holds", "fetch", "load", "connect", "abandon"],
+] as const;
+export const REPLICA_PHASES = ["put", "keep"] as const;
+export const DEVICE_PHASES = ["host", "end", "replica"] as const;
+
+/** A class's method, as `Stage.commit`. */
+export type Phase =
+  | `Stage.${(typeof STAGE_PHASES)[number]}`
+  | `Replica.${(typeof REPLICA_PHASES)[number]}`
+  | `Device.${(typeof DEVICE_PHASES)[number]}`;
+
+const listeners = new WeakMap<NodeRuntime, (phase: Phase) => void>();
+
+/** Told right before an actor of the node comes to a phase. */
+export function onPhase(node: NodeRuntime, listener: (phase: Phase) => void): void {
+  listeners.set(node, listener);
+}
+
+for (const [type, names] of [
+  [Stage, STAGE_PHASES],
+  [Replica, REPLICA_PHASES],
+  [Device, DEVICE_PHASES],
+] as const) {
+  const prototype = type.prototype as any;
+  for (const name of names) {
+    const original = prototype[name];
+    prototype[name] = function (...args: unknown[]) {
+      listeners.get(this.context.node)?.(`${type.name}.${name}` as Phase);
+      return original.apply(this, args);
+    };
+  }
+}
