@@ -155,7 +155,10 @@ export class Device extends Actor {
    * @throws FaultsRefused where that was not allowed when the device was started.
    */
   arm(faults: readonly Fault[]): void {
-    if (!this.#injector) throw new FaultsRefused(`${this.#name} was not started to be broken`);
+    if (!this.#injector)
+      throw new FaultsRefused(
+        `${this.#name} was not started to be broken: start it with troupe node --chaos`,
+      );
     this.#injector.arm(faults);
   }
 

@@ -132,7 +132,9 @@ export type TrainEvent =
       /** Null where no step was made. */
       energy: RunEnergy | null;
       /** Those that are still there. */
-      devices: readonly { name: string; peak_bytes: number; tensor_bytes: number }[];
+      devices: readonly { id: string; name: string; peak_bytes: number; tensor_bytes: number }[];
+      /** Those that the run began with and ended without. */
+      devices_lost: readonly string[];
     };
 
 /** What a run needs from the world around it. */
@@ -328,8 +330,11 @@ export async function train(
       checkpoint: options.checkpoint,
       energy: meter.energy(),
       devices: usage.flatMap((used, i) =>
-        used ? [{ name: names[i]!.name, peak_bytes: used.peakBytes, tensor_bytes: used.tensorBytes }] : [],
+        used
+          ? [{ id: `${i}`, name: names[i]!.name, peak_bytes: used.peakBytes, tensor_bytes: used.tensorBytes }]
+          : [],
       ),
+      devices_lost: usage.flatMap((used, i) => (used ? [] : [names[i]!.name])),
     };
     emit(done);
     return done;

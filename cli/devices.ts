@@ -3,6 +3,7 @@
  * to its `Device` actor, and someone is told when one is lost.
  */
 
+import type { Fault } from "../actors/chaos/fault.ts";
 import type { Device } from "../actors/device.ts";
 import { type DownReason, NodeRuntime, type PeerInfo, type Ref } from "../runtime/index.ts";
 import { type Child, startChild } from "../runtime/platform/children.ts";
@@ -12,7 +13,7 @@ import { LaunchError } from "./command.ts";
 import { lineLog } from "./log.ts";
 import { DEVICE_NAME } from "./node.ts";
 import { TOKEN_VARIABLE } from "./security.ts";
-import type { TrainSettings } from "./train-options.ts";
+import { deviceName, type TrainSettings } from "./train-options.ts";
 import { transportsOf } from "./transports.ts";
 
 export interface JoinedDevice {
@@ -46,18 +47,20 @@ export class Devices {
   private readonly settings: TrainSettings;
   private readonly events: DeviceEvents;
   private closing = false;
-  private loss: Promise<string> | undefined;
+  /** What happened to those that were lost and are not got over yet, by name. */
+  private readonly losses = new Map<string, Promise<string>>();
+  private lost = 0;
 
   constructor(settings: TrainSettings, events: DeviceEvents) {
     this.settings = settings;
     this.events = events;
-    const { security, transport } = settings;
+    const { security, transport, heartbeat } = settings;
     const { token, coordinator } = security;
     this.node = new NodeRuntime({
       name: "coordinator",
       transports: transportsOf(security, transport),
       machine: machineId(),
-      log: lineLog,
+      ...{ heartbeat, log: lineLog },
       ...(token === undefined ? {} : { token }),
       ...(coordinator ? { capabilities: { coordinator } } : {}),
     });
@@ -67,7 +70,7 @@ export class Devices {
   async open(devices: number): Promise<void> {
     const { join } = this.settings;
     this.expectOpen();
-    const starting = Array.from({ length: devices }, (_, i) => this.start(`device-${i + 1}`));
+    const starting = Array.from({ length: devices }, (_, i) => this.start(deviceName(i)));
     // All have to be known before one that failed may end this.
     for (const result of await Promise.allSettled(starting))
       if (result.status === "rejected") throw result.reason;
@@ -86,8 +89,8 @@ export class Devices {
       this.joined.push(device);
       this.node.monitor(ref, ({ reason }) => {
         if (this.closing) return;
-        const told = this.lost(device, reason, i);
-        this.loss ??= told;
+        this.lost++;
+        this.losses.set(name, this.tellLoss(device, reason, i));
       });
       this.events.joined(device);
     }
@@ -100,9 +103,26 @@ export class Devices {
     await Promise.all([...ending, this.node.close()]);
   }
 
-  /** What happened to the first device that was lost, naming it; undefined when none was. */
+  /** Has faults come over the devices that they name. @throws FaultsRefused of a node that does not let itself be broken. */
+  async arm(faults: readonly Fault[]): Promise<void> {
+    for (const { name, ref } of this.joined) {
+      const own = faults.filter(({ device }) => device === name);
+      if (own.length > 0) await ref.ask.arm(own);
+    }
+  }
+
+  /** The run goes on without these. Resolves when all has been told of them. */
+  async gotOver(names: readonly string[]): Promise<void> {
+    const told = names.map((name) => this.losses.get(name));
+    for (const name of names) this.losses.delete(name);
+    await Promise.all(told);
+  }
+
+  /** What happened to the first device that was lost and not got over, naming it; undefined when none was. */
   async firstLoss(): Promise<string | undefined> {
-    return this.loss;
+    const first = await this.losses.values().next().value;
+    const nobody = this.lost > 1 && this.lost === this.joined.length;
+    return first && nobody ? `${first}, and nobody is left` : first;
   }
 
   private expectOpen(): void {
@@ -118,6 +138,8 @@ export class Devices {
         ...scriptCommand(new URL("./main.ts", import.meta.url)),
         ...["node", "--listen", "tcp://127.0.0.1:0", "--name", name, "--engine", this.settings.engine],
         ...["--transport", this.settings.transport, "--attached", "--json", "--insecure"],
+        ...["--patience", `${this.settings.heartbeat.patienceMs}`],
+        ...(this.settings.faults.length > 0 ? ["--chaos"] : []),
       ],
       environment: { [TOKEN_VARIABLE]: this.settings.security.token! },
       onOutput: (line) => listening.resolve(JSON.parse(line).address),
@@ -140,11 +162,19 @@ export class Devices {
   }
 
   /** Tells of a lost device. What ended a process started here says more than its broken connection. */
-  private async lost({ name }: JoinedDevice, reason: DownReason, index: number): Promise<string> {
-    const child = reason.code === "nodelost" ? this.children[index]?.child : undefined;
-    const how = child && (await Promise.race([child.ended, this.node.clock.sleep(GRACE_MS)]));
-    const why = how ? `its process ended with ${how}` : reason.message;
+  private async tellLoss({ name }: JoinedDevice, reason: DownReason, index: number): Promise<string> {
+    const child = this.children[index]?.child;
+    const silent = (reason.error?.cause as { code?: unknown } | undefined)?.code === "LINK_SILENT";
+    const ended = reason.code === "nodelost" && !silent ? child?.ended : undefined;
+    const how = ended && (await Promise.race([ended, this.node.clock.sleep(GRACE_MS)]));
+    const why = how
+      ? `its process ended with ${how}`
+      : silent
+        ? `it has been silent for ${Math.round(reason.silentMs ?? 0)} ms`
+        : reason.message;
     this.events.left(name, why);
+    // It has been given up: it must not wake up and go on.
+    void child?.end(0);
     return `${name} is gone: ${why}`;
   }
 }

@@ -3,6 +3,7 @@
  * training run after another for whoever connects with the right token.
  */
 
+import type { FaultEffects } from "../actors/chaos/injector.ts";
 import { Device, type DeviceClaims } from "../actors/device.ts";
 import { DEVICE_CLASSES, type DeviceClassName } from "../actors/scheduler/device-classes.ts";
 import { Stage } from "../actors/stage.ts";
@@ -12,14 +13,23 @@ import {
   EXIT_CODES,
   onInputEnd,
   onSignal,
+  signalSelf,
   standardError,
   standardOutput,
 } from "../runtime/platform/process.ts";
+import { type Cable, severed } from "../runtime/transports/severed.ts";
 import { type Command, UsageError } from "./command.ts";
 import { lineLog } from "./log.ts";
 import { type OptionTable, parseOptions } from "./options.ts";
 import { protectionOf, SECURITY_OPTIONS, securityOf } from "./security.ts";
-import { listenNear, TRANSPORT_OPTION, TRANSPORTS, transportsOf } from "./transports.ts";
+import {
+  heartbeatFrom,
+  listenNear,
+  PATIENCE_OPTION,
+  TRANSPORT_OPTION,
+  TRANSPORTS,
+  transportsOf,
+} from "./transports.ts";
 
 /** What device actors are registered as. */
 export const DEVICE_NAME = "device";
@@ -40,7 +50,9 @@ const OPTIONS: OptionTable = {
   },
   memory: { value: "MB", help: "memory to offer for training (default: what the machine has)" },
   transport: TRANSPORT_OPTION,
+  patience: PATIENCE_OPTION,
   ...SECURITY_OPTIONS,
+  chaos: { help: "let whoever trains on it break it, as train --chaos does" },
   attached: { help: "end when standard input ends, and leave Ctrl-C to whoever started this" },
   json: { help: "one JSON object per line on standard output" },
 };
@@ -85,11 +97,22 @@ async function run(args: readonly string[]): Promise<number> {
   });
   if (attached) onInputEnd(() => ended.resolve(0));
 
-  const transports = transportsOf(security, transport);
+  const cable: Cable = { cut: false };
+  const effects: FaultEffects = {
+    kill: () => signalSelf("SIGKILL"),
+    stop: () => signalSelf("SIGSTOP"),
+    cut: () => {
+      cable.cut = true;
+    },
+  };
+  const breakable = options.has("chaos");
+  const own = transportsOf(security, transport);
+  const transports = breakable ? own.map((each) => severed(each, cable)) : own;
   const runtime = new NodeRuntime({
     name,
     transports,
     machine: machineId(),
+    heartbeat: heartbeatFrom(options),
     log: lineLog,
     actors: { Device, Stage },
     ...(security.token === undefined ? {} : { token: security.token }),
@@ -97,7 +120,9 @@ async function run(args: readonly string[]): Promise<number> {
   try {
     const listening = await runtime.listen(address);
     await listenNear(runtime, transports);
-    const device = await runtime.spawn(Device, [name, engine, claims], { name: DEVICE_NAME });
+    const device = await runtime.spawn(Device, [name, engine, claims, breakable ? effects : undefined], {
+      name: DEVICE_NAME,
+    });
     runtime.monitor(device, ({ reason }) => {
       if (reason.code === "normal") return;
       standardError.write(`troupe: the device failed: ${reason.message}\n`);

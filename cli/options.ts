@@ -32,6 +32,11 @@ export class Options {
     this.values = values;
   }
 
+  /** All of them, by name. */
+  get given(): ReadonlyMap<string, readonly string[]> {
+    return this.values;
+  }
+
   has(name: string): boolean {
     return this.values.has(name);
   }

@@ -2,6 +2,7 @@
 
 import { isSharded, type Plan, type Worker, workersOf } from "../actors/scheduler/plan.ts";
 import { isAsynchronous } from "../actors/scheduler/schedule.ts";
+import { list } from "./options.ts";
 import { bytes, type Column, count, percent } from "./terminal.ts";
 
 /** `single device`, `data on 3 devices`, `pipeline of 3, 1f1b`, `hybrid of 2 stages on 5 devices, gpipe`. */
@@ -33,6 +34,24 @@ export function caveats(plan: Plan): string[] {
   ];
   if (coded.length > 0) why.push(`on the wire: ${coded.join(", ")}`);
   return why.map((what) => `${what}; the result is not that of one device`);
+}
+
+/** Who does what, in a line: `device-1 stage 1, device-3 stages 2 and 3`; where there is one stage, what part of it. */
+export function whoDoesWhat(plan: Plan): string {
+  const workers = workersOf(plan);
+  const devices = Map.groupBy(workers, ({ member }) => member.device);
+  const [first] = plan.stages;
+  const what = (own: readonly Worker[]) => {
+    if (plan.stages.length > 1) {
+      const stages = [...new Set(own.map(({ stage }) => stage.stage + 1))];
+      return `${stages.length === 1 ? "stage" : "stages"} ${list(stages.map(String))}`;
+    }
+    if (workers.length === 1) return "all";
+    if (isSharded(first!.sharing)) return `${own.length} of ${workers.length} parts`;
+    const taken = own.reduce((sum, { member }) => sum + member.microBatches.length, 0);
+    return `${taken} of ${plan.microBatches} micro-batches`;
+  };
+  return [...devices.values()].map((own) => `${own[0]!.member.deviceName} ${what(own)}`).join(", ");
 }
 
 export interface TableOptions {

@@ -54,6 +54,9 @@ export class Results {
         this.title = event.data;
         this.write("plan.json", `${JSON.stringify(event.plan, null, 2)}\n`);
         return;
+      case "recovered":
+        this.names = workersOf(event.plan).map(({ member }) => member.deviceName);
+        return;
       case "step":
         this.line(event.step).loss = event.loss;
         this.last = event;

@@ -4,15 +4,17 @@
  */
 
 import { driftText } from "../actors/drift.ts";
-import { workersOf } from "../actors/scheduler/plan.ts";
+import { type Plan, workersOf } from "../actors/scheduler/plan.ts";
 import type { TrainEvent } from "../actors/train.ts";
 import type { Output } from "../runtime/platform/process.ts";
 import type { Reporter, RunEvent } from "./events.ts";
-import { caveats, planTable, planTitle } from "./plan-words.ts";
+import { list } from "./options.ts";
+import { caveats, planTable, planTitle, whoDoesWhat } from "./plan-words.ts";
 import { bar, bytes, count, duration, painter, percent, table } from "./terminal.ts";
 
 type StepEvent = Extract<TrainEvent, { event: "step" }>;
 type PlanEvent = Extract<TrainEvent, { event: "plan" }>;
+type RecoveredEvent = Extract<TrainEvent, { event: "recovered" }>;
 type DoneEvent = Extract<TrainEvent, { event: "done" }>;
 
 /** Where no bar can be drawn: this many lines in a run. */
@@ -41,11 +43,14 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
   const every = Math.max(1, Math.round(steps / LINES));
   let drawn = false;
   let plan: PlanEvent | undefined;
+  /** By worker: the device that it is on. */
+  let places: readonly string[] = [];
   let validation: number | undefined;
   let smoothMs: number | undefined;
   let sample: string | undefined;
   let exported = false;
-  const spent: Spent[] = [];
+  /** By device. */
+  const spent = new Map<string, Spent>();
 
   const erase = () => {
     if (drawn) err.write("\r\x1b[K");
@@ -64,6 +69,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
 
   const showPlan = (event: PlanEvent) => {
     plan = event;
+    places = placesOf(event.plan);
     const { microBatches, predictedStepMs, bubbleFraction } = event.plan;
     line("");
     const frozen = event.frozen_bytes > 0 ? ` beside ${bytes(event.frozen_bytes)} of frozen ones` : "";
@@ -81,12 +87,13 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
 
   const showStep = (event: StepEvent) => {
     for (const [i, { kernelMs, copyMs, waitMs, reduceMs, totalMs }] of event.stages.entries()) {
-      spent[i] ??= { kernel: 0, copy: 0, wait: 0, exchange: 0, total: 0 };
-      spent[i].kernel += kernelMs;
-      spent[i].copy += copyMs;
-      spent[i].wait += waitMs;
-      spent[i].exchange += reduceMs;
-      spent[i].total += totalMs;
+      const time = spent.get(places[i]!) ?? { kernel: 0, copy: 0, wait: 0, exchange: 0, total: 0 };
+      spent.set(places[i]!, time);
+      time.kernel += kernelMs;
+      time.copy += copyMs;
+      time.wait += waitMs;
+      time.exchange += reduceMs;
+      time.total += totalMs;
     }
     smoothMs = smoothMs === undefined ? event.step_ms : smoothMs + NEWEST * (event.step_ms - smoothMs);
     const { step, loss, tokens_per_s } = event;
@@ -102,14 +109,25 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     }
   };
 
+  const showRecovered = (event: RecoveredEvent) => {
+    places = placesOf(event.plan);
+    const { lost, detect_ms, resume_ms, steps_lost, moved_bytes, from_checkpoint } = event;
+    const again = steps_lost === 0 ? "no step" : steps_lost === 1 ? "1 step" : `${steps_lost} steps`;
+    const from = from_checkpoint ? " from the last checkpoint, for copies are lost" : "";
+    line(
+      `  went on without ${list(lost)}: noticed in ${brief(detect_ms)}, next step ${brief(resume_ms)} later, ` +
+        `${again} done again${from}, ${bytes(moved_bytes)} moved`,
+    );
+    line(`  now ${planTitle(event.plan)}: ${whoDoesWhat(event.plan)}`);
+  };
+
   const showDone = (event: DoneEvent) => {
     const share = (ms: number, { total }: Spent) => percent(total > 0 ? ms / total : 0);
     // Only where devices share a stage is there anything to exchange.
     const exchanged = plan!.plan.stages.some(({ members }) => members.length > 1);
     const titles = ["kernels", "copies", "waiting", ...(exchanged ? ["exchange"] : []), "other"];
-    const rows = event.devices.map(({ name, peak_bytes }, device) => {
-      const stage = workersOf(plan!.plan).findIndex(({ member }) => member.device === `${device}`);
-      const time = spent[stage];
+    const rows = event.devices.map(({ id, name, peak_bytes }) => {
+      const time = spent.get(id);
       if (!time) return [name, ...titles.map(() => "-"), bytes(peak_bytes)];
       const { kernel, copy, wait, exchange, total } = time;
       const other = Math.max(0, total - kernel - copy - wait - exchange);
@@ -129,6 +147,11 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         `validation ${event.validation_loss.toFixed(3)} ${event.loss_unit}  ` +
         `${count(event.tokens_per_s)} ${plan!.unit}/s`,
     );
+    const { devices, devices_lost: lost } = event;
+    if (lost.length > 0) {
+      const all = devices.length + lost.length;
+      line(paint("yellow", `  ended on ${devices.length} of ${all} devices, without ${list(lost)}`));
+    }
     if (event.energy) {
       const { joules_per_step, from, what } = event.energy;
       line(`  energy   ${joules_per_step.toPrecision(3)} J a step, ${from} (${what.join(", ")})`);
@@ -147,6 +170,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
       }
       case "device_left":
         return line(paint("yellow", `  ${event.name} left: ${event.reason}`));
+      case "recovered":
+        return showRecovered(event);
       case "device_drifted":
         return line(paint("yellow", `  ${driftText(event.device, event)}`));
       case "plan":
@@ -174,6 +199,16 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
   };
 
   return { show, said: (device, text) => line(paint("dim", `  ${device}: ${text}`)), close: erase };
+}
+
+/** By worker, the device's id. */
+function placesOf(plan: Plan): readonly string[] {
+  return workersOf(plan).map(({ member }) => member.device);
+}
+
+/** Of a time that may be short. */
+function brief(ms: number): string {
+  return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }
 
 /** A young model writes any byte; a terminal takes some of them for commands. */

@@ -3,6 +3,7 @@
  * the checkpoint a run goes on from, before anything is started.
  */
 
+import type { Fault } from "../actors/chaos/fault.ts";
 import { type Checkpoint, readCheckpoint } from "../actors/checkpoint.ts";
 import { CheckpointError } from "../actors/checkpoint-state.ts";
 import { type Plan, STRATEGIES } from "../actors/scheduler/plan.ts";
@@ -15,7 +16,9 @@ import { type GptConfig, gptParameters } from "../nn/models/gpt.ts";
 import type { ValueInfo } from "../nn/onnx/graph.ts";
 import { type OptimizerConfig, stateNames } from "../nn/optim/optimizer.ts";
 import { byteLength, elements } from "../protocols/tensor.ts";
+import type { Heartbeat } from "../runtime/index.ts";
 import type { Files } from "../runtime/platform/files.ts";
+import { CHAOS_OPTION, readFaults, requireDevices } from "./chaos.ts";
 import { UsageError } from "./command.ts";
 import { MODEL_OPTIONS, modelSpec, neighbours, withoutSlash } from "./model-options.ts";
 import { ENGINES } from "./node.ts";
@@ -25,7 +28,13 @@ import { PRINTABLE, type Printable } from "./print.ts";
 import { FRESH_PROFILE } from "./profiles.ts";
 import { ownDevices, SECURITY_OPTIONS, type Security, securityOf } from "./security.ts";
 import { bytes, count } from "./terminal.ts";
-import { TRANSPORT_OPTION, TRANSPORTS, type TransportChoice } from "./transports.ts";
+import {
+  heartbeatFrom,
+  PATIENCE_OPTION,
+  TRANSPORT_OPTION,
+  TRANSPORTS,
+  type TransportChoice,
+} from "./transports.ts";
 
 const NAMED_STRATEGIES = ["auto", ...STRATEGIES] as const;
 const NAMED_SCHEDULES = ["auto", ...(Object.keys(SCHEDULES) as ScheduleName[])] as const;
@@ -35,6 +44,7 @@ const DEFAULTS = {
   microBatches: 4,
   steps: 1000,
   seed: 1,
+  copies: 1,
   validateEvery: 100,
   checkpointEvery: 250,
   sampleBytes: 600,
@@ -100,6 +110,12 @@ export const TRAIN_OPTIONS: OptionTable = {
     value: "folder",
     help: "a run or a checkpoint to go on from; its text, model and optimiser hold unless given anew",
   },
+  copies: {
+    value: "N",
+    help: `devices that may be lost at once without going back to a checkpoint; 0: the first loss ends the run (default: ${DEFAULTS.copies})`,
+  },
+  patience: PATIENCE_OPTION,
+  chaos: CHAOS_OPTION,
   transport: TRANSPORT_OPTION,
   engine: { value: "name", help: `what computes: ${ENGINES.join(", ")} (default: auto)` },
   ...SECURITY_OPTIONS,
@@ -121,6 +137,10 @@ export interface TrainSettings {
   readonly engine: (typeof ENGINES)[number];
   readonly security: Security;
   readonly transport: TransportChoice;
+  /** When devices that are silent are given up. */
+  readonly heartbeat: Heartbeat;
+  /** What is done to devices. */
+  readonly faults: readonly Fault[];
   /** The folder of this machine's certificate, where one was given. */
   readonly identity: string | undefined;
   /** Folder of the results. */
@@ -183,6 +203,12 @@ export async function trainSettings(
     );
   }
   const textBefore = before?.training.data;
+  const faults = readFaults(options.all("chaos"), { done: before?.step ?? 0, steps, microBatches });
+  if (join.length === 0)
+    requireDevices(
+      faults,
+      Array.from({ length: devices }, (_, i) => deviceName(i)),
+    );
   const data = options.text("data") ?? (typeof textBefore === "string" ? textBefore : null);
   const optimizer = optimizerOf(options, before, model, steps);
   if (model.kind === "gpt") {
@@ -203,6 +229,7 @@ export async function trainSettings(
       ...choice,
       ...(plan === null ? {} : { plan }),
       optimizer,
+      copies: options.whole("copies", { from: 0, to: 63 }) ?? DEFAULTS.copies,
       checkpoint: `${out}/checkpoint`,
       exportTo: `${out}/model`,
       resume,
@@ -214,12 +241,18 @@ export async function trainSettings(
     },
     resumed: before,
     ...{ devices, devicesAsked: options.has("devices"), join, engine, out },
+    ...{ heartbeat: heartbeatFrom(options), faults },
     ...{ security, transport, identity: options.text("identity") },
     trace: options.text("trace") ?? null,
     freshProfile: options.has("fresh-profile"),
     print: what === undefined ? null : { what, to: options.text("print-to") ?? null },
     json: options.has("json"),
   };
+}
+
+/** Of one that is started here, by its place. */
+export function deviceName(index: number): string {
+  return `device-${index + 1}`;
 }
 
 /** Each parameter is there with its gradient and what the optimiser keeps of it. All are f32. */

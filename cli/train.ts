@@ -7,7 +7,7 @@ import { prepare, train as trainRun } from "../actors/train.ts";
 import { DEFAULT_GPT, gptParameters } from "../nn/models/gpt.ts";
 import { findSegments } from "../nn/segments.ts";
 import { elements } from "../protocols/tensor.ts";
-import { seededRandom, systemClock } from "../runtime/index.ts";
+import { DEFAULT_HEARTBEAT, seededRandom, systemClock } from "../runtime/index.ts";
 import { files } from "../runtime/platform/files.ts";
 import { lock } from "../runtime/platform/lock.ts";
 import { machine } from "../runtime/platform/machine.ts";
@@ -19,6 +19,7 @@ import {
   standardError,
   standardOutput,
 } from "../runtime/platform/process.ts";
+import { requireDevices } from "./chaos.ts";
 import { type Command, CommandError, UsageError } from "./command.ts";
 import { Devices } from "./devices.ts";
 import type { RunEvent } from "./events.ts";
@@ -65,6 +66,8 @@ async function run(settings: TrainSettings): Promise<void> {
     results.take(event);
     // Who hears of a checkpoint may rely on the losses up to it.
     if (event.event === "checkpoint") await results.settle();
+    // Who left comes first.
+    if (event.event === "recovered") await devices.gotOver(event.lost);
     report.show(event);
   };
   const devices = new Devices(settings, {
@@ -86,6 +89,11 @@ async function run(settings: TrainSettings): Promise<void> {
     if (trace !== null) await requireWritable(trace);
     if (prepared.resumed) await results.takeOver(prepared.resumed.step);
     await devices.open(startable(settings, findSegments(prepared.task.model).length));
+    requireDevices(
+      settings.faults,
+      devices.joined.map(({ name }) => name),
+    );
+    await devices.arm(settings.faults);
     const refs = devices.joined.map(({ ref }) => ref);
     const { node } = devices;
     const random = seededRandom(options.seed);
@@ -149,15 +157,17 @@ function exitCodeOf(error: unknown): number {
   return error instanceof CommandError ? error.exitCode : 1;
 }
 
-function goOn(
-  checkpoint: string | null,
-  { run, join, devices, devicesAsked, engine, out, security, transport, identity }: TrainSettings,
-): string {
+function goOn(checkpoint: string | null, settings: TrainSettings): string {
+  const { run, join, devices, devicesAsked, engine, out, security, transport, identity, heartbeat } =
+    settings;
   if (checkpoint === null) return "; there is no checkpoint yet";
   const from = checkpoint === run.checkpoint ? out : checkpoint;
   const args = ["--resume", from, ...(run.data === null ? [] : ["--data", run.data])];
   for (const address of join) args.push("--join", address);
   if (devicesAsked) args.push("--devices", `${devices}`);
+  if (run.copies !== undefined && run.copies !== 1) args.push("--copies", `${run.copies}`);
+  if (heartbeat.patienceMs !== DEFAULT_HEARTBEAT.patienceMs)
+    args.push("--patience", `${heartbeat.patienceMs}`);
   if (engine !== "auto") args.push("--engine", engine);
   if (transport !== "auto") args.push("--transport", transport);
   if (security.insecure) args.push("--insecure");

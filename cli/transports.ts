@@ -4,8 +4,17 @@
  * either: what a certificate protects is bound to that certificate, and stays on TCP.
  */
 
-import { type NodeRuntime, type PeerInfo, shm, shmUnavailable, type Transport } from "../runtime/index.ts";
-import type { OptionSpec } from "./options.ts";
+import {
+  DEFAULT_HEARTBEAT,
+  type Heartbeat,
+  heartbeatOf,
+  type NodeRuntime,
+  type PeerInfo,
+  shm,
+  shmUnavailable,
+  type Transport,
+} from "../runtime/index.ts";
+import type { OptionSpec, Options } from "./options.ts";
 import { protectionOf, type Security, tcpOf } from "./security.ts";
 
 export const TRANSPORTS = ["auto", "tcp"] as const;
@@ -15,6 +24,16 @@ export const TRANSPORT_OPTION: OptionSpec = {
   value: "name",
   help: "auto, shared memory between plain-text nodes on this machine and tcp elsewhere, or tcp (default: auto)",
 };
+
+export const PATIENCE_OPTION: OptionSpec = {
+  value: "ms",
+  help: `silence after which another device is given up (default: ${DEFAULT_HEARTBEAT.patienceMs}); a process that ends is noticed at once`,
+};
+
+/** When whoever is silent is given up. @throws UsageError. */
+export function heartbeatFrom(options: Options): Heartbeat {
+  return heartbeatOf(options.whole("patience", { from: 100, to: 600_000 }) ?? DEFAULT_HEARTBEAT.patienceMs);
+}
 
 /** What a node is given. */
 export function transportsOf(security: Security, wanted: TransportChoice): Transport[] {

@@ -19,8 +19,16 @@ export interface Heartbeat {
   readonly patienceMs: number;
 }
 
+/** Checks in a patience: a silence is measured to a tenth of it. */
+const CHECKS = 10;
+
+/** What follows from a patience, milliseconds: all else that detection takes is derived from it. */
+export function heartbeatOf(patienceMs: number): Heartbeat {
+  return { intervalMs: patienceMs / CHECKS, patienceMs };
+}
+
 /** A dead process closes its sockets at once; this is for machines that freeze or lose their network. */
-export const DEFAULT_HEARTBEAT: Heartbeat = { intervalMs: 1000, patienceMs: 10_000 };
+export const DEFAULT_HEARTBEAT: Heartbeat = heartbeatOf(10_000);
 
 /** One mistake in 10⁸ gaps, if they were normally distributed; what Akka and Cassandra use. */
 const THRESHOLD = 8;

@@ -17,7 +17,7 @@ export {
 } from "./child_spec.ts";
 export { type Clock, systemClock, type Timer, VirtualClock } from "./clock.ts";
 export { DEAD_LETTER_CODES, type DeadLetter, type DeadLetterCode, type DeadLetters } from "./deadletters.ts";
-export { DEFAULT_HEARTBEAT, type Heartbeat } from "./detector.ts";
+export { DEFAULT_HEARTBEAT, type Heartbeat, heartbeatOf } from "./detector.ts";
 export type { Introduction } from "./discovery/introductions.ts";
 export {
   type Announced,

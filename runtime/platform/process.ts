@@ -71,6 +71,11 @@ export async function exit(code: number): Promise<never> {
   process.exit(code);
 }
 
+/** Ends this process at once, or holds it still until somebody lets it go on; as if from outside, so nothing is closed. */
+export function signalSelf(signal: "SIGKILL" | "SIGSTOP"): void {
+  process.kill(process.pid, signal);
+}
+
 /** The command line that runs another script with the present runtime. */
 export function scriptCommand(script: URL): readonly [string, ...string[]] {
   const path = fileURLToPath(script);

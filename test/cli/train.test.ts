@@ -153,8 +153,8 @@ test("a run that was killed after its checkpoint resumes to the weights of one t
   expect(lines("killed")).toBe(lines("whole"));
 }, 60_000);
 
-test("a device that dies ends the run, which names it, its last checkpoint and the way to go on", async () => {
-  const run = start("--steps", "100000", "--checkpoint-every", "2", "--out", out());
+test("without copies a device that dies ends the run, which names it, its last checkpoint and the way to go on", async () => {
+  const run = start("--copies", "0", "--steps", "100000", "--checkpoint-every", "2", "--out", out());
   const { pid } = await run.until(({ name }) => name === "device-2");
   await run.until(({ event }) => event === "checkpoint");
   process.kill(pid, "SIGKILL");
@@ -179,7 +179,7 @@ test("a device that dies ends the run, which names it, its last checkpoint and t
 }, 60_000);
 
 test("a device that dies before there is a checkpoint says so", async () => {
-  const run = start("--devices", "2", "--steps", "100000", "--checkpoint-every", "100000", "--out", out());
+  const run = start("--devices", "1", "--steps", "100000", "--checkpoint-every", "100000", "--out", out());
   const { pid } = await run.until(({ name }) => name === "device-1");
   await run.until(({ event }) => event === "step");
   process.kill(pid, "SIGKILL");

@@ -145,6 +145,6 @@ describe("a run", () => {
     clusters.push(cluster);
     const error = await failure(cluster.devices[0]!.ask.arm([KILL]));
     expect(error).toBeInstanceOf(FaultsRefused);
-    expect(error.message).toBe("device-0 was not started to be broken");
+    expect(error.message).toBe("device-0 was not started to be broken: start it with troupe node --chaos");
   });
 });

@@ -1,0 +1,114 @@
+/**
+ * A run's journal in its folder, and what follows from finding one: the same command, or --resume, goes on with a run whose
+ * coordinator was lost, with the options that it was given then.
+ */
+
+import { historyOf, type RunHistory } from "../actors/journal/history.ts";
+import type { Journal } from "../actors/journal/journal.ts";
+import { RunJournal } from "../actors/journal/run-journal.ts";
+import { SqliteJournal } from "../actors/journal/sqlite.ts";
+import type { Random } from "../runtime/index.ts";
+import type { Files } from "../runtime/platform/files.ts";
+import { lock } from "../runtime/platform/lock.ts";
+import { UsageError } from "./command.ts";
+import { withoutSlash } from "./model-options.ts";
+import { list, Options } from "./options.ts";
+
+const FILE = "journal.sqlite";
+/** What does not belong to a run, but to whoever looks at it or wants it broken; and secrets. */
+const NOT_THE_RUNS: readonly string[] = [
+  ...["resume", "out", "json", "trace", "print", "print-to"],
+  ...["fresh-profile", "chaos", "token"],
+];
+
+/** A run that is not done, and nobody leads. */
+export interface Abandoned {
+  /** Its own, with those that were given now. */
+  readonly options: Options;
+  readonly history: RunHistory;
+}
+
+/**
+ * The run to go on with that these options mean: that of --resume, unless something is given anew, which makes it another
+ * run behind a checkpoint; or that of --out, by the same command.
+ * @param tell is told of damage.
+ * @returns null where there is none.
+ * @throws UsageError for a folder with a run by another command, FileError where somebody leads it.
+ */
+export async function abandonedRun(
+  given: Options,
+  files: Files,
+  tell: (damage: string) => void,
+): Promise<Abandoned | null> {
+  const named = given.text("resume") ?? given.text("out");
+  const folder = named === undefined ? undefined : withoutSlash(named).replace(/\/checkpoint$/, "");
+  if (folder === undefined || !(await files.exists(`${folder}/${FILE}`))) return null;
+  const release = await lock(`${folder}/.lock`);
+  try {
+    const journal = await openJournal(folder, files, tell);
+    const history = historyOf((await journal.read()).records);
+    await journal.close();
+    if (!history || history.done || history.planned === null) return null;
+    const recorded = new Map(Object.entries(history.settings.options as Record<string, readonly string[]>));
+    const now = ofTheRun(given);
+    const isSame = (name: string) => JSON.stringify(recorded.get(name)) === JSON.stringify(now.get(name));
+    if (given.has("resume")) {
+      if (![...now.keys()].every(isSame)) return null;
+    } else {
+      const other = [...new Set([...recorded.keys(), ...now.keys()])].filter((name) => !isSame(name));
+      if (other.length > 0) {
+        throw new UsageError(
+          `${folder} holds a run that is not done, with another ${list(other.map((name) => `--${name}`))}: ` +
+            `choose another folder, or go on with --resume ${folder}`,
+        );
+      }
+    }
+    const all = new Map([...recorded, ...given.given]);
+    all.delete("resume");
+    all.set("out", [folder]);
+    for (const name of ["checkpoint", "checkpoint.previous"]) {
+      if (await files.exists(`${folder}/${name}`)) all.set("resume", [folder]);
+    }
+    return { options: new Options(all), history };
+  } finally {
+    await release();
+  }
+}
+
+/** Opens the journal of a run that goes on, or begins one. The folder's lock is held. */
+export async function runJournal(
+  folder: string,
+  files: Files,
+  options: Options,
+  abandoned: Abandoned | null,
+  random: Random,
+): Promise<RunJournal> {
+  const journal = await openJournal(folder, files, () => {});
+  try {
+    if (abandoned) return await RunJournal.goOn(journal);
+    const bytes = random.bytes(RUN_BYTES);
+    const run = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    return await RunJournal.begin(journal, run, { options: Object.fromEntries(ofTheRun(options)) });
+  } catch (error) {
+    await journal.close();
+    throw error;
+  }
+}
+
+/** So many that no two runs have the same name. */
+const RUN_BYTES = 8;
+
+async function openJournal(
+  folder: string,
+  files: Files,
+  tell: (damage: string) => void,
+): Promise<Journal> {
+  const journal = await SqliteJournal.open(files, `${folder}/${FILE}`);
+  const { damage } = await journal.read();
+  if (damage !== null) tell(damage);
+  return journal;
+}
+
+function ofTheRun(options: Options): Map<string, readonly string[]> {
+  return new Map([...options.given].filter(([name]) => !NOT_THE_RUNS.includes(name)));
+}
