@@ -6,7 +6,7 @@
 
 import type { Ref } from "../../runtime/index.ts";
 import type { Device } from "../device.ts";
-import type { Deployment } from "../scheduler/deployment.ts";
+import type { Deployment, Held } from "../scheduler/deployment.ts";
 import type { Stage } from "../stage.ts";
 import { Ledger } from "./ledger.ts";
 import type { Placement } from "./placement.ts";
@@ -25,6 +25,8 @@ export class Keeper {
   private readonly replicas = new Map<string, Promise<Ref<Replica>>>();
   private deployment: Deployment | undefined;
   private placement: Placement = { replicas: [], short: [] };
+  /** Stages of earlier deployments, of which nothing is left but copies. */
+  private superseded: Held[] = [];
   /** The step that is being copied. */
   private copying: number | null = null;
   private points = 0;
@@ -45,6 +47,14 @@ export class Keeper {
     this.deployment = deployment;
     this.placement = placement;
     this.copying = null;
+  }
+
+  /**
+   * These stages have been replaced. As long as the new ones' copies are with nobody but themselves, theirs are of use; they
+   * end when that is over.
+   */
+  supersede(stages: readonly Held[]): void {
+    this.superseded.push(...stages);
   }
 
   /** Whether stages are to copy what the step that is about to be committed leaves. */
@@ -76,10 +86,11 @@ export class Keeper {
     );
   }
 
-  /** A device is gone, with all that it held. */
-  lose(device: string): void {
+  /** A device is gone, with all that it held. @returns whether that was copies of what others hold. */
+  lose(device: string): boolean {
     this.ledger.lose(device);
-    this.replicas.delete(device);
+    this.superseded = this.superseded.filter((held) => held.device !== device);
+    return this.replicas.delete(device);
   }
 
   private complete(deployment: Deployment, step: number): void {
@@ -90,7 +101,10 @@ export class Keeper {
     const workers = holdings.map(({ holding }) => holding.worker);
     this.ledger.forgetBefore(step);
     this.ledger.keepWorkers((worker) => workers.includes(worker));
+    const over = this.superseded.splice(0);
+    for (const { stage } of over) this.ledger.drop(stage);
     const forgotten = [
+      ...over.map(({ device, stage }) => this.devices[Number(device)]!.ask.end(stage)),
       ...holdings.map(({ stage }) => stage.ask.forgetBefore(step)),
       ...[...this.replicas.values()].map(async (replica) => (await replica).ask.keep(step, workers)),
     ];

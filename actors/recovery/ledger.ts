@@ -90,16 +90,23 @@ export class Ledger<S> {
       .sort((a, b) => Number(b.device === near) - Number(a.device === near));
     const whole = found.find(({ holding }) => !holding.cuts[name] && !holding.apart);
     if (whole) return [whole];
-    const parts: Copy<S>[] = [];
-    for (const copy of found) parts[copy.holding.rank] ??= copy;
-    const [first] = found;
-    if (!first) return [];
-    const complete = Array.from({ length: first.holding.ranks }, (_, rank) => parts[rank]);
-    return complete.every(Boolean) ? parts : [];
+    // Copies of one step may be of stages that were cut in different ways.
+    for (const alike of Map.groupBy(found, ({ holding }) => wayOf(name, holding)).values()) {
+      const parts: Copy<S>[] = [];
+      for (const copy of alike) parts[copy.holding.rank] ??= copy;
+      const complete = Array.from({ length: alike[0]!.holding.ranks }, (_, rank) => parts[rank]);
+      if (complete.every(Boolean)) return parts;
+    }
+    return [];
   }
 
   /** Whether living devices have the value as this step left it. */
   private isWhole(step: number, name: string): boolean {
     return this.partsOf(step, name).length > 0;
   }
+}
+
+/** In which way members of a stage have a value together. */
+function wayOf(name: string, { cuts, ranks, apart }: Holding): string {
+  return JSON.stringify([cuts[name], ranks, apart]);
 }

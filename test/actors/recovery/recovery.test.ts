@@ -1,16 +1,11 @@
 /** Runs whose devices are lost: they go on with those that are left, and end with the weights of a run that was spared. */
 
 import { afterEach, describe, expect, test } from "bun:test";
-import type { RunRecovery, SchedulerOptions } from "../../../actors/scheduler/scheduler.ts";
-import { gptModel } from "../../../nn/models/gpt.ts";
-import type { Tensor } from "../../../protocols/tensor.ts";
 import { failure } from "../../runtime/world.ts";
-import { type Cluster, makeCluster } from "../cluster.ts";
-import { type HandPlan, type HandStage, planOf } from "../plans.ts";
+import type { Cluster } from "../cluster.ts";
+import * as runs from "./runs.ts";
 
-const GPT = { layers: 2, width: 8, heads: 2, context: 8, vocabulary: 256 };
-const STEPS = 6;
-const LAST = STEPS - 1;
+const { bitsOf, LAST, STEPS } = runs;
 
 let clusters: Cluster[] = [];
 afterEach(async () => {
@@ -18,69 +13,15 @@ afterEach(async () => {
   clusters = [];
 });
 
-const PIPELINE: HandStage[] = [
-  { to: [2], members: 1 },
-  { to: [3], members: 1 },
-  { to: [6], members: 1 },
-];
-const SHAPES: Record<string, Omit<HandPlan, "microBatches">> = {
-  pipeline: { stages: PIPELINE },
-  "a stage shared by data": {
-    stages: [
-      {
-        to: [3],
-        sharing: "data",
-        members: [
-          [0, 2],
-          [1, 3],
-        ],
-      },
-      { to: [6], members: 1 },
-    ],
-  },
-  "a stage shared by tensor": {
-    stages: [
-      { to: [3], members: 1 },
-      { to: [6], sharing: "tensor", members: 2 },
-    ],
-  },
+const SHAPES: Record<string, runs.Shape> = {
+  pipeline: { stages: runs.PIPELINE },
+  "a stage shared by data": runs.SHARED_BY_DATA,
+  "a stage shared by tensor": runs.SHARED_BY_TENSOR,
 };
 
-interface Disturbed extends Cluster {
-  readonly told: RunRecovery[];
-}
+const deployed = (shape: runs.Shape, copies = 1) => runs.deployed(clusters, shape, { copies });
 
-async function deployed(shape: Omit<HandPlan, "microBatches">, copies = 1, spare = 0): Promise<Disturbed> {
-  const model = gptModel(GPT, 2);
-  const plan = planOf(model, { microBatches: 4, ...shape });
-  const told: RunRecovery[] = [];
-  let initial: Readonly<Record<string, Tensor>> = {};
-  const recovery: SchedulerOptions["recovery"] = {
-    copies,
-    restart: async () => ({ step: -1, values: initial }),
-    fixed: async (names) => Object.fromEntries(names.map((name) => [name, initial[name]!])),
-    tell: (each) => told.push(each),
-  };
-  const cluster = await makeCluster({
-    ...{ devices: plan.devices.length + spare, apart: true, model },
-    scheduling: { plan, recovery },
-  });
-  clusters.push(cluster);
-  initial = cluster.initial;
-  await cluster.scheduler.ask.plan();
-  await cluster.scheduler.ask.deploy(initial);
-  return { ...cluster, told };
-}
-
-/** All that training has changed, as bytes. */
-async function bitsOf({ scheduler }: Cluster): Promise<Record<string, string>> {
-  const state = await scheduler.ask.state();
-  return Object.fromEntries(
-    Object.entries(state).map(([name, { bytes }]) => [name, Buffer.from(bytes).toString("base64")]),
-  );
-}
-
-async function undisturbed(shape: Omit<HandPlan, "microBatches">) {
+async function undisturbed(shape: runs.Shape) {
   const cluster = await deployed(shape);
   const losses: number[] = [];
   for (let step = 0; step < STEPS; step++) losses.push((await cluster.scheduler.ask.step(step, LAST)).loss);

@@ -1,0 +1,104 @@
+/**
+ * Going from one plan to another between two steps, without losing one: everyone keeps a copy of what the last step left,
+ * the stages of the new plan fetch what they hold from whoever has it, and the old ones end. It is what recovery does too,
+ * from an earlier step and without those that are gone (`recovery.ts`).
+ *
+ * Nothing depends on its success: until everything of the new plan is in place again elsewhere as well, the old stages'
+ * copies remain, and of a deployment that could not be completed, because somebody was lost meanwhile, nothing is left.
+ */
+
+import type { Segment } from "../../nn/segments.ts";
+import type { Tensor } from "../../protocols/tensor.ts";
+import type { Clock, Ref } from "../../runtime/index.ts";
+import type { Device } from "../device.ts";
+import { Deployment } from "../scheduler/deployment.ts";
+import type { Plan } from "../scheduler/plan.ts";
+import type { SpecOptions } from "../scheduler/specs.ts";
+import type { Keeper } from "./keeper.ts";
+
+/** What a run can begin with when no copies are left: the last checkpoint, or its beginning. */
+export interface Restart {
+  /** The step that left these values; one before the first at the beginning. */
+  readonly step: number;
+  readonly values: Readonly<Record<string, Tensor>>;
+}
+
+export interface MoveWorld {
+  /** By plan id. */
+  readonly devices: readonly Ref<Device>[];
+  readonly segments: readonly Segment[];
+  readonly owner: Ref<any>;
+  readonly keeper: Keeper;
+  readonly clock: Clock;
+  /** Whether this is still what is wanted: somebody may be lost while it goes on. */
+  isCurrent(options: SpecOptions): boolean;
+  restart(): Promise<Restart>;
+  /** Values that training does not change. */
+  fixed(names: readonly string[]): Promise<Readonly<Record<string, Tensor>>>;
+}
+
+export interface Moved {
+  readonly plan: Plan;
+  readonly deployment: Deployment;
+  /** The run goes on behind it. */
+  readonly step: number;
+  /** Bytes that stages were given. */
+  readonly bytes: number;
+  /** Milliseconds that it took until stages were there, with nothing in them. */
+  readonly startMs: number;
+}
+
+/**
+ * Goes on with another plan behind `step`, which every stage has committed; no stage is at work.
+ * @throws DeviceFailed for a device that cannot do its part of it: nothing runs then, and copies are where they were.
+ */
+export async function migrate(
+  world: MoveWorld,
+  next: Plan,
+  old: Deployment,
+  options: SpecOptions,
+  step: number,
+): Promise<Moved> {
+  await old.keep(step);
+  for (const { holding, device, stage } of old.held()) {
+    world.keeper.ledger.add({ holding, step, device, source: stage });
+  }
+  return redeploy(world, next, old, () => true, options, step);
+}
+
+/**
+ * Ends what a deployment has under way, and starts another one with what is kept of a step.
+ * @param point null for what the run can begin with. @param isAlive by device id.
+ */
+export async function redeploy(
+  world: MoveWorld,
+  next: Plan,
+  old: Deployment,
+  isAlive: (device: string) => boolean,
+  options: SpecOptions,
+  point: number | null,
+): Promise<Moved> {
+  const { devices, segments, owner, keeper, clock } = world;
+  await old.retire(isAlive);
+  const began = clock.now();
+  const fresh = await Deployment.start(next, segments, devices, owner, options);
+  const startMs = clock.now() - began;
+  try {
+    let bytes = 0;
+    let step = point;
+    if (step === null) {
+      const begin = await world.restart();
+      await fresh.load(begin.values);
+      step = begin.step;
+    } else bytes = await fresh.restore(step, keeper.ledger, world.fixed);
+    await fresh.keep(step);
+    if (!world.isCurrent(options)) throw new Error("it was given up meanwhile");
+    keeper.supersede(old.held().filter(({ device }) => isAlive(device)));
+    return { plan: next, deployment: fresh, step, bytes, startMs };
+  } catch (error) {
+    await Promise.all(
+      fresh.held().map(({ device, stage }) => devices[Number(device)]!.ask.end(stage).catch(() => {})),
+    );
+    throw error;
+  }
+}

@@ -1,0 +1,73 @@
+/** What a scheduler is asked for, and what it says: no more than types. */
+
+import type { Model } from "../../nn/model.ts";
+import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
+import type { Tensor } from "../../protocols/tensor.ts";
+import type { ProfileCache } from "../profile-cache.ts";
+import type { Restart } from "../recovery/migration.ts";
+import type { StepReport } from "../stage.ts";
+import type { Plan } from "./plan.ts";
+import type { PlanOptions } from "./planner.ts";
+
+export interface SchedulerOptions extends PlanOptions {
+  readonly optimizer: OptimizerConfig;
+  readonly model: Model;
+  /** What randomness inside the model is drawn from. */
+  readonly seed: number;
+  /** Carried out as it is, with nothing measured; its devices' ids are their places in the order they are given in. */
+  readonly plan?: Plan;
+  /** Milliseconds of runs on each machine to measure its devices; two seconds when left out. */
+  readonly profileMs?: number;
+  /** Where profiles of earlier runs are; devices are measured every time when left out. */
+  readonly profiles?: ProfileCache;
+  /**
+   * How a run survives the loss of devices; it ends with the first one when left out.
+   */
+  readonly recovery?: RecoveryOptions;
+}
+
+export interface RecoveryOptions {
+  /** Copies of what each stage holds that others keep: so many devices may be lost at once. */
+  readonly copies: number;
+  /** What the run can begin with when no copies are left. */
+  restart(): Promise<Restart>;
+  /** Values that training does not change. */
+  fixed(names: readonly string[]): Promise<Readonly<Record<string, Tensor>>>;
+  /** Hears of every recovery once the run goes on: behind the first step that is committed after it. */
+  tell(recovery: RunRecovery): void;
+}
+
+/** What the loss of devices has cost. */
+export interface RunRecovery {
+  /** Names of the devices that were lost. */
+  readonly lost: readonly string[];
+  /** Milliseconds from the last sign of life of the first of them until it was known to be gone. */
+  readonly detectMs: number;
+  /** From there to the next step that was committed. */
+  readonly resumeMs: number;
+  /** Steps that had been committed and were repeated. */
+  readonly stepsLost: number;
+  /** Bytes that stages were given. */
+  readonly movedBytes: number;
+  readonly fromCheckpoint: boolean;
+  /** The plan that the run goes on with. */
+  readonly plan: Plan;
+}
+
+export interface StepResult {
+  readonly step: number;
+  readonly loss: number;
+  readonly gradNorm: number;
+  readonly learningRate: number;
+  /** Scaled gradients overflowed: nothing was updated, and the loss's scale was halved. */
+  readonly skipped: boolean;
+  readonly reports: readonly StepReport[];
+  /** Devices of which it is known since this step that they are not as fast as they were measured to be. */
+  readonly drifted: readonly DriftedDevice[];
+}
+
+/** A device that takes so many times as long as predicted. */
+export interface DriftedDevice {
+  readonly device: string;
+  readonly factor: number;
+}
