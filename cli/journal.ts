@@ -98,11 +98,7 @@ export async function runJournal(
 /** So many that no two runs have the same name. */
 const RUN_BYTES = 8;
 
-async function openJournal(
-  folder: string,
-  files: Files,
-  tell: (damage: string) => void,
-): Promise<Journal> {
+async function openJournal(folder: string, files: Files, tell: (damage: string) => void): Promise<Journal> {
   const journal = await SqliteJournal.open(files, `${folder}/${FILE}`);
   const { damage } = await journal.read();
   if (damage !== null) tell(damage);

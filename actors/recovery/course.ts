@@ -7,9 +7,11 @@
 import type { Segment } from "../../nn/segments.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
 import type { Clock, Ref } from "../../runtime/index.ts";
+import { type Collected, collect, reattach } from "../journal/reattach.ts";
+import type { PlanBefore } from "../journal/run-journal.ts";
 import { Deployment } from "../scheduler/deployment.ts";
 import { type Plan, workersOf } from "../scheduler/plan.ts";
-import type { RecoveryOptions, RunRecovery } from "../scheduler/scheduler-options.ts";
+import type { RecoveryOptions, RunRecovery, TakenOver } from "../scheduler/scheduler-options.ts";
 import type { SpecOptions } from "../scheduler/specs.ts";
 import { Keeper } from "./keeper.ts";
 import { type Moved, type MoveWorld, migrate } from "./migration.ts";
@@ -48,14 +50,55 @@ export class Course {
   constructor(world: CourseWorld) {
     this.world = world;
     this.keeper = new Keeper(world.roster.devices, world.owner);
+    // What it costs when this is not known is time.
+    this.keeper.tell = (step, copies) =>
+      void world.recovery?.continuity?.pointed(step, copies).catch(() => {});
   }
 
   /** Starts the plan's stages and gives them what they hold, once. */
   async deploy(plan: Plan, values: Readonly<Record<string, Tensor>>): Promise<void> {
     const { roster, segments, owner } = this.world;
+    const { continuity } = this.world.recovery ?? {};
     this.plan = plan;
+    if (continuity) {
+      const ids = roster.living().map(({ id }) => id);
+      await collect({ devices: roster.devices, owner, keeper: this.keeper }, continuity.run, ids);
+      await continuity.planned(plan, this.generation);
+    }
     this.deployed = await Deployment.start(plan, segments, roster.devices, owner, this.specs());
     await this.deployed.load(values);
+  }
+
+  /** Goes on with what devices have kept of a run that another coordinator led, or with its last checkpoint. */
+  async takeOver(before: PlanBefore): Promise<TakenOver> {
+    const { roster, recovery } = this.world;
+    const { run } = recovery!.continuity!;
+    let collected: Collected | undefined;
+    for (;;) {
+      roster.takeLosses();
+      try {
+        const taken = await roster.guard(async () => {
+          const world = this.moveWorld();
+          const ids = roster.living().map(({ id }) => id);
+          collected ??= await collect(world, run, ids);
+          this.generation = Math.max(this.generation, before.generation, collected.generation);
+          return reattach(world, before, collected, roster.living(), this.further());
+        });
+        if (!taken) throw new DeviceLost("no device of the run is left");
+        this.reached = taken.step;
+        await this.adopt(taken);
+        const { step, bytes, fromCheckpoint, plan } = taken;
+        return { step, movedBytes: bytes, fromCheckpoint, plan };
+      } catch (error) {
+        // Somebody was lost meanwhile.
+        if (!(error instanceof DeviceLost) || roster.living().length === 0) throw error;
+      }
+    }
+  }
+
+  /** All gradients of a step are there, and all know its loss when it is committed. */
+  async committing(step: number, loss: number): Promise<void> {
+    await this.world.recovery?.continuity?.committing(step, loss);
   }
 
   /** Keeps what a run begins with, after `step`. */
@@ -106,7 +149,7 @@ export class Course {
     const next = this.wanted;
     this.wanted = undefined;
     if (next)
-      this.adopt(await migrate(this.moveWorld(), next, this.deployed, this.further(), this.committed!));
+      await this.adopt(await migrate(this.moveWorld(), next, this.deployed, this.further(), this.committed!));
   }
 
   /** Goes on without the devices that are gone. @throws DeviceLost when nobody is left. */
@@ -135,7 +178,7 @@ export class Course {
     const next = successorPlan(world, plan, deployed, roster.lost(), roster.living());
     if (!next) return false;
     const recovered = await recover(world, next, deployed, (id) => !roster.isGone(id), options);
-    this.adopt(recovered);
+    await this.adopt(recovered);
     const { step, bytes, fromCheckpoint } = recovered;
     const first = lost[0]!;
     this.resuming = {
@@ -145,12 +188,13 @@ export class Course {
     return true;
   }
 
-  private adopt({ plan, deployment, step }: Moved): void {
+  private async adopt({ plan, deployment, step }: Moved): Promise<void> {
     this.plan = plan;
     this.deployed = deployment;
     this.committed = step;
     this.place();
     this.keeper.kept(step);
+    await this.world.recovery!.continuity?.planned(plan, this.generation);
   }
 
   /** Says where copies of what stages hold go from here on. */

@@ -20,6 +20,8 @@ export interface KeepingCost {
 
 export class Keeper {
   readonly ledger = new Ledger<Ref<Stage> | Ref<Replica>>();
+  /** Hears of every point that is complete: the step, and by worker the devices that have copies. */
+  tell: (step: number, copies: Readonly<Record<string, readonly string[]>>) => void = () => {};
   private readonly devices: readonly Ref<Device>[];
   private readonly owner: Ref<any>;
   private readonly replicas = new Map<string, Promise<Ref<Replica>>>();
@@ -36,6 +38,11 @@ export class Keeper {
   constructor(devices: readonly Ref<Device>[], owner: Ref<any>) {
     this.devices = devices;
     this.owner = owner;
+  }
+
+  /** Goes on with copies of others that a device has kept already. */
+  adopt(device: string, replica: Ref<Replica>): void {
+    this.replicas.set(device, Promise.resolve(replica));
   }
 
   get cost(): KeepingCost {
@@ -103,6 +110,10 @@ export class Keeper {
     this.ledger.keepWorkers((worker) => workers.includes(worker));
     const over = this.superseded.splice(0);
     for (const { stage } of over) this.ledger.drop(stage);
+    this.tell(
+      step,
+      Object.fromEntries(workers.map((worker) => [worker, this.ledger.devicesWith(step, worker)])),
+    );
     const forgotten = [
       ...over.map(({ device, stage }) => this.devices[Number(device)]!.ask.end(stage)),
       ...holdings.map(({ stage }) => stage.ask.forgetBefore(step)),

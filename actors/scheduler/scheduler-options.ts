@@ -3,6 +3,7 @@
 import type { Model } from "../../nn/model.ts";
 import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
+import type { Continuity } from "../journal/run-journal.ts";
 import type { ProfileCache } from "../profile-cache.ts";
 import type { Restart } from "../recovery/migration.ts";
 import type { StepReport } from "../stage.ts";
@@ -35,6 +36,18 @@ export interface RecoveryOptions {
   fixed(names: readonly string[]): Promise<Readonly<Record<string, Tensor>>>;
   /** Hears of every recovery once the run goes on: behind the first step that is committed after it. */
   tell(recovery: RunRecovery): void;
+  /** Where a run is written down, so that another coordinator can go on with it; it ends with this one when left out. */
+  readonly continuity?: Continuity;
+}
+
+/** A run that another coordinator led. */
+export interface TakenOver {
+  /** The step that it goes on behind. */
+  readonly step: number;
+  /** Bytes that stages were given. */
+  readonly movedBytes: number;
+  readonly fromCheckpoint: boolean;
+  readonly plan: Plan;
 }
 
 /** What the loss of devices has cost. */

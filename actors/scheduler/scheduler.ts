@@ -19,6 +19,7 @@ import { Actor, type Down, type Ref } from "../../runtime/index.ts";
 import type { DataSource } from "../data/source.ts";
 import type { Device, DeviceDescription, DeviceUsage } from "../device.ts";
 import { type DriftWatch, watchPlan } from "../drift.ts";
+import type { PlanBefore } from "../journal/run-journal.ts";
 import { type ClusterProfile, measuredFor, profileCluster } from "../profile.ts";
 import { Course } from "../recovery/course.ts";
 import type { KeepingCost } from "../recovery/keeper.ts";
@@ -30,7 +31,7 @@ import { segmentSizes } from "./parts.ts";
 import type { Plan } from "./plan.ts";
 import { requirePlan } from "./plan-check.ts";
 import { makePlan } from "./planner.ts";
-import type { DriftedDevice, SchedulerOptions, StepResult } from "./scheduler-options.ts";
+import type { DriftedDevice, SchedulerOptions, StepResult, TakenOver } from "./scheduler-options.ts";
 
 export { DeviceLost } from "../recovery/roster.ts";
 export type {
@@ -39,6 +40,7 @@ export type {
   RunRecovery,
   SchedulerOptions,
   StepResult,
+  TakenOver,
 } from "./scheduler-options.ts";
 
 /** Something under way for a step to come, on one deployment. */
@@ -118,6 +120,14 @@ export class Scheduler extends Actor {
     });
   }
 
+  /** In place of `plan` and `deploy`: goes on with a run that another coordinator led. For runs that keep copies. */
+  async takeOver(before: PlanBefore): Promise<TakenOver> {
+    await this.#roster.guard(() => Promise.all(this.#given.map((_, i) => this.#roster.describe(`${i}`))));
+    const taken = await this.#course.takeOver(before);
+    this.#plan = taken.plan;
+    return taken;
+  }
+
   /**
    * Starts the plan's stages and gives them what they hold, once: parameters, frozen values and statistics, and the
    * optimiser's state where given. The tensors are borrowed until it is done.
@@ -168,6 +178,7 @@ export class Scheduler extends Actor {
     if (broken) throw diverged("loss", step + 1, broken.value);
     const meets = step === lastStep || (step + 1) % plan.localSteps === 0;
     const keeps = course.keeper.wants();
+    await course.committing(step, mean(losses));
     const committed = deployed.commit(step, reports, meets, keeps);
     if (follows && step < lastStep && !course.wanted) {
       const done = deployed.train(step + 1);
