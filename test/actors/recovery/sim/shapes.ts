@@ -123,13 +123,9 @@ function drawShape(random: Random): Shape {
     const sharing = pick(random, sharings);
     const count = Math.min(pick(random, [2, 2, 3]), left + 1, microBatches);
     left -= count - 1;
-    const isDealt = sharing === "data" || sharing === "local";
-    return {
-      to,
-      sharing,
-      members: isDealt ? deal(random, microBatches, count) : count,
-      ...(isDealt && { recompute }),
-    };
+    if (sharing !== "data" && sharing !== "local") return { to, sharing, members: count };
+    const members = deal(random, microBatches, count);
+    return { to, sharing, members, shares: members.map(({ length }) => length), recompute };
   });
   const localSteps = stages[0]!.sharing === "local" ? pick(random, [1, 2, 3]) : 1;
   const plan = planOf(model, { stages, schedule, microBatches, localSteps });
