@@ -245,9 +245,9 @@ export class Stage extends Actor {
     return recalled(this.#copies, worker, step, names);
   }
 
-  /** Nobody goes back behind this step. */
-  forgetBefore(step: number): void {
-    this.#copies.forgetBefore(step);
+  /** Nobody goes back behind this step; but `held`, if there is one, is still asked for. */
+  forgetBefore(step: number, held: number | null = null): void {
+    this.#copies.forgetBefore(step, held);
   }
 
   /**

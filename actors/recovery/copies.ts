@@ -34,10 +34,10 @@ export class Copies {
     return [...this.steps.keys()];
   }
 
-  /** Gives up all copies of steps before this one. */
-  forgetBefore(step: number): void {
+  /** Gives up all copies of steps before this one, but for one that is still asked for. */
+  forgetBefore(step: number, held: number | null = null): void {
     for (const [own, copy] of this.steps) {
-      if (own >= step) continue;
+      if (own >= step || own === held) continue;
       this.steps.delete(own);
       this.spare.push(copy);
     }

@@ -6,13 +6,12 @@
 import { diverged, firstNonFinite } from "../../nn/optim/finite.ts";
 import { isScaled, LOSS_SCALE } from "../../nn/optim/loss-scale.ts";
 import type { Segment } from "../../nn/segments.ts";
-import { joinTensors, sliceTensor } from "../../nn/shards/slices.ts";
+import { sliceTensor } from "../../nn/shards/slices.ts";
 import { Tensor } from "../../protocols/tensor.ts";
 import type { Ref } from "../../runtime/index.ts";
 import type { Destination, Reader } from "../data/source.ts";
 import type { Device } from "../device.ts";
-import type { Copy, Holding, Ledger } from "../recovery/ledger.ts";
-import type { Replica } from "../recovery/replica.ts";
+import type { Holding } from "../recovery/ledger.ts";
 import {
   type CommitReport,
   holdingOf,
@@ -26,6 +25,7 @@ import { chunksOf, type Plan, planPrograms, type Worker, workersOf } from "./pla
 import { isDealt } from "./routes.ts";
 import { isAsynchronous } from "./schedule.ts";
 import { peersOf, type SpecOptions, specsOf } from "./specs.ts";
+import { type Copies, type Share, valueFrom, wholeValues } from "./whole.ts";
 
 /** A device that cannot run what a plan gives it; the message names it and says why. */
 export class DeviceFailed extends Error {
@@ -38,12 +38,6 @@ export class DeviceFailed extends Error {
   }
 }
 
-/** Values that nobody has a copy of any more. */
-export class CopiesLost extends Error {
-  readonly code = "COPIES_LOST";
-  override readonly name = "CopiesLost";
-}
-
 /** A worker, where it is and what it holds. */
 export interface Held {
   readonly holding: Holding;
@@ -54,7 +48,7 @@ export interface Held {
   readonly bytes: number;
 }
 
-type Copies = Ledger<Ref<Stage> | Ref<Replica>>;
+type Values = Readonly<Record<string, Tensor>>;
 
 export class Deployment {
   /** By worker. */
@@ -154,7 +148,7 @@ export class Deployment {
   ): Promise<number> {
     const gathered = new Map<string, Promise<Tensor>>();
     const gather = (name: string) => {
-      const known = gathered.get(name) ?? this.gather(step, name, copies);
+      const known = gathered.get(name) ?? valueFrom(copies, step, name);
       gathered.set(name, known);
       return known;
     };
@@ -194,26 +188,6 @@ export class Deployment {
       }),
     );
     return moved.reduce((sum, bytes) => sum + bytes, 0);
-  }
-
-  /** A value from the parts that members had of it; of members that trained on their own, the mean. */
-  private async gather(step: number, name: string, copies: Copies): Promise<Tensor> {
-    const parts = copies.partsOf(step, name);
-    if (parts.length === 0) throw new CopiesLost(`nobody has a copy of ${name} after step ${step + 1}`);
-    const tensors = await Promise.all(
-      parts.map(async ({ source, holding }: Copy<Ref<Stage> | Ref<Replica>>) => {
-        const found = await (source as Ref<Replica>).ask.recall(holding.worker, step, [name]);
-        return found[name]!;
-      }),
-    );
-    const cut = parts[0]!.holding.cuts[name];
-    if (cut) return joinTensors(tensors, cut);
-    return tensors.length === 1
-      ? tensors[0]!
-      : meanOf(
-          tensors,
-          tensors.map(() => 1 / tensors.length),
-        );
   }
 
   private async connect(worker: number): Promise<void> {
@@ -316,7 +290,7 @@ export class Deployment {
     keeps = false,
   ): Promise<CommitReport[]> {
     const { isLocal, workers, stages } = this;
-    const sumsOf = (counted: readonly Worker[]) => sumsTensor(this.squareSums(step, reports, counted));
+    const sumsOf = (counted: readonly Worker[]) => this.squareSums(step, reports, counted);
     const together = isLocal ? null : sumsOf(workers);
     const sums = workers.map((worker) => together ?? sumsOf([worker]));
     return Promise.all(
@@ -332,11 +306,7 @@ export class Deployment {
   }
 
   /** The square sums of all parameters that some workers have gradients of, in the model's order, each once. */
-  private squareSums(
-    step: number,
-    reports: readonly StepReport[],
-    workers: readonly Worker[],
-  ): Float32Array<ArrayBuffer> {
+  private squareSums(step: number, reports: readonly StepReport[], workers: readonly Worker[]): Tensor {
     const { model, optimizer } = this.options;
     const place = new Map(model.parameters.map((name, i) => [name, i]));
     const sums = new Float32Array(model.parameters.length);
@@ -354,32 +324,50 @@ export class Deployment {
         sums[place.get(name)!]! += own[k]!;
       });
     }
-    return sums;
+    return Tensor.f32([sums.length], sums);
   }
 
   /**
    * What training has changed, by name, whole; see `Stage.state`. Of members that train on their own and have not met, the
    * mean.
    */
-  async state(): Promise<Record<string, Tensor>> {
-    const parts = new Map<string, Tensor[]>();
+  state(): Promise<Record<string, Tensor>> {
+    return this.whole((stage, names) => stage.ask.state(names));
+  }
+
+  /**
+   * As `state`, those of `names` as stages have kept them of a step, while they go on with others.
+   * @throws RangeError where one has no copy of it any more.
+   */
+  kept(step: number, names: readonly string[]): Promise<Record<string, Tensor>> {
+    const wanted = new Set(names);
+    return this.whole((stage, held, worker) => {
+      const asked = held.filter((name) => wanted.has(name));
+      return asked.length === 0 ? {} : stage.ask.recall(this.holding(worker).worker, step, asked);
+    });
+  }
+
+  private async whole(
+    ask: (stage: Ref<Stage>, names: readonly string[], worker: number) => Values | Promise<Values>,
+  ): Promise<Record<string, Tensor>> {
+    const said: Share[] = [];
     await Promise.all(
       this.workers.map(async (worker) => {
         for (const names of this.changing(worker)) {
-          const state = await this.stages[worker.worker]!.ask.state(names);
-          for (const [name, tensor] of Object.entries(state)) {
-            parts.set(name, parts.get(name) ?? []);
-            parts.get(name)![worker.rank] = tensor;
-          }
+          const values = await ask(this.stages[worker.worker]!, names, worker.worker);
+          said.push({ rank: worker.rank, values });
         }
       }),
     );
     const cuts = Object.assign({}, ...this.holdings.map((holdings) => holdings.cuts));
-    const whole = ([name, tensors]: [string, Tensor[]]): [string, Tensor] => {
-      if (cuts[name]) return [name, joinTensors(tensors, cuts[name])];
-      return [name, tensors.length === 1 ? tensors[0]! : meanOf(tensors, this.shares)];
-    };
-    return Object.fromEntries([...parts].map(whole));
+    return wholeValues(said, cuts, this.shares);
+  }
+
+  /** Names of what training changes, by stage. */
+  layout(): readonly (readonly string[])[] {
+    const stages = Map.groupBy(this.workers, ({ stage }) => stage.stage);
+    const changing = ({ worker }: Worker) => this.holdings[worker]!.changing;
+    return [...stages.values()].map((members) => [...new Set(members.flatMap(changing))]);
   }
 
   /** Names of what a chunk holds and is kept of it. */
@@ -399,21 +387,6 @@ export class Deployment {
     const own = groups.map((group) => group.filter((name) => this.isLocal || cuts[name]));
     return own.filter(({ length }) => length > 0);
   }
-}
-
-function sumsTensor(sums: Float32Array<ArrayBuffer>): Tensor {
-  return Tensor.f32([sums.length], sums);
-}
-
-/** The mean of tensors by these weights, which add up to 1; where all are the same, that. */
-function meanOf(tensors: readonly Tensor[], weights: readonly number[]): Tensor {
-  const [first, ...others] = tensors.map((tensor) => tensor.f32()) as [Float32Array, ...Float32Array[]];
-  const { shape } = tensors[0]!;
-  if (others.every((other) => other.every((value, i) => value === first[i]))) return tensors[0]!;
-  const values = first.map((_, i) =>
-    tensors.reduce((sum, tensor, rank) => sum + tensor.f32()[i]! * weights[rank]!, 0),
-  );
-  return Tensor.f32(shape, values);
 }
 
 function mean(values: readonly number[]): number {
