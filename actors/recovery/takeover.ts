@@ -51,7 +51,12 @@ export function takeover(
   }));
   const gone = (id: string) => lost.has(id);
   const used = new Set(stages.flatMap(({ members }) => members.map(({ device }) => device)));
-  const devices = plan.devices.map((device) => {
+  // Those of whom the plan did not know have come since.
+  const listed = new Set(plan.devices.map(({ id }) => id));
+  const come = alive
+    .filter(({ id }) => used.has(id) && !listed.has(id))
+    .map(({ id, name }) => ({ id, name, used: true, reason: "" }));
+  const devices = [...plan.devices, ...come].map((device) => {
     if (gone(device.id)) return { ...device, used: false, reason: "left out: it is gone" };
     if (!used.has(device.id)) return device;
     const taken = workers.filter(({ worker }) => successors.get(worker) === device.id);
