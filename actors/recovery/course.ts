@@ -181,9 +181,15 @@ export class Course {
     await this.adopt(recovered);
     const { step, bytes, fromCheckpoint } = recovered;
     const first = lost[0]!;
+    // Where somebody is lost again before a step is committed, it is all one.
+    const before = this.resuming ?? {
+      ...{ lost: [], detectMs: first.silentMs, at: first.at, movedBytes: 0, fromCheckpoint: false },
+    };
     this.resuming = {
-      ...{ lost: lost.map(({ id }) => roster.name(id)), plan: next, fromCheckpoint },
-      ...{ detectMs: first.silentMs, at: first.at, stepsLost: this.reached - step, movedBytes: bytes },
+      ...{ ...before, plan: next, stepsLost: this.reached - step },
+      lost: [...before.lost, ...lost.map(({ id }) => roster.name(id))],
+      movedBytes: before.movedBytes + bytes,
+      fromCheckpoint: before.fromCheckpoint || fromCheckpoint,
     };
     return true;
   }

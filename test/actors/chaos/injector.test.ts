@@ -71,7 +71,8 @@ describe("a run", () => {
     void node.close(0);
   };
 
-  async function run(faults: readonly Fault[], copies = 1) {
+  /** @param then comes once one of the others has. */
+  async function run(faults: readonly Fault[], copies = 1, then: Fault[] = []) {
     const model = gptModel({ layers: 2, width: 8, heads: 2, context: 8, vocabulary: 256 }, 2);
     const stages = [2, 3, 6].map((to) => ({ to: [to], members: 1 }));
     const plan = planOf(model, { microBatches: 4, stages });
@@ -85,13 +86,23 @@ describe("a run", () => {
     };
     const cluster = await makeCluster({
       ...{ devices: 3, apart: true, model, scheduling: { plan, recovery } },
-      effectsOf: (node) => ({ kill: () => crash(node), stop: () => {}, cut: () => {} }),
+      effectsOf: (node) => ({
+        kill: () => {
+          crash(node);
+          void arm(then.splice(0));
+        },
+        ...{ stop: () => {}, cut: () => {} },
+      }),
     });
     clusters.push(cluster);
     const { scheduler, devices } = cluster;
-    for (const [i, device] of devices.entries()) {
-      await device.ask.arm(faults.filter((fault) => fault.device === `device-${i}`));
-    }
+    const arm = async (faults: readonly Fault[]) => {
+      for (const fault of faults) {
+        const [i] = /\d+$/.exec(fault.device)!;
+        await devices[Number(i)]!.ask.arm([fault]);
+      }
+    };
+    await arm(faults);
     initial = cluster.initial;
     await scheduler.ask.plan();
     await scheduler.ask.deploy(initial);
@@ -131,6 +142,14 @@ describe("a run", () => {
     const both = [kill(1, { step: 3, microBatch: 1 }), kill(2, { step: 0, phase: "recovery" })];
     const disturbed = await run(both, 2);
     expect(disturbed.lost.flat().sort()).toEqual(["device-1", "device-2"]);
+    expect(disturbed.bits).toEqual(undisturbed);
+  });
+
+  test("another is killed before a step is committed again: it is told once, of both", async () => {
+    const [first, second] = [kill(1, { step: 3 }), kill(0, { step: 0, phase: "commit" })];
+    const disturbed = await run([first], 2, [second]);
+    expect(disturbed.lost).toEqual([["device-1", "device-0"]]);
+    expect(disturbed.told[0]!.stepsLost).toBeWithin(0, 3);
     expect(disturbed.bits).toEqual(undisturbed);
   });
 
