@@ -31,6 +31,8 @@ export class Keeper {
   private superseded: Held[] = [];
   /** The step that is being copied. */
   private copying: number | null = null;
+  /** A step that is asked for by others. */
+  private held: number | null = null;
   private points = 0;
   private bytes = 0;
 
@@ -93,6 +95,16 @@ export class Keeper {
     );
   }
 
+  /** Stages do not forget what this step has left before it is released: one step at a time. */
+  hold(step: number): void {
+    this.held = step;
+  }
+
+  /** What was held is forgotten with the next point. */
+  release(): void {
+    this.held = null;
+  }
+
   /** A device is gone, with all that it held. @returns whether that was copies of what others hold. */
   lose(device: string): boolean {
     this.ledger.lose(device);
@@ -116,7 +128,7 @@ export class Keeper {
     );
     const forgotten = [
       ...over.map(({ device, stage }) => this.devices[Number(device)]!.ask.end(stage)),
-      ...holdings.map(({ stage }) => stage.ask.forgetBefore(step)),
+      ...holdings.map(({ stage }) => stage.ask.forgetBefore(step, this.held)),
       ...[...this.replicas.values()].map(async (replica) => (await replica).ask.keep(step, workers)),
     ];
     for (const each of forgotten) each.catch(() => {});

@@ -51,6 +51,8 @@ interface Ahead<T> {
 }
 
 export class Scheduler extends Actor {
+  static override readonly reentrant: readonly string[] = ["layout", "kept", "release"];
+
   readonly #data: Ref<DataSource>;
   readonly #options: SchedulerOptions;
   readonly #segments: readonly Segment[];
@@ -68,6 +70,8 @@ export class Scheduler extends Actor {
   /** The last step that was made, as long as it need not be repeated. */
   #made: Omit<StepResult, "drifted"> | undefined;
   #lastStep = 0;
+  /** What stages keep for others to ask for. */
+  #held: { readonly step: number; readonly deployed: Deployment } | undefined;
 
   constructor(devices: readonly Ref<Device>[], data: Ref<DataSource>, options: SchedulerOptions) {
     super();
@@ -141,8 +145,9 @@ export class Scheduler extends Actor {
    * @param follows whether the next one is asked for directly: stages then go on to it from the commit, and do not stand
    *   still while its result is told. Whatever else is asked of them meanwhile waits until they are through, and finds
    *   weights as this step leaves them.
+   * @param holds whether stages keep what the step leaves for `kept`, until it is released; for runs that keep copies.
    */
-  async step(step: number, lastStep: number, follows = false): Promise<StepResult> {
+  async step(step: number, lastStep: number, follows = false, holds = false): Promise<StepResult> {
     const course = this.#course;
     this.#lastStep = lastStep;
     course.reached = Math.max(course.reached, step - 1);
@@ -150,12 +155,12 @@ export class Scheduler extends Actor {
       if (course.committed === undefined) await course.begin(step - 1);
       // Somebody was lost right behind its commit, and nothing of it.
       if (course.committed! >= step && this.#made?.step === step) return this.#made;
-      return this.#step(step, follows);
+      return this.#step(step, follows, holds);
     }, step - 1);
     return { ...made, drifted: await this.#drifted(made.reports) };
   }
 
-  async #step(step: number, follows: boolean): Promise<Omit<StepResult, "drifted">> {
+  async #step(step: number, follows: boolean, holds = false): Promise<Omit<StepResult, "drifted">> {
     const course = this.#course;
     const lastStep = this.#lastStep;
     const isNow = (ahead: Ahead<unknown>) => ahead.step === step && ahead.deployed === course.deployed;
@@ -179,7 +184,7 @@ export class Scheduler extends Actor {
     const meets = step === lastStep || (step + 1) % plan.localSteps === 0;
     const keeps = course.keeper.wants();
     await course.committing(step, mean(losses));
-    const committed = deployed.commit(step, reports, meets, keeps);
+    const committed = deployed.commit(step, reports, meets, keeps || holds);
     if (follows && step < lastStep && !course.wanted) {
       const done = deployed.train(step + 1);
       done.catch(() => {});
@@ -187,6 +192,10 @@ export class Scheduler extends Actor {
     }
     const commits = await committed;
     course.requireCurrent(deployed);
+    if (holds) {
+      course.keeper.hold(step);
+      this.#held = { step, deployed };
+    }
     course.commit(step, keeps);
     const { learningRate, skipped } = commits[0]!;
     this.#made = {
@@ -223,6 +232,26 @@ export class Scheduler extends Actor {
    */
   async state(): Promise<Record<string, Tensor>> {
     return this.#course.lasting(() => this.#course.deployed.state());
+  }
+
+  /** Names of what training changes, by stage. */
+  layout(): readonly (readonly string[])[] {
+    return this.#course.deployed.layout();
+  }
+
+  /**
+   * Values as a step has left them that was held, while others are made; of a stage on this node borrowed until release.
+   * @throws RangeError, and what asks fail with, where it is not there any more: somebody was lost, or has moved.
+   */
+  async kept(step: number, names: readonly string[]): Promise<Record<string, Tensor>> {
+    if (this.#held?.step !== step) throw new RangeError(`what step ${step + 1} left is not held`);
+    return this.#held.deployed.kept(step, names);
+  }
+
+  /** Nobody asks for what was held any more. */
+  release(): void {
+    this.#held = undefined;
+    this.#course.keeper.release();
   }
 
   /** What each device has used, in the devices' order; null of those that are gone. */
