@@ -7,33 +7,36 @@
  */
 
 import { heldInputs, type Model } from "../nn/model.ts";
-import type { ValueInfo } from "../nn/onnx/graph.ts";
 import { diverged } from "../nn/optim/finite.ts";
-import { type OptimizerConfig, stateNames } from "../nn/optim/optimizer.ts";
-import { outerStateNames } from "../nn/optim/outer.ts";
+import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
 import { byteLength, elements, type Tensor } from "../protocols/tensor.ts";
 import type { Clock, NodeRuntime, Ref } from "../runtime/index.ts";
 import type { Files } from "../runtime/platform/files.ts";
+import { changing, contentsOf } from "./checkpoint/contents.ts";
+import { Saver } from "./checkpoint/saver.ts";
+import { openStore } from "./checkpoint/store.ts";
+import { CheckpointWriter } from "./checkpoint/writer.ts";
 import {
   type Checkpoint,
+  type Damage,
   prepareCheckpoint,
   readCheckpoint,
   requireModel,
   requireTensors,
-  writeCheckpoint,
 } from "./checkpoint.ts";
-import type { Config } from "./checkpoint-state.ts";
 import { DataSource } from "./data/source.ts";
 import type { Device } from "./device.ts";
-import { type RunEnergy, RunMeter } from "./energy/run-meter.ts";
+import { RunMeter } from "./energy/run-meter.ts";
+import type { RunJournal } from "./journal/run-journal.ts";
 import type { ProfileCache } from "./profile-cache.ts";
 import { type Plan, type Worker, workersOf } from "./scheduler/plan.ts";
 import { type RunRecovery, Scheduler } from "./scheduler/scheduler.ts";
-import type { StepReport } from "./stage.ts";
 import { type ModelSpec, openTask } from "./tasks/open.ts";
 import type { Task } from "./tasks/task.ts";
+import type { TrainEvent } from "./train-events.ts";
 
 export { DivergedError } from "../nn/optim/finite.ts";
+export type { TrainEvent } from "./train-events.ts";
 
 export interface TrainOptions {
   /** A file or folder to learn from; null for what the model's kind learns from by default. */
@@ -60,11 +63,13 @@ export interface TrainOptions {
   readonly optimizer: OptimizerConfig;
   /** Devices that may be lost at once without going back to a checkpoint; 1 when left out, 0 for none at all. */
   readonly copies?: number;
-  /** Folder for checkpoints. */
+  /** Folder for checkpoints, or `s3://bucket/prefix`. */
   readonly checkpoint: string;
+  /** Checkpoints that are kept, with the newest; 1 when left out. */
+  readonly keepCheckpoints?: number;
   /** Folder for the trained model in the form of its kind, where it has one; null for none. */
   readonly exportTo: string | null;
-  /** A checkpoint folder to go on from. */
+  /** A checkpoint to go on from: a folder, or an address as of `checkpoint`. */
   readonly resume: string | null;
   /** Steps between validation passes, and between checkpoints; both also come at the end. */
   readonly validateEvery: number;
@@ -74,68 +79,6 @@ export interface TrainOptions {
   /** What the sample goes on from; at least one character. */
   readonly prompt: string;
 }
-
-export type TrainEvent =
-  | {
-      event: "plan";
-      plan: Plan;
-      /** Those that are trained. */
-      parameters: number;
-      /** What is held beside them and stays as it is. */
-      frozen_bytes: number;
-      unit: string;
-      data: string;
-      data_bytes: number | null;
-    }
-  | {
-      event: "step";
-      step: number;
-      loss: number;
-      grad_norm: number;
-      learning_rate: number;
-      step_ms: number;
-      /** Tokens of text, or samples of anything else. */
-      tokens_per_s: number;
-      /** One per stage. */
-      stages: readonly Omit<StepReport, "squareSums" | "losses">[];
-    }
-  /**
-   * The run goes on without devices that are gone: how long it took to know (from the last sign of life), how long until
-   * another step was committed, how many committed steps were repeated, and what had to be moved.
-   */
-  | {
-      event: "recovered";
-      lost: readonly string[];
-      detect_ms: number;
-      resume_ms: number;
-      steps_lost: number;
-      moved_bytes: number;
-      from_checkpoint: boolean;
-      plan: Plan;
-    }
-  /** A device takes so many times as long as it was measured to; the plan stays as it is. */
-  | { event: "device_drifted"; device: string; factor: number }
-  | { event: "validation"; step: number; loss: number }
-  | { event: "checkpoint"; step: number; path: string }
-  | { event: "exported"; path: string }
-  | { event: "sample"; text: string }
-  | {
-      event: "done";
-      steps: number;
-      final_loss: number;
-      validation_loss: number;
-      /** What the losses are measured in. */
-      loss_unit: string;
-      tokens_per_s: number;
-      weights_sha256: string;
-      checkpoint: string;
-      /** Null where no step was made. */
-      energy: RunEnergy | null;
-      /** Those that are still there. */
-      devices: readonly { id: string; name: string; peak_bytes: number; tensor_bytes: number }[];
-      /** Those that the run began with and ended without. */
-      devices_lost: readonly string[];
-    };
 
 /** What a run needs from the world around it. */
 export interface World {
@@ -149,12 +92,16 @@ export interface World {
   readonly random: () => number;
   /** Where profiles of earlier runs are; devices are measured every time when left out. */
   readonly profiles?: ProfileCache;
+  /** Where the run is written down, and what is to be gone on with; it ends with this process when left out. */
+  readonly journal?: RunJournal;
 }
 
 /** All of a run that can be known, and can be wrong, without a device. */
 export interface PreparedRun {
   readonly task: Task;
   readonly resumed: Checkpoint | null;
+  /** Newer checkpoints than that, which are damaged. */
+  readonly damaged: readonly Damage[];
 }
 
 /**
@@ -173,13 +120,16 @@ export async function prepare(
     throw new RangeError(`a batch of ${batch} does not divide into ${microBatches} micro-batches`);
   }
   const task = await openTask(model, { data, rows: batch / microBatches, microBatches, seed }, files);
-  const resumed = read ?? (options.resume === null ? null : await readCheckpoint(files, options.resume));
+  const damaged: Damage[] = [];
+  const tell = (damage: Damage) => damaged.push(damage);
+  const resumed =
+    read ?? (options.resume === null ? null : await readCheckpoint(files, options.resume, tell));
   if (resumed) {
     requireModel(resumed, task.description, options.resume!);
     requireTensors(resumed, changing(task.model, options.optimizer), options.resume!);
   }
   await prepareCheckpoint(files, options.checkpoint);
-  return { task, resumed };
+  return { task, resumed, damaged };
 }
 
 /** Trains, and resolves with the last event. Rejects with the first real error, in one line for people. */
@@ -188,19 +138,27 @@ export async function train(
   world: World,
   prepared?: PreparedRun,
 ): Promise<TrainEvent & { event: "done" }> {
-  const { node, devices, files, clock, emit } = world;
+  const { node, devices, files, clock, emit, journal } = world;
   const { microBatches, steps, seed } = options;
-  const { task, resumed } = prepared ?? (await prepare(options, files));
+  const { task, resumed, damaged } = prepared ?? (await prepare(options, files));
   const { model, source, unit } = task;
   const { graph, parameters } = model;
   const { copies = 1 } = options;
-  let saved = "";
+  const tellDamage = (damage: Damage) => void emit({ event: "checkpoint_damaged", ...damage });
+  for (const damage of damaged) tellDamage(damage);
+  const writer = new CheckpointWriter(openStore(files, options.checkpoint), {
+    ...{ keep: options.keepCheckpoints ?? 1, from: resumed?.step ?? 0, pause: () => clock.sleep(0) },
+  });
   let workers: readonly Worker[] = [];
   const recovery = {
     copies,
+    ...(journal && { continuity: journal }),
     fixed: (names: readonly string[]) => initialValues(model, seed, names),
     restart: async () => {
-      const last = saved === "" ? resumed : await readCheckpoint(files, options.checkpoint);
+      await saver.idle();
+      const last =
+        saver.weights === "" ? resumed : await readCheckpoint(files, options.checkpoint, tellDamage);
+      writer.goBackTo(last?.step ?? 0);
       return { step: (last?.step ?? 0) - 1, values: await initialState(model, seed, last) };
     },
     tell: (each: RunRecovery) => {
@@ -233,9 +191,19 @@ export async function train(
       ...(copies > 0 && { recovery }),
     },
   ]);
+  const saver: Saver = new Saver({
+    ...{ scheduler, writer, ...contentsOf(options, task) },
+    tell: async (step, weights) => {
+      await emit({ event: "checkpoint", step, path: options.checkpoint });
+      await journal?.saved(step, options.checkpoint, weights);
+    },
+  });
   let meter: RunMeter | undefined;
   try {
-    const plan = await scheduler.ask.plan();
+    const history = journal?.before ?? null;
+    const before = copies > 0 ? (journal?.planBefore() ?? null) : null;
+    const taken = before && (await scheduler.ask.takeOver(before));
+    const plan = taken?.plan ?? (await scheduler.ask.plan());
     workers = workersOf(plan);
     const count = graph.inputs
       .filter(({ name }) => parameters.includes(name) && !Object.hasOwn(model.ties, name))
@@ -247,37 +215,47 @@ export async function train(
       ...{ event: "plan", plan, parameters: count, frozen_bytes: frozen, unit: unit.name },
       ...{ data: source.name, data_bytes: source.bytes },
     });
-    await scheduler.ask.deploy(await initialState(model, seed, resumed));
+    const first = taken ? taken.step + 1 : (resumed?.step ?? 0);
+    if (taken) {
+      writer.goBackTo(first);
+      emit({
+        ...{ event: "resumed", step: first, steps_lost: (history?.step ?? -1) - taken.step },
+        ...{ moved_bytes: taken.movedBytes, from_checkpoint: taken.fromCheckpoint },
+      });
+    } else await scheduler.ask.deploy(await initialState(model, seed, resumed));
 
     let validation = Number.NaN;
-    let loss = Number.NaN;
-    const save = async (step: number) => {
-      const state = await scheduler.ask.state();
-      const checkpoint = checkpointOf(options, task, step, state);
-      const onnx = (await task.inference?.(checkpoint.parameters)) ?? null;
-      saved = await writeCheckpoint(files, options.checkpoint, checkpoint, onnx);
-      await emit({ event: "checkpoint", step, path: options.checkpoint });
-      return checkpoint.parameters;
-    };
+    let loss = history?.losses.get(first - 1) ?? Number.NaN;
     const validate = async (step: number) => {
       validation = await scheduler.ask.evaluate(step);
       if (!Number.isFinite(validation)) throw diverged("validation loss", step, validation);
       emit({ event: "validation", step, loss: validation });
+      await journal?.validated(step, validation);
     };
+    const isDue = (done: number, every: number) => done > 0 && done < steps && done % every === 0;
+    if (taken) {
+      // What was to come behind the last step, and did not.
+      if (isDue(first, options.validateEvery) && !history?.validations.has(first)) await validate(first);
+      if (isDue(first, options.checkpointEvery) && history?.checkpoint?.step !== first)
+        await saver.save(first);
+    }
 
     const names = await scheduler.ask.descriptions();
     meter = await RunMeter.open(devices, names);
     await meter.resume();
-    const first = resumed?.step ?? 0;
     const tokens = unit.perMicroBatch * microBatches;
     let training = 0;
     for (let step = first; step < steps; step++) {
-      const began = clock.now();
       const done = step + 1;
-      const [validates, saves] = [options.validateEvery, options.checkpointEvery].map(
-        (every) => done % every === 0,
+      const [validates, saves] = [options.validateEvery, options.checkpointEvery].map((every) =>
+        isDue(done, every),
       );
-      const result = await scheduler.ask.step(step, steps - 1, !validates && !saves);
+      // Where stages keep copies, a checkpoint is written from those while the run goes on.
+      const holds = saves && copies > 0;
+      const waits = validates || (saves && !holds);
+      if (saves) await saver.settled();
+      const began = clock.now();
+      const result = await scheduler.ask.step(step, steps - 1, !waits, holds);
       const ms = clock.now() - began;
       training += ms;
       loss = result.loss;
@@ -296,16 +274,18 @@ export async function train(
       for (const [i, { kernelMs }] of result.reports.entries())
         busyMs[Number(workers[i]!.member.device)]! += kernelMs;
       meter.took(ms, busyMs);
-      if (done === steps || validates || saves) await meter.pause();
-      if (done === steps) break;
+      saver.check();
+      const owed = saver.owes && done < steps;
+      if (done === steps || waits || owed) await meter.pause();
+      if (holds && !owed) saver.begin(done);
       if (validates) await validate(done);
-      if (saves) await save(done);
-      if (validates || saves) await meter.resume();
+      if (owed || (saves && !holds)) await saver.save(done);
+      if (done < steps && (waits || owed)) await meter.resume();
     }
 
     const last = Math.max(first, steps);
     await validate(last);
-    const values = await save(last);
+    const values = await saver.save(last);
     if (options.exportTo !== null && task.exported) {
       for await (const { name, chunks } of task.exported(values)) {
         const path = `${options.exportTo}/${name}`;
@@ -326,7 +306,7 @@ export async function train(
       validation_loss: validation,
       loss_unit: task.lossUnit,
       tokens_per_s: training > 0 ? ((tokens * (last - first)) / training) * 1000 : 0,
-      weights_sha256: saved,
+      weights_sha256: saver.weights,
       checkpoint: options.checkpoint,
       energy: meter.energy(),
       devices: usage.flatMap((used, i) =>
@@ -336,27 +316,15 @@ export async function train(
       ),
       devices_lost: usage.flatMap((used, i) => (used ? [] : [names[i]!.name])),
     };
+    await journal?.done(last);
     emit(done);
     return done;
   } finally {
     await meter?.close();
     await node.stop(scheduler);
+    await saver.idle();
     await node.stop(data);
   }
-}
-
-/** What training changes, by name: parameters, each tied one once, and statistics; and the optimiser's state. */
-function changing({ graph, parameters, ties, statistics }: Model, optimizer: OptimizerConfig) {
-  const own = new Set([
-    ...parameters.filter((name) => !Object.hasOwn(ties, name)),
-    ...Object.keys(statistics),
-  ]);
-  const values = graph.inputs.filter(({ name }) => own.has(name));
-  const trained = values.filter(({ name }) => !Object.hasOwn(statistics, name));
-  const state = trained.flatMap((parameter) =>
-    stateNames(optimizer, parameter).map((name): ValueInfo => ({ ...parameter, name })),
-  );
-  return { parameters: values, optimizer: state };
 }
 
 /** Values of all that stages hold, by name: what a checkpoint has, and else initial ones. */
@@ -381,41 +349,4 @@ async function initialValues(
   const found: Record<string, Tensor> = {};
   for (const name of names) found[name] = await model.initial(model.ties[name] ?? name, seed);
   return found;
-}
-
-function checkpointOf(
-  { seed, data, model: spec, batch, microBatches, steps, optimizer }: TrainOptions,
-  { model, description }: Task,
-  step: number,
-  state: Readonly<Record<string, Tensor>>,
-): Checkpoint {
-  const kept = changing(model, optimizer);
-  // Members that train on their own keep more, as long as they do.
-  const outer = kept.parameters.flatMap((parameter) =>
-    outerStateNames(parameter).map((name): ValueInfo => ({ ...parameter, name })),
-  );
-  const pick = (infos: readonly ValueInfo[]) => new Map(infos.map(({ name }) => [name, state[name]!]));
-  return {
-    step,
-    seed,
-    model: description,
-    training: {
-      ...{ ...optimizer, batch, microBatches, steps, ...(data === null ? {} : { data }) },
-      ...readingSettings(spec),
-    },
-    parameters: pick(kept.parameters),
-    optimizer: pick([...kept.optimizer, ...outer.filter(({ name }) => state[name])]),
-  };
-}
-
-/** How data is read where that can be chosen, so that a run that is resumed goes on learning from the same. */
-function readingSettings(model: ModelSpec): Config {
-  if (model.kind !== "classifier" && model.kind !== "onnx") return {};
-  const { augment, label } = model;
-  const inputSize = model.kind === "classifier" ? model.inputSize : null;
-  return {
-    ...(augment !== "none" && { augment }),
-    ...(label !== null && { label }),
-    ...(inputSize !== null && { inputSize }),
-  };
 }

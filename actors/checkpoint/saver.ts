@@ -53,6 +53,7 @@ export class Saver {
     await this.settled();
     const state = await this.run.scheduler.ask.state();
     await this.write(step, Object.keys(state), async () => state);
+    this.run.scheduler.tell.release();
     this.owed = false;
     const parameters = Object.entries(state).filter(([name]) => this.run.parameters.has(name));
     return new Map(parameters);

@@ -1,0 +1,80 @@
+/** What a training run tells of itself while it goes on: types only. `troupe train --json` says each as a line. */
+
+import type { RunEnergy } from "./energy/run-meter.ts";
+import type { Plan } from "./scheduler/plan.ts";
+import type { StepReport } from "./stage.ts";
+
+export type TrainEvent =
+  | {
+      event: "plan";
+      plan: Plan;
+      /** Those that are trained. */
+      parameters: number;
+      /** What is held beside them and stays as it is. */
+      frozen_bytes: number;
+      unit: string;
+      data: string;
+      data_bytes: number | null;
+    }
+  | {
+      event: "step";
+      step: number;
+      loss: number;
+      grad_norm: number;
+      learning_rate: number;
+      step_ms: number;
+      /** Tokens of text, or samples of anything else. */
+      tokens_per_s: number;
+      /** One per stage. */
+      stages: readonly Omit<StepReport, "squareSums" | "losses">[];
+    }
+  /**
+   * The run goes on without devices that are gone: how long it took to know (from the last sign of life), how long until
+   * another step was committed, how many committed steps were repeated, and what had to be moved.
+   */
+  | {
+      event: "recovered";
+      lost: readonly string[];
+      detect_ms: number;
+      resume_ms: number;
+      steps_lost: number;
+      moved_bytes: number;
+      from_checkpoint: boolean;
+      plan: Plan;
+    }
+  /**
+   * Another coordinator led the run before: it goes on behind so many steps, of those that were known to be done so many are
+   * done again, and so much had to be moved.
+   */
+  | {
+      event: "resumed";
+      step: number;
+      steps_lost: number;
+      moved_bytes: number;
+      from_checkpoint: boolean;
+    }
+  /** A device takes so many times as long as it was measured to; the plan stays as it is. */
+  | { event: "device_drifted"; device: string; factor: number }
+  | { event: "validation"; step: number; loss: number }
+  | { event: "checkpoint"; step: number; path: string }
+  /** A checkpoint cannot be read, and why; an older one is used in its place, of this step. */
+  | { event: "checkpoint_damaged"; path: string; why: string; used: string; step: number }
+  | { event: "exported"; path: string }
+  | { event: "sample"; text: string }
+  | {
+      event: "done";
+      steps: number;
+      final_loss: number;
+      validation_loss: number;
+      /** What the losses are measured in. */
+      loss_unit: string;
+      tokens_per_s: number;
+      weights_sha256: string;
+      checkpoint: string;
+      /** Null where no step was made. */
+      energy: RunEnergy | null;
+      /** Those that are still there. */
+      devices: readonly { id: string; name: string; peak_bytes: number; tensor_bytes: number }[];
+      /** Those that the run began with and ended without. */
+      devices_lost: readonly string[];
+    };
