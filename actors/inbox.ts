@@ -25,6 +25,12 @@ export class InboxError extends Error {
   override readonly name = "InboxError";
 }
 
+/** Another stage is gone, or cannot be reached: what it would have sent will never come. */
+export class NeighbourLost extends Error {
+  readonly code = "NEIGHBOUR_LOST";
+  override readonly name = "NeighbourLost";
+}
+
 interface Arrived {
   readonly tensor: Tensor;
   readonly taken: () => void;

@@ -15,7 +15,7 @@ import { Tensor } from "../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../runtime/index.ts";
 import type { Injector } from "./chaos/injector.ts";
 import { RingCollectives } from "./collectives/ring.ts";
-import type { Slip } from "./inbox.ts";
+import { NeighbourLost, type Slip } from "./inbox.ts";
 import type { KeptCopies } from "./journal/kept.ts";
 import { Copies } from "./recovery/copies.ts";
 import type { Holding } from "./recovery/ledger.ts";
@@ -152,7 +152,7 @@ export class Stage extends Actor {
 
   /** Another stage is gone: what it would have sent will never come. */
   override onDown(down: Down): void {
-    this.#fail(new Error(`a neighbouring stage is gone: ${down.reason.message}`));
+    this.#fail(new NeighbourLost(`a neighbouring stage is gone: ${down.reason.message}`));
   }
 
   #fail(error: Error): void {

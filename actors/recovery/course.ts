@@ -114,6 +114,7 @@ export class Course {
   commit(step: number, keeps: boolean): void {
     this.committed = step;
     this.reached = Math.max(this.reached, step);
+    this.world.roster.advanced();
     if (keeps) this.keeper.kept(step);
     if (!this.resuming) return;
     const { at, ...recovery } = this.resuming;
@@ -154,12 +155,13 @@ export class Course {
 
   /** Goes on without the devices that are gone. @throws DeviceLost when nobody is left. */
   private async recover(loss: DeviceLost): Promise<void> {
-    const { roster } = this.world;
+    const { roster, clock } = this.world;
     const lost: Loss[] = [];
+    const at = clock.now();
     for (;;) {
       lost.push(...roster.takeLosses());
       try {
-        if (await roster.guard(() => this.goOn(lost))) return;
+        if (await roster.guard(() => this.goOn(lost, at))) return;
         throw loss;
       } catch (error) {
         // Somebody else was lost meanwhile.
@@ -168,7 +170,8 @@ export class Course {
     }
   }
 
-  private async goOn(lost: readonly Loss[]): Promise<boolean> {
+  /** @param lost nobody where devices have lost each other. @param at when it was known. */
+  private async goOn(lost: readonly Loss[], at: number): Promise<boolean> {
     const { roster } = this.world;
     const { plan, deployed } = this;
     // It was for devices that are not all there any more.
@@ -180,7 +183,7 @@ export class Course {
     const recovered = await recover(world, next, deployed, (id) => !roster.isGone(id), options);
     await this.adopt(recovered);
     const { step, bytes, fromCheckpoint } = recovered;
-    const first = lost[0]!;
+    const first = lost[0] ?? { silentMs: 0, at };
     // Where somebody is lost again before a step is committed, it is all one.
     const before = this.resuming ?? {
       ...{ lost: [], detectMs: first.silentMs, at: first.at, movedBytes: 0, fromCheckpoint: false },

@@ -28,6 +28,12 @@ export interface Living extends DeviceDescription {
 
 /** How long after a stage's failure the loss of a device may still explain it. */
 const LOSS_GRACE_MS = 100;
+/** Codes of failures that a lost link explains. */
+const OF_LINKS: ReadonlySet<unknown> = new Set([
+  ...["NEIGHBOUR_LOST", "NODE_LOST", "ACTOR_DOWN", "CONNECT_FAILED", "LINK_SILENT"],
+]);
+/** So often a run is set up again for lost links before another step has been committed. */
+const MOST_CUTS = 3;
 
 export class Roster {
   /** By place. */
@@ -40,6 +46,8 @@ export class Roster {
   /** The first loss that nobody has dealt with. */
   private first: DeviceLost | undefined;
   private giveUp: (error: DeviceLost) => void = () => {};
+  /** Links lost between devices that live, since a step was committed. */
+  private cuts = 0;
 
   constructor(devices: readonly Ref<Device>[], clock: Clock) {
     this.devices = [...devices];
@@ -100,7 +108,11 @@ export class Roster {
     return this.first !== undefined;
   }
 
-  /** Runs `work`, but no longer than all devices live. @throws DeviceLost when one does not. */
+  /**
+   * Runs `work`, but no longer than all devices live and reach each other.
+   * @throws DeviceLost when one does not; without a loss to deal with, where it was a link that was lost, and devices at
+   *   both ends of it are there.
+   */
   async guard<T>(work: () => Promise<T>): Promise<T> {
     if (this.first) throw this.first;
     const lost = new Promise<never>((_, reject) => {
@@ -111,8 +123,34 @@ export class Roster {
       return await Promise.race([work(), lost]);
     } catch (error) {
       // A stage may notice a loss before the scheduler does: let the loss be what is told.
-      if (!this.first) await Promise.race([this.clock.sleep(LOSS_GRACE_MS), lost]).catch(() => {});
-      throw this.first ?? error;
+      const isOfLink = isLinkFailure(error);
+      if (!this.first) {
+        const known = isOfLink ? this.reachAll() : this.clock.sleep(LOSS_GRACE_MS);
+        await Promise.race([known, lost]).catch(() => {});
+      }
+      if (this.first || !isOfLink || ++this.cuts > MOST_CUTS) throw this.first ?? error;
+      throw new DeviceLost(`devices have lost each other: ${(error as Error).message}`, { cause: error });
     }
   }
+
+  /** A step is committed: devices reach each other. */
+  advanced(): void {
+    this.cuts = 0;
+  }
+
+  /** Resolves when everyone has answered who is there; whoever is not, is found to be lost. */
+  private async reachAll(): Promise<void> {
+    const living = this.devices.filter((_, i) => !this.gone.has(`${i}`));
+    const answers = await Promise.allSettled(living.map((device) => device.ask.usage()));
+    if (answers.some(({ status }) => status === "rejected")) await this.clock.sleep(LOSS_GRACE_MS);
+  }
+}
+
+/** Whether a failure may come from a link that was lost, between devices or to one of them. */
+function isLinkFailure(error: unknown): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    const { code } = cause as { code?: unknown };
+    if (OF_LINKS.has(code)) return true;
+  }
+  return false;
 }
