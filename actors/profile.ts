@@ -126,17 +126,30 @@ export function measuredFor(
   };
 }
 
-async function profileDevices(
-  devices: readonly Ref<Device>[],
-  descriptions: readonly DeviceDescription[],
-  { model, microBatches, optimizer, budgetMs, split, sharings, cache }: ClusterRequest,
-): Promise<{ profiles: readonly ModelProfile[]; keys: readonly string[] }> {
+/** What a device is asked to measure. */
+export function profileRequest({
+  model,
+  microBatches,
+  optimizer,
+  budgetMs,
+  split,
+  sharings,
+}: Omit<ClusterRequest, "linked">): ProfileRequest {
   const bytes = encodeModel(model.graph);
-  const request: ProfileRequest = {
+  return {
     graph: new Tensor("u8", [bytes.byteLength], bytes),
     roles: rolesWithin(model, model.graph),
     ...{ microBatches, optimizer, budgetMs, split, sharings },
   };
+}
+
+async function profileDevices(
+  devices: readonly Ref<Device>[],
+  descriptions: readonly DeviceDescription[],
+  clusterRequest: ClusterRequest,
+): Promise<{ profiles: readonly ModelProfile[]; keys: readonly string[] }> {
+  const { budgetMs, cache } = clusterRequest;
+  const request = profileRequest(clusterRequest);
   const keys = descriptions.map((device) => profileKey(device, request));
   const profiles: (ModelProfile | undefined)[] = [];
   for (const key of keys) profiles.push(await cache?.get(key));
@@ -160,7 +173,7 @@ async function profileDevices(
 const ROUND_TRIPS = 5;
 
 /** Of a message to a device that answers at once. */
-async function roundTripMs(device: Ref<Device>, now: () => number): Promise<number> {
+export async function roundTripMs(device: Ref<Device>, now: () => number): Promise<number> {
   const trips: number[] = [];
   for (let i = 0; i < ROUND_TRIPS; i++) {
     const start = now();

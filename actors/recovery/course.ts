@@ -9,12 +9,14 @@ import type { Tensor } from "../../protocols/tensor.ts";
 import type { Clock, Ref } from "../../runtime/index.ts";
 import { type Collected, collect, reattach } from "../journal/reattach.ts";
 import type { PlanBefore } from "../journal/run-journal.ts";
-import { Deployment } from "../scheduler/deployment.ts";
+import { Deployment, DeviceFailed } from "../scheduler/deployment.ts";
 import { type Plan, workersOf } from "../scheduler/plan.ts";
+import { PlanError } from "../scheduler/plan-error.ts";
 import type { RecoveryOptions, RunRecovery, TakenOver } from "../scheduler/scheduler-options.ts";
 import type { SpecOptions } from "../scheduler/specs.ts";
 import { Keeper } from "./keeper.ts";
-import { type Moved, type MoveWorld, migrate } from "./migration.ts";
+import { type Moved, type MoveWorld, migrate, redeploy } from "./migration.ts";
+import { Moves } from "./moves.ts";
 import { placeReplicas } from "./placement.ts";
 import { recover, successorPlan } from "./recovery.ts";
 import { DeviceLost, type Loss, type Roster } from "./roster.ts";
@@ -39,8 +41,9 @@ export class Course {
   /** The last step that is committed, and the last that ever was; undefined before the first. */
   committed: number | undefined;
   reached = -1;
-  /** To go on with from the next step on. */
-  wanted: Plan | undefined;
+  readonly moves: Moves;
+  /** The plan of a deployment that is being made. */
+  private target: Plan | undefined;
   /** Counts deployments: what is left over from an earlier one is refused. */
   private generation = 1;
   private readonly world: CourseWorld;
@@ -49,6 +52,7 @@ export class Course {
 
   constructor(world: CourseWorld) {
     this.world = world;
+    this.moves = new Moves(world.roster, world.clock, world.recovery);
     this.keeper = new Keeper(world.roster.devices, world.owner);
     // What it costs when this is not known is time.
     this.keeper.tell = (step, copies) =>
@@ -57,7 +61,7 @@ export class Course {
 
   /** Starts the plan's stages and gives them what they hold, once. */
   async deploy(plan: Plan, values: Readonly<Record<string, Tensor>>): Promise<void> {
-    const { roster, segments, owner } = this.world;
+    const { roster, segments, owner, clock } = this.world;
     const { continuity } = this.world.recovery ?? {};
     this.plan = plan;
     if (continuity) {
@@ -65,7 +69,9 @@ export class Course {
       await collect({ devices: roster.devices, owner, keeper: this.keeper }, continuity.run, ids);
       await continuity.planned(plan, this.generation);
     }
+    const began = clock.now();
     this.deployed = await Deployment.start(plan, segments, roster.devices, owner, this.specs());
+    this.moves.started(clock.now() - began);
     await this.deployed.load(values);
   }
 
@@ -145,24 +151,67 @@ export class Course {
     }
   }
 
-  /** Goes on with the plan that is wanted, if there is one: between two steps. */
-  async goOver(): Promise<void> {
-    const next = this.wanted;
-    this.wanted = undefined;
-    if (next)
-      await this.adopt(await migrate(this.moveWorld(), next, this.deployed, this.further(), this.committed!));
+  /** Another device is there, which copies may go to. */
+  joined(): void {
+    if (this.committed !== undefined) this.place();
+    this.moves.because("joined");
+    this.world.roster.arrived();
   }
 
-  /** Goes on without the devices that are gone. @throws DeviceLost when nobody is left. */
+  /** A device is gone. @returns whether the run needs it: nothing goes on without. */
+  lose(id: string): boolean {
+    const keptCopies = this.keeper.lose(id);
+    const has = (plan: Plan | undefined) =>
+      plan?.stages.some(({ members }) => members.some(({ device }) => device === id)) ?? false;
+    if (has(this.moves.next)) {
+      this.moves.take();
+      this.moves.because("lost");
+    }
+    if (this.committed === undefined || has(this.plan) || has(this.target)) return true;
+    if (keptCopies && this.world.recovery) this.place();
+    return false;
+  }
+
+  /** Goes on with the plan that is wanted, if there is one: between two steps. */
+  async goOver(): Promise<void> {
+    const wanted = this.moves.take();
+    if (!wanted) return;
+    const { deployed } = this;
+    const { clock } = this.world;
+    const step = this.committed!;
+    const began = clock.now();
+    this.target = wanted.plan;
+    const options = this.further();
+    try {
+      const moved = await migrate(this.moveWorld(), wanted.plan, deployed, options, step);
+      await this.adopt(moved);
+      this.moves.moved(step);
+      wanted.done({ bytes: moved.bytes, ms: clock.now() - began });
+    } catch (error) {
+      if (!(error instanceof DeviceFailed) || !this.moveWorld().isCurrent(options)) throw error;
+      const again = await redeploy(this.moveWorld(), this.plan, deployed, () => true, this.further(), step);
+      await this.adopt(again);
+      wanted.done({ bytes: 0, ms: clock.now() - began, failure: error.message });
+    }
+  }
+
+  /** Goes on without the devices that are gone. @throws DeviceLost when those that are left cannot, and nobody may join. */
   private async recover(loss: DeviceLost): Promise<void> {
-    const { roster, clock } = this.world;
+    const { roster, clock, recovery } = this.world;
     const lost: Loss[] = [];
     const at = clock.now();
+    let told: string | undefined;
     for (;;) {
       lost.push(...roster.takeLosses());
+      const arrival = roster.nextArrival;
       try {
-        if (await roster.guard(() => this.goOn(lost, at))) return;
-        throw loss;
+        const missing = await roster.guard(() => this.goOn(lost, at));
+        if (missing === null) return;
+        if (!recovery!.paused) throw loss;
+        const reason = `${lost.map(({ id }) => roster.name(id)).join(", ")} gone: ${missing}`;
+        if (reason !== told) recovery!.paused(reason);
+        told = reason;
+        await arrival;
       } catch (error) {
         // Somebody else was lost meanwhile.
         if (error === loss || !(error instanceof DeviceLost)) throw error;
@@ -170,16 +219,20 @@ export class Course {
     }
   }
 
-  /** @param lost nobody where devices have lost each other. @param at when it was known. */
-  private async goOn(lost: readonly Loss[], at: number): Promise<boolean> {
+  /**
+   * @param lost nobody where devices have lost each other. @param at when it was known.
+   * @returns what is missing to go on; null when nothing is.
+   */
+  private async goOn(lost: readonly Loss[], at: number): Promise<string | null> {
     const { roster } = this.world;
-    const { plan, deployed } = this;
+    const { deployed } = this;
     // It was for devices that are not all there any more.
-    this.wanted = undefined;
+    this.moves.take();
     const options = this.further();
     const world = this.moveWorld();
-    const next = successorPlan(world, plan, deployed, roster.lost(), roster.living());
-    if (!next) return false;
+    const next = this.planWithoutLost(world);
+    if (typeof next === "string") return next;
+    this.target = next;
     const recovered = await recover(world, next, deployed, (id) => !roster.isGone(id), options);
     await this.adopt(recovered);
     const { step, bytes, fromCheckpoint } = recovered;
@@ -194,11 +247,34 @@ export class Course {
       movedBytes: before.movedBytes + bytes,
       fromCheckpoint: before.fromCheckpoint || fromCheckpoint,
     };
-    return true;
+    this.moves.because("lost");
+    return null;
   }
 
-  private async adopt({ plan, deployment, step }: Moved): Promise<void> {
+  /** The plan in which others take the places of those that are gone; another where these are too small; or what is missing. */
+  private planWithoutLost(world: MoveWorld): Plan | string {
+    const { plan, deployed } = this;
+    const { roster, recovery } = this.world;
+    const { replanner } = this.moves;
+    const living = roster.living();
+    const next = successorPlan(world, plan, deployed, roster.lost(), living);
+    if (!next) return "no device is left";
+    const full = replanner?.overfull(next) ?? null;
+    if (full === null) return next;
+    const ids = living.map(({ id }) => id);
+    try {
+      if (replanner!.isFree(plan)) return replanner!.best(plan, ids);
+    } catch (error) {
+      if (!(error instanceof PlanError)) throw error;
+    }
+    return recovery!.paused ? full : next;
+  }
+
+  private async adopt({ plan, deployment, step, startMs }: Moved): Promise<void> {
     this.plan = plan;
+    this.target = undefined;
+    this.moves.started(startMs);
+    this.moves.replanner?.follow(plan);
     this.deployed = deployment;
     this.committed = step;
     this.place();

@@ -45,6 +45,7 @@ export class Roster {
   private losses: Loss[] = [];
   /** The first loss that nobody has dealt with. */
   private first: DeviceLost | undefined;
+  private arrival = Promise.withResolvers<void>();
   private giveUp: (error: DeviceLost) => void = () => {};
   /** Links lost between devices that live, since a step was committed. */
   private cuts = 0;
@@ -54,9 +55,35 @@ export class Roster {
     this.clock = clock;
   }
 
-  /** Asks a device what it is. */
+  /** Another device is there. @returns its place. */
+  add(device: Ref<Device>): string {
+    return `${this.devices.push(device) - 1}`;
+  }
+
+  /** A device that was added is ready for use. */
+  arrived(): void {
+    this.arrival.resolve();
+    this.arrival = Promise.withResolvers();
+  }
+
+  /** Settles when another device is ready for use. */
+  get nextArrival(): Promise<void> {
+    return this.arrival.promise;
+  }
+
+  /** Asks a device what it is, and has it among those that live. */
   async describe(id: string): Promise<void> {
-    this.known[Number(id)] = await this.devices[Number(id)]!.ask.describe();
+    this.ready(await this.ask(id));
+  }
+
+  /** Asks a device what it is. */
+  async ask(id: string): Promise<Living> {
+    return { id, ...(await this.devices[Number(id)]!.ask.describe()) };
+  }
+
+  /** A device may be used. */
+  ready({ id, ...description }: Living): void {
+    this.known[Number(id)] = description;
   }
 
   /** Of all devices that were asked, in their order. */
@@ -88,9 +115,13 @@ export class Roster {
     return `${this.devices.findIndex(({ key }) => key === device.key)}`;
   }
 
-  /** A device is gone: what needs it is given up. The first loss is the one that is told. */
-  lose({ ref, reason }: Down): void {
-    const id = this.idOf(ref);
+  /** A device is not to be used. */
+  dismiss(id: string): void {
+    this.gone.add(id);
+  }
+
+  /** A device is gone that is needed: what needs it is given up. The first loss is the one that is told. */
+  lose(id: string, { reason }: Down): void {
     this.gone.add(id);
     this.losses.push({ id, silentMs: reason.silentMs ?? 0, at: this.clock.now() });
     this.first ??= new DeviceLost(`${this.name(id)} is gone: ${reason.message}`);

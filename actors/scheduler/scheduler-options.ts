@@ -5,6 +5,7 @@ import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
 import type { Continuity } from "../journal/run-journal.ts";
 import type { ProfileCache } from "../profile-cache.ts";
+import type { Cause } from "../recovery/decision.ts";
 import type { Restart } from "../recovery/migration.ts";
 import type { StepReport } from "../stage.ts";
 import type { Plan } from "./plan.ts";
@@ -36,8 +37,34 @@ export interface RecoveryOptions {
   fixed(names: readonly string[]): Promise<Readonly<Record<string, Tensor>>>;
   /** Hears of every recovery once the run goes on: behind the first step that is committed after it. */
   tell(recovery: RunRecovery): void;
+  /** Hears of every other plan that was looked for, whether the run goes over to it or not. */
+  considered?(replanning: Replanning): void;
+  /**
+   * Hears in a line what the run waits for: there are fewer devices than the model needs, and it goes on when one joins. It
+   * fails there when left out.
+   */
+  paused?(reason: string): void;
   /** Where a run is written down, so that another coordinator can go on with it; it ends with this one when left out. */
   readonly continuity?: Continuity;
+}
+
+/** Another plan that was looked for, and what became of it. */
+export interface Replanning {
+  readonly cause: Cause;
+  /** Whether the run goes on with it. */
+  readonly moved: boolean;
+  /** For people. */
+  readonly why: string;
+  /** Predicted, of a step by the plan before and by this one; null where nobody knows. */
+  readonly oldStepMs: number | null;
+  readonly newStepMs: number | null;
+  /** Milliseconds that it took to look for it, while a step was under way. */
+  readonly planMs: number;
+  /** Bytes that stages were given, and milliseconds that the run stood still for it. */
+  readonly movedBytes: number;
+  readonly moveMs: number;
+  /** The plan that the run goes on with. */
+  readonly plan: Plan;
 }
 
 /** A run that another coordinator led. */

@@ -18,25 +18,25 @@ import type { Tensor } from "../../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../../runtime/index.ts";
 import type { DataSource } from "../data/source.ts";
 import type { Device, DeviceDescription, DeviceUsage } from "../device.ts";
-import { type DriftWatch, watchPlan } from "../drift.ts";
 import type { PlanBefore } from "../journal/run-journal.ts";
-import { type ClusterProfile, measuredFor, profileCluster } from "../profile.ts";
+import { type ClusterRequest, measuredFor, profileCluster } from "../profile.ts";
 import { Course } from "../recovery/course.ts";
+import { infoOf, Joining } from "../recovery/joining.ts";
 import type { KeepingCost } from "../recovery/keeper.ts";
+import { Replanner } from "../recovery/replanner.ts";
 import { Roster } from "../recovery/roster.ts";
 import type { StepReport } from "../stage.ts";
 import type { Deployment } from "./deployment.ts";
-import { DEVICE_CLASSES } from "./device-classes.ts";
 import { segmentSizes } from "./parts.ts";
 import type { Plan } from "./plan.ts";
 import { requirePlan } from "./plan-check.ts";
-import { makePlan } from "./planner.ts";
 import type { DriftedDevice, SchedulerOptions, StepResult, TakenOver } from "./scheduler-options.ts";
 
 export { DeviceLost } from "../recovery/roster.ts";
 export type {
   DriftedDevice,
   RecoveryOptions,
+  Replanning,
   RunRecovery,
   SchedulerOptions,
   StepResult,
@@ -51,7 +51,7 @@ interface Ahead<T> {
 }
 
 export class Scheduler extends Actor {
-  static override readonly reentrant: readonly string[] = ["layout", "kept", "release"];
+  static override readonly reentrant: readonly string[] = ["join", "layout", "kept", "release"];
 
   readonly #data: Ref<DataSource>;
   readonly #options: SchedulerOptions;
@@ -60,9 +60,9 @@ export class Scheduler extends Actor {
   #roster!: Roster;
   #course!: Course;
   #plan: Plan | undefined;
-  /** Of a plan that was made here, and what the devices' profiles are kept under. */
-  #watch: DriftWatch | null = null;
-  #profileKeys: readonly string[] = [];
+  #joining!: Joining;
+  /** Settles with the first step. */
+  readonly #started = Promise.withResolvers<void>();
   /** The feed of the step that comes next, begun while the one before it runs. */
   #fed: Ahead<void> | undefined;
   /** The step that comes next where it has begun already, right behind the commit of the one before it. */
@@ -90,12 +90,14 @@ export class Scheduler extends Actor {
       specs: { model, optimizer, seed, stashBytes },
       repeat: (step) => this.#step(step, false),
     });
+    this.#joining = new Joining(this.#roster, this.#course, this.#started.promise, () => this.#request());
     for (const device of this.#given) this.context.monitor(device);
   }
 
   override onDown(down: Down): void {
-    this.#course.keeper.lose(this.#roster.idOf(down.ref));
-    this.#roster.lose(down);
+    const id = this.#roster.idOf(down.ref);
+    if (this.#course.lose(id)) this.#roster.lose(id, down);
+    else this.#roster.dismiss(id);
   }
 
   /** Measures the devices and makes the plan. @throws PlanError in one line when there is none. */
@@ -112,14 +114,11 @@ export class Scheduler extends Actor {
         this.#plan = plan;
         return this.#plan;
       }
-      const { segments, profile, keys } = await this.#measure();
-      const devices = this.#roster.living().map(({ id, name, memoryBytes, class: own }) => {
-        return { id, name, memoryBytes, power: DEVICE_CLASSES[own].power };
-      });
-      this.#plan = makePlan({ segments, devices, profile, options: this.#options });
-      const { stashBytes = 0 } = this.#options;
-      this.#watch = watchPlan(this.#plan, { segments, devices, profile, stashBytes });
-      this.#profileKeys = keys;
+      const measured = await profileCluster(this.#given, this.#roster.descriptions(), this.#request());
+      const replanner = new Replanner(measured, this.#roster.living().map(infoOf), this.#options);
+      this.#plan = replanner.first();
+      replanner.follow(this.#plan);
+      this.#course.moves.replanner = replanner;
       return this.#plan;
     });
   }
@@ -153,6 +152,7 @@ export class Scheduler extends Actor {
     course.reached = Math.max(course.reached, step - 1);
     const made = await course.lasting(async () => {
       if (course.committed === undefined) await course.begin(step - 1);
+      this.#started.resolve();
       // Somebody was lost right behind its commit, and nothing of it.
       if (course.committed! >= step && this.#made?.step === step) return this.#made;
       return this.#step(step, follows, holds);
@@ -176,7 +176,8 @@ export class Scheduler extends Actor {
       done.catch(() => {});
       this.#fed = { step: step + 1, deployed, done };
     }
-    const [reports] = await Promise.all([running, fed]);
+    const considered = fed.then(() => course.moves.consider(plan, step, lastStep));
+    const [reports] = await Promise.all([running, considered]);
 
     const losses = deployed.losses(reports.map((report) => report.losses));
     const broken = firstNonFinite(losses);
@@ -185,7 +186,7 @@ export class Scheduler extends Actor {
     const keeps = course.keeper.wants();
     await course.committing(step, mean(losses));
     const committed = deployed.commit(step, reports, meets, keeps || holds);
-    if (follows && step < lastStep && !course.wanted) {
+    if (follows && step < lastStep && !course.moves.next) {
       const done = deployed.train(step + 1);
       done.catch(() => {});
       this.#begun = { step: step + 1, deployed, done };
@@ -210,7 +211,19 @@ export class Scheduler extends Actor {
    * and no step is lost. For runs that keep copies.
    */
   migrate(plan: Plan): void {
-    this.#course.wanted = plan;
+    this.#course.moves.want(plan);
+  }
+
+  /**
+   * Another device is there, or one is again: it is measured while the others work, and used from a next step on if that is
+   * worth the move. Resolves when it may be used. For runs that keep copies.
+   * @throws what measuring it fails with.
+   */
+  async join(device: Ref<Device>): Promise<void> {
+    if (!this.#options.recovery) throw new RangeError("no device joins a run that keeps no copies");
+    const id = this.#roster.add(device);
+    this.context.monitor(device);
+    await this.#joining.join(id);
   }
 
   /** Mean loss over the validation windows. `pass` tells one pass from another. */
@@ -273,25 +286,29 @@ export class Scheduler extends Actor {
 
   /** Devices that have drifted by this step; their profiles are forgotten, so that the next run measures anew. */
   async #drifted(reports: readonly StepReport[]): Promise<DriftedDevice[]> {
-    // What was predicted is not what is carried out when somebody has been lost.
-    if (this.#course.plan !== this.#plan) return [];
-    const ids = this.#watch?.observe(reports.map(({ spans }) => spans)) ?? [];
-    for (const id of ids) await this.#options.profiles?.drop(this.#profileKeys[Number(id)]!);
-    return ids.map((id) => {
-      const { factor } = this.#watch!.drifts[id]!;
-      return { device: this.#roster.name(id), factor };
-    });
+    const { moves } = this.#course;
+    const { replanner } = moves;
+    const ids = replanner?.observe(reports.map(({ spans }) => spans)) ?? [];
+    if (ids.length > 0) moves.because("drifted");
+    return Promise.all(
+      ids.map(async (id) => {
+        const { factor } = replanner!.drift(id);
+        const key = replanner!.key(id);
+        if (key !== undefined) await this.#options.profiles?.drop(key);
+        return { device: this.#roster.name(id), factor };
+      }),
+    );
   }
 
-  /** What plans are made from. Any two devices may become neighbours. */
-  #measure(): Promise<ClusterProfile> {
+  /** What is measured for plans. Any two devices may become neighbours. */
+  #request(): ClusterRequest {
     const { model, microBatches, optimizer, profiles, profileMs } = this.#options;
-    return profileCluster(this.#given, this.#roster.descriptions(), {
+    return {
       ...{ model, microBatches, optimizer, segments: this.#segments },
       ...measuredFor(this.#options, profileMs),
       now: () => this.context.clock.now(),
       ...(profiles && { cache: profiles }),
-    });
+    };
   }
 }
 

@@ -1,0 +1,249 @@
+/**
+ * What is known of the devices of a run, for plans in the middle of it: their profiles, corrected by what steps have taken
+ * since. It looks for the best plan for those that are there, and for what that would save; whether the run goes over to it is
+ * decided elsewhere (`decision.ts`), and done elsewhere (`migration.ts`).
+ *
+ * Another plan must not make another result. A run that is a pipeline has one device's weights to the bit, and keeps them:
+ * unless it was asked for devices that share stages, it goes over to pipelines only, of the same schedule. What depends on
+ * the plan itself, members that train on their own and updates within a step, is never planned anew; nor is a plan for
+ * the least energy, which is not sooner done.
+ */
+
+import { correctedProfile, type Drift, type DriftWatch, NO_DRIFT, watchPlan } from "../drift.ts";
+import type { ClusterProfile } from "../profile.ts";
+import type { DeviceInfo, Profile, SegmentCost } from "../scheduler/cost.ts";
+import { chunksOf, type Plan } from "../scheduler/plan.ts";
+import { planCost } from "../scheduler/plan-cost.ts";
+import { PlanError } from "../scheduler/plan-error.ts";
+import { makePlan, type PlanOptions } from "../scheduler/planner.ts";
+import { isAsynchronous } from "../scheduler/schedule.ts";
+import { predict } from "../scheduler/simulate.ts";
+import type { OperationSpan } from "../stage.ts";
+import { decide, moveMs, transfers } from "./decision.ts";
+
+/** A plan to go over to, if there is one, and why. */
+export interface Proposal {
+  readonly next?: Plan;
+  /** For people. */
+  readonly why: string;
+  /** Predicted, of a step; null where nobody knows. */
+  readonly oldStepMs: number | null;
+  readonly newStepMs: number | null;
+}
+
+export class Replanner {
+  private readonly segments: readonly SegmentCost[];
+  private readonly options: PlanOptions;
+  private readonly devices = new Map<string, DeviceInfo>();
+  private readonly keys: (string | undefined)[];
+  /** As the present plan was made from, or is watched by. */
+  private base: Profile;
+  private watch: DriftWatch | null = null;
+
+  constructor(
+    { segments, profile, keys }: ClusterProfile,
+    devices: readonly DeviceInfo[],
+    options: PlanOptions,
+  ) {
+    this.segments = segments;
+    this.options = options;
+    this.keys = [...keys];
+    this.base = profile;
+    for (const device of devices) this.devices.set(device.id, device);
+  }
+
+  /** The best plan to begin with. @throws PlanError in one line when there is none. */
+  first(): Plan {
+    const { segments, options } = this;
+    return makePlan({ segments, devices: [...this.devices.values()], profile: this.base, options });
+  }
+
+  /** Goes by another plan from here on. */
+  follow(plan: Plan): void {
+    this.base = this.profile();
+    this.watch = this.knowsAll(plan) ? watchPlan(plan, this.inputs()) : null;
+  }
+
+  /** Takes a step in. @returns ids of devices that are known by it not to be as fast as they were taken to be. */
+  observe(spans: readonly (readonly OperationSpan[])[]): readonly string[] {
+    return this.watch?.observe(spans) ?? [];
+  }
+
+  /** Since the present plan was made. */
+  drift(id: string): Drift {
+    return this.watch?.drifts[id] ?? NO_DRIFT;
+  }
+
+  /** What a device's profile is kept under. */
+  key(id: string): string | undefined {
+    return this.keys[Number(id)];
+  }
+
+  /** As it is now. */
+  profile(): Profile {
+    return this.watch ? correctedProfile(this.base, this.watch.drifts) : this.base;
+  }
+
+  /** A device has joined. @param profile with its times and its links. */
+  add(device: DeviceInfo, profile: Profile, key: string): void {
+    // Those of the others are as the watch goes by them.
+    this.base = { ...profile, devices: { ...profile.devices, ...this.base.devices } };
+    this.devices.set(device.id, device);
+    this.keys[Number(device.id)] = key;
+  }
+
+  /** As measured, before anything drifted since the present plan was made. */
+  measured(): Profile {
+    return this.base;
+  }
+
+  /**
+   * The best plan for these devices, where it is worth going over to it.
+   * @param startMs that it takes until stages are there.
+   */
+  propose(present: Plan, alive: readonly string[], stepsLeft: number, startMs: number): Proposal {
+    const oldStepMs = this.stepMs(present);
+    if (oldStepMs === null) {
+      return { why: "devices of the present plan are not measured yet", oldStepMs, newStepMs: null };
+    }
+    let next: Plan;
+    try {
+      next = this.best(present, alive);
+    } catch (error) {
+      if (!(error instanceof PlanError)) throw error;
+      return { why: error.message, oldStepMs, newStepMs: null };
+    }
+    const newStepMs = next.predictedStepMs;
+    const figures = { oldStepMs, newStepMs };
+    if (isSame(present, next)) return { ...figures, why: "the present plan is the best" };
+    const moves = transfers(present, next, this.segments);
+    const { moves: goes, why } = decide({
+      ...{ ...figures, stepsLeft },
+      moveMs: moveMs(moves, this.profile(), startMs),
+    });
+    return { ...figures, why, ...(goes && { next }) };
+  }
+
+  /** Milliseconds of a step by this plan; null where there is a device in it that has not been measured. */
+  stepMs(plan: Plan): number | null {
+    if (!this.knowsAll(plan)) return null;
+    const { programs, run, controlMs } = planCost(plan, { ...this.inputs(), profile: this.profile() });
+    return predict(programs, run).makespanMs + controlMs;
+  }
+
+  /** What a plan leaves too little memory for; null where everything fits, as far as it is known. */
+  overfull(plan: Plan): string | null {
+    if (!this.knowsAll(plan)) return null;
+    const needs = new Map<string, number>();
+    const { workers } = planCost(plan, { ...this.inputs(), profile: this.profile() });
+    const members = plan.stages.flatMap((stage) => stage.members);
+    members.forEach(({ device }, i) => {
+      needs.set(device, (needs.get(device) ?? 0) + workers[i]!.memoryBytes);
+    });
+    for (const [id, bytes] of needs) {
+      const { name, memoryBytes = Number.POSITIVE_INFINITY } = this.devices.get(id)!;
+      if (bytes > memoryBytes)
+        return `${name} has ${mebibytes(memoryBytes)}, and would need ${mebibytes(bytes)}`;
+    }
+    return null;
+  }
+
+  /** Whether other plans make the same result, and may be sooner done. */
+  isFree(plan: Plan): boolean {
+    const { objective = "time" } = this.options;
+    const isLocal = plan.stages.some(({ sharing }) => sharing === "local");
+    return objective === "time" && !isLocal && !isAsynchronous(plan.schedule);
+  }
+
+  /**
+   * The best plan for these devices that makes the result of the present one.
+   * @throws PlanError in one line when there is none.
+   */
+  best(present: Plan, alive: readonly string[]): Plan {
+    const devices = alive.filter((id) => this.devices.has(id));
+    if (!this.keepsBits(present)) return this.planFor(devices, this.options.strategy, this.options.schedule);
+    const using = inOrder(present).filter((id) => devices.includes(id));
+    const all = [...using, ...devices.filter((id) => !using.includes(id))];
+    const most = this.segments.length;
+    const { schedule } = present;
+    const found: Plan[] = [];
+    let refused: unknown;
+    const attempt = (make: () => Plan) => {
+      try {
+        const plan = make();
+        if (isUnshared(plan)) found.push(plan);
+      } catch (error) {
+        if (!(error instanceof PlanError)) throw error;
+        refused ??= error;
+      }
+    };
+    const { strategy } = this.options;
+    if (strategy === "auto") {
+      attempt(() => this.planFor(devices, "auto", schedule));
+      attempt(() => this.planFor(devices, "single", schedule));
+    }
+    if (strategy === "single") attempt(() => this.planFor(devices, "single", schedule));
+    else {
+      attempt(() => this.planFor(all.slice(0, most), "pipeline", schedule));
+      // Where one is left, or all of them are too slow for the rest.
+      if (found.length === 0) attempt(() => this.planFor(all.slice(0, most), "pipeline", "1f1b"));
+      if (using.length > 0 && using.length < all.length) {
+        attempt(() => this.planFor(using.slice(0, most), "pipeline", schedule));
+      }
+    }
+    if (found.length === 0) throw refused ?? new PlanError("there is no plan that makes the same result");
+    return found.reduce((a, b) => (b.predictedStepMs < a.predictedStepMs ? b : a));
+  }
+
+  private knowsAll({ stages }: Plan): boolean {
+    return stages.every(({ members }) => members.every(({ device }) => this.devices.has(device)));
+  }
+
+  /** Whether the run has one device's weights to the bit, and was not asked for less. */
+  private keepsBits(plan: Plan): boolean {
+    const { strategy } = this.options;
+    return isUnshared(plan) && (strategy === "auto" || strategy === "pipeline" || strategy === "single");
+  }
+
+  private planFor(ids: readonly string[], strategy: string, schedule: string): Plan {
+    const devices = ids.map((id) => this.devices.get(id)!);
+    const options = { ...this.options, strategy, schedule };
+    return makePlan({ segments: this.segments, devices, profile: this.profile(), options });
+  }
+
+  private inputs() {
+    const { segments, base, options } = this;
+    const { stashBytes = 0 } = options;
+    return { segments, devices: [...this.devices.values()], profile: base, stashBytes };
+  }
+}
+
+/** Whether both are the same to run. */
+export function isSame(a: Plan, b: Plan): boolean {
+  const carriedOut = ({ schedule, forwardOnly, stages }: Plan) =>
+    JSON.stringify([
+      schedule,
+      forwardOnly,
+      stages.map(({ ranges, sharing, members, recompute }) => [
+        ...[ranges, sharing, recompute],
+        members.map(({ device, share, microBatches }) => [device, share, microBatches]),
+      ]),
+    ]);
+  return carriedOut(a) === carriedOut(b);
+}
+
+function isUnshared({ stages }: Plan): boolean {
+  return stages.every(({ members }) => members.length === 1);
+}
+
+/** Devices of a plan in the order in which data passes them. */
+function inOrder(plan: Plan): string[] {
+  const ids = chunksOf(plan).flatMap((range) =>
+    plan.stages.filter(({ ranges }) => ranges.includes(range)).flatMap(({ members }) => members),
+  );
+  return [...new Set(ids.map(({ device }) => device))];
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}
