@@ -66,8 +66,11 @@ export class Devices {
     });
   }
 
-  /** Starts so many, or joins those that were named, in order. @throws LaunchError, RuntimeError in one line naming the device. */
-  async open(devices: number): Promise<void> {
+  /**
+   * Starts so many, or joins those that were named, in order.
+   * @param lacks whether a run goes on without those that cannot be reached, as long as there is one.
+   * @throws LaunchError, RuntimeError in one line naming the device. */
+  async open(devices: number, lacks = false): Promise<void> {
     const { join } = this.settings;
     this.expectOpen();
     const starting = Array.from({ length: devices }, (_, i) => this.start(deviceName(i)));
@@ -77,7 +80,12 @@ export class Devices {
     const addresses = join.length > 0 ? join : await Promise.all(starting);
     for (const [i, address] of addresses.entries()) {
       this.expectOpen();
-      const peer = await this.node.connect(address);
+      const peer = await this.node.connect(address).catch((error: Error) => {
+        if (!lacks || (i === addresses.length - 1 && this.joined.length === 0)) throw error;
+        this.events.left(address, error.message);
+        return null;
+      });
+      if (peer === null) continue;
       const { id, name } = peer;
       if (this.joined.some((device) => device.ref.address.node === id)) {
         throw new LaunchError(`${address} is the same node as another --join: give each node once`);

@@ -5,6 +5,7 @@
 
 import type { FaultEffects } from "../actors/chaos/injector.ts";
 import { Device, type DeviceClaims } from "../actors/device.ts";
+import { DEFAULT_GRACE_MS } from "../actors/journal/custody.ts";
 import { DEVICE_CLASSES, type DeviceClassName } from "../actors/scheduler/device-classes.ts";
 import { Stage } from "../actors/stage.ts";
 import { NodeRuntime, shortFingerprint } from "../runtime/index.ts";
@@ -51,6 +52,10 @@ const OPTIONS: OptionTable = {
   memory: { value: "MB", help: "memory to offer for training (default: what the machine has)" },
   transport: TRANSPORT_OPTION,
   patience: PATIENCE_OPTION,
+  grace: {
+    value: "s",
+    help: `how long it keeps what it has of a run whose coordinator is lost (default: ${DEFAULT_GRACE_MS / 1000})`,
+  },
   ...SECURITY_OPTIONS,
   chaos: { help: "let whoever trains on it break it, as train --chaos does" },
   attached: { help: "end when standard input ends, and leave Ctrl-C to whoever started this" },
@@ -106,6 +111,8 @@ async function run(args: readonly string[]): Promise<number> {
     },
   };
   const breakable = options.has("chaos");
+  const grace = options.whole("grace", { from: 0, to: 86_400 });
+  const graceMs = grace === undefined ? DEFAULT_GRACE_MS : grace * 1000;
   const own = transportsOf(security, transport);
   const transports = breakable ? own.map((each) => severed(each, cable)) : own;
   const runtime = new NodeRuntime({
@@ -120,7 +127,8 @@ async function run(args: readonly string[]): Promise<number> {
   try {
     const listening = await runtime.listen(address);
     await listenNear(runtime, transports);
-    const device = await runtime.spawn(Device, [name, engine, claims, breakable ? effects : undefined], {
+    const allowed = breakable ? effects : undefined;
+    const device = await runtime.spawn(Device, [name, engine, claims, allowed, graceMs], {
       name: DEVICE_NAME,
     });
     runtime.monitor(device, ({ reason }) => {

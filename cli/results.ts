@@ -3,6 +3,7 @@
  * the timeline of its last step where one is asked for.
  */
 
+import type { RunHistory } from "../actors/journal/history.ts";
 import { measuredSpans } from "../actors/scheduler/measured.ts";
 import { workersOf } from "../actors/scheduler/plan.ts";
 import { chromeTrace } from "../actors/scheduler/timeline.ts";
@@ -44,6 +45,12 @@ export class Results {
       const entry = lossLine(line);
       if (entry && entry.step <= step) this.lines.set(entry.step, entry);
     }
+  }
+
+  /** Takes over what a journal has of a run that is gone on with. */
+  restore({ losses, validations }: Pick<RunHistory, "losses" | "validations">): void {
+    for (const [step, loss] of losses) this.line(step + 1).loss = loss;
+    for (const [done, loss] of validations) this.line(done).validation = loss;
   }
 
   /** Notes an event. The losses are written with each checkpoint, so that both tell of the same steps. */

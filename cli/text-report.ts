@@ -172,6 +172,11 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         return line(paint("yellow", `  ${event.name} left: ${event.reason}`));
       case "recovered":
         return showRecovered(event);
+      case "resumed": {
+        const from = event.from_checkpoint ? " from the last checkpoint" : "";
+        const again = event.steps_lost > 0 ? `, ${event.steps_lost} done again` : "";
+        return line(`  goes on behind step ${event.step}${from}${again}, ${bytes(event.moved_bytes)} moved`);
+      }
       case "device_drifted":
         return line(paint("yellow", `  ${driftText(event.device, event)}`));
       case "plan":

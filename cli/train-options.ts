@@ -155,7 +155,7 @@ export interface TrainSettings {
 
 /**
  * @param now milliseconds since the epoch; names the folder of a run that is given none.
- * @param memoryBytes of this machine.
+ * @param memoryBytes of this machine. @param goesOn with a run that nobody has ended: it may have all its steps.
  * @throws UsageError, CheckpointError, FileError in one line.
  */
 export async function trainSettings(
@@ -163,6 +163,7 @@ export async function trainSettings(
   files: Files,
   now: number,
   memoryBytes: number,
+  goesOn = false,
 ): Promise<TrainSettings> {
   const join = options.all("join");
   if (join.length > 0 && options.has("devices")) {
@@ -197,7 +198,7 @@ export async function trainSettings(
   const model = await modelSpec(options, files, before);
   const { batch, microBatches } = batchOf(options, before, model.kind);
   const steps = options.whole("steps", { from: 1 }) ?? setting(before, "steps") ?? DEFAULTS.steps;
-  if (before && before.step >= steps) {
+  if (before && before.step >= steps && !goesOn) {
     throw new UsageError(
       `${resume} has ${before.step} steps done: give --steps above ${before.step} to go on training`,
     );

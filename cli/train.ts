@@ -3,11 +3,12 @@
  * again on every way out.
  */
 
+import type { RunJournal } from "../actors/journal/run-journal.ts";
 import { prepare, train as trainRun } from "../actors/train.ts";
 import { DEFAULT_GPT, gptParameters } from "../nn/models/gpt.ts";
 import { findSegments } from "../nn/segments.ts";
 import { elements } from "../protocols/tensor.ts";
-import { DEFAULT_HEARTBEAT, seededRandom, systemClock } from "../runtime/index.ts";
+import { DEFAULT_HEARTBEAT, seededRandom, systemClock, systemRandom } from "../runtime/index.ts";
 import { files } from "../runtime/platform/files.ts";
 import { lock } from "../runtime/platform/lock.ts";
 import { machine } from "../runtime/platform/machine.ts";
@@ -23,8 +24,9 @@ import { requireDevices } from "./chaos.ts";
 import { type Command, CommandError, UsageError } from "./command.ts";
 import { Devices } from "./devices.ts";
 import type { RunEvent } from "./events.ts";
+import { type Abandoned, abandonedRun, runJournal } from "./journal.ts";
 import { jsonReport } from "./json-report.ts";
-import { parseOptions } from "./options.ts";
+import { type Options, parseOptions } from "./options.ts";
 import { printModel } from "./print.ts";
 import { profilesOf } from "./profiles.ts";
 import { Results } from "./results.ts";
@@ -44,16 +46,20 @@ export const train: Command = {
     "Ctrl-C ends a run; --resume goes on from its last checkpoint.",
   ],
   run: async (args) => {
-    const options = parseOptions("train", TRAIN_OPTIONS, args);
-    const settings = await trainSettings(options, files, systemClock.now(), machine().memoryBytes);
+    const given = parseOptions("train", TRAIN_OPTIONS, args);
+    const tell = (damage: string) => standardError.write(`troupe: ${damage}\n`);
+    const abandoned = await abandonedRun(given, files, tell);
+    const options = abandoned?.options ?? given;
+    const { memoryBytes } = machine();
+    const settings = await trainSettings(options, files, systemClock.now(), memoryBytes, abandoned !== null);
     const { print } = settings;
     if (print) await printModel(print.what, print.to, settings.run, files, standardOutput);
-    else await run(settings);
+    else await run(settings, options, abandoned);
     return 0;
   },
 };
 
-async function run(settings: TrainSettings): Promise<void> {
+async function run(settings: TrainSettings, given: Options, abandoned: Abandoned | null): Promise<void> {
   const { run: options, out, trace, json } = settings;
   const report = json
     ? jsonReport(standardOutput, standardError)
@@ -82,13 +88,17 @@ async function run(settings: TrainSettings): Promise<void> {
 
   const existed = await files.exists(out);
   let release = async () => {};
+  let journal: RunJournal | undefined;
   const work = async () => {
     await files.makeFolder(out);
     release = await lock(`${out}/.lock`);
+    journal = await runJournal(out, files, given, abandoned, systemRandom);
     const prepared = await prepare(options, files, settings.resumed);
     if (trace !== null) await requireWritable(trace);
     if (prepared.resumed) await results.takeOver(prepared.resumed.step);
-    await devices.open(startable(settings, findSegments(prepared.task.model).length));
+    if (abandoned) results.restore(abandoned.history);
+    await devices.open(startable(settings, findSegments(prepared.task.model).length), abandoned !== null);
+    journal.place(devices.joined.map(({ name, address }, i) => ({ id: `${i}`, name, address })));
     requireDevices(
       settings.faults,
       devices.joined.map(({ name }) => name),
@@ -100,7 +110,7 @@ async function run(settings: TrainSettings): Promise<void> {
     const note = (line: string) => report.said("profiles", line);
     const world = {
       ...{ node, devices: refs, files, clock: systemClock, emit, random: () => random.next() },
-      profiles: profilesOf(settings.freshProfile, note),
+      ...{ profiles: profilesOf(settings.freshProfile, note), journal },
     };
     await trainRun(options, world, prepared);
     await results.settle();
@@ -117,6 +127,7 @@ async function run(settings: TrainSettings): Promise<void> {
     report.close();
     await devices.close();
     await results.settle().catch(() => {}); // What failed first has been told.
+    await journal?.close();
     await release();
     if (!existed && (await files.isFolder(out)) && (await files.list(out)).length === 0)
       await files.remove(out);

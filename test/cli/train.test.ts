@@ -89,6 +89,7 @@ test("trains over three processes, tells of it and leaves its results", async ()
 
   expect(readdirSync(out()).sort()).toEqual([
     "checkpoint",
+    "journal.sqlite",
     "loss.jsonl",
     "loss.svg",
     "plan.json",
