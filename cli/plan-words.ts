@@ -8,7 +8,7 @@ import { bytes, type Column, count, percent } from "./terminal.ts";
 /** `single device`, `data on 3 devices`, `pipeline of 3, 1f1b`, `hybrid of 2 stages on 5 devices, gpipe`. */
 export function planTitle(plan: Plan): string {
   const { strategy, schedule, stages, localSteps } = plan;
-  const devices = workersOf(plan).length;
+  const devices = new Set(workersOf(plan).map(({ member }) => member.device)).size;
   const meets = localSteps > 1 ? `, meeting every ${localSteps} steps` : "";
   if (stages.length > 1) {
     const of = strategy === "pipeline" ? `${stages.length}` : `${stages.length} stages on ${devices} devices`;

@@ -1,6 +1,6 @@
 /**
  * A transport whose pipes can be cut off all at once, as if a radio had gone out of reach: from then on what is written is
- * lost, nothing arrives, and neither end is told. For finding out whether the silence is noticed.
+ * lost, nothing arrives, and neither end is told, not even of a close. For finding out whether the silence is noticed.
  */
 
 import { RuntimeError } from "../errors.ts";
@@ -17,13 +17,22 @@ export function severed(transport: Transport, cable: Cable): Transport {
     const write = pipe.write.bind(pipe);
     // What is lost is accepted all the same: the writer cannot know.
     pipe.write = (bytes, owned) => (cable.cut ? bytes.byteLength : write(bytes, owned));
+    const close = pipe.close.bind(pipe);
+    let closed = false;
+    pipe.close = (error) => {
+      if (!cable.cut) return close(error);
+      if (!closed) queueMicrotask(() => handlers.onClose(error));
+      closed = true;
+    };
     const handlers = make(pipe);
     return {
       onData(bytes: Uint8Array, owned?: boolean) {
         if (!cable.cut) handlers.onData(bytes, owned);
       },
       onDrain: () => handlers.onDrain(),
-      onClose: (error?: Error) => handlers.onClose(error),
+      onClose(error?: Error) {
+        if (!cable.cut) handlers.onClose(error);
+      },
     };
   };
   return {

@@ -25,6 +25,23 @@ test("what is cut off loses what is written either way, accepts it, and tells no
   expect([near.closes.length, far.closes.length]).toEqual([1, 1]);
 });
 
+test("a close behind the cut is heard by whoever closes, and by nobody else", async () => {
+  const time = new VirtualClock();
+  const cable: Cable = { cut: false };
+  const plain = memory(new MemoryNetwork());
+  const [one, other] = [
+    await connected(time, plain, severed(plain, cable)),
+    await connected(time, plain, severed(plain, cable)),
+  ];
+  cable.cut = true;
+  one.far.pipe.close();
+  one.far.pipe.close();
+  other.near.pipe.close();
+  await time.settle();
+  expect([one.far.closes.length, one.near.closes.length]).toEqual([1, 0]);
+  expect([other.far.closes.length, other.near.closes.length]).toEqual([0, 1]);
+});
+
 test("nobody is reached from there", async () => {
   const transport = severed(memory(new MemoryNetwork()), { cut: true });
   const { address } = await transport.listen("memory://", () => expect.unreachable());
