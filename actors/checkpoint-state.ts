@@ -35,6 +35,9 @@ export class CheckpointError extends Error {
   }
 }
 
+/** How a message ends that says of a checkpoint that it is damaged. */
+export const REMEDY = "; use another checkpoint";
+
 /** Raised when an older Troupe could not read what a newer one writes. */
 export const FORMAT = 2;
 const FORMATS: readonly unknown[] = [1, FORMAT];
@@ -54,7 +57,7 @@ function digestOf(json: object): string {
 export function parseState(bytes: Uint8Array, source: string): State {
   const json = parseObject(bytes);
   if (json === undefined) {
-    throw new CheckpointError("damaged", `${source} is truncated or not JSON; use another checkpoint`);
+    throw new CheckpointError("damaged", `${source} is truncated or not JSON${REMEDY}`);
   }
   if (!FORMATS.includes(json.format)) {
     throw new CheckpointError(
@@ -66,7 +69,7 @@ export function parseState(bytes: Uint8Array, source: string): State {
   if (json.format !== 1 && digest !== digestOf(rest)) {
     throw new CheckpointError(
       "damaged",
-      `${source} was changed: its values are not those its SHA-256 is of; use another checkpoint`,
+      `${source} was changed: its values are not those its SHA-256 is of${REMEDY}`,
     );
   }
   const { step, seed, model, training, files, weights_sha256: weightsSha256 } = json;
@@ -80,7 +83,7 @@ export function parseState(bytes: Uint8Array, source: string): State {
   if (!isState) {
     throw new CheckpointError(
       "damaged",
-      `${source} lacks one of step, seed, model, training, files and weights_sha256; use another checkpoint`,
+      `${source} lacks one of step, seed, model, training, files and weights_sha256${REMEDY}`,
     );
   }
   return { step, seed, model, training, files: files as Record<string, string>, weightsSha256 };

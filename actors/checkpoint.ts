@@ -22,7 +22,7 @@ import { sha256 } from "../runtime/platform/hash.ts";
 import { STATE, shardsOf } from "./checkpoint/file-names.ts";
 import { openStore, type Store } from "./checkpoint/store.ts";
 import { CheckpointWriter, weightsStream } from "./checkpoint/writer.ts";
-import { CheckpointError, type Config, parseState } from "./checkpoint-state.ts";
+import { CheckpointError, type Config, parseState, REMEDY } from "./checkpoint-state.ts";
 
 export interface Checkpoint {
   /** Steps that are done. */
@@ -63,9 +63,11 @@ export async function prepareCheckpoint(files: Files, folder: string): Promise<v
   await openStore(files, folder).prepare();
 }
 
-/** Whether there are checkpoints in a place. @throws FileError. */
+/** Whether there are checkpoints in a place, whole or damaged. @throws FileError. */
 export async function hasCheckpoints(files: Files, folder: string): Promise<boolean> {
-  return (await openStore(files, folder).list()).length > 0;
+  const store = openStore(files, folder);
+  for (const { path } of await store.list()) if ((await store.read(path, STATE)) !== null) return true;
+  return false;
 }
 
 /**
@@ -108,8 +110,9 @@ export async function readCheckpoint(
     try {
       const checkpoint = await readOne(store, path);
       const { step } = checkpoint;
-      for (const { path: other, error } of damaged)
-        tell({ path: other, why: error.message, used: path, step });
+      for (const { path: other, error } of damaged) {
+        tell({ path: other, why: withoutRemedy(error), used: path, step });
+      }
       return checkpoint;
     } catch (error) {
       if (!(error instanceof CheckpointError) || error.reason === "format") throw error;
@@ -119,7 +122,7 @@ export async function readCheckpoint(
   const first = damaged[0]!.error;
   if (damaged.length === 1) throw first;
   const older = damaged.length === 2 ? "the one before it is" : `the ${damaged.length - 1} before it are`;
-  throw new CheckpointError("damaged", `${first.message}; ${older} damaged too`);
+  throw new CheckpointError("damaged", `${withoutRemedy(first)}; ${older} damaged too`);
 }
 
 async function readOne(store: Store, path: string): Promise<Checkpoint> {
@@ -134,7 +137,7 @@ async function readOne(store: Store, path: string): Promise<Checkpoint> {
     if (sha256([bytes]) !== state.files[name]) {
       throw new CheckpointError(
         "damaged",
-        `${path}/${name} is truncated or was changed: its SHA-256 is not the one ${STATE} names; use another checkpoint`,
+        `${path}/${name} is truncated or was changed: its SHA-256 is not the one ${STATE} names${REMEDY}`,
       );
     }
     const kind = shards.get(name);
@@ -191,6 +194,11 @@ async function part(store: Store, path: string, name: string): Promise<Uint8Arra
   const bytes = await store.read(path, name);
   if (bytes === null) throw missing(path, `it has no ${name}`);
   return bytes;
+}
+
+/** What is wrong, for whoever has another checkpoint already. */
+function withoutRemedy({ message }: CheckpointError): string {
+  return message.replace(REMEDY, "");
 }
 
 function missing(path: string, what: string): CheckpointError {

@@ -198,6 +198,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         // Last, where it is read.
         if (sample !== undefined) out.write(`${out.terminal ? harmless(sample) : sample}\n`);
         return;
+      case "checkpoint_damaged":
+        return line(paint("yellow", `  ${event.why}; going on from step ${event.step}, ${event.used}`));
       case "checkpoint": // Often, and always in the same place.
         return;
     }

@@ -4,8 +4,7 @@
  */
 
 import type { Fault } from "../actors/chaos/fault.ts";
-import { type Checkpoint, readCheckpoint } from "../actors/checkpoint.ts";
-import { CheckpointError } from "../actors/checkpoint-state.ts";
+import { type Checkpoint, type Damage, readCheckpoint } from "../actors/checkpoint.ts";
 import { type Plan, STRATEGIES } from "../actors/scheduler/plan.ts";
 import { readPlan } from "../actors/scheduler/plan-json.ts";
 import { OBJECTIVES } from "../actors/scheduler/planner/objective.ts";
@@ -19,6 +18,7 @@ import { byteLength, elements } from "../protocols/tensor.ts";
 import type { Heartbeat } from "../runtime/index.ts";
 import type { Files } from "../runtime/platform/files.ts";
 import { CHAOS_OPTION, readFaults, requireDevices } from "./chaos.ts";
+import { CHECKPOINT_OPTIONS, checkpointPlace, checkpointsOf, runFolder } from "./checkpoint-options.ts";
 import { UsageError } from "./command.ts";
 import { MODEL_OPTIONS, modelSpec, neighbours, withoutSlash } from "./model-options.ts";
 import { ENGINES } from "./node.ts";
@@ -46,7 +46,6 @@ const DEFAULTS = {
   seed: 1,
   copies: 1,
   validateEvery: 100,
-  checkpointEvery: 250,
   sampleBytes: 600,
   /** Something to go on from that the text has a lot of. */
   prompt: { ofDefaultText: "export ", ofOthers: "\n" },
@@ -93,10 +92,7 @@ export const TRAIN_OPTIONS: OptionTable = {
   },
   ...OPTIMIZER_OPTIONS,
   "validate-every": { value: "N", help: `steps between validations (default: ${DEFAULTS.validateEvery})` },
-  "checkpoint-every": {
-    value: "N",
-    help: `steps between checkpoints (default: ${DEFAULTS.checkpointEvery})`,
-  },
+  ...CHECKPOINT_OPTIONS,
   sample: {
     value: "bytes",
     help: `length of the sample at the end, 0 for none (default: ${DEFAULTS.sampleBytes})`,
@@ -107,8 +103,8 @@ export const TRAIN_OPTIONS: OptionTable = {
   },
   out: { value: "folder", help: "where results go (default: runs/<date and time>, or the resumed run's)" },
   resume: {
-    value: "folder",
-    help: "a run or a checkpoint to go on from; its text, model and optimiser hold unless given anew",
+    value: "place",
+    help: "a run or a checkpoint to go on from, a folder or s3://…; its text, model and optimiser hold unless given anew",
   },
   copies: {
     value: "N",
@@ -129,6 +125,8 @@ export interface TrainSettings {
   readonly run: TrainOptions;
   /** The checkpoint the run goes on from. */
   readonly resumed: Checkpoint | null;
+  /** Newer checkpoints than that, which are damaged. */
+  readonly damaged: readonly Damage[];
   /** Devices to start here; none when others are joined. */
   readonly devices: number;
   /** Whether they were asked for: else there may be fewer, as many as the model can be cut into. */
@@ -193,8 +191,10 @@ export async function trainSettings(
   const engine = options.choice("engine", ENGINES) ?? "auto";
 
   const resumeFrom = options.text("resume");
-  const resume = resumeFrom === undefined ? null : await checkpointFolder(files, resumeFrom);
-  const before = resume === null ? null : await readCheckpoint(files, resume);
+  const resume = resumeFrom === undefined ? null : await checkpointPlace(files, resumeFrom);
+  const damaged: Damage[] = [];
+  const before =
+    resume === null ? null : await readCheckpoint(files, resume, (damage) => damaged.push(damage));
   const model = await modelSpec(options, files, before);
   const { batch, microBatches } = batchOf(options, before, model.kind);
   const steps = options.whole("steps", { from: 1 }) ?? setting(before, "steps") ?? DEFAULTS.steps;
@@ -221,6 +221,7 @@ export async function trainSettings(
   if (out !== run && (await files.exists(`${out}/checkpoint`))) {
     throw new UsageError(`${out} holds a run already: choose another folder, or go on with --resume ${out}`);
   }
+  const checkpoints = await checkpointsOf(options, out, resume, files);
   return {
     run: {
       ...{ data, model, batch, microBatches, steps, strategy, schedule },
@@ -231,16 +232,15 @@ export async function trainSettings(
       ...(plan === null ? {} : { plan }),
       optimizer,
       copies: options.whole("copies", { from: 0, to: 63 }) ?? DEFAULTS.copies,
-      checkpoint: `${out}/checkpoint`,
+      ...checkpoints,
       exportTo: `${out}/model`,
       resume,
       validateEvery: options.whole("validate-every", { from: 1 }) ?? DEFAULTS.validateEvery,
-      checkpointEvery: options.whole("checkpoint-every", { from: 1 }) ?? DEFAULTS.checkpointEvery,
       sampleBytes: options.whole("sample", { from: 0, to: 1_000_000 }) ?? DEFAULTS.sampleBytes,
       prompt:
         options.text("prompt") ?? (data === null ? DEFAULTS.prompt.ofDefaultText : DEFAULTS.prompt.ofOthers),
     },
-    resumed: before,
+    ...{ resumed: before, damaged },
     ...{ devices, devicesAsked: options.has("devices"), join, engine, out },
     ...{ heartbeat: heartbeatFrom(options), faults },
     ...{ security, transport, identity: options.text("identity") },
@@ -355,25 +355,6 @@ function stashOf(options: Options): number {
 function setting(before: Checkpoint | null, name: string): number | undefined {
   const value = before?.training[name];
   return typeof value === "number" ? value : undefined;
-}
-
-/** The checkpoint of a run's folder, or the folder itself. @throws CheckpointError when it is not there. */
-async function checkpointFolder(files: Files, folder: string): Promise<string> {
-  const place = withoutSlash(folder);
-  const inside = `${place}/checkpoint`;
-  for (const name of [inside, `${inside}.previous`]) if (await files.exists(name)) return inside;
-  if ((await files.isFolder(place)) && !(await files.exists(`${place}/state.json`))) {
-    throw new CheckpointError(
-      "missing",
-      `${place} is neither a run nor a checkpoint: it has no checkpoint folder`,
-    );
-  }
-  return place;
-}
-
-/** The run a checkpoint belongs to by its place; undefined for one that stands alone. */
-function runFolder(checkpoint: string): string | undefined {
-  return /^(.+)\/checkpoint$/.exec(checkpoint)?.[1];
 }
 
 /** Local time would be friendlier and ambiguous twice a year: this is UTC. */

@@ -21,6 +21,7 @@ import {
   standardOutput,
 } from "../runtime/platform/process.ts";
 import { requireDevices } from "./chaos.ts";
+import { resumeArguments } from "./checkpoint-options.ts";
 import { type Command, CommandError, UsageError } from "./command.ts";
 import { Devices } from "./devices.ts";
 import type { RunEvent } from "./events.ts";
@@ -93,6 +94,7 @@ async function run(settings: TrainSettings, given: Options, abandoned: Abandoned
     await files.makeFolder(out);
     release = await lock(`${out}/.lock`);
     journal = await runJournal(out, files, given, abandoned, systemRandom);
+    for (const damage of settings.damaged) await emit({ event: "checkpoint_damaged", ...damage });
     const prepared = await prepare(options, files, settings.resumed);
     if (trace !== null) await requireWritable(trace);
     if (prepared.resumed) await results.takeOver(prepared.resumed.step);
@@ -172,8 +174,7 @@ function goOn(checkpoint: string | null, settings: TrainSettings): string {
   const { run, join, devices, devicesAsked, engine, out, security, transport, identity, heartbeat } =
     settings;
   if (checkpoint === null) return "; there is no checkpoint yet";
-  const from = checkpoint === run.checkpoint ? out : checkpoint;
-  const args = ["--resume", from, ...(run.data === null ? [] : ["--data", run.data])];
+  const args = [...resumeArguments(checkpoint, out, run), ...(run.data === null ? [] : ["--data", run.data])];
   for (const address of join) args.push("--join", address);
   if (devicesAsked) args.push("--devices", `${devices}`);
   if (run.copies !== undefined && run.copies !== 1) args.push("--copies", `${run.copies}`);

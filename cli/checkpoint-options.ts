@@ -1,0 +1,81 @@
+/** Where a run's checkpoints go, how many are kept, and which one it goes on from: the options that say so. */
+
+import { isBucketPlace } from "../actors/checkpoint/store.ts";
+import { hasCheckpoints } from "../actors/checkpoint.ts";
+import { CheckpointError } from "../actors/checkpoint-state.ts";
+import type { TrainOptions } from "../actors/train.ts";
+import type { Files } from "../runtime/platform/files.ts";
+import { UsageError } from "./command.ts";
+import { withoutSlash } from "./model-options.ts";
+import type { Options, OptionTable } from "./options.ts";
+
+const DEFAULTS = { checkpointEvery: 250, keepCheckpoints: 1 } as const;
+
+export const CHECKPOINT_OPTIONS: OptionTable = {
+  "checkpoint-every": {
+    value: "N",
+    help: `steps between checkpoints (default: ${DEFAULTS.checkpointEvery})`,
+  },
+  "keep-checkpoints": {
+    value: "N",
+    help: `checkpoints that are kept, with the newest (default: ${DEFAULTS.keepCheckpoints})`,
+  },
+  checkpoint: {
+    value: "place",
+    help: "where checkpoints go: a folder, or s3://<bucket>/<prefix> (default: checkpoint, where results go)",
+  },
+};
+
+/**
+ * @param out folder of the results. @param resume the checkpoint that the run goes on from.
+ * @throws UsageError where there are checkpoints that it does not go on from.
+ */
+export async function checkpointsOf(
+  options: Options,
+  out: string,
+  resume: string | null,
+  files: Files,
+): Promise<Pick<TrainOptions, "checkpoint" | "checkpointEvery" | "keepCheckpoints">> {
+  const asked = options.text("checkpoint");
+  const place = asked === undefined ? `${out}/checkpoint` : withoutSlash(asked);
+  if (asked !== undefined && place !== resume && (await hasCheckpoints(files, place))) {
+    throw new UsageError(
+      `${place} has checkpoints of another run: choose another place, or go on with --resume ${place}`,
+    );
+  }
+  return {
+    checkpoint: place,
+    checkpointEvery: options.whole("checkpoint-every", { from: 1 }) ?? DEFAULTS.checkpointEvery,
+    keepCheckpoints: options.whole("keep-checkpoints", { from: 1 }) ?? DEFAULTS.keepCheckpoints,
+  };
+}
+
+/** How a run is gone on with that has checkpoints: `--resume` and what belongs to it. */
+export function resumeArguments(checkpoint: string, out: string, run: TrainOptions): string[] {
+  const { keepCheckpoints = DEFAULTS.keepCheckpoints } = run;
+  const keep =
+    keepCheckpoints === DEFAULTS.keepCheckpoints ? [] : ["--keep-checkpoints", `${keepCheckpoints}`];
+  if (checkpoint !== run.checkpoint) return ["--resume", checkpoint, ...keep];
+  if (checkpoint === `${out}/checkpoint`) return ["--resume", out, ...keep];
+  return ["--resume", checkpoint, "--checkpoint", checkpoint, "--out", out, ...keep];
+}
+
+/** The checkpoint of a run's folder, or the place itself. @throws CheckpointError when it is not there. */
+export async function checkpointPlace(files: Files, from: string): Promise<string> {
+  const place = withoutSlash(from);
+  if (isBucketPlace(place)) return place;
+  const inside = `${place}/checkpoint`;
+  if ((await files.exists(inside)) || (await hasCheckpoints(files, inside))) return inside;
+  if ((await files.isFolder(place)) && !(await files.exists(`${place}/state.json`))) {
+    throw new CheckpointError(
+      "missing",
+      `${place} is neither a run nor a checkpoint: it has no checkpoint folder`,
+    );
+  }
+  return place;
+}
+
+/** The run a checkpoint belongs to by its place; undefined for one that stands alone. */
+export function runFolder(checkpoint: string): string | undefined {
+  return isBucketPlace(checkpoint) ? undefined : /^(.+)\/checkpoint$/.exec(checkpoint)?.[1];
+}
