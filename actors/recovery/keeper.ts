@@ -2,6 +2,9 @@
  * Keeps a run's recovery points: has stages copy what a step left, and give copies to the replicas of others while they go
  * on with the next steps. A point is complete when all copies are where they are to be; then the one before it is given
  * up, and another may be begun. So there is always one, however slow lines are, and on fast ones it is of the last step.
+ *
+ * Two devices that live may not reach each other. What does not come through is given to another device instead, or, where
+ * there is none, once more with the next step.
  */
 
 import type { Ref } from "../../runtime/index.ts";
@@ -26,11 +29,14 @@ export class Keeper {
   private readonly owner: Ref<any>;
   private readonly replicas = new Map<string, Promise<Ref<Replica>>>();
   private deployment: Deployment | undefined;
-  private placement: Placement = { replicas: [], short: [] };
+  private placement: Placement = { replicas: [], reserves: [], short: [] };
+  /** From a device to another: what it gave did not come through. */
+  private readonly cut = new Set<string>();
   /** Stages of earlier deployments, of which nothing is left but copies. */
   private superseded: Held[] = [];
-  /** The step that is being copied. */
+  /** The step that is being copied, and whether some of it did not come through. */
   private copying: number | null = null;
+  private isStuck = false;
   /** A step that is asked for by others. */
   private held: number | null = null;
   private points = 0;
@@ -56,6 +62,8 @@ export class Keeper {
     this.deployment = deployment;
     this.placement = placement;
     this.copying = null;
+    this.isStuck = false;
+    this.cut.clear();
   }
 
   /**
@@ -68,31 +76,60 @@ export class Keeper {
 
   /** Whether stages are to copy what the step that is about to be committed leaves. */
   wants(): boolean {
+    // Copies of another step would not come through either, and would be kept all the same.
+    if (this.isStuck && this.deployment) this.spread(this.deployment, this.copying!);
     return this.deployment !== undefined && this.copying === null;
   }
 
   /** All stages have copied what a step left. Others are given theirs from here on; nobody waits for it. */
   kept(step: number): void {
-    const { deployment, placement } = this;
+    const { deployment } = this;
     if (!deployment) return;
     this.copying = step;
-    const spread = deployment.held().map(async ({ holding, device, stage }, worker) => {
+    for (const { holding, device, stage } of deployment.held()) {
       this.ledger.add({ holding, step, device, source: stage });
-      const to = placement.replicas[worker] ?? [];
-      if (to.length === 0) return;
-      const replicas = await Promise.all(to.map((id) => this.replicaOn(id)));
-      const bytes = await stage.ask.replicate(holding.worker, step, replicas);
-      this.bytes += bytes * to.length;
-      if (this.deployment !== deployment) return;
-      to.forEach((id, i) => {
-        this.ledger.add({ holding, step, device: id, source: replicas[i]! });
-      });
+    }
+    this.spread(deployment, step);
+  }
+
+  /** Gives those copies to others that they do not have yet. */
+  private spread(deployment: Deployment, step: number): void {
+    this.isStuck = false;
+    const given = deployment.held().flatMap((held, worker) => {
+      const has = this.ledger.devicesWith(step, held.holding.worker);
+      const to = this.targets(held.device, worker);
+      return to.filter((id) => !has.includes(id)).map((id) => this.give(deployment, held, step, id));
     });
-    void Promise.all(spread).then(
-      () => this.complete(deployment, step),
-      // Somebody is lost, which is told elsewhere.
-      () => {},
+    void Promise.all(given).then((all) => {
+      if (this.deployment !== deployment) return;
+      if (all.every(Boolean)) this.complete(deployment, step);
+      else this.isStuck = true;
+    });
+  }
+
+  /** Devices that are to have copies of what a worker holds, as far as they can be reached from where it is. */
+  private targets(from: string, worker: number): readonly string[] {
+    const reserves = (this.placement.reserves[worker] ?? []).filter((id) => !this.cut.has(`${from}>${id}`));
+    return (this.placement.replicas[worker] ?? []).map((id) =>
+      this.cut.has(`${from}>${id}`) ? (reserves.shift() ?? id) : id,
     );
+  }
+
+  /** @returns whether the copy is there now. */
+  private async give(deployment: Deployment, from: Held, step: number, to: string): Promise<boolean> {
+    const { holding, device, stage } = from;
+    try {
+      const replica = await this.replicaOn(to);
+      const bytes = await stage.ask.replicate(holding.worker, step, [replica]);
+      this.bytes += bytes;
+      if (this.deployment !== deployment) return false;
+      this.ledger.add({ holding, step, device: to, source: replica });
+      return true;
+    } catch {
+      // If somebody is lost, that is told elsewhere.
+      this.cut.add(`${device}>${to}`);
+      return false;
+    }
   }
 
   /** Stages do not forget what this step has left before it is released: one step at a time. */
@@ -137,6 +174,9 @@ export class Keeper {
   private replicaOn(device: string): Promise<Ref<Replica>> {
     const known = this.replicas.get(device) ?? this.devices[Number(device)]!.ask.replica(this.owner);
     this.replicas.set(device, known);
+    known.catch(() => {
+      if (this.replicas.get(device) === known) this.replicas.delete(device);
+    });
     return known;
   }
 }

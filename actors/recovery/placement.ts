@@ -17,6 +17,8 @@ export interface ReplicaHost {
 export interface Placement {
   /** By worker: devices that are given a copy of what it holds. */
   readonly replicas: readonly (readonly string[])[];
+  /** By worker: others that there is room on, the best first, for where one of those cannot be reached. */
+  readonly reserves: readonly (readonly string[])[];
   /** Workers of which there will be fewer copies than asked for: there is no room for them, or no other device. */
   readonly short: readonly number[];
 }
@@ -36,28 +38,26 @@ export function placeReplicas(
   const stages = Math.max(...workers.map(({ stage }) => stage.stage)) + 1;
   const replicas: string[][] = [];
   const short: number[] = [];
-  for (const worker of workers) {
-    const own = worker.member.device;
-    const alike = alikeOf(worker, workers);
-    const needed = copies - alike.length;
-    const chosen: string[] = [];
+  /** Devices that a further copy may go to, the best first. */
+  const others = ({ worker, stage, member }: Worker, alike: readonly string[], chosen: readonly string[]) => {
+    const having = [member.device, ...alike, ...chosen];
+    const hosts = having.map((id) => byId.get(id)?.host);
     const distance = (id: string) => {
-      const at = workers.filter(({ member }) => member.device === id).map(({ stage }) => stage.stage);
-      const behind = at.map((stage) => (stage - worker.stage.stage + stages) % stages || stages);
+      const at = workers.filter((other) => other.member.device === id).map((other) => other.stage.stage);
+      const behind = at.map((other) => (other - stage.stage + stages) % stages || stages);
       return Math.min(stages + 1, ...behind);
     };
-    const taken = () => [own, ...alike, ...chosen].map((id) => byId.get(id)?.host);
-    while (chosen.length < needed) {
-      const rank = (id: string): [number, number, number] => [
-        taken().includes(byId.get(id)!.host) ? 1 : 0,
-        distance(id),
-        -free.get(id)!,
-      ];
-      const [best] = devices
-        .map(({ id }) => id)
-        .filter((id) => id !== own && !alike.includes(id) && !chosen.includes(id))
-        .filter((id) => free.get(id)! >= bytes[worker.worker]!)
-        .sort((a, b) => compare(rank(a), rank(b)));
+    const rank = ({ id, host }: ReplicaHost) => [hosts.includes(host) ? 1 : 0, distance(id), -free.get(id)!];
+    return devices
+      .filter(({ id }) => !having.includes(id) && free.get(id)! >= bytes[worker]!)
+      .sort((a, b) => compare(rank(a), rank(b)))
+      .map(({ id }) => id);
+  };
+  for (const worker of workers) {
+    const alike = alikeOf(worker, workers);
+    const chosen: string[] = [];
+    while (chosen.length < copies - alike.length) {
+      const [best] = others(worker, alike, chosen);
       if (best === undefined) {
         short.push(worker.worker);
         break;
@@ -67,7 +67,10 @@ export function placeReplicas(
     }
     replicas.push(chosen);
   }
-  return { replicas, short };
+  const reserves = workers.map((worker) =>
+    others(worker, alikeOf(worker, workers), replicas[worker.worker]!),
+  );
+  return { replicas, reserves, short };
 }
 
 /** Devices of other members who hold the very same. */

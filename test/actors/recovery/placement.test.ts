@@ -125,6 +125,19 @@ test("a copy goes to another machine, if there is one", () => {
   expect(placeReplicas(plan, [10, 10, 10], 1, together).replicas).toEqual([["1"], ["2"], ["0"]]);
 });
 
+test("others with room are in reserve, for where a device cannot be reached", () => {
+  const plan = workers([1, 1, 1, 1], null);
+  const { replicas, reserves } = placeReplicas(plan, [10, 10, 10, 10], 1, hosts(4));
+  expect(replicas).toEqual([["1"], ["2"], ["3"], ["0"]]);
+  expect(reserves).toEqual([
+    ["2", "3"],
+    ["3", "0"],
+    ["0", "1"],
+    ["1", "2"],
+  ]);
+  expect(placeReplicas(plan, [10, 10, 10, 10], 1, hosts(4, 10)).reserves).toEqual([[], [], [], []]);
+});
+
 test("nobody is given more than there is room for, and who has too few copies is told", () => {
   const plan = workers([1, 1, 1], null);
   for (const freeBytes of [0, 9, 10, 15, 20, 25, 40]) {

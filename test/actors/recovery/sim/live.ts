@@ -69,7 +69,7 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
     if (world.stepped.some((step, i) => step !== i)) breaches.push(`steps were told as ${world.stepped}`);
   } catch (error) {
     const { code, message, stack } = error as Error & { code?: string };
-    const left = world.machines.some(({ host }) => host.alive);
+    const left = world.struck.size < devices;
     if (left || code !== "DEVICE_LOST") breaches.push(`it ended with ${code ?? stack}: ${message}`);
   }
   const untold = world.untold();

@@ -191,9 +191,12 @@ export class TrainingWorld {
     return this.departed.filter((name) => !told.has(name));
   }
 
+  /** Of those that had something to do in it from the beginning. */
   private gone(): string[] {
     const here = new Set(this.coordinator.node.peers().map(({ name }) => name));
-    return this.machines.flatMap(({ host }) => (host.alive || here.has(host.name) ? [] : [host.name]));
+    return this.machines
+      .slice(0, this.shape.plan.devices.length)
+      .flatMap(({ host }) => (host.alive || here.has(host.name) ? [] : [host.name]));
   }
 
   /** Ends the run; what devices that are alive still hold of it, in words. */

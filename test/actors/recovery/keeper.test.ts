@@ -1,0 +1,137 @@
+/** Recovery points: one at a time, complete when all copies are there, whichever lines copies have to go by. */
+
+import { beforeEach, expect, test } from "bun:test";
+import { Keeper } from "../../../actors/recovery/keeper.ts";
+import type { Deployment } from "../../../actors/scheduler/deployment.ts";
+
+type Device = ConstructorParameters<typeof Keeper>[0][number];
+
+/** What came to pass, in order. */
+let heard: string[] = [];
+/** Pairs of devices that do not reach each other, as `0>1`; and devices that are gone. */
+let cut = new Set<string>();
+beforeEach(() => {
+  heard = [];
+  cut = new Set();
+});
+
+const replica = (device: number) =>
+  ({ device, ask: { keep: async (step: number) => void heard.push(`${device} keeps ${step}`) } }) as const;
+const devices = [0, 1, 2].map((i) => ({
+  ask: {
+    replica: async () => {
+      if (cut.has(`${i}`)) throw new Error("it is gone");
+      return replica(i);
+    },
+    end: async () => {},
+  },
+})) as unknown as Device[];
+
+/** A pipeline of three. */
+const deployment = {
+  held: () =>
+    [0, 1, 2].map((i) => ({
+      holding: { worker: `1/${i}`, names: [`w${i}`], cuts: {}, rank: 0, ranks: 1, apart: false },
+      ...{ device: `${i}`, bytes: 4 },
+      stage: {
+        ask: {
+          replicate: async (worker: string, step: number, [to]: { device: number }[]) => {
+            await undefined;
+            if (cut.has(`${i}>${to!.device}`)) throw new Error("it cannot be reached");
+            heard.push(`${worker} after ${step} to ${to!.device}`);
+            return 4;
+          },
+          forgetBefore: async () => {},
+        },
+      },
+    })),
+} as unknown as Deployment;
+const ring = { replicas: [["1"], ["2"], ["0"]], reserves: [["2"], ["0"], ["1"]], short: [] };
+const NAMES = ["w0", "w1", "w2"];
+
+function watching(placement = ring): Keeper {
+  const keeper = new Keeper(devices, {} as never);
+  keeper.watch(deployment, placement);
+  return keeper;
+}
+
+/** Nothing here waits for more than promises. */
+const settle = () => Bun.sleep(0);
+
+test("one point is on its way at a time, and the one before is there until it is complete", async () => {
+  const keeper = watching();
+  expect(keeper.wants()).toBe(true);
+  keeper.kept(0);
+  expect(keeper.wants()).toBe(false);
+  await settle();
+  expect(keeper.wants()).toBe(true);
+  expect(keeper.cost).toEqual({ points: 1, bytes: 12 });
+  keeper.kept(1);
+  keeper.lose("1");
+  // What device 1 held of step 1 is with nobody yet.
+  expect(keeper.ledger.point(NAMES)).toBe(0);
+  await settle();
+  expect(heard.slice(0, 3)).toEqual(["1/0 after 0 to 1", "1/1 after 0 to 2", "1/2 after 0 to 0"]);
+});
+
+test("where two devices do not reach each other, copies go to another one, from then on", async () => {
+  const keeper = watching();
+  cut.add("0>1");
+  keeper.kept(0);
+  await settle();
+  expect(keeper.cost.points).toBe(0);
+  // With the next step.
+  expect(keeper.wants()).toBe(false);
+  await settle();
+  expect(keeper.cost.points).toBe(1);
+  expect(keeper.ledger.devicesWith(0, "1/0")).toEqual(["0", "2"]);
+  // Nobody was given anything twice.
+  expect(heard.filter((line) => line.includes("after"))).toHaveLength(3);
+  expect(keeper.wants()).toBe(true);
+  keeper.kept(1);
+  await settle();
+  expect(keeper.cost.points).toBe(2);
+});
+
+test("where there is no other one, it is tried with each step, and what there was before is kept", async () => {
+  const keeper = watching({ ...ring, reserves: [[], [], []] });
+  keeper.kept(0);
+  await settle();
+  cut.add("0>1");
+  expect(keeper.wants()).toBe(true);
+  keeper.kept(1);
+  await settle();
+  for (let step = 2; step < 6; step++) {
+    expect(keeper.wants()).toBe(false);
+    await settle();
+  }
+  keeper.lose("2");
+  expect(keeper.ledger.point(NAMES)).toBe(1);
+  keeper.lose("0");
+  expect(keeper.ledger.point(["w0"])).toBe(0);
+  cut.clear();
+  keeper.wants();
+  await settle();
+  expect(keeper.ledger.devicesWith(1, "1/0")).toContain("1");
+});
+
+test("a device that could not make room is asked again", async () => {
+  const keeper = watching({ ...ring, reserves: [[], [], []] });
+  cut.add("1");
+  keeper.kept(0);
+  await settle();
+  expect(keeper.cost.points).toBe(0);
+  cut.clear();
+  keeper.wants();
+  await settle();
+  expect(keeper.cost.points).toBe(1);
+});
+
+test("what an earlier deployment was still giving is no point of the next one", async () => {
+  const keeper = watching();
+  keeper.kept(0);
+  keeper.watch({ ...deployment } as Deployment, ring);
+  await settle();
+  expect(keeper.cost.points).toBe(0);
+  expect(keeper.wants()).toBe(true);
+});
