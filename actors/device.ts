@@ -278,10 +278,11 @@ export class Device extends Actor {
     await this.context.node.stop(stage);
   }
 
-  /** Ends what a stage does, and leaves its copies. */
+  /** Ends what a stage does, and leaves its copies, also of the last step. */
   async #retire(stage: Ref<Stage>): Promise<void> {
     await stage.ask.abandon().catch(() => {});
-    // Answered when nothing is under way any more.
+    // Both are answered when nothing is under way any more.
+    await stage.ask.hold().catch(() => {});
     await stage.ask.retire().catch(() => {});
   }
 }

@@ -19,8 +19,7 @@ import { NeighbourLost, type Slip } from "./inbox.ts";
 import type { KeptCopies } from "./journal/kept.ts";
 import { Copies } from "./recovery/copies.ts";
 import type { Holding } from "./recovery/ledger.ts";
-import { inPieces } from "./recovery/pieces.ts";
-import { type Replica, recalled } from "./recovery/replica.ts";
+import { give, type Replica, recalled } from "./recovery/replica.ts";
 import { isSharded } from "./scheduler/plan.ts";
 import { microBatchesOf } from "./scheduler/program.ts";
 import { Chunk } from "./stage/chunk.ts";
@@ -31,6 +30,7 @@ import { meet } from "./stage/meeting.ts";
 import { assignSlots, type Slots } from "./stage/slots.ts";
 import {
   type CommitReport,
+  changesInPasses,
   holdingOf,
   type OperationSpan,
   type StageHoldings,
@@ -85,6 +85,8 @@ export class Stage extends Actor {
   readonly #copies = new Copies();
   /** What a copy is of, once somebody has asked what the stage holds. */
   #holding: Holding | undefined;
+  /** The step that all it holds is of; null in the middle of something. */
+  #step: number | null = null;
   #retired = false;
   /** Whether anything has been accumulated since the last update. */
   #dirty = false;
@@ -193,8 +195,7 @@ export class Stage extends Actor {
 
   /**
    * As `load`, from those who have copies of it.
-   * @param step that the copies are of. @param from whom, by the name it knows the worker by, and what.
-   * @returns bytes that came.
+   * @param step of the copies. @param from whom, by the name it knows the worker by, and what. @returns bytes that came.
    */
   async fetch(step: number, from: readonly Fetch[]): Promise<number> {
     await this.#injector?.reached(["recovery"], step + 1);
@@ -212,6 +213,13 @@ export class Stage extends Actor {
   /** Keeps a copy of what it holds now, which is how this step has left it. */
   async keep(step: number): Promise<void> {
     this.#copies.put(step, Object.entries(await this.state()));
+    this.#step = step;
+  }
+
+  /** Keeps a copy of what the last step left, unless there is one, or that step's commit was broken off. */
+  async hold(): Promise<void> {
+    if (this.#retired || this.#step === null || this.#copies.at(this.#step)) return;
+    await this.keep(this.#step);
   }
 
   /**
@@ -220,16 +228,7 @@ export class Stage extends Actor {
    */
   async replicate(worker: string, step: number, to: readonly Ref<Replica>[]): Promise<number> {
     await this.#injector?.reached(["copy"], step);
-    const copy = this.#copies.at(step);
-    if (!copy) throw new RangeError(`there is no copy of worker ${worker} after step ${step + 1}`);
-    let bytes = 0;
-    for (const piece of inPieces(copy)) {
-      await Promise.all(to.map((replica) => replica.ask.put(worker, step, piece)));
-      for (const tensor of Object.values(piece)) bytes += tensor.bytes.byteLength;
-    }
-    const holding = this.#holding!;
-    await Promise.all(to.map((replica) => replica.ask.complete({ ...holding, worker }, step)));
-    return bytes;
+    return give(this.#copies, { ...this.#holding!, worker }, step, to);
   }
 
   /** Copies that it has kept of what it holds: for whoever did not have it keep them. */
@@ -293,6 +292,7 @@ export class Stage extends Actor {
     // A step that failed before it was committed has left its gradients behind.
     if (this.#dirty) for (const { executor } of this.#chunks) await executor.clearGradients();
     this.#dirty = true;
+    if (changesInPasses(this.#spec)) this.#step = null;
     for (const statistics of this.#statistics) await statistics?.begin();
     for (const [index, operation] of program.operations.entries()) {
       await this.#worker.carryOut(operation, index, run);
@@ -342,6 +342,7 @@ export class Stage extends Actor {
     await this.#injector?.reached(["commit"], step);
     const start = clock.now();
     const spans: OperationSpan[] = [];
+    this.#step = null;
     const results = this.#worker.updated.splice(0);
     const gradNorm = Math.hypot(...results.map((result) => result.gradNorm));
     if (results.length > 0) results[0] = { ...results[0]!, gradNorm };
@@ -356,6 +357,7 @@ export class Stage extends Actor {
       spans.push({ op: "reduce", microBatch: 0, start: met, end: clock.now(), kernelMs: 0 });
     }
     this.#dirty = false;
+    this.#step = step;
     if (keeps) await this.keep(step);
     return { ...results[0]!, spans };
   }

@@ -62,17 +62,20 @@ export class Course {
   /** Starts the plan's stages and gives them what they hold, once. */
   async deploy(plan: Plan, values: Readonly<Record<string, Tensor>>): Promise<void> {
     const { roster, segments, owner, clock } = this.world;
-    const { continuity } = this.world.recovery ?? {};
     this.plan = plan;
-    if (continuity) {
-      const ids = roster.living().map(({ id }) => id);
-      await collect({ devices: roster.devices, owner, keeper: this.keeper }, continuity.run, ids);
-      await continuity.planned(plan, this.generation);
-    }
+    await this.enlist(roster.living().map(({ id }) => id));
+    await this.world.recovery?.continuity?.planned(plan, this.generation);
     const began = clock.now();
     this.deployed = await Deployment.start(plan, segments, roster.devices, owner, this.specs());
     this.moves.started(clock.now() - began);
     await this.deployed.load(values);
+  }
+
+  /** What these devices have of the run, they keep for a while when whoever leads it is lost. */
+  async enlist(ids: readonly string[]): Promise<void> {
+    const { roster, owner, recovery } = this.world;
+    if (!recovery?.continuity) return;
+    await collect({ devices: roster.devices, owner, keeper: this.keeper }, recovery.continuity.run, ids);
   }
 
   /** Goes on with what devices have kept of a run that another coordinator led, or with its last checkpoint. */

@@ -4,10 +4,11 @@
  */
 
 import type { Tensor } from "../../protocols/tensor.ts";
-import { Actor } from "../../runtime/index.ts";
+import { Actor, type Ref } from "../../runtime/index.ts";
 import type { KeptCopies } from "../journal/kept.ts";
 import { Copies } from "./copies.ts";
 import type { Holding } from "./ledger.ts";
+import { inPieces } from "./pieces.ts";
 
 /** What holds copies: a replica of what others hold, a stage of what it holds itself. */
 export interface Source {
@@ -64,6 +65,26 @@ export class Replica extends Actor {
   }
 }
 
+/**
+ * Gives replicas a copy of what a worker held after a step, piece by piece.
+ * @returns bytes that each was given. @throws RangeError where there is no copy of that step.
+ */
+export async function give(
+  copies: Copies,
+  holding: Holding,
+  step: number,
+  to: readonly Ref<Replica>[],
+): Promise<number> {
+  const { worker } = holding;
+  let bytes = 0;
+  for (const piece of inPieces(copyOf(copies, worker, step))) {
+    await Promise.all(to.map((replica) => replica.ask.put(worker, step, piece)));
+    for (const tensor of Object.values(piece)) bytes += tensor.bytes.byteLength;
+  }
+  await Promise.all(to.map((replica) => replica.ask.complete(holding, step)));
+  return bytes;
+}
+
 /** @throws RangeError where there is no copy of that step. */
 export function recalled(
   copies: Copies | undefined,
@@ -71,7 +92,12 @@ export function recalled(
   step: number,
   names: readonly string[],
 ): Record<string, Tensor> {
+  const copy = copyOf(copies, worker, step);
+  return Object.fromEntries(names.flatMap((name) => (copy.has(name) ? [[name, copy.get(name)!]] : [])));
+}
+
+function copyOf(copies: Copies | undefined, worker: string, step: number): ReadonlyMap<string, Tensor> {
   const copy = copies?.at(step);
   if (!copy) throw new RangeError(`there is no copy of worker ${worker} after step ${step + 1}`);
-  return Object.fromEntries(names.flatMap((name) => (copy.has(name) ? [[name, copy.get(name)!]] : [])));
+  return copy;
 }

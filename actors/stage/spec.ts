@@ -76,6 +76,12 @@ export interface StageHoldings {
   readonly cuts: Readonly<Record<string, Cut>>;
 }
 
+/** Whether some of what training changes is changed before a step's commit already: statistics, asynchronous updates. */
+export function changesInPasses({ program, chunks }: StageSpec): boolean {
+  const updates = program.operations.some(({ op }) => op === "update");
+  return updates || chunks.some(({ roles }) => Object.keys(roles.statistics).length > 0);
+}
+
 /** What is to be known of a stage's copies wherever they are. */
 export function holdingOf(
   { generation, program, group }: StageSpec,

@@ -44,6 +44,8 @@ export interface ClusterOptions {
 }
 
 export interface Cluster {
+  /** For nodes that come later. */
+  readonly network: MemoryNetwork;
   readonly coordinator: NodeRuntime;
   readonly devices: readonly Ref<Device>[];
   /** The nodes the devices are on. */
@@ -75,30 +77,10 @@ export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
       devices.push((await coordinator.lookup<Device>(peer.id, `device-${i}`))!);
     }
   }
-  const split = splitText({ name: "foxes", bytes: TEXT }, CONFIG.context);
-  const { context } = CONFIG;
   const model = options.model ?? gptModel(CONFIG, ROWS);
-  const data = await coordinator.spawn(DataSource, [
-    options.feed ?? new TextFeed(split, { seed: SEED, context, rows: ROWS }),
-  ]);
-  const scheduler = await coordinator.spawn(Scheduler, [
-    devices,
-    data,
-    {
-      model,
-      seed: SEED,
-      microBatches: MICRO_BATCHES,
-      optimizer: { ...DEFAULT_ADAMW, warmup: 1, steps: 10 },
-      strategy: options.devices > 1 ? "pipeline" : "single",
-      schedule: "1f1b",
-      recompute: false,
-      // What is found out is not what these tests are about.
-      profileMs: 10,
-      ...options.scheduling,
-    },
-  ]);
+  const scheduler = await lead(coordinator, devices, { ...options, model });
   return {
-    ...{ coordinator, devices, hosts, scheduler },
+    ...{ network, coordinator, devices, hosts, scheduler },
     initial: Object.fromEntries(
       await Promise.all(heldInputs(model).map(async ({ name }) => [name, await model.initial(name, SEED)])),
     ),
@@ -107,4 +89,33 @@ export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
       for (const host of hosts) await host.close();
     },
   };
+}
+
+/** What leads a run from a node: the scheduler of these devices, with a data source of its own. */
+export async function lead(
+  node: NodeRuntime,
+  devices: readonly Ref<Device>[],
+  { model, feed, scheduling }: Pick<ClusterOptions, "feed" | "scheduling"> & { readonly model: Model },
+): Promise<Ref<Scheduler>> {
+  const split = splitText({ name: "foxes", bytes: TEXT }, CONFIG.context);
+  const { context } = CONFIG;
+  const data = await node.spawn(DataSource, [
+    feed ?? new TextFeed(split, { seed: SEED, context, rows: ROWS }),
+  ]);
+  return node.spawn(Scheduler, [
+    devices,
+    data,
+    {
+      model,
+      seed: SEED,
+      microBatches: MICRO_BATCHES,
+      optimizer: { ...DEFAULT_ADAMW, warmup: 1, steps: 10 },
+      strategy: devices.length > 1 ? "pipeline" : "single",
+      schedule: "1f1b",
+      recompute: false,
+      // What is found out is not what these tests are about.
+      profileMs: 10,
+      ...scheduling,
+    },
+  ]);
 }

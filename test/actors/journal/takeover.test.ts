@@ -1,0 +1,131 @@
+/** Runs that another coordinator takes over: it has the journal, the devices have the copies, and nothing is lost. */
+
+import { afterEach, expect, test } from "bun:test";
+import type { Device } from "../../../actors/device.ts";
+import { MemoryJournal } from "../../../actors/journal/memory.ts";
+import { RunJournal } from "../../../actors/journal/run-journal.ts";
+import type { RecoveryOptions } from "../../../actors/scheduler/scheduler.ts";
+import { memory, NodeRuntime, type Ref } from "../../../runtime/index.ts";
+import { failure } from "../../runtime/world.ts";
+import { lead } from "../cluster.ts";
+import {
+  bitsOf,
+  type Disturbed,
+  handPlan,
+  LAST,
+  MODEL,
+  PIPELINE,
+  SHARED_BY_DATA,
+  SHARED_BY_TENSOR,
+  type Shape,
+  STEPS,
+  started,
+} from "../recovery/runs.ts";
+
+let cleanups: { close(): Promise<void> }[] = [];
+afterEach(async () => {
+  for (const each of cleanups.toReversed()) await each.close();
+  cleanups = [];
+});
+
+const placesOf = (count: number) =>
+  Array.from({ length: count }, (_, i) => ({
+    ...{ id: `${i}`, name: `device-${i}`, address: `memory://host-${i}` },
+  }));
+
+interface Led extends Disturbed {
+  readonly journal: MemoryJournal;
+}
+
+/** A run that is written down. */
+async function led(shape: Shape): Promise<Led> {
+  const plan = handPlan(shape);
+  const journal = new MemoryJournal();
+  const continuity = await RunJournal.begin(journal, "a run", {});
+  const devices = plan.devices.length;
+  continuity.place(placesOf(devices));
+  const cluster = await started({ devices }, { plan }, { continuity });
+  cleanups.push(cluster);
+  await cluster.scheduler.ask.plan();
+  await cluster.scheduler.ask.deploy(cluster.initial);
+  return { ...cluster, journal };
+}
+
+/** Another coordinator, on these of the run's devices, in this order. */
+async function successor(run: Led, places: readonly number[]) {
+  const node = new NodeRuntime({ name: "successor", transports: [memory(run.network)], log: () => {} });
+  cleanups.push(node);
+  const continuity = await RunJournal.goOn(run.journal);
+  const all = placesOf(run.devices.length);
+  continuity.place(places.map((at, i) => ({ ...all[at]!, id: `${i}` })));
+  const devices: Ref<Device>[] = [];
+  for (const at of places) {
+    const { id } = await node.connect(`memory://host-${at}`);
+    devices.push((await node.lookup<Device>(id, `device-${at}`))!);
+  }
+  const recovery: RecoveryOptions = {
+    ...{ copies: 1, continuity, tell: () => {} },
+    restart: async () => ({ step: -1, values: run.initial }),
+    fixed: async (names) => Object.fromEntries(names.map((name) => [name, run.initial[name]!])),
+  };
+  const scheduler = await lead(node, devices, { model: MODEL, scheduling: { recovery } });
+  return { scheduler, continuity, taken: await scheduler.ask.takeOver(continuity.planBefore()!) };
+}
+
+async function undisturbed(shape: Shape) {
+  const run = await led(shape);
+  for (let step = 0; step < STEPS; step++) await run.scheduler.ask.step(step, LAST);
+  return bitsOf(run);
+}
+
+const SHAPES: [string, Shape][] = [
+  ["a pipeline", { stages: PIPELINE }],
+  ["a stage shared by data", SHARED_BY_DATA],
+  ["a stage shared by tensor", SHARED_BY_TENSOR],
+];
+
+test.each(SHAPES)("%s: another coordinator goes on, and the one before cannot any more", async (_, shape) => {
+  const expected = await undisturbed(shape);
+  const run = await led(shape);
+  for (let step = 0; step < 3; step++) await run.scheduler.ask.step(step, LAST, true);
+  const order = run.devices.map((_, i) => i).toReversed();
+  const { scheduler, continuity, taken } = await successor(run, order);
+  expect(taken).toMatchObject({ step: 2, fromCheckpoint: false });
+  expect(continuity.before).toMatchObject({ step: 2, done: false });
+  expect(continuity.before!.losses.size).toBe(3);
+  // What it still believes to lead is not there any more.
+  await failure(run.scheduler.ask.step(3, LAST));
+  for (let step = taken.step + 1; step < STEPS; step++) await scheduler.ask.step(step, LAST, true);
+  expect(await bitsOf({ ...run, scheduler })).toEqual(expected);
+});
+
+test("a device is gone as well: others have copies, and take its place", async () => {
+  const shape = { stages: PIPELINE };
+  const expected = await undisturbed(shape);
+  const run = await led(shape);
+  for (let step = 0; step < 3; step++) await run.scheduler.ask.step(step, LAST);
+  // Everything of the last step is with others once another point is complete.
+  while (!(await run.journal.read()).records.some((each) => each.kind === "point" && each.step === 2)) {
+    await Bun.sleep(1);
+  }
+  await run.hosts[1]!.close();
+  const { scheduler, taken } = await successor(run, [0, 2]);
+  expect(taken).toMatchObject({ step: 2, fromCheckpoint: false });
+  expect(taken.plan.stages.flatMap(({ members }) => members.map(({ device }) => device)).sort()).toHaveLength(
+    3,
+  );
+  for (let step = 3; step < STEPS; step++) await scheduler.ask.step(step, LAST);
+  expect(await bitsOf({ ...run, scheduler })).toEqual(expected);
+});
+
+test("two are gone, with copies of each other: it goes back to the checkpoint", async () => {
+  const shape = { stages: PIPELINE };
+  const expected = await undisturbed(shape);
+  const run = await led(shape);
+  for (let step = 0; step < 3; step++) await run.scheduler.ask.step(step, LAST);
+  await Promise.all([run.hosts[0]!.close(), run.hosts[1]!.close()]);
+  const { scheduler, taken } = await successor(run, [2]);
+  expect(taken).toMatchObject({ step: -1, fromCheckpoint: true, movedBytes: 0 });
+  for (let step = 0; step < STEPS; step++) await scheduler.ask.step(step, LAST);
+  expect(await bitsOf({ ...run, scheduler })).toEqual(expected);
+});
