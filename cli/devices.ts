@@ -126,11 +126,11 @@ export class Devices {
     await Promise.all(told);
   }
 
-  /** What happened to the first device that was lost and not got over, naming it; undefined when none was. */
-  async firstLoss(): Promise<string | undefined> {
-    const first = await this.losses.values().next().value;
+  /** What happened to the last device that was lost and not got over, naming it; undefined when none was. */
+  async lastLoss(): Promise<string | undefined> {
+    const last = await [...this.losses.values()].at(-1);
     const nobody = this.lost > 1 && this.lost === this.joined.length;
-    return first && nobody ? `${first}, and nobody is left` : first;
+    return last && nobody ? `${last}, and nobody is left` : last;
   }
 
   private expectOpen(): void {

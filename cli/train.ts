@@ -121,7 +121,7 @@ async function run(settings: TrainSettings, given: Options, abandoned: Abandoned
   try {
     await Promise.race([work(), interruption()]);
   } catch (error) {
-    const loss = await devices.firstLoss();
+    const loss = LOSSES.includes((error as { code?: unknown }).code) ? await devices.lastLoss() : undefined;
     const said = loss ?? (error as Error).message;
     if (loss === undefined && lastCheckpoint === null) throw error;
     throw new CommandError("RUN", said + goOn(lastCheckpoint, settings), exitCodeOf(error));
@@ -135,6 +135,9 @@ async function run(settings: TrainSettings, given: Options, abandoned: Abandoned
       await files.remove(out);
   }
 }
+
+/** Codes of errors that a lost device explains. */
+const LOSSES: readonly unknown[] = ["DEVICE_LOST", "NODE_LOST"];
 
 /**
  * Device processes to start for a model of so many segments. In a pipeline each device takes one at least.

@@ -1,6 +1,6 @@
 /**
  * Every command in the README works: each line of its `sh` blocks is run here, in an empty folder, on a model that
- * is small. What is replaced is only size (steps, layers, …) and ports.
+ * is small. What is replaced is only size (steps, layers, …), ports, and the step at which devices are broken.
  */
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
@@ -105,7 +105,9 @@ function small(args: readonly string[]): string[] {
   const given = args.includes("--steps") ? Number(args[args.indexOf("--steps") + 1]) : 1000;
   const steps = `${Math.ceil(given / 500)}`;
   const resumed = args.includes("--resume");
-  const rest = args.filter((arg, i) => !SIZES.has(arg) && !SIZES.has(args[i - 1] ?? ""));
+  const rest = args
+    .filter((arg, i) => !SIZES.has(arg) && !SIZES.has(args[i - 1] ?? ""))
+    .map((arg) => arg.replaceAll(/ at step \d+/g, " at step 1"));
   const model = args.includes("--model") ? args[args.indexOf("--model") + 1]! : "gpt";
   return [...rest, "--steps", steps, "--sample", "8", ...(resumed ? [] : SMALL[model]!)];
 }
