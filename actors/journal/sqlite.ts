@@ -102,18 +102,23 @@ function readAll(database: Sqlite): Found {
   const bodies = new Map<number, string>();
   let last = 0;
   let failure: string | null = null;
-  // From both ends: a page in between that cannot be read has others on both sides of it.
-  for (const order of ["ASC", "DESC"]) {
+  let reached = 0;
+  const read = (order: string) => {
     try {
       for (const row of database.rows(`SELECT number, body, sum FROM records ORDER BY number ${order}`)) {
-        if (typeof row.number === "number") last = Math.max(last, row.number);
+        reached = Number(row.number);
+        last = Math.max(last, reached);
         if (isGood(row)) bodies.set(row.number, row.body);
       }
-      break;
     } catch (error) {
       failure = (error as Error).message;
     }
-  }
+  };
+  // Where it is to end is asked first: a page that cannot be read is the end without a word on some platforms.
+  read("DESC LIMIT 1");
+  read("ASC");
+  // It has others on both sides of it.
+  if (reached < last || failure !== null) read("DESC");
   const good = [...bodies].sort(([a], [b]) => a - b).map(([, body]) => body);
   const lacking = last - good.length;
   if (failure === null && lacking === 0) return { bodies: good, last, damage: null };

@@ -12,6 +12,7 @@ import { DENO } from "./binary.ts";
 const ROOT = join(import.meta.dir, "../..");
 
 const PATTERNS = [
+  "test/actors/journal/journal.test.ts",
   "test/contract/*.test.ts",
   "test/nn/engine/{native,training}.test.ts",
   "test/runtime/node.test.ts",

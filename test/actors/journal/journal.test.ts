@@ -121,7 +121,8 @@ describe("a file", () => {
     expect(damage).toMatch(/records cannot be used/);
     expect(records[0]).toEqual(BEGIN);
     expect(records.at(-1)).toEqual(steps(399, 400)[0]!);
-    expect(records.length).toBeWithin(300, 401);
+    expect(records.length).toBeGreaterThan(300);
+    expect(records.length).toBeLessThan(401);
   });
 
   test("that is no database any more is put aside, and said", async () => {
