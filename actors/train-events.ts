@@ -1,6 +1,7 @@
 /** What a training run tells of itself while it goes on: types only. `troupe train --json` says each as a line. */
 
 import type { RunEnergy } from "./energy/run-meter.ts";
+import type { Cause } from "./recovery/decision.ts";
 import type { Plan } from "./scheduler/plan.ts";
 import type { StepReport } from "./stage.ts";
 
@@ -53,7 +54,34 @@ export type TrainEvent =
       moved_bytes: number;
       from_checkpoint: boolean;
     }
-  /** A device takes so many times as long as it was measured to; the plan stays as it is. */
+  /**
+   * The run has gone over to another plan between two steps, because devices were lost, joined or drifted, and `why` that was
+   * worth it; what a step was predicted to take by the plan before and takes by this one, how long it took to find while a step was
+   * under way, and for how long the run stood still to move so many bytes.
+   */
+  | {
+      event: "replanned";
+      cause: Cause;
+      why: string;
+      old_step_ms: number | null;
+      new_step_ms: number | null;
+      plan_ms: number;
+      moved_bytes: number;
+      move_ms: number;
+      plan: Plan;
+    }
+  /** Another plan was looked for, and the run stays with the one that it has. */
+  | {
+      event: "plan_kept";
+      cause: Cause;
+      why: string;
+      old_step_ms: number | null;
+      new_step_ms: number | null;
+      plan_ms: number;
+    }
+  /** There are fewer devices than the model needs: the run waits for one to join, with all that is left of it. */
+  | { event: "paused"; reason: string }
+  /** A device takes so many times as long as it was measured to; what comes of it is said as `replanned` or `plan_kept`. */
   | { event: "device_drifted"; device: string; factor: number }
   | { event: "validation"; step: number; loss: number }
   | { event: "checkpoint"; step: number; path: string }

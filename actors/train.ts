@@ -30,7 +30,7 @@ import { RunMeter } from "./energy/run-meter.ts";
 import type { RunJournal } from "./journal/run-journal.ts";
 import type { ProfileCache } from "./profile-cache.ts";
 import { type Plan, type Worker, workersOf } from "./scheduler/plan.ts";
-import { type RunRecovery, Scheduler } from "./scheduler/scheduler.ts";
+import { type Replanning, type RunRecovery, Scheduler } from "./scheduler/scheduler.ts";
 import { type ModelSpec, openTask } from "./tasks/open.ts";
 import type { Task } from "./tasks/task.ts";
 import type { TrainEvent } from "./train-events.ts";
@@ -92,6 +92,11 @@ export interface World {
   readonly random: () => number;
   /** Where profiles of earlier runs are; devices are measured every time when left out. */
   readonly profiles?: ProfileCache;
+  /**
+   * Where devices come from while the run goes on: it is given what takes each of them in, and returns what ends that. Without
+   * it, a run that has too few devices fails. For runs that keep copies.
+   */
+  readonly onDevice?: (join: (device: Ref<Device>) => Promise<void>) => () => void;
   /** Where the run is written down, and what is to be gone on with; it ends with this process when left out. */
   readonly journal?: RunJournal;
 }
@@ -169,6 +174,16 @@ export async function train(
         ...{ from_checkpoint: each.fromCheckpoint, plan: each.plan },
       });
     },
+    considered: (each: Replanning) => {
+      const { cause, why } = each;
+      const figures = { old_step_ms: each.oldStepMs, new_step_ms: each.newStepMs, plan_ms: each.planMs };
+      if (each.moved) {
+        workers = workersOf(each.plan);
+        const move = { moved_bytes: each.movedBytes, move_ms: each.moveMs, plan: each.plan };
+        emit({ event: "replanned", cause, why, ...figures, ...move });
+      } else emit({ event: "plan_kept", cause, why, ...figures });
+    },
+    ...(world.onDevice && { paused: (reason: string) => void emit({ event: "paused", reason }) }),
   };
   const data = await node.spawn(DataSource, [task.feed]);
   const scheduler = await node.spawn(Scheduler, [
@@ -199,6 +214,7 @@ export async function train(
     },
   });
   let meter: RunMeter | undefined;
+  let stopJoining: (() => void) | undefined;
   try {
     const history = journal?.before ?? null;
     const before = copies > 0 ? (journal?.planBefore() ?? null) : null;
@@ -244,6 +260,8 @@ export async function train(
     meter = await RunMeter.open(devices, names);
     await meter.resume();
     const tokens = unit.perMicroBatch * microBatches;
+    // One that cannot be taken in is told of by whoever brought it.
+    if (copies > 0) stopJoining = world.onDevice?.((device) => scheduler.ask.join(device));
     let training = 0;
     for (let step = first; step < steps; step++) {
       const done = step + 1;
@@ -271,8 +289,11 @@ export async function train(
       });
       for (const drifted of result.drifted) emit({ event: "device_drifted", ...drifted });
       const busyMs = devices.map(() => 0);
-      for (const [i, { kernelMs }] of result.reports.entries())
-        busyMs[Number(workers[i]!.member.device)]! += kernelMs;
+      for (const [i, { kernelMs }] of result.reports.entries()) {
+        const device = Number(workers[i]!.member.device);
+        // Those that have joined since are not metered.
+        if (device < busyMs.length) busyMs[device]! += kernelMs;
+      }
       meter.took(ms, busyMs);
       saver.check();
       const owed = saver.owes && done < steps;
@@ -295,6 +316,7 @@ export async function train(
       emit({ event: "exported", path: options.exportTo });
     }
     const usage = await scheduler.ask.usage();
+    const everyone = await scheduler.ask.descriptions();
     if (options.sampleBytes > 0 && task.sample) {
       const request = { prompt: options.prompt, count: options.sampleBytes, random: world.random };
       emit({ event: "sample", text: await task.sample(values, request) });
@@ -311,15 +333,23 @@ export async function train(
       energy: meter.energy(),
       devices: usage.flatMap((used, i) =>
         used
-          ? [{ id: `${i}`, name: names[i]!.name, peak_bytes: used.peakBytes, tensor_bytes: used.tensorBytes }]
+          ? [
+              {
+                id: everyone[i]!.id,
+                name: everyone[i]!.name,
+                peak_bytes: used.peakBytes,
+                tensor_bytes: used.tensorBytes,
+              },
+            ]
           : [],
       ),
-      devices_lost: usage.flatMap((used, i) => (used ? [] : [names[i]!.name])),
+      devices_lost: usage.flatMap((used, i) => (used ? [] : [everyone[i]!.name])),
     };
     await journal?.done(last);
     emit(done);
     return done;
   } finally {
+    stopJoining?.();
     await meter?.close();
     await node.stop(scheduler);
     await saver.idle();

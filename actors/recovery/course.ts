@@ -188,7 +188,6 @@ export class Course {
     try {
       const moved = await migrate(this.moveWorld(), wanted.plan, deployed, options, step);
       await this.adopt(moved);
-      this.moves.moved(step);
       wanted.done({ bytes: moved.bytes, ms: clock.now() - began });
     } catch (error) {
       if (!(error instanceof DeviceFailed) || !this.moveWorld().isCurrent(options)) throw error;

@@ -17,7 +17,7 @@ export type Cause = "lost" | "joined" | "drifted";
 export const LEAST_GAIN = 0.1;
 
 /**
- * Steps after a move in which there is no other because devices come or drift. Whether one drifts is known from the median
+ * Steps after a move because devices came or drifted in which there is no other for that. Whether one drifts is known from the median
  * of 7 steps of a plan (`drift.ts`), of which half may still be disturbed by the move: twice as many. A device that comes and
  * goes all the time costs one move in so many steps at most. Where one is lost the plan is changed anyhow, and there is no
  * reason to wait with a better one.
@@ -120,7 +120,10 @@ export function decide({ oldStepMs, newStepMs, stepsLeft, moveMs: cost }: Outloo
   return { moves, why: `${saved}, and going there ${moves ? "takes" : "would take"} ${ms(cost)}` };
 }
 
-/** Whether it is time to look for another plan. @param stepsSince the last move; null when there was none. */
+/**
+ * Whether it is time to look for another plan.
+ * @param stepsSince the last move because a device came or drifted; null when there was none.
+ */
 export function isDue(causes: Iterable<Cause>, stepsSince: number | null): boolean {
   const all = [...causes];
   if (all.length === 0) return false;

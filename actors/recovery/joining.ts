@@ -9,7 +9,7 @@ import { type JoinRequest, profileJoining } from "../profile-join.ts";
 import type { DeviceInfo } from "../scheduler/cost.ts";
 import { DEVICE_CLASSES } from "../scheduler/device-classes.ts";
 import type { Course } from "./course.ts";
-import type { Living, Roster } from "./roster.ts";
+import type { Known, Roster } from "./roster.ts";
 
 export class Joining {
   private readonly roster: Roster;
@@ -43,6 +43,7 @@ export class Joining {
         const { profile, key } = await profileJoining(this.known(device), others, before, this.request());
         replanner.add(infoOf(device), profile, key);
       }
+      await course.enlist([id]);
       roster.ready(device);
     } catch (error) {
       roster.dismiss(id);
@@ -51,13 +52,13 @@ export class Joining {
     course.joined();
   }
 
-  private known(description: Living) {
+  private known(description: Known) {
     const { id } = description;
     return { id, description, device: this.roster.devices[Number(id)]! as Ref<Device> };
   }
 }
 
 /** A device as the planner sees it. */
-export function infoOf({ id, name, memoryBytes, class: own }: Living): DeviceInfo {
+export function infoOf({ id, name, memoryBytes, class: own }: Known): DeviceInfo {
   return { id, name, memoryBytes, power: DEVICE_CLASSES[own].power };
 }

@@ -33,7 +33,7 @@ export class Moves {
   private readonly recovery: RecoveryOptions | undefined;
   private wanted: Wanted | undefined;
   private readonly causes = new Set<Cause>();
-  /** The step behind which the run went over to another plan. */
+  /** The step behind which the run went over to another plan, and nobody was lost. */
   private movedAt: number | null = null;
   /** The longest that it took until stages were there. */
   private startMs = 0;
@@ -71,11 +71,6 @@ export class Moves {
     this.startMs = Math.max(this.startMs, ms);
   }
 
-  /** The run has gone over to another plan behind this step. */
-  moved(step: number): void {
-    this.movedAt = step;
-  }
-
   /**
    * Looks for a better plan if there is reason to. This thread has nothing to do while a step is under way.
    * @param present plan. @param step that is under way.
@@ -98,6 +93,7 @@ export class Moves {
       return;
     }
     this.want(next, ({ bytes, ms, failure }) => {
+      if (cause !== "lost") this.movedAt = step;
       if (failure !== undefined) stays(failure, ms);
       else recovery.considered?.({ ...found, why, moved: true, movedBytes: bytes, moveMs: ms, plan: next });
     });

@@ -12,7 +12,7 @@
 import { correctedProfile, type Drift, type DriftWatch, NO_DRIFT, watchPlan } from "../drift.ts";
 import type { ClusterProfile } from "../profile.ts";
 import type { DeviceInfo, Profile, SegmentCost } from "../scheduler/cost.ts";
-import { chunksOf, type Plan } from "../scheduler/plan.ts";
+import { chunksOf, type Plan, workersOf } from "../scheduler/plan.ts";
 import { planCost } from "../scheduler/plan-cost.ts";
 import { PlanError } from "../scheduler/plan-error.ts";
 import { makePlan, type PlanOptions } from "../scheduler/planner.ts";
@@ -124,11 +124,20 @@ export class Replanner {
     return { ...figures, why, ...(goes && { next }) };
   }
 
-  /** Milliseconds of a step by this plan; null where there is a device in it that has not been measured. */
+  /**
+   * Milliseconds of a step by this plan; null where there is a device in it that has not been measured. Kernels of one device
+   * run one after the other, also where it has several stages, which the simulator takes for as many devices: what the busiest
+   * worker is idle besides remains.
+   */
   stepMs(plan: Plan): number | null {
     if (!this.knowsAll(plan)) return null;
     const { programs, run, controlMs } = planCost(plan, { ...this.inputs(), profile: this.profile() });
-    return predict(programs, run).makespanMs + controlMs;
+    const { makespanMs, idleMs } = predict(programs, run);
+    const busy = new Map<string, number>();
+    for (const { worker, member } of workersOf(plan)) {
+      busy.set(member.device, (busy.get(member.device) ?? 0) + makespanMs - idleMs[worker]!);
+    }
+    return Math.max(...busy.values()) + Math.min(...idleMs) + controlMs;
   }
 
   /** What a plan leaves too little memory for; null where everything fits, as far as it is known. */

@@ -21,8 +21,8 @@ export interface Loss {
   readonly at: number;
 }
 
-/** A device that lives. */
-export interface Living extends DeviceDescription {
+/** A device that has said what it is. */
+export interface Known extends DeviceDescription {
   readonly id: string;
 }
 
@@ -77,18 +77,18 @@ export class Roster {
   }
 
   /** Asks a device what it is. */
-  async ask(id: string): Promise<Living> {
+  async ask(id: string): Promise<Known> {
     return { id, ...(await this.devices[Number(id)]!.ask.describe()) };
   }
 
   /** A device may be used. */
-  ready({ id, ...description }: Living): void {
+  ready({ id, ...description }: Known): void {
     this.known[Number(id)] = description;
   }
 
   /** Of all devices that were asked, in their order. */
-  descriptions(): readonly DeviceDescription[] {
-    return this.known.flatMap((description) => description ?? []);
+  descriptions(): readonly Known[] {
+    return this.known.flatMap((description, i) => (description ? [{ id: `${i}`, ...description }] : []));
   }
 
   name(id: string): string {
@@ -96,10 +96,8 @@ export class Roster {
   }
 
   /** Those that have said what they are, and have not been lost. */
-  living(): readonly Living[] {
-    return this.known.flatMap((description, i) =>
-      description && !this.gone.has(`${i}`) ? [{ id: `${i}`, ...description }] : [],
-    );
+  living(): readonly Known[] {
+    return this.descriptions().filter(({ id }) => !this.gone.has(id));
   }
 
   isGone(id: string): boolean {

@@ -17,14 +17,14 @@ import { findSegments, type Segment } from "../../nn/segments.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
 import { Actor, type Down, type Ref } from "../../runtime/index.ts";
 import type { DataSource } from "../data/source.ts";
-import type { Device, DeviceDescription, DeviceUsage } from "../device.ts";
+import type { Device, DeviceUsage } from "../device.ts";
 import type { PlanBefore } from "../journal/run-journal.ts";
 import { type ClusterRequest, measuredFor, profileCluster } from "../profile.ts";
 import { Course } from "../recovery/course.ts";
 import { infoOf, Joining } from "../recovery/joining.ts";
 import type { KeepingCost } from "../recovery/keeper.ts";
 import { Replanner } from "../recovery/replanner.ts";
-import { Roster } from "../recovery/roster.ts";
+import { type Known, Roster } from "../recovery/roster.ts";
 import type { StepReport } from "../stage.ts";
 import type { Deployment } from "./deployment.ts";
 import { segmentSizes } from "./parts.ts";
@@ -267,12 +267,16 @@ export class Scheduler extends Actor {
     this.#course.keeper.release();
   }
 
-  /** What each device has used, in the devices' order; null of those that are gone. */
+  /** What each device has used, in the order of `descriptions`; null of those that are gone. */
   async usage(): Promise<(DeviceUsage | null)[]> {
-    const usage = this.#roster.devices.map((device, i) =>
-      this.#roster.isGone(`${i}`) ? null : device.ask.usage().catch(() => null),
+    const { devices } = this.#roster;
+    return Promise.all(
+      this.#roster
+        .descriptions()
+        .map(({ id }) =>
+          this.#roster.isGone(id) ? null : devices[Number(id)]!.ask.usage().catch(() => null),
+        ),
     );
-    return Promise.all(usage);
   }
 
   /** What keeping copies has cost so far. */
@@ -280,7 +284,8 @@ export class Scheduler extends Actor {
     return this.#course.keeper.cost;
   }
 
-  descriptions(): readonly DeviceDescription[] {
+  /** All devices that have ever been in the run. */
+  descriptions(): readonly Known[] {
     return this.#roster.descriptions();
   }
 
