@@ -147,8 +147,11 @@ async function requireFile(verb: string, path: string): Promise<void> {
   throw new FileError("not-a-file", path, `cannot ${verb} ${path}: it is not a regular file`);
 }
 
+/** Files that this process has written: two at once to one path are of two names. */
+let written = 0;
+
 async function writeAtomically(path: string, chunks: Chunks): Promise<void> {
-  const temporary = `${path}.tmp-${process.pid}`;
+  const temporary = `${path}.tmp-${process.pid}-${written++}`;
   try {
     const file = await open(temporary, "w");
     try {

@@ -7,12 +7,14 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { readCheckpoint } from "../../actors/checkpoint.ts";
 import { inferenceGraph } from "../../nn/import/export.ts";
 import { resnet } from "../../nn/models/resnet.ts";
 import { freeze } from "../../nn/onnx/freeze.ts";
 import { decodeModel, encodeModel } from "../../nn/onnx/proto.ts";
 import { decodeSafetensors } from "../../nn/weights/safetensors.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
+import { files } from "../../runtime/platform/files.ts";
 import { idxFile } from "../actors/data/memory.ts";
 import { type Event, troupe } from "./troupe.ts";
 
@@ -70,8 +72,8 @@ test("a classifier with batch normalisation learns IDX images; a resumed run goe
   const rest = await train("--resume", at("half"), "--data", at("images"), "--steps", "12");
   expect(rest.at(-1)!.weights_sha256).toBe(whole.at(-1)!.weights_sha256);
 
-  const { tensors } = decodeSafetensors(readFileSync(at("whole/checkpoint/model.safetensors")));
-  expect([...tensors.keys()]).toContain("layer1.0.bn1.running_mean");
+  const { parameters } = await readCheckpoint(files, at("whole/checkpoint"));
+  expect([...parameters.keys()]).toContain("layer1.0.bn1.running_mean");
   const graph = decodeModel(readFileSync(at("whole/checkpoint/model.onnx")));
   expect(graph.inputs.map(({ name, shape }) => [name, shape])).toEqual([["images", [1, 1, 10, 10]]]);
 }, 120_000);
@@ -103,8 +105,8 @@ test("a Hugging Face folder learns by adapters, and comes back as a folder", asy
     ...[...SMALL, "--context", "16", "--lr", "2e-2", "--steps", "10", "--out", at("lora")],
   );
   expect(losses(events).at(-1)!).toBeLessThan(losses(events)[0]!);
-  const { tensors } = decodeSafetensors(readFileSync(at("lora/checkpoint/model.safetensors")));
-  expect([...tensors.keys()].every((name) => /\.lora_[AB]\.weight$/.test(name))).toBe(true);
+  const { parameters } = await readCheckpoint(files, at("lora/checkpoint"));
+  expect([...parameters.keys()].every((name) => /\.lora_[AB]\.weight$/.test(name))).toBe(true);
   const original = readdirSync(HUGGING_FACE).sort();
   const exported = readdirSync(at("lora/model")).sort();
   expect(exported).toEqual([...original, "adapter", "model.onnx"].sort());
