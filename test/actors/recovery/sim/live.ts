@@ -8,11 +8,15 @@
 
 import { seededRandom } from "../../../../runtime/random.ts";
 import { drawFaults, type Fault } from "./faults.ts";
+import { mostCopies } from "./phases.ts";
 import { pick, type Shape, shapeOf } from "./shapes.ts";
 import { type Outcome, TrainingWorld } from "./world.ts";
 
 /** Runs to disturb; each has to be made undisturbed once. */
 const SHAPES = 60;
+
+/** Of steps that somebody has at once: one on its way, one that is kept, and one that is left from an earlier deployment. */
+const MOST_COPIES = 3;
 
 export interface Report {
   readonly seed: number;
@@ -63,6 +67,7 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
   const { trace } = world;
   trace.note(`${shape.name}; ${copies} copies, ${devices} devices, ${JSON.stringify(done)}`);
   const breaches: string[] = [];
+  mostCopies();
   try {
     const outcome = await world.run(world.train(done), "the run");
     breaches.push(...differences(outcome, spared));
@@ -72,6 +77,8 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
     const left = world.struck.size < devices;
     if (left || code !== "DEVICE_LOST") breaches.push(`it ended with ${code ?? stack}: ${message}`);
   }
+  const kept = mostCopies();
+  if (kept > MOST_COPIES) breaches.push(`somebody had copies of ${kept} steps`);
   const untold = world.untold();
   if (untold.length > 0) breaches.push(`nobody was told that ${untold} is gone`);
   const isSafe = world.wasKept === true && world.struck.size <= Math.min(copies, devices - 1);
