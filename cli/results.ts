@@ -62,6 +62,7 @@ export class Results {
         this.write("plan.json", `${JSON.stringify(event.plan, null, 2)}\n`);
         return;
       case "recovered":
+      case "replanned":
         this.names = workersOf(event.plan).map(({ member }) => member.deviceName);
         return;
       case "step":

@@ -15,6 +15,7 @@ import { bar, bytes, count, duration, painter, percent, table } from "./terminal
 type StepEvent = Extract<TrainEvent, { event: "step" }>;
 type PlanEvent = Extract<TrainEvent, { event: "plan" }>;
 type RecoveredEvent = Extract<TrainEvent, { event: "recovered" }>;
+type ReplannedEvent = Extract<TrainEvent, { event: "replanned" }>;
 type DoneEvent = Extract<TrainEvent, { event: "done" }>;
 
 /** Where no bar can be drawn: this many lines in a run. */
@@ -114,11 +115,20 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     const { lost, detect_ms, resume_ms, steps_lost, moved_bytes, from_checkpoint } = event;
     const again = steps_lost === 0 ? "no step" : steps_lost === 1 ? "1 step" : `${steps_lost} steps`;
     const from = from_checkpoint ? " from the last checkpoint, for copies are lost" : "";
+    const without = lost.length === 0 ? "behind a lost link" : `without ${list(lost)}`;
     line(
-      `  went on without ${list(lost)}: noticed in ${brief(detect_ms)}, next step ${brief(resume_ms)} later, ` +
+      `  went on ${without}: noticed in ${brief(detect_ms)}, next step ${brief(resume_ms)} later, ` +
         `${again} done again${from}, ${bytes(moved_bytes)} moved`,
     );
     line(`  now ${planTitle(event.plan)}: ${whoDoesWhat(event.plan)}`);
+  };
+
+  const showReplanned = (event: ReplannedEvent) => {
+    places = placesOf(event.plan);
+    line(`  another plan: ${event.why}`);
+    line(
+      `  ${bytes(event.moved_bytes)} moved in ${brief(event.move_ms)}, now ${planTitle(event.plan)}: ${whoDoesWhat(event.plan)}`,
+    );
   };
 
   const showDone = (event: DoneEvent) => {
@@ -177,6 +187,10 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         const again = event.steps_lost > 0 ? `, ${event.steps_lost} done again` : "";
         return line(`  goes on behind step ${event.step}${from}${again}, ${bytes(event.moved_bytes)} moved`);
       }
+      case "replanned":
+        return showReplanned(event);
+      case "paused":
+        return line(paint("yellow", `  waits for a device: ${event.reason}`));
       case "device_drifted":
         return line(paint("yellow", `  ${driftText(event.device, event)}`));
       case "plan":
@@ -200,6 +214,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         return;
       case "checkpoint_damaged":
         return line(paint("yellow", `  ${event.why}; going on from step ${event.step}, ${event.used}`));
+      case "plan_kept":
+        return line(paint("dim", `  the plan stays as it is: ${event.why}`));
       case "checkpoint": // Often, and always in the same place.
         return;
     }

@@ -165,6 +165,25 @@ test("people are told who left, what it cost, who does what now, and who is miss
   said = "";
   report.show({ ...recovered, detect_ms: 12, resume_ms: 345, steps_lost: 20, from_checkpoint: true });
   expect(said).toContain("20 steps done again from the last checkpoint, for copies are lost");
+  said = "";
+  report.show({ ...recovered, lost: [], detect_ms: 0, resume_ms: 30, steps_lost: 0, from_checkpoint: false });
+  const cause = { cause: "lost", old_step_ms: 50, new_step_ms: 30, plan_ms: 4 } as const;
+  report.show({
+    event: "replanned",
+    ...cause,
+    why: "it is better",
+    moved_bytes: 512,
+    move_ms: 40,
+    plan: next,
+  });
+  report.show({ event: "paused", reason: "device-0 gone: no device is left" });
+  expect(said.split("\n").filter((_, i) => i !== 1)).toEqual([
+    "  went on behind a lost link: noticed in 0 ms, next step 30 ms later, no step done again, 1.5 MB moved",
+    "  another plan: it is better",
+    "  512 B moved in 40 ms, now pipeline of 3, 1f1b: device-0 stage 1, device-2 stages 2 and 3",
+    "  waits for a device: device-0 gone: no device is left",
+    "",
+  ]);
   const stage = { kernelMs: 30, copyMs: 0, waitMs: 10, reduceMs: 0, totalMs: 40, spans: [] };
   const step = { event: "step", step: 1, loss: 1, grad_norm: 1, learning_rate: 1, step_ms: 40 } as const;
   report.show({ ...step, tokens_per_s: 1, stages: [stage, { ...stage, kernelMs: 10 }, stage] });
