@@ -31,7 +31,8 @@ export type TrainEvent =
     }
   /**
    * The run goes on without devices that are gone: how long it took to know (from the last sign of life), how long until
-   * another step was committed, how many committed steps were repeated, and what had to be moved.
+   * another step was committed, how many committed steps were repeated, and what had to be moved. Nobody is lost where
+   * devices that live have lost each other.
    */
   | {
       event: "recovered";
