@@ -1,0 +1,90 @@
+/** A whole run that nobody is left for: it waits, a device is handed in, and the weights are those of a run that was spared. */
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Device, type TrainEvent, type TrainOptions, train } from "../../actors/index.ts";
+import { Stage } from "../../actors/stage.ts";
+import { DEFAULT_ADAMW } from "../../nn/index.ts";
+import { gptModel } from "../../nn/models/gpt.ts";
+import {
+  MemoryNetwork,
+  memory,
+  NodeRuntime,
+  type Ref,
+  seededRandom,
+  systemClock,
+} from "../../runtime/index.ts";
+import { files } from "../../runtime/platform/files.ts";
+import { planOf } from "./plans.ts";
+
+const MODEL = { layers: 1, width: 8, heads: 2, context: 8, vocabulary: 256 };
+const STEPS = 4;
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "troupe-join-"));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+const options = (name: string): TrainOptions => ({
+  data: join(import.meta.dir, "../fixtures/text.txt"),
+  model: { kind: "gpt", ...MODEL },
+  ...{ batch: 8, microBatches: 4, steps: STEPS, seed: 7 },
+  ...{ strategy: "pipeline", schedule: "1f1b", recompute: false },
+  plan: planOf(gptModel(MODEL, 2), { stages: [{ to: [4] }], microBatches: 4 }),
+  optimizer: { ...DEFAULT_ADAMW, warmup: 1, steps: STEPS },
+  ...{ checkpoint: join(folder, name), resume: null, exportTo: null },
+  ...{ validateEvery: 100, checkpointEvery: 2, sampleBytes: 0, prompt: "\n" },
+});
+
+async function run(name: string, disturbed: boolean): Promise<TrainEvent[]> {
+  const network = new MemoryNetwork();
+  const coordinator = new NodeRuntime({ name: "coordinator", transports: [memory(network)] });
+  const hosts: NodeRuntime[] = [];
+  const device = async (): Promise<Ref<Device>> => {
+    const own = `device-${hosts.length}`;
+    const host = new NodeRuntime({ name: own, transports: [memory(network)], actors: { Device, Stage } });
+    hosts.push(host);
+    await host.spawn(Device, [own, "reference"], { name: "device" });
+    const peer = await coordinator.connect(await host.listen(`memory://${own}`));
+    return (await coordinator.lookup<Device>(peer.id, "device"))!;
+  };
+  const events: TrainEvent[] = [];
+  let hand: ((device: Ref<Device>) => Promise<void>) | undefined;
+  const random = seededRandom(7);
+  try {
+    await train(options(name), {
+      ...{ node: coordinator, devices: [await device()], files, clock: systemClock },
+      random: () => random.next(),
+      emit: (event) => {
+        events.push(event);
+        if (disturbed && event.event === "checkpoint" && event.step === 2) void hosts[0]!.close();
+        if (event.event === "paused") void device().then((joining) => hand!(joining));
+      },
+      onDevice: (join) => {
+        hand = join;
+        return () => {
+          hand = undefined;
+        };
+      },
+    });
+    expect(hand).toBeUndefined();
+    return events;
+  } finally {
+    await coordinator.close();
+    for (const host of hosts) await host.close();
+  }
+}
+
+test("a run waits for a device, and goes on from its checkpoint", async () => {
+  const [spared, disturbed] = [await run("spared", false), await run("disturbed", true)];
+  const weights = (events: readonly TrainEvent[]) =>
+    events.flatMap((event) => (event.event === "done" ? [event.weights_sha256] : []));
+  expect(weights(disturbed)).toEqual(weights(spared));
+  const told = (name: TrainEvent["event"]) => disturbed.filter(({ event }) => event === name);
+  expect(told("paused")).toEqual([{ event: "paused", reason: "device-0 gone: no device is left" }]);
+  expect(told("recovered")).toMatchObject([{ lost: ["device-0"], from_checkpoint: true }]);
+  expect(told("done")).toMatchObject([{ devices: [{ name: "device-1" }], devices_lost: ["device-0"] }]);
+});
