@@ -124,9 +124,7 @@ describe("a run", () => {
     return { action: "kill", device: `device-${device}`, ...at };
   };
   const schedules: [string, Fault[], string[][]][] = [
-    ["at the beginning of a step", [kill(1, { step: 3 })], [["device-1"]]],
     ["in a backward pass", [kill(1, { step: 3, microBatch: 2, phase: "backward" })], [["device-1"]]],
-    ["before a send", [kill(0, { step: 2, microBatch: 3, phase: "send" })], [["device-0"]]],
     ["at the commit", [kill(2, { step: 3, phase: "commit" })], [["device-2"]]],
     ["as copies are given", [kill(1, { step: 1, phase: "copy" })], [["device-1"]]],
     ["at the commit of the last step", [kill(0, { step: STEPS - 1, phase: "commit" })], [["device-0"]]],
