@@ -45,6 +45,7 @@ export const train: Command = {
   notes: [
     `Without options: a GPT of ${count(PARAMETERS)} parameters on installed TypeScript declarations, over three processes.`,
     "Ctrl-C ends a run; --resume goes on from its last checkpoint.",
+    "One that was killed goes on by the same command, or by --resume; nodes that it had joined wait for it.",
   ],
   run: async (args) => {
     const given = parseOptions("train", TRAIN_OPTIONS, args);
