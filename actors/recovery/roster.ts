@@ -32,8 +32,12 @@ const LOSS_GRACE_MS = 100;
 const OF_LINKS: ReadonlySet<unknown> = new Set([
   ...["NEIGHBOUR_LOST", "NODE_LOST", "ACTOR_DOWN", "CONNECT_FAILED", "LINK_SILENT"],
 ]);
-/** So often a run is set up again for lost links before another step has been committed. */
-const MOST_CUTS = 3;
+/**
+ * So often a run is set up again for lost links before another step has been committed: at once, after this time, and then
+ * after four times as long each time, a minute in the end.
+ */
+const MOST_CUTS = 5;
+const CUT_MS = 1000;
 
 export class Roster {
   /** By place. */
@@ -158,6 +162,8 @@ export class Roster {
         await Promise.race([known, lost]).catch(() => {});
       }
       if (this.first || !isOfLink || ++this.cuts > MOST_CUTS) throw this.first ?? error;
+      const pauseMs = this.cuts === 1 ? 0 : CUT_MS * 4 ** (this.cuts - 2);
+      await Promise.race([this.clock.sleep(pauseMs), lost]);
       throw new DeviceLost(`devices have lost each other: ${(error as Error).message}`, { cause: error });
     }
   }
