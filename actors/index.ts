@@ -5,7 +5,13 @@
  */
 
 export { type DType, type Shape, Tensor } from "../protocols/tensor.ts";
-export { type Checkpoint, readCheckpoint, weightsSha256, writeCheckpoint } from "./checkpoint.ts";
+export {
+  type Checkpoint,
+  type Damage,
+  readCheckpoint,
+  weightsSha256,
+  writeCheckpoint,
+} from "./checkpoint.ts";
 export { CheckpointError } from "./checkpoint-state.ts";
 export { type Augmentations, NO_AUGMENTATION } from "./data/augment.ts";
 export { CorpusError, readDefaultText, readText, splitText } from "./data/corpus.ts";
