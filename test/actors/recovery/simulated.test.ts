@@ -7,7 +7,7 @@ import { expect, test } from "bun:test";
 import { fileURLToPath } from "node:url";
 import { live, type Report } from "./sim/live.ts";
 
-const SEEDS = Number(process.env.TROUPE_RECOVERY_SEEDS ?? 24);
+const SEEDS = Number(process.env.TROUPE_RECOVERY_SEEDS ?? 16);
 const ONE = process.env.TROUPE_RECOVERY_SEED;
 const PROCESSES = Math.max(1, Math.min(8, navigator.hardwareConcurrency));
 const LIVE = fileURLToPath(new URL("sim/live.ts", import.meta.url));
