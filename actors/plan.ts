@@ -19,6 +19,7 @@ import { type Plan, workersOf } from "./scheduler/plan.ts";
 import { requirePlan } from "./scheduler/plan-check.ts";
 import { planCost, type WorkerCost } from "./scheduler/plan-cost.ts";
 import { PlanError } from "./scheduler/plan-error.ts";
+import { planJoules, withPredictions } from "./scheduler/planner/draft.ts";
 import { makePlan, type PlanOptions, type PlanRequest } from "./scheduler/planner.ts";
 import { type Simulation, simulate } from "./scheduler/simulate.ts";
 
@@ -81,18 +82,21 @@ export function planned(request: PlanRequest, given: Plan | null = null): Planne
     requirePlan(given, { segments, microBatches: options.microBatches, devices: ids });
   }
   const plan = given ?? makePlan(request);
-  const { programs, run, workers, controlMs } = planCost(plan, {
-    ...request,
-    stashBytes: options.stashBytes ?? 0,
-  });
+  const cost = planCost(plan, { ...request, stashBytes: options.stashBytes ?? 0 });
+  const { programs, run, workers, controlMs } = cost;
   if (given) requireMemory(plan, workers, devices);
   const simulation = simulate(programs, run);
   const stepMs = simulation.makespanMs + controlMs;
   if (!given) return { request, plan, simulation, stepMs };
   // What the file says was predicted before it was edited, or of other devices.
-  const { bubbleFraction } = simulation;
-  const renewed = { ...given, predictedStepMs: stepMs, bubbleFraction, predictedJoules: null };
-  return { request, plan: renewed, simulation, stepMs };
+  const joules = planJoules(request, given, cost, simulation, stepMs);
+  const renewed = withPredictions(given, cost, simulation, joules);
+  const used = new Set(given.stages.flatMap(({ members }) => members.map(({ device }) => device)));
+  const said = given.devices.map((device) => ({
+    ...{ ...device, used: used.has(device.id) },
+    reason: used.has(device.id) ? "as the plan has it" : "left out by the plan",
+  }));
+  return { request, plan: { ...renewed, devices: said }, simulation, stepMs };
 }
 
 /** @throws PlanError naming the device that a plan asks too much of. */

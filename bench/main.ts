@@ -11,6 +11,7 @@ import { memory } from "./memory.ts";
 import { nn } from "./nn.ts";
 import { pipeline } from "./pipeline.ts";
 import { planning } from "./planning.ts";
+import { recovery } from "./recovery.ts";
 import { record, settingOf, toMarkdown } from "./report.ts";
 import { runtime } from "./runtime.ts";
 import { simulate } from "./simulate.ts";
@@ -31,6 +32,7 @@ const SUITES: readonly Suite[] = [
   runtime,
   nn,
   strategies,
+  recovery,
 ];
 
 const COMMON: OptionTable = {

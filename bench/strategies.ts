@@ -106,6 +106,11 @@ export const strategies: Suite = {
     }
     if (scenarios.length === 0) throw new TestbedError(failures.map(({ why }) => why).join("; "));
     note(`report: ${join(out, "report.html")}`);
+    if (scenarios.every(({ strategies }) => strategies.every(({ measured }) => measured === null))) {
+      throw new TestbedError(
+        "nothing was measured within the time: allow more --minutes, or ask for fewer strategies",
+      );
+    }
     return {
       report: {
         title: "Strategies",

@@ -1,3 +1,4 @@
+#!/usr/bin/env bun
 /**
  * `troupe <command>`: finds the command, gives help, and turns whatever goes wrong into one line and an exit code.
  * 0 is success, 1 a failure, 2 something wrong with what was typed, 128 + n the end by signal n.

@@ -54,12 +54,13 @@ export const plan: Command = {
       if (other) throw new UsageError(`--cluster imagines devices and --${other} is for real ones: give one`);
     }
     // A plan leaves no results as a run does; and it is made to compare.
-    const strategy = options.has("plan") ? undefined : (options.text("strategy") ?? "auto");
+    const strategy = options.text("strategy") ?? (options.has("plan") ? undefined : "auto");
     const settings = await trainSettings(
       options.with({ out: undefined, trace: undefined, strategy }),
       files,
       systemClock.now(),
-      machine().memoryBytes,
+      // Devices that are imagined have their own.
+      cluster === undefined ? machine().memoryBytes : Number.POSITIVE_INFINITY,
     );
     const result = cluster === undefined ? await onDevices(settings) : await onCluster(settings, cluster);
     await show(result, settings, { out: options.text("out"), trace: options.text("trace") });

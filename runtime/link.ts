@@ -3,8 +3,8 @@
  * and gives back credit, and notices silence. One pipe is one generation of a link: it is never mended; what was
  * under way when it broke is lost, and both ends are told.
  *
- * Whatever a peer does wrong closes its link, with a `ProtocolError` that says what it was; the peer is told the
- * code and message in the link's last frame.
+ * Whatever a peer does wrong closes its link, with a `ProtocolError` that says what it was; the peer is told in the
+ * link's last frame.
  */
 
 import { type Allocate, Assembler, type InMessage } from "../protocols/assemble.ts";
@@ -336,9 +336,7 @@ export class Link implements PipeHandlers, FrameSink {
   }
 
   /** Milliseconds since the last sign of life. */
-  get silentMs(): number {
-    return this.detector.silence(this.options.clock.now());
-  }
+  readonly silentMs = (): number => this.detector.silence(this.options.clock.now());
 
   private closedByPeer(body: Uint8Array): void {
     const { code, message } = decodeClose(body);
@@ -351,8 +349,8 @@ export class Link implements PipeHandlers, FrameSink {
     const { clock, heartbeat } = this.options;
     const verdict = this.detector.check(clock.now());
     if (verdict === "silent" && !this.pipe.reportsDeath) {
-      const silence = Math.round(this.detector.silence(clock.now()));
-      this.fail(new RuntimeError("LINK_SILENT", `${this.pipe.peer} has been silent for ${silence} ms`));
+      const silence = `${this.pipe.peer} has been silent for ${Math.round(this.silentMs())} ms`;
+      this.fail(new RuntimeError("LINK_SILENT", silence));
       return;
     }
     if (!this.pipe.reportsDeath && this.notRead()) return;

@@ -118,7 +118,7 @@ export class Peer {
     const { id, name } = this.info;
     const error = new RuntimeError("NODE_LOST", `node ${name} (${id}) is lost: ${why}`, { node: id, cause });
     this.lost = error;
-    const { silentMs } = this.link;
+    const silentMs = this.link.silentMs();
     this.link.close(why);
     for (const cancel of this.watched.values()) cancel();
     this.watched.clear();

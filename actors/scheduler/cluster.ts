@@ -128,6 +128,15 @@ function readDevices(list: readonly Entry[]): ClusterDevice[] {
   return devices;
 }
 
+/** What no processor is slower than: times of a step would be no numbers. */
+const LEAST_SPEED = 1e-6;
+
+function speed(fields: Fields, name: string, otherwise: number): number {
+  const found = fields.positive(name, otherwise);
+  if (found >= LEAST_SPEED) return found;
+  throw new ReadError(`${fields.where} has ${name} ${found}, the least is ${LEAST_SPEED}`);
+}
+
 function readDevice(name: DeviceClassName, fields: Fields): Omit<ClusterDevice, "id" | "name"> {
   const { gflops, memoryGBps, memoryBytes, power } = DEVICE_CLASSES[name];
   const idleWatts = fields.number("idleWatts", power.idleWatts);
@@ -139,8 +148,8 @@ function readDevice(name: DeviceClassName, fields: Fields): Omit<ClusterDevice, 
   }
   return {
     class: name,
-    gflops: fields.positive("gflops", gflops),
-    memoryGBps: fields.positive("memoryGBps", memoryGBps),
+    gflops: speed(fields, "gflops", gflops),
+    memoryGBps: speed(fields, "memoryGBps", memoryGBps),
     memoryBytes: fields.positive("memoryMiB", memoryBytes / 2 ** 20) * 2 ** 20,
     power: {
       idleWatts,

@@ -239,35 +239,39 @@ export class Workshop {
     return undefined;
   }
 
-  /** Of all machines of the plan, each once; null where the power of one of them is unknown. */
-  private joules(
-    plan: Plan,
-    cost: PlanCost,
-    { makespanMs, idleMs }: Prediction,
-    elapsedMs: number,
-  ): number | null {
-    const power = new Map(this.inputs.devices.map((device) => [device.id, device.power]));
-    const members = plan.stages.flatMap((stage) => stage.members);
-    if (members.some(({ device }) => !power.get(device))) return null;
-    const traffic = sentBytes(plan, cost);
-    const { hosts } = this.inputs.profile;
-    const machines = Map.groupBy(members.keys(), (worker) => {
-      const { device } = members[worker]!;
-      return hosts?.[device] ?? device;
-    });
-    let joules = 0;
-    for (const workers of machines.values()) {
-      const sum = (of: (worker: number) => number) => workers.reduce((all, worker) => all + of(worker), 0);
-      const activity = {
-        elapsedMs,
-        busyMs: sum((worker) => makespanMs - idleMs[worker]!),
-        sentBytes: sum((worker) => traffic[worker]!.sentBytes),
-        receivedBytes: sum((worker) => traffic[worker]!.receivedBytes),
-      };
-      joules += joulesOf(power.get(members[workers[0]!]!.device) as DevicePower, activity).joules;
-    }
-    return joules;
+  private joules(plan: Plan, cost: PlanCost, prediction: Prediction, elapsedMs: number): number | null {
+    return planJoules(this.inputs, plan, cost, prediction, elapsedMs);
   }
+}
+
+/** Joules of a step, of all machines of the plan, each once; null where the power of one of them is unknown. */
+export function planJoules(
+  { devices, profile: { hosts } }: Pick<CostInputs, "devices" | "profile">,
+  plan: Plan,
+  cost: PlanCost,
+  { makespanMs, idleMs }: Pick<Prediction, "makespanMs" | "idleMs">,
+  elapsedMs: number,
+): number | null {
+  const power = new Map(devices.map((device) => [device.id, device.power]));
+  const members = plan.stages.flatMap((stage) => stage.members);
+  if (members.some(({ device }) => !power.get(device))) return null;
+  const traffic = sentBytes(plan, cost);
+  const machines = Map.groupBy(members.keys(), (worker) => {
+    const { device } = members[worker]!;
+    return hosts?.[device] ?? device;
+  });
+  let joules = 0;
+  for (const workers of machines.values()) {
+    const sum = (of: (worker: number) => number) => workers.reduce((all, worker) => all + of(worker), 0);
+    const activity = {
+      elapsedMs,
+      busyMs: sum((worker) => makespanMs - idleMs[worker]!),
+      sentBytes: sum((worker) => traffic[worker]!.sentBytes),
+      receivedBytes: sum((worker) => traffic[worker]!.receivedBytes),
+    };
+    joules += joulesOf(power.get(members[workers[0]!]!.device) as DevicePower, activity).joules;
+  }
+  return joules;
 }
 
 /** Held whatever is in flight. */
@@ -275,7 +279,13 @@ export function residentBytes({ parameterBytes, stateBytes, frozenBytes = 0 }: S
   return 2 * parameterBytes + (stateBytes ?? 2 * parameterBytes) + frozenBytes;
 }
 
-function withPredictions(plan: Plan, cost: PlanCost, prediction: Prediction, joules: number | null): Plan {
+/** A plan with what is predicted of it, whatever it says itself. @param joules of a step. */
+export function withPredictions(
+  plan: Plan,
+  cost: PlanCost,
+  prediction: Pick<Prediction, "makespanMs" | "bubbleFraction">,
+  joules: number | null,
+): Plan {
   let worker = 0;
   const stages = plan.stages.map((stage) => ({
     ...stage,

@@ -7,6 +7,13 @@ import type { CheckedOptions, PlanRequest } from "./options.ts";
 /** The error for a strategy that no draft can carry out, most often for want of room. */
 export function unfit(request: PlanRequest, { strategy }: CheckedOptions): PlanError {
   const { segments, devices, options } = request;
+  const chunks = LEAST_CHUNKS * devices.length;
+  if (options.schedule === "interleaved" && devices.length > 1 && segments.length < chunks) {
+    return new PlanError(
+      `schedule interleaved on ${devices.length} devices needs ${chunks} segments at least, ${LEAST_CHUNKS} for each device, ` +
+        `and the model has ${segments.length}: use fewer devices, or another schedule`,
+    );
+  }
   const held = segments.reduce((sum, segment) => sum + residentBytes(segment), 0);
   const stash = segments.reduce((sum, segment) => sum + segment.stashBytes, 0);
   const working = segments.reduce((most, segment) => Math.max(most, segment.workingBytes ?? 0), 0);
@@ -34,6 +41,8 @@ export function unfit(request: PlanRequest, { strategy }: CheckedOptions): PlanE
 }
 
 const MOST_NAMED = 8;
+/** An interleaved pipeline has so many chunks on each device at least. */
+const LEAST_CHUNKS = 2;
 
 function advice(
   stash: number,

@@ -1,0 +1,148 @@
+/**
+ * `bench recovery`: a device is killed in the middle of a step. How long until that step is committed, beside running
+ * again from a checkpoint and heavy rescheduling, and what being ready for it costs.
+ */
+
+import { DEFAULT_ADAMW } from "../nn/optim/adamw.ts";
+import { megabytes, milliseconds, percent } from "./format.ts";
+import type { Place } from "./recovery/cluster.ts";
+import {
+  CHECKPOINT_EVERY,
+  type ContenderName,
+  costOfCopies,
+  type Resumed,
+  resume,
+} from "./recovery/contenders.ts";
+import { median } from "./statistics.ts";
+import { bedOf, SCENARIOS } from "./strategies/scenarios.ts";
+import { SCENARIO_MODELS } from "./strategies/scenarios-models.ts";
+import type { Suite } from "./suite.ts";
+import { missingForNamespaces } from "./testbed/probe.ts";
+
+const ROUNDS = 3;
+const SEED = 1;
+/** Only the learning rate depends on it. */
+const STEPS = 1000;
+const TIMED_STEPS = 12;
+const CONTENDERS: readonly ContenderName[] = ["troupe", "heavy", "restart"];
+const TITLES: Readonly<Record<ContenderName, string>> = {
+  troupe: "Troupe",
+  heavy: "heavy rescheduling",
+  restart: "restart from a checkpoint",
+};
+
+function places(): Place[] {
+  const kind = missingForNamespaces() === null ? "namespaces" : "shaped";
+  const scenario = (name: string): Place => {
+    const found = SCENARIOS.find((each) => each.name === name)!;
+    return { name, about: found.about, specs: bedOf(found), kind };
+  };
+  return [
+    {
+      ...{ name: "loopback", about: "four equal devices on this machine's loopback", kind: "shaped" },
+      specs: [1, 2, 3, 4].map((i) => ({
+        ...{ name: `device-${i}`, speed: 1, memoryBytes: 2 ** 30 },
+        line: { megabits: 20_000, latencyMs: 0 },
+      })),
+    },
+    scenario("pi-four"),
+    scenario("jetsons-100"),
+  ];
+}
+
+export const recovery: Suite = {
+  name: "recovery",
+  summary: "a device is killed: how soon a run goes on, beside a restart and heavy rescheduling",
+  options: {
+    rounds: {
+      value: "N",
+      help: `kills for each way to go on, of another device each time (default: ${ROUNDS})`,
+    },
+    place: { value: "name", help: "loopback, pi-four or jetsons-100 alone", repeated: true },
+  },
+  run: async (options, { note }) => {
+    const rounds = options.whole("rounds", { from: 1, to: 100 }) ?? ROUNDS;
+    const asked = options.all("place");
+    const chosen = places().filter(({ name }) => asked.length === 0 || asked.includes(name));
+    const model = SCENARIO_MODELS.gpt;
+    const training = {
+      ...(await model.open(SEED)),
+      ...{ optimizer: { ...DEFAULT_ADAMW, steps: STEPS }, seed: SEED, microBatches: model.microBatches },
+    };
+    const results: { place: string; contender: ContenderName; kills: Resumed[] }[] = [];
+    const costs: ({ place: string } & Awaited<ReturnType<typeof costOfCopies>>)[] = [];
+    for (const place of chosen) {
+      const kills = new Map(CONTENDERS.map((name): [ContenderName, Resumed[]] => [name, []]));
+      for (let round = 0; round < rounds; round++) {
+        for (const contender of CONTENDERS) {
+          note(`${place.name}: ${TITLES[contender]}`);
+          kills.get(contender)!.push(await resume(contender, place, training, round));
+        }
+      }
+      for (const [contender, own] of kills) results.push({ place: place.name, contender, kills: own });
+      note(`${place.name}: cost of copies`);
+      costs.push({ place: place.name, ...(await costOfCopies(place, training, TIMED_STEPS)) });
+    }
+    const of = (kills: readonly Resumed[], value: (kill: Resumed) => number) => median(kills.map(value));
+    const own = (place: string) =>
+      results.find((each) => each.place === place && each.contender === "troupe")!.kills;
+    return {
+      report: {
+        title: "Recovery",
+        sections: [
+          {
+            title: "From SIGKILL to the commit of the step it fell into",
+            text: [
+              `${model.about}; a device is killed in the middle of a step, ${rounds} times, another one each time; medians. ` +
+                "Detection is until the loss is known. A restart goes back to a checkpoint that is " +
+                `${CHECKPOINT_EVERY / 2} steps old (one every ${CHECKPOINT_EVERY}).`,
+              ...chosen.map(({ name, about, kind }) => `${name}: ${about} (${kind}).`),
+            ],
+            table: {
+              columns: [
+                "",
+                "",
+                "resumed in",
+                "in steps",
+                "detected in",
+                "steps repeated",
+                "moved",
+                "times Troupe's",
+              ],
+              rows: results.map(({ place, contender, kills }) => {
+                const resumeMs = of(kills, (kill) => kill.resumeMs);
+                const moved = kills.every(({ movedBytes }) => movedBytes !== null)
+                  ? megabytes(of(kills, (kill) => kill.movedBytes!))
+                  : "–";
+                return [
+                  ...[place, TITLES[contender], milliseconds(resumeMs)],
+                  (resumeMs / of(kills, (kill) => kill.stepMs)).toFixed(1),
+                  milliseconds(of(kills, (kill) => kill.detectMs)),
+                  `${of(kills, (kill) => kill.stepsLost)}`,
+                  moved,
+                  `${(resumeMs / of(own(place), (kill) => kill.resumeMs)).toFixed(1)} ×`,
+                ];
+              }),
+            },
+          },
+          {
+            title: "What copies cost",
+            text: [
+              `Medians of ${TIMED_STEPS} steps, twice in turns, with a copy of every stage in the memory of another device and ` +
+                "without; a recovery point is begun when the one before is complete.",
+            ],
+            table: {
+              columns: ["", "step without", "step with", "cost", "recovery points", "bytes to others"],
+              rows: costs.map(({ place, withoutMs, withMs, points, bytes }) => [
+                ...[place, milliseconds(withoutMs), milliseconds(withMs), percent(withMs / withoutMs - 1)],
+                ...[`${points} in ${TIMED_STEPS + 1} steps`, megabytes(bytes)],
+              ]),
+            },
+          },
+        ],
+        figures: { results, costs },
+      },
+      versions: [],
+    };
+  },
+};

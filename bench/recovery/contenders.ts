@@ -1,0 +1,173 @@
+/**
+ * Ways to go on after a device was killed in the middle of a step, each on a cluster of its own, with the same plan, kill
+ * and step: how long until that step is committed.
+ *
+ * - Troupe: copies in the memory of others, who take the lost one's place.
+ * - Heavy rescheduling, as Asteroid calls what it beats (Ye et al., MobiCom 2024): all of the model is gathered at the
+ *   coordinator, a plan is made for those that are left, and everything is given out again. What is gathered is what the
+ *   step before left, and it is gathered before the kill, where the lost part still is; the time counts all the same.
+ * - Restart: the run ends, and begins again on those that are left from a checkpoint that is as many steps old as a
+ *   checkpoint is on the average. Reading it from a disk is left out, and its values are those of a later step, which
+ *   takes no other time.
+ */
+
+import { makePlan } from "../../actors/scheduler/planner.ts";
+import type { RunRecovery } from "../../actors/scheduler/scheduler.ts";
+import { initialState } from "../../actors/train.ts";
+import { Tensor } from "../../protocols/tensor.ts";
+import { median } from "../statistics.ts";
+import type { Training } from "../strategies/run.ts";
+import { type Place, planFor, RecoveryCluster, without } from "./cluster.ts";
+
+/** Before the kill; the first is not counted. */
+const STEPS = 7;
+/** Steps between two checkpoints. */
+export const CHECKPOINT_EVERY = 10;
+/** More than there are. */
+const LAST = 1000;
+
+export interface Resumed {
+  /** From the kill to the commit of the step that it fell into. */
+  readonly resumeMs: number;
+  /** From there until the loss was known. */
+  readonly detectMs: number;
+  /** Committed steps that were repeated. */
+  readonly stepsLost: number;
+  /** Bytes that stages were given, as far as they are known. */
+  readonly movedBytes: number | null;
+  /** Of steps before the kill, median. */
+  readonly stepMs: number;
+  readonly killed: string;
+}
+
+export type ContenderName = "troupe" | "heavy" | "restart";
+
+/** @param victim its place among the devices that the plan uses, modulo their number. */
+export async function resume(
+  name: ContenderName,
+  place: Place,
+  training: Training,
+  victim: number,
+): Promise<Resumed> {
+  const cluster = await RecoveryCluster.open(place, training);
+  try {
+    const request = await cluster.request();
+    const plan = planFor(request, training.microBatches);
+    const used = [
+      ...new Set(plan.stages.flatMap(({ members }) => members.map(({ device }) => Number(device)))),
+    ];
+    const lost = used[victim % used.length]!;
+    const initial = await initialState(training.model, training.seed);
+    const all = request.devices.map((_, i) => i);
+    const told: RunRecovery[] = [];
+    const recovery = {
+      copies: 1,
+      restart: async () => ({ step: -1, values: initial }),
+      fixed: async (names: readonly string[]) =>
+        Object.fromEntries(names.map((each) => [each, initial[each]!])),
+      tell: (each: RunRecovery) => told.push(each),
+    };
+    const scheduler = await cluster.bed.unshaped(() =>
+      cluster.deploy(plan, all, initial, name === "troupe" ? recovery : undefined),
+    );
+    const times: number[] = [];
+    for (let step = 0; step < STEPS; step++) {
+      const began = performance.now();
+      await scheduler.ask.step(step, LAST);
+      times.push(performance.now() - began);
+    }
+    const stepMs = median(times.slice(1));
+    const gathering = performance.now();
+    const state = name === "troupe" ? {} : { ...initial, ...copied(await scheduler.ask.state()) };
+    const gatherMs = performance.now() - gathering;
+
+    const stepping = scheduler.ask.step(STEPS, LAST);
+    stepping.catch(() => {});
+    await Bun.sleep(stepMs / 2);
+    const killedAt = performance.now();
+    cluster.kill(lost);
+    const common = { stepMs, killed: cluster.bed.devices[lost]!.spec.name };
+    if (name === "troupe") {
+      await stepping;
+      const resumeMs = performance.now() - killedAt;
+      const [first] = told;
+      if (!first) throw new Error("the run did not notice that a device was killed");
+      const { stepsLost, movedBytes } = first;
+      return { ...common, resumeMs, detectMs: Math.max(0, resumeMs - first.resumeMs), stepsLost, movedBytes };
+    }
+    const failed = await stepping.then(
+      () => false,
+      () => true,
+    );
+    if (!failed) throw new Error("the run did not notice that a device was killed");
+    const detectMs = performance.now() - killedAt;
+    await cluster.stop();
+    const left = all.filter((i) => i !== lost);
+    const smaller = without(request, lost);
+    const options = {
+      strategy: "hybrid",
+      schedule: "auto",
+      microBatches: training.microBatches,
+      recompute: false,
+    };
+    const next = await cluster.deploy(makePlan({ ...smaller, options }), left, state);
+    const stepsLost = name === "restart" ? CHECKPOINT_EVERY / 2 : 0;
+    for (let step = STEPS - stepsLost; step <= STEPS; step++) await next.ask.step(step, LAST);
+    const resumeMs = performance.now() - killedAt + (name === "heavy" ? gatherMs : 0);
+    return { ...common, resumeMs, detectMs, stepsLost, movedBytes: null };
+  } finally {
+    await cluster.close();
+  }
+}
+
+/** What copies cost: steps with them over steps without, in turns on one cluster each. */
+export async function costOfCopies(
+  place: Place,
+  training: Training,
+  steps: number,
+): Promise<{
+  readonly withoutMs: number;
+  readonly withMs: number;
+  readonly points: number;
+  readonly bytes: number;
+}> {
+  const cluster = await RecoveryCluster.open(place, training);
+  try {
+    const request = await cluster.request();
+    const plan = planFor(request, training.microBatches);
+    const initial = await initialState(training.model, training.seed);
+    const all = request.devices.map((_, i) => i);
+    const recovery = {
+      ...{ copies: 1, restart: async () => ({ step: -1, values: initial }), tell: () => {} },
+      fixed: async () => ({}),
+    };
+    const found: Record<"plain" | "kept", number[]> = { plain: [], kept: [] };
+    let cost = { points: 0, bytes: 0 };
+    for (let round = 0; round < 2; round++) {
+      for (const kind of ["plain", "kept"] as const) {
+        const scheduler = await cluster.bed.unshaped(() =>
+          cluster.deploy(plan, all, initial, kind === "kept" ? recovery : undefined),
+        );
+        for (let step = 0; step <= steps; step++) {
+          const began = performance.now();
+          await scheduler.ask.step(step, LAST, true);
+          if (step > 0) found[kind].push(performance.now() - began);
+        }
+        if (kind === "kept") cost = await scheduler.ask.keepingCost();
+        await cluster.stop();
+      }
+    }
+    return { withoutMs: median(found.plain), withMs: median(found.kept), ...cost };
+  } finally {
+    await cluster.close();
+  }
+}
+
+/** What stages lend until their next step, as one's own. */
+function copied(state: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
+  const copies = Object.entries(state).map(([name, { dtype, shape, bytes }]): [string, Tensor] => [
+    name,
+    new Tensor(dtype, shape, bytes.slice()),
+  ]);
+  return Object.fromEntries(copies);
+}
