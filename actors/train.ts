@@ -298,8 +298,9 @@ export async function train(
       saver.check();
       const owed = saver.owes && done < steps;
       if (done === steps || waits || owed) await meter.pause();
-      if (holds && !owed) saver.begin(done);
+      // Weights that have diverged are no checkpoint.
       if (validates) await validate(done);
+      if (holds && !owed) saver.begin(done);
       if (owed || (saves && !holds)) await saver.save(done);
       if (done < steps && (waits || owed)) await meter.resume();
     }
