@@ -94,19 +94,20 @@ async function run(settings: TrainSettings, given: Options, abandoned: Abandoned
   const work = async () => {
     await files.makeFolder(out);
     release = await lock(`${out}/.lock`);
-    journal = await runJournal(out, files, given, abandoned, systemRandom);
     for (const damage of settings.damaged) await emit({ event: "checkpoint_damaged", ...damage });
     const prepared = await prepare(options, files, settings.resumed);
     if (trace !== null) await requireWritable(trace);
     if (prepared.resumed) await results.takeOver(prepared.resumed.step);
     if (abandoned) results.restore(abandoned.history);
     await devices.open(startable(settings, findSegments(prepared.task.model).length), abandoned !== null);
-    journal.place(devices.joined.map(({ name, address }, i) => ({ id: `${i}`, name, address })));
     requireDevices(
       settings.faults,
       devices.joined.map(({ name }) => name),
     );
     await devices.arm(settings.faults);
+    // What cannot begin is not written down.
+    journal = await runJournal(out, files, given, abandoned, systemRandom);
+    journal.place(devices.joined.map(({ name, address }, i) => ({ id: `${i}`, name, address })));
     const refs = devices.joined.map(({ ref }) => ref);
     const { node } = devices;
     const random = seededRandom(options.seed);
