@@ -30,7 +30,7 @@ function commands(job: string | undefined, args: readonly string[]): readonly (r
   switch (job) {
     case "test":
       // Many of them wait for processes and timers; two at once use two cores, and are few enough for small machines.
-      return [["test", "--timeout", "60000", "--parallel=2", ...args]];
+      return [["test", "--timeout", "120000", "--parallel=2", ...args]];
     case "check":
       return [
         [join(MODULES, "typescript", "bin", "tsc"), "-p", ROOT],

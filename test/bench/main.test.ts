@@ -47,7 +47,7 @@ test("a suite prints its figures as one JSON object and removes what it wrote", 
   expect(operators.find(({ op }: { op: string }) => op === "Gemm").ms).toBeGreaterThan(0);
   // ONNX Runtime leaves files of its own.
   expect(left.filter((name) => name.startsWith("troupe"))).toEqual([]);
-}, 60_000);
+}, 180_000);
 
 test("the runtime is measured beside rivals, each of which did its work", async () => {
   const { code, out, left } = await bench("runtime", "--quick", "--only", "worker", "--json");
@@ -58,4 +58,4 @@ test("the runtime is measured beside rivals, each of which did its work", async 
     expect(worker[name].ask).toBeGreaterThan(0);
   }
   expect(left.filter((name) => name.startsWith("troupe"))).toEqual([]);
-}, 60_000);
+}, 180_000);

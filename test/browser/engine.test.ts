@@ -89,7 +89,7 @@ describe.skipIf(missing !== "")(`engines in a browser${missing}`, () => {
     const engine = await createEngine();
     expected = await trainTiny(engine, STEPS);
     await engine.close();
-  }, 60_000);
+  }, 180_000);
   afterAll(async () => {
     await browser?.close();
     await server?.stop(true);

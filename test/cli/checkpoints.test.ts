@@ -54,7 +54,7 @@ test("the newest of those that are kept is damaged: a run goes on from the one b
   expect(second.events.find(({ event }) => event === "step")?.step).toBe(5);
   expect((await readCheckpoint(files, at("run/checkpoint"))).step).toBe(8);
   expect((await readCheckpoint(files, at("run/checkpoint.step-6"))).step).toBe(6);
-}, 60_000);
+}, 180_000);
 
 test("a process that is killed in the middle of a checkpoint leaves the one before it, which is gone on from", async () => {
   const place = at("kept");
@@ -87,7 +87,7 @@ test("a process that is killed in the middle of a checkpoint leaves the one befo
   expect([resumed.code, resumed.err]).toEqual([0, ""]);
   expect((await readCheckpoint(files, place)).step).toBe(step + 1);
   expect(existsSync(`${place}.partial`)).toBe(false);
-}, 60_000);
+}, 180_000);
 
 test("checkpoints go to a store like S3 and come from there", async () => {
   const server = new S3Server().open();
@@ -119,4 +119,4 @@ test("checkpoints go to a store like S3 and come from there", async () => {
   } finally {
     await server.close();
   }
-}, 60_000);
+}, 180_000);

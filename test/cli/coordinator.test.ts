@@ -79,7 +79,7 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "troupe-coordinator-"));
   devices = await nodes(3);
   spared = (await end(train("spared"))).at(-1)!;
-}, 60_000);
+}, 180_000);
 afterAll(() => {
   for (const each of running) each.destroy();
   rmSync(folder, { recursive: true, force: true });
@@ -112,7 +112,7 @@ test("a coordinator is killed again and again: in a step, between steps, while i
   expect(named(events, "device_joined").map(({ name }) => name)).toEqual(["node-1", "node-2", "node-3"]);
   expect(events.at(-1)).toMatchObject({ event: "done", weights_sha256: spared.weights_sha256 });
   expect(losses("killed")).toEqual(losses("spared"));
-}, 60_000);
+}, 180_000);
 
 test("a device is killed with it: others have copies of what it held", async () => {
   const run = train("both");
@@ -126,4 +126,4 @@ test("a device is killed with it: others have copies of what it held", async () 
   expect(named(events, "resumed")[0]).toMatchObject({ from_checkpoint: false });
   expect(events.at(-1)).toMatchObject({ event: "done", weights_sha256: spared.weights_sha256 });
   expect(losses("both")).toEqual(losses("spared"));
-}, 60_000);
+}, 180_000);

@@ -99,7 +99,7 @@ test("two nodes train together, twice, hold nothing in between and outlive their
     expect(code).toBe(143);
     expect(err).toBe("");
   }
-}, 60_000);
+}, 180_000);
 
 test("a node with another token refuses", async () => {
   const { address, node: guarded } = await node("guarded", "--token", createToken(systemRandom));
@@ -179,7 +179,7 @@ test("a device beside the run is reached through shared memory, unless TCP is as
   expect(await how("first")).toMatchObject({ ...joined, transport: nearest });
   const plain = { transport: "tcp", protection: "plain text (loopback)" };
   expect(await how("second", "--transport", "tcp")).toEqual({ ...joined, ...plain });
-}, 60_000);
+}, 180_000);
 
 test("an attached node ends with its standard input", async () => {
   const { node: attached } = await node("attached", "--attached");

@@ -64,7 +64,7 @@ test("a plan is printed, kept, and carried out to the weights of one device", as
     const off = expected.reduce((most, value, i) => Math.max(most, Math.abs(value - given[i]!)), 0);
     expect(off, name).toBeLessThanOrEqual(1e-5 * largest);
   }
-}, 60_000);
+}, 180_000);
 
 test("a plan that is not for these devices ends the run, and leaves nothing", async () => {
   await good("plan", ...TINY, "--devices", "2", "--strategy", "pipeline", "--out", at("plan.json"));
@@ -78,7 +78,7 @@ test("a plan that is not for these devices ends the run, and leaves nothing", as
   );
   expect([code, left]).toEqual([1, []]);
   expect(existsSync(at("run/checkpoint/state.json"))).toBe(false);
-}, 60_000);
+}, 180_000);
 
 describe("in words", () => {
   const model = gptModel({ layers: 1, width: 16, heads: 2, context: 8, vocabulary: 256 }, 1);

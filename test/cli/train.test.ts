@@ -115,7 +115,7 @@ test("trains over three processes, tells of it and leaves its results", async ()
   const checkpoint = await readCheckpoint(files, done.checkpoint);
   expect(checkpoint.step).toBe(8);
   expect(weightsSha256(checkpoint.parameters)).toBe(done.weights_sha256);
-}, 60_000);
+}, 180_000);
 
 test("one device and three end with the same weights", async () => {
   const settings = ["--steps", "4", "--seed", "7", "--sample", "0"];
@@ -135,7 +135,7 @@ test("one device and three end with the same weights", async () => {
     events.filter(({ event }) => event === "step").map(({ loss }) => loss);
   expect(losses(three)).toEqual(losses(single));
   expect(sha256(three)).toBe(sha256(single));
-}, 60_000);
+}, 180_000);
 
 test("a run that was killed after its checkpoint resumes to the weights of one that was not", async () => {
   const settings = ["--devices", "2", "--steps", "24", "--checkpoint-every", "12", "--sample", "0"];
@@ -157,7 +157,7 @@ test("a run that was killed after its checkpoint resumes to the weights of one t
   const lines = (run: string) =>
     readFileSync(join(out(run), "loss.jsonl"), "utf8").replace(/,"validation":[^}]*/g, "");
   expect(lines("killed")).toBe(lines("whole"));
-}, 60_000);
+}, 180_000);
 
 test("without copies a device that dies ends the run, which names it, its last checkpoint and the way to go on", async () => {
   const run = start("--copies", "0", "--steps", "100000", "--checkpoint-every", "2", "--out", out());
@@ -182,7 +182,7 @@ test("without copies a device that dies ends the run, which names it, its last c
   const { step } = await readCheckpoint(files, checkpoint);
   const resumed = await train("--steps", `${step + 2}`, "--sample", "0", "--resume", out());
   expect(resumed.at(-1)).toMatchObject({ event: "done", steps: step + 2 });
-}, 60_000);
+}, 180_000);
 
 test("a device that dies before there is a checkpoint says so", async () => {
   const run = start("--devices", "1", "--steps", "100000", "--checkpoint-every", "100000", "--out", out());
@@ -193,7 +193,7 @@ test("a device that dies before there is a checkpoint says so", async () => {
   expect(run.living()).toEqual([]);
   expect(code).toBe(1);
   expect(err).toBe("troupe: device-1 is gone: its process ended with SIGKILL; there is no checkpoint yet\n");
-}, 60_000);
+}, 180_000);
 
 test.each([
   ["SIGINT", 130],
@@ -227,7 +227,7 @@ test("ends when nobody reads what it says", async () => {
   ]);
   expect(JSON.parse(first).event).toBe("device_joined");
   expect(err).toMatch(/^troupe: nobody reads standard output any more[^\n]*\n$/);
-}, 60_000);
+}, 180_000);
 
 test("without --json the sample is all there is on standard output", async () => {
   const run = new Troupe([
@@ -251,7 +251,7 @@ test("without --json the sample is all there is on standard output", async () =>
   expect(err).toMatch(/step 4\/4 {2}loss \d\.\d{3}/);
   expect(err).toMatch(/device-2( +[\d.]+ %){4} +\d+ MB/);
   expect(err).toMatch(/energy +[\d.e+]+ J a step, (partly )?(measured|modelled) \(.+\)/);
-}, 60_000);
+}, 180_000);
 
 describe("a checkpoint", () => {
   let refused: (...args: string[]) => Promise<string>;
@@ -295,5 +295,5 @@ describe("a checkpoint", () => {
     writeFileSync(join(out(), "checkpoint", "state.json"), '{"format":1,');
     expect(await refused()).toMatch(/state\.json is truncated or not JSON/);
     expect(existsSync(weights)).toBe(true);
-  }, 60_000);
+  }, 180_000);
 });

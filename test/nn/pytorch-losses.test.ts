@@ -98,5 +98,5 @@ describe.each([
       expect(relative(total / (starts.length / rows), validationLoss)).toBeLessThan(TOLERANCE);
     }
     executor.release();
-  }, 60_000);
+  }, 180_000);
 });

@@ -30,7 +30,7 @@ let whole: Run;
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), "troupe-saver-"));
   whole = await run("whole", { copies: 0, keepCheckpoints: 9 });
-}, 60_000);
+}, 180_000);
 afterEach(async () => {
   for (const node of nodes) await node.close();
   nodes = [];

@@ -119,7 +119,7 @@ beforeAll(async () => {
   result = { format: RESULT_FORMAT, ...setting, scenarios: [scenario], failures: [] };
   folder = mkdtempSync(join(tmpdir(), "troupe-test-"));
   writeReport(folder, result);
-}, 60_000);
+}, 180_000);
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -153,7 +153,7 @@ test("a device that dies of a plan is told there, and the testbed is opened agai
   });
   expect(found.strategies[1]!.measured).not.toBeNull();
   expect(opened - before).toBe(2);
-}, 60_000);
+}, 180_000);
 
 describe("the report", () => {
   test("is one HTML file without anything from elsewhere, and names are escaped", () => {
