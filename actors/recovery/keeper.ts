@@ -78,7 +78,13 @@ export class Keeper {
   wants(): boolean {
     // Copies of another step would not come through either, and would be kept all the same.
     if (this.isStuck && this.deployment) this.spread(this.deployment, this.copying!);
-    return this.deployment !== undefined && this.copying === null;
+    return this.deployment !== undefined && this.copying === null && !this.isAlone;
+  }
+
+  /** Whether all that is held, and all that could be copied, is with one device: with that device all of it is lost. */
+  private get isAlone(): boolean {
+    const owners = new Set(this.deployment!.held().map(({ device }) => device));
+    return owners.size === 1 && this.placement.replicas.every((to) => to.length === 0);
   }
 
   /** All stages have copied what a step left. Others are given theirs from here on; nobody waits for it. */
