@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createToken, seededRandom } from "../../runtime/index.ts";
 import { idxFile, noise } from "../actors/data/memory.ts";
+import type { Performed } from "./many.ts";
 import { TINY, troupe } from "./troupe.ts";
 
 let folder: string;
@@ -200,20 +201,41 @@ const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
   ["node --listen tcp://127.0.0.1:0 --memory 0", 2, /--memory 0: expected a whole number from 1/],
 ];
 
+/** What is typed after `troupe` for a mistake, in full. */
+function typed(mistake: string): string[] {
+  const args = mistake.split(" ").map((word) => word.replace("$", folder));
+  const training = args[0] === "train";
+  const out = training && !args.includes("--out") ? ["--out", at("out")] : [];
+  const data = training && mistake.includes("--join") && !mistake.includes("--data") ? TINY : [];
+  return [...args, ...data, ...out];
+}
+
 describe("refuses", () => {
-  test.each(MISTAKES)("%s", async (typed, exitCode, line) => {
-    const args = typed.split(" ").map((word) => word.replace("$", folder));
-    const training = args[0] === "train";
-    const out = training && !args.includes("--out") ? ["--out", at("out")] : [];
-    const data = training && typed.includes("--join") && !typed.includes("--data") ? TINY : [];
-    const { code, out: printed, err, left } = await troupe(...args, ...data, ...out);
+  let performed: readonly Performed[];
+
+  beforeAll(async () => {
+    const lines = MISTAKES.map(([mistake]) => typed(mistake));
+    const child = Bun.spawn([process.execPath, join(import.meta.dir, "many.ts"), JSON.stringify(lines)], {
+      ...{ cwd: join(import.meta.dir, "../.."), stdin: "ignore", stdout: "pipe", stderr: "inherit" },
+    });
+    performed = JSON.parse(await new Response(child.stdout).text());
+  });
+
+  test.each(MISTAKES.map((mistake, i) => [...mistake, i] as const))("%s", (_, exitCode, line, i) => {
+    const { code, out, err, left } = performed[i]!;
     expect(err).toMatch(/^troupe: [^\n]+\n$/);
     expect(err.slice("troupe: ".length, -1)).toMatch(line);
     expect(err).not.toContain(TOKEN.slice(8, 16));
-    expect(printed).toBe("");
+    expect(out).toBe("");
     expect(code).toBe(exitCode);
     expect(left).toEqual([]);
     expect(existsSync(at("out"))).toBe(false);
+  });
+
+  test("as a process, too, with an exit code and nothing left", async () => {
+    const { code, out, err, left } = await troupe("train", "--step", "5");
+    expect(err).toBe("troupe: unknown option --step; the nearest is --steps\n");
+    expect([code, out, left]).toEqual([2, "", []]);
   });
 });
 
