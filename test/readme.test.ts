@@ -1,6 +1,7 @@
 /**
  * Every command in the README works: each line of its `sh` blocks is run here, in an empty folder, on a model that
- * is small. What is replaced is only size (steps, layers, …), ports, and the step at which devices are broken.
+ * is small. What is replaced is only size (steps, layers, …; and the number of devices where a line is about what one
+ * does), ports, and the step at which devices are broken.
  */
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
@@ -32,6 +33,8 @@ const QUICK: Readonly<Record<string, readonly string[]>> = {
 };
 /** Options of a command that `SMALL` and the number of steps take the place of. */
 const SIZES = new Set(["--layers", "--width", "--heads", "--context", "--steps"]);
+/** Options of lines that are about one device as much as about several, which take three times as long to start. */
+const OF_ONE = new Set(["--recompute", "--optimizer", "--lr", "--model", "--json", "--prompt"]);
 
 let folder: string;
 /** What the lines of a block before this one have exported, and in which block that was. */
@@ -109,7 +112,8 @@ function small(args: readonly string[]): string[] {
     .filter((arg, i) => !SIZES.has(arg) && !SIZES.has(args[i - 1] ?? ""))
     .map((arg) => arg.replaceAll(/ at step \d+/g, " at step 1"));
   const model = args.includes("--model") ? args[args.indexOf("--model") + 1]! : "gpt";
-  return [...rest, "--steps", steps, "--sample", "8", ...(resumed ? [] : SMALL[model]!)];
+  const alone = args.some((arg) => OF_ONE.has(arg)) ? ["--devices", "1"] : [];
+  return [...rest, ...alone, "--steps", steps, "--sample", "8", ...(resumed ? [] : SMALL[model]!)];
 }
 
 test("there are commands to test", () => {
