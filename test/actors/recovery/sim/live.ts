@@ -7,6 +7,7 @@
  */
 
 import { seededRandom } from "../../../../runtime/random.ts";
+import { type Lived, liveSeeds } from "../../../sim/seeds.ts";
 import { drawFaults, type Fault } from "./faults.ts";
 import { mostCopies } from "./phases.ts";
 import { pick, type Shape, shapeOf } from "./shapes.ts";
@@ -18,14 +19,7 @@ const SHAPES = 60;
 /** Of steps that somebody has at once: one on its way, one that is kept, and one that is left from an earlier deployment. */
 const MOST_COPIES = 3;
 
-export interface Report {
-  readonly seed: number;
-  readonly breaches: readonly string[];
-}
-
-export interface Lived extends Report {
-  readonly lines: readonly string[];
-  readonly digest: string;
+export interface Disturbed extends Lived {
   /** What was done, in words. */
   readonly faults: readonly Fault[];
   readonly recoveries: number;
@@ -55,7 +49,7 @@ async function liveUndisturbed(shape: Shape): Promise<Undisturbed> {
 }
 
 /** @param faults in place of those that the seed draws. */
-export async function live(seed: number, verbose = false, faults?: readonly Fault[]): Promise<Lived> {
+export async function live(seed: number, verbose = false, faults?: readonly Fault[]): Promise<Disturbed> {
   const random = seededRandom(seed + 77);
   const spared = await expected(random.integer(SHAPES));
   const { shape } = spared;
@@ -91,7 +85,7 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
     breaches.push((error as Error).message);
   }
   return {
-    ...{ seed, breaches, lines: trace.lines ?? [], digest: trace.digest, faults: done },
+    ...{ breaches, lines: trace.lines, digest: trace.digest, faults: done },
     recoveries: world.told.length,
   };
 }
@@ -113,22 +107,4 @@ function differences(outcome: Outcome, wanted: Outcome): string[] {
   return found;
 }
 
-if (import.meta.main) {
-  const [from = 1, to] = process.argv.slice(2).map(Number);
-  const stray: string[] = [];
-  process.on("unhandledRejection", (error) => stray.push(`unhandled: ${(error as Error).stack ?? error}`));
-  process.on("uncaughtException", (error) => stray.push(`uncaught: ${error.stack}`));
-  if (to === undefined) {
-    const { lines, breaches, digest } = await live(from, true);
-    console.log([...lines, ...stray, ...breaches.map((b) => `BROKEN ${b}`), `trace ${digest}`].join("\n"));
-    process.exitCode = breaches.length + stray.length > 0 ? 1 : 0;
-  } else {
-    for (let seed = from; seed <= to; seed++) {
-      // Whoever waits for this process knows where it stands, should a run never end.
-      console.log(seed);
-      const { breaches } = await live(seed);
-      const all = [...breaches, ...stray.splice(0)];
-      if (all.length > 0) console.log(JSON.stringify({ seed, breaches: all } satisfies Report));
-    }
-  }
-}
+if (import.meta.main) await liveSeeds(live);
