@@ -5,14 +5,14 @@
  */
 
 import type { Random } from "./random.ts";
-
-/** A process that is started again answers after about as long. */
-const FIRST_MS = 250;
-/** A device that was switched on is found within half a minute. */
-const MOST_MS = 30_000;
+import type { Times } from "./times.ts";
 
 /** Milliseconds. @param attempt how many have failed in a row before the one to wait for, from 0. */
-export function backoffMs(attempt: number, random: Random): number {
-  const most = Math.min(MOST_MS, FIRST_MS * 2 ** Math.min(attempt, 30));
+export function backoffMs(
+  attempt: number,
+  random: Random,
+  { firstRetryMs, lastRetryMs }: Pick<Times, "firstRetryMs" | "lastRetryMs">,
+): number {
+  const most = Math.min(lastRetryMs, firstRetryMs * 2 ** Math.min(attempt, 30));
   return most * (0.5 + 0.5 * random.next());
 }

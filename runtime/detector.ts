@@ -1,34 +1,35 @@
 /**
- * Is the other end of a link alive? Anything received says so; a peer that is quiet is pinged each interval; how
- * long a silence has to be before the peer is given up is learnt from the peer itself. That is the φ-accrual
- * detector (Hayashibara, Défago, Yared, Katayama: "The φ Accrual Failure Detector", SRDS 2004): of the last gaps
- * between signs of life it keeps mean and deviation, and φ = −log₁₀ of the probability that a living peer would
- * be silent for as long as this one has been. A peer on a cable is given up early, one on a bad radio later, and
- * none later than the patience, which is what users are promised.
+ * Is the other end of a link alive? Anything received says so; a peer that is quiet is pinged each interval; when its
+ * silence has lasted for the patience it is given up, unless it has been so irregular until then that this silence may be
+ * one more of its own. That is the φ-accrual detector (Hayashibara, Défago, Yared, Katayama: "The φ Accrual Failure
+ * Detector", SRDS 2004): of the last gaps between signs of life it keeps mean and deviation, and φ = −log₁₀ of the
+ * probability that a living peer would be silent for as long as this one has been. A peer on a cable is given up when the
+ * patience is over, one on a bad radio or a machine that swaps up to a quarter later, and nobody earlier: that is what users
+ * are promised (times.ts).
  *
  * A node whose own event loop stood still must not blame its peers for its own silence: a check that comes late
- * gives them the time it was late, and a gap in which this node could not have heard anything teaches nothing.
+ * gives them the time it was late, and a gap in which this node could not have heard anything teaches nothing. But it
+ * gives them no more than another patience in one silence: a node that stands still again and again would never give
+ * anybody up.
  *
- * Pure: whoever owns the link says what time it is.
+ * Pure: whoever owns the link says what time it is, and checks when `dueMs` is over.
  */
+
+import { DEFAULT_PATIENCE_MS, timesOf } from "./times.ts";
 
 export interface Heartbeat {
   /** Milliseconds between checks. */
   readonly intervalMs: number;
-  /** Milliseconds of silence after which the peer is given up, however irregular it has been. */
+  /** Milliseconds of silence after which the peer is given up; a quarter more if it has been irregular. */
   readonly patienceMs: number;
 }
 
-/** Checks in a patience: a silence is measured to a tenth of it. */
-const CHECKS = 10;
-
-/** What follows from a patience, milliseconds: all else that detection takes is derived from it. */
+/** The heartbeat of a patience in milliseconds. */
 export function heartbeatOf(patienceMs: number): Heartbeat {
-  return { intervalMs: patienceMs / CHECKS, patienceMs };
+  return { intervalMs: timesOf(patienceMs).intervalMs, patienceMs };
 }
 
-/** A dead process closes its sockets at once; this is for machines that freeze or lose their network. */
-export const DEFAULT_HEARTBEAT: Heartbeat = heartbeatOf(10_000);
+export const DEFAULT_HEARTBEAT: Heartbeat = heartbeatOf(DEFAULT_PATIENCE_MS);
 
 /** One mistake in 10⁸ gaps, if they were normally distributed; what Akka and Cassandra use. */
 const THRESHOLD = 8;
@@ -37,8 +38,8 @@ const WINDOW = 200;
 /** Before so many gaps were seen a deviation is a guess, and the patience alone decides. */
 const FEWEST = 8;
 /**
- * The part of the patience that is added to the mean: a process that compiles, swaps or collects garbage is
- * silent for seconds and lives. Akka adds 3 s to gaps of 1 s; devices at the edge are slower, so half of 10 s.
+ * The part of the patience that is added to the mean: a pause that a process makes now and then is in no gap yet. Akka adds
+ * 3 s to gaps of 1 s; devices at the edge are slower, so half of 10 s. A regular peer is given up when the patience is over.
  */
 const PAUSE_SHARE = 1 / 2;
 /**
@@ -46,7 +47,10 @@ const PAUSE_SHARE = 1 / 2;
  * delay of milliseconds would be a sign of death. Akka's 100 ms for gaps of 1 s.
  */
 const LEAST_DEVIATION_SHARE = 1 / 10;
-/** A sign of life younger than this part of the interval is as good as an answer to a ping. */
+/**
+ * A sign of life younger than this part of the interval is as good as an answer to a ping; and a check that is late by no
+ * more is a timer's delay, and no standstill.
+ */
 const FRESH_SHARE = 1 / 2;
 
 export class Detector {
@@ -57,9 +61,13 @@ export class Detector {
   private heardAt: number;
   private sampledAt: number;
   private checkedAt: number;
+  /** Of this silence, the time in which this node stood still. */
+  private stoodMs = 0;
+  private due: number;
 
   constructor(heartbeat: Heartbeat, now: number) {
     this.heartbeat = heartbeat;
+    this.due = heartbeat.intervalMs;
     this.heardAt = now;
     this.sampledAt = now;
     this.checkedAt = now;
@@ -68,6 +76,7 @@ export class Detector {
   /** Something was received. Cheap: what comes within half an interval of the last gap's end is one sign of life. */
   heard(now: number): void {
     this.heardAt = now;
+    this.stoodMs = 0;
     const { intervalMs } = this.heartbeat;
     const gap = now - this.sampledAt;
     if (gap < intervalMs * FRESH_SHARE) return;
@@ -76,17 +85,28 @@ export class Detector {
     if (!stoodStill) this.gaps[this.seen++ % WINDOW] = gap;
   }
 
-  /** Called once per interval. `ask`: send a ping. `silent`: give the peer up. */
+  /** Milliseconds from one check to the next: an interval, or less where a silence would be over before. */
+  get dueMs(): number {
+    return this.due;
+  }
+
+  /** Called when `dueMs` is over. `ask`: send a ping. `silent`: give the peer up. */
   check(now: number): "fine" | "ask" | "silent" {
     const { intervalMs, patienceMs } = this.heartbeat;
-    const late = now - this.checkedAt - intervalMs;
+    const late = now - this.checkedAt - this.due;
     this.checkedAt = now;
-    if (late > 0) {
+    if (late > intervalMs * FRESH_SHARE && this.stoodMs < patienceMs) {
+      this.stoodMs += late;
       this.heardAt = Math.min(now, this.heardAt + late);
       this.sampledAt = Math.min(now, this.sampledAt + late);
     }
     const silence = this.silence(now);
-    if (silence >= patienceMs || this.phi(now) >= THRESHOLD) return "silent";
+    const { latestMs } = timesOf(patienceMs);
+    const left = (silence < patienceMs ? patienceMs : latestMs) - silence;
+    this.due = left > 0 ? Math.min(intervalMs, left) : intervalMs;
+    if (silence >= latestMs) return "silent";
+    const isPause = this.isKnown && this.phi(now) < THRESHOLD;
+    if (silence >= patienceMs && !isPause) return "silent";
     return silence >= intervalMs * FRESH_SHARE ? "ask" : "fine";
   }
 
@@ -95,10 +115,14 @@ export class Detector {
     return now - this.heardAt;
   }
 
+  private get isKnown(): boolean {
+    return this.seen >= FEWEST;
+  }
+
   /** The suspicion: 1 is a mistake in ten, 2 in a hundred, … 0 as long as too little is known of the peer. */
   phi(now: number): number {
+    if (!this.isKnown) return 0;
     const count = Math.min(this.seen, WINDOW);
-    if (count < FEWEST) return 0;
     const { intervalMs, patienceMs } = this.heartbeat;
     let sum = 0;
     for (let i = 0; i < count; i++) sum += this.gaps[i]!;

@@ -59,6 +59,7 @@ export { RemoteChild } from "./remote_child.ts";
 export { type Certificate, createCertificate, shortFingerprint } from "./security/certificate.ts";
 export { createToken, type JoinToken, parseToken, pinned, TokenError } from "./security/token.ts";
 export { type ChildCounts, type ChildStatus, Supervisor } from "./supervisor.ts";
+export { type Times, timesOf } from "./times.ts";
 export type { Tombstone } from "./tombstones.ts";
 export type { Carrier, SignalReceiver } from "./transports/carrier.ts";
 export { type Faults, faulty } from "./transports/faulty.ts";

@@ -13,6 +13,7 @@ import type { Log } from "./log.ts";
 import type { Membership, PeerEvent } from "./membership.ts";
 import type { PeerInfo } from "./peer.ts";
 import type { Random } from "./random.ts";
+import type { Times } from "./times.ts";
 
 /** How to join. */
 export interface JoinOptions {
@@ -33,6 +34,7 @@ export interface JoinHost {
   readonly id: string;
   readonly clock: Clock;
   readonly random: Random;
+  readonly times: Times;
   readonly log: Log;
   readonly membership: Pick<Membership, "connectAny" | "find" | "subscribe">;
   readonly introductions: Pick<Introductions, "discover">;
@@ -117,9 +119,9 @@ class Joiner implements Joining {
   }
 
   private later(): void {
-    const { clock, random } = this.host;
+    const { clock, random, times } = this.host;
     clock.clearTimer(this.timer);
-    this.timer = clock.setTimer(() => void this.attempt(), backoffMs(this.attempts++, random));
+    this.timer = clock.setTimer(() => void this.attempt(), backoffMs(this.attempts++, random, times));
   }
 
   private onPeer(event: PeerEvent): void {
@@ -148,9 +150,9 @@ class Joiner implements Joining {
 
   private roundLater(): void {
     if (this.stopped) return;
-    const { clock, random } = this.host;
+    const { clock, random, times } = this.host;
     clock.clearTimer(this.meshTimer);
-    this.meshTimer = clock.setTimer(() => void this.round(), backoffMs(this.rounds++, random));
+    this.meshTimer = clock.setTimer(() => void this.round(), backoffMs(this.rounds++, random, times));
   }
 
   /** Whether the node is connected, or needs no connecting from here. */

@@ -35,6 +35,7 @@ import type { Replays } from "../protocols/replays.ts";
 import type { Clock, Timer } from "./clock.ts";
 import { Detector, type Heartbeat } from "./detector.ts";
 import { asError, LinkClosedByPeer, RuntimeError } from "./errors.ts";
+import { timesOf } from "./times.ts";
 import type { Pipe, PipeHandlers } from "./transports/transport.ts";
 import { LinkWriter } from "./writer.ts";
 
@@ -65,7 +66,6 @@ export interface LinkHandlers {
 
 /** In a `close` frame: no complaint, the peer is leaving or does not need this link. */
 export const GOODBYE = "GOODBYE";
-const HANDSHAKE_TIMEOUT_MS = 10_000;
 const free = () => undefined;
 
 export class Link implements PipeHandlers, FrameSink {
@@ -79,14 +79,14 @@ export class Link implements PipeHandlers, FrameSink {
   private readonly envelopes: EnvelopeCodec;
   private readonly sendWindow: SendWindow;
   private readonly receiveWindow: ReceiveWindow;
-  private readonly detector: Detector;
+  private detector: Detector;
   /** The pipe passes segments on as they are: they are not cut, and may be larger than a frame elsewhere. */
   private readonly wholeSegments: boolean;
   private readonly readMeter = new ReadMeter();
   private creditScheduled = false;
-  /** How far the writer had come at the last heartbeat, and for how many of them it has not moved. */
+  /** How far the writer had come at the last heartbeat, and for how long it has not moved. */
   private moved = 0;
-  private stalledBeats = 0;
+  private stalledMs = 0;
   private state: "handshake" | "ready" | "closed" = "handshake";
   private timer: Timer;
 
@@ -110,14 +110,9 @@ export class Link implements PipeHandlers, FrameSink {
       this.writer.control(FrameKind.name, name),
     );
     this.detector = new Detector(options.heartbeat, clock.now());
-    this.timer = clock.setTimer(() => {
-      this.fail(
-        new RuntimeError(
-          "LINK_SILENT",
-          `${pipe.peer} did not finish the handshake in ${HANDSHAKE_TIMEOUT_MS} ms`,
-        ),
-      );
-    }, HANDSHAKE_TIMEOUT_MS);
+    const { connectMs } = timesOf(options.heartbeat.patienceMs);
+    const late = `${pipe.peer} did not finish the handshake in ${connectMs} ms`;
+    this.timer = clock.setTimer(() => this.fail(new RuntimeError("LINK_SILENT", late)), connectMs);
     if (options.role === "initiator") {
       // In a microtask: a transport may hand out a pipe before it is willing to take bytes.
       queueMicrotask(() => this.writer.control(FrameKind.handshake, this.handshake.hello()));
@@ -277,7 +272,8 @@ export class Link implements PipeHandlers, FrameSink {
       const { clock, heartbeat } = this.options;
       this.state = "ready";
       clock.clearTimer(this.timer);
-      this.timer = clock.setTimer(this.beat, heartbeat.intervalMs);
+      this.detector = new Detector(heartbeat, clock.now());
+      this.beatLater();
       this.writer.control(FrameKind.credit, encodeGrants([0, this.receiveWindow.bytes]));
       this.handlers.onReady(step.peer);
     }
@@ -345,31 +341,33 @@ export class Link implements PipeHandlers, FrameSink {
     this.pipe.close();
   }
 
-  private readonly beat = (): void => {
-    const { clock, heartbeat } = this.options;
-    const verdict = this.detector.check(clock.now());
-    if (verdict === "silent" && !this.pipe.reportsDeath) {
-      const silence = `${this.pipe.peer} has been silent for ${Math.round(this.silentMs())} ms`;
-      this.fail(new RuntimeError("LINK_SILENT", silence));
+  private beatLater(): void {
+    const ms = this.detector.dueMs;
+    this.timer = this.options.clock.setTimer(() => this.beat(ms), ms);
+  }
+
+  private beat(ms: number): void {
+    const verdict = this.detector.check(this.options.clock.now());
+    const silent = this.pipe.reportsDeath ? undefined : this.silence(verdict === "silent", ms);
+    if (silent !== undefined) {
+      this.fail(new RuntimeError("LINK_SILENT", `${this.pipe.peer} has ${silent} ms`));
       return;
     }
-    if (!this.pipe.reportsDeath && this.notRead()) return;
     if (verdict === "ask") this.writer.control(FrameKind.ping);
-    this.timer = clock.setTimer(this.beat, heartbeat.intervalMs);
-  };
+    this.beatLater();
+  }
 
   /**
-   * A peer may be heard and yet not read: what waits for it would wait for good. Counted in heartbeats, not in
-   * time, for while this node stood still the peer may have read.
+   * What to give the peer up for, in words. It may be heard and yet not read: what waits for it would wait for good. That is
+   * counted in heartbeats, as long as they should be, for while this node stood still the peer may have read.
    */
-  private notRead(): boolean {
-    const { intervalMs, patienceMs } = this.options.heartbeat;
+  private silence(isSilent: boolean, ms: number): string | undefined {
+    const { patienceMs } = this.options.heartbeat;
     const stalled = this.writer.isBlocked && this.writer.progress === this.moved;
     this.moved = this.writer.progress;
-    this.stalledBeats = stalled ? this.stalledBeats + 1 : 0;
-    if (this.stalledBeats * intervalMs < patienceMs) return false;
-    this.fail(new RuntimeError("LINK_SILENT", `${this.pipe.peer} has read nothing for ${patienceMs} ms`));
-    return true;
+    this.stalledMs = stalled ? this.stalledMs + ms : 0;
+    if (isSilent) return `been silent for ${Math.round(this.silentMs())}`;
+    return this.stalledMs < patienceMs ? undefined : `read nothing for ${patienceMs}`;
   }
 
   // --- the end -------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ import type { Random } from "./random.ts";
 import { Refusals } from "./refusals.ts";
 import { machineOf, routeOf, seenFrom } from "./routes.ts";
 import { coordinatorOf } from "./security/token.ts";
+import { timesOf } from "./times.ts";
 import { type Tombstone, Tombstones } from "./tombstones.ts";
 import type { Listener, Pipe, Transport } from "./transports/transport.ts";
 
@@ -47,8 +48,6 @@ export interface MembershipOptions {
   onMessage(peer: Peer, envelope: Envelope, taken: () => void): void;
 }
 
-/** How long the two ends may take to agree on a link after the handshake. */
-const ADOPTION_TIMEOUT_MS = 10_000;
 /** Accepted links that have not proved who they are; beyond it the one that has taken longest is dropped. */
 const MOST_STRANGERS = 256;
 const DUPLICATE = "LINK_DUPLICATE";
@@ -220,10 +219,11 @@ export class Membership {
         });
         this.replace(known, "it was started anew");
       }
+      const { connectMs } = timesOf(this.options.heartbeat.patienceMs);
       arrival.timer = this.options.clock.setTimer(() => {
-        const late = `${name} (${id}) did not agree on this link in ${ADOPTION_TIMEOUT_MS} ms`;
+        const late = `${name} (${id}) did not agree on this link in ${connectMs} ms`;
         arrival.link.fail(new RuntimeError("LINK_SILENT", late, { node: id }));
-      }, ADOPTION_TIMEOUT_MS);
+      }, connectMs);
       if (arrival.nearer) this.dialer.settleRoute(arrival);
       else arrival.proceed();
     },

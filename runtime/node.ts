@@ -32,6 +32,7 @@ import { Registry } from "./registry.ts";
 import { MACHINE_CAPABILITY } from "./routes.ts";
 import { serve } from "./serve.ts";
 import { type Signal, Switchboard } from "./switchboard.ts";
+import { type Times, timesOf } from "./times.ts";
 import type { Tombstone } from "./tombstones.ts";
 
 /** One process's, thread's or page's part of the runtime. */
@@ -52,6 +53,8 @@ export class NodeRuntime {
   readonly groups: Groups;
   /** What people should know goes here. */
   readonly log: Log;
+  /** How long whoever is silent or stuck is waited for. */
+  readonly times: Times;
   private readonly cells = new Map<number, Cell>();
   private readonly registry = new Registry<Cell>();
   private readonly membership: Membership;
@@ -74,6 +77,8 @@ export class NodeRuntime {
     this.name = options.name;
     this.id = options.id ?? `${options.name}-${hex(this.random.bytes(4))}`;
     this.incarnation = Math.floor(this.clock.now());
+    const { heartbeat = DEFAULT_HEARTBEAT } = options;
+    this.times = timesOf(heartbeat.patienceMs);
     this.membership = new Membership({
       identity: {
         ...{ id: this.id, name: this.name, incarnation: this.incarnation },
@@ -87,7 +92,7 @@ export class NodeRuntime {
       clock: this.clock,
       random: this.random,
       limits: { ...DEFAULT_LIMITS, ...options.limits },
-      heartbeat: options.heartbeat ?? DEFAULT_HEARTBEAT,
+      heartbeat,
       allocate: options.allocate ?? ((bytes) => new Uint8Array(bytes)),
       codecHooks: {
         encodeRef: (value) => this.references.encode(value),
@@ -101,10 +106,10 @@ export class NodeRuntime {
     });
     this.introductions = new Introductions(this.membership);
     this.membership.subscribe((event) => this.introductions.onPeer(event));
-    const { id, clock, random, log, membership, introductions } = this;
-    this.joinings = new Joinings({ id, clock, random, log, membership, introductions });
+    const { id, clock, random, times, log, membership, introductions } = this;
+    this.joinings = new Joinings({ id, clock, random, times, log, membership, introductions });
     this.switchboard = new Switchboard({
-      ...{ id, token: options.token, clock, random },
+      ...{ id, token: options.token, clock, random, routeMs: times.routeMs },
       peers: () => membership.connected(),
       find: (id) => membership.find(id),
       subscribe: (subscriber) => membership.subscribe(subscriber),

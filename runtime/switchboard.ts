@@ -29,6 +29,8 @@ export interface SwitchboardHost {
   readonly token: string | undefined;
   readonly clock: Clock;
   readonly random: Random;
+  /** How long peers may take to say whether they know a node, in milliseconds. */
+  readonly routeMs: number;
   peers(): Iterable<SignalPeer>;
   find(id: string): SignalPeer | undefined;
   subscribe(
@@ -40,9 +42,6 @@ export interface SwitchboardHost {
 const WHERE = "where";
 const HERE = "here";
 const LOST = "lost";
-
-/** How long peers may take to say whether they know a node. */
-const PATIENCE_MS = 5_000;
 
 export class Switchboard implements Carrier {
   readonly self: string;
@@ -74,7 +73,7 @@ export class Switchboard implements Carrier {
     const failed = () =>
       reject(new RuntimeError("CONNECT_FAILED", `no way to node ${node}; asked ${names}`, { node }));
     if (asked.length === 0) failed();
-    const timer = this.clock.setTimer(failed, PATIENCE_MS);
+    const timer = this.clock.setTimer(failed, this.host.routeMs);
     const waiting = this.searches.get(node) ?? new Set();
     this.searches.set(node, waiting);
     let left = asked.length;

@@ -30,7 +30,7 @@ function acquainted(gap: () => number): { detector: Detector; last: number } {
 
 /** How long a peer that falls silent is waited for. */
 function waitedFor({ detector, last }: { detector: Detector; last: number }): number {
-  for (let now = Math.ceil(last / 100) * 100; ; now += 100) {
+  for (let now = Math.ceil(last / 100) * 100; ; now += detector.dueMs) {
     if (detector.check(now) === "silent") return now - last;
   }
 }
@@ -63,21 +63,23 @@ describe("suspicion", () => {
     expect(at(1e6)).toBeGreaterThan(8);
   });
 
-  test("gives a regular peer up early, an irregular one later, none after the patience", () => {
+  test("gives a regular peer up when the patience is over, an irregular one later, none a quarter later", () => {
     const random = seededRandom(1);
-    const regular = waitedFor(acquainted(() => 100));
-    const irregular = waitedFor(acquainted(() => 60 + 120 * random.next()));
-    const wild = waitedFor(acquainted(() => 50 + 850 * random.next() ** 2));
-    expect(regular).toBe(700);
-    expect(irregular).toBeGreaterThan(regular);
-    expect(irregular).toBeLessThan(1000);
-    expect(wild).toBeGreaterThanOrEqual(1000);
-    expect(wild).toBeLessThan(1100);
+    const waits = {
+      regular: waitedFor(acquainted(() => 100)),
+      busy: waitedFor(acquainted(() => 60 + 120 * random.next())),
+      irregular: waitedFor(acquainted(() => 60 + 300 * random.next())),
+      wild: waitedFor(acquainted(() => 50 + 850 * random.next() ** 2)),
+    };
+    expect(waits.regular).toBe(1000);
+    expect(waits.busy).toBeCloseTo(1000, 6);
+    expect(waits.irregular).toBeWithin(1001, 1249);
+    expect(waits.wild).toBeCloseTo(1250, 6);
   });
 
   test("learns nothing from a flood: what comes within half an interval is one sign of life", () => {
     const { detector, last } = acquainted(() => 0.5);
-    expect(checks(detector, Math.ceil(last / 100) * 100, last + 500)).not.toContain("silent");
+    expect(checks(detector, Math.ceil(last / 100) * 100, last + 999)).not.toContain("silent");
   });
 });
 
@@ -95,6 +97,21 @@ describe("a node that stood still itself", () => {
     // What has waited in the sockets is read before the timers run.
     detector.heard(woken);
     detector.check(woken + 1);
-    expect(waitedFor({ detector, last: woken })).toBeLessThanOrEqual(800);
+    expect(waitedFor({ detector, last: woken })).toBeWithin(1000, 1100);
+  });
+
+  test("again and again gives up a silent peer all the same", () => {
+    const { detector, last } = acquainted(() => 100);
+    let now = last;
+    // As long again as it should be from check to check.
+    while (detector.check(now) !== "silent") now += 2 * detector.dueMs;
+    expect(now - last).toBeWithin(1500, 2300);
+  });
+
+  test("for less than half an interval gives no time away", () => {
+    const { detector, last } = acquainted(() => 100);
+    let now = last;
+    while (detector.check(now) !== "silent") now += 1.4 * detector.dueMs;
+    expect(now - last).toBeWithin(1000, 1100);
   });
 });

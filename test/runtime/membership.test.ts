@@ -268,7 +268,7 @@ describe("incarnations", () => {
   });
 });
 
-test("a peer that has been regular and falls silent is given up before the patience is over", async () => {
+test("a peer that has been regular and falls silent is given up when the patience is over", async () => {
   const cables = new Cables();
   const options = { transports: [cables.over(memory(world.network))] };
   const there = node("there", options);
@@ -284,8 +284,9 @@ test("a peer that has been regular and falls silent is given up before the patie
   await world.clock.advance(2000);
   expect(left.map(([name]) => name).toSorted()).toEqual(["here", "there"]);
   for (const [, at] of left) {
-    expect(at - frozenAt).toBeGreaterThan(heartbeat.patienceMs / 2);
-    expect(at - frozenAt).toBeLessThan(heartbeat.patienceMs);
+    // The last sign of life may have come up to an interval before.
+    expect(at - frozenAt).toBeGreaterThan(heartbeat.patienceMs - heartbeat.intervalMs);
+    expect(at - frozenAt).toBeLessThanOrEqual(heartbeat.patienceMs);
   }
 });
 

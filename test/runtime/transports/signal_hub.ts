@@ -20,7 +20,7 @@ class HubNode {
 
   constructor(id: string, token: string | undefined) {
     this.switchboard = new Switchboard({
-      ...{ id, token, clock: systemClock, random: systemRandom },
+      ...{ id, token, clock: systemClock, random: systemRandom, routeMs: 5000 },
       peers: () => this.peers.values(),
       find: (other) => this.peers.get(other),
       subscribe: (subscriber) => {
