@@ -50,6 +50,11 @@ function places(): Place[] {
   ];
 }
 
+/** Milliseconds without detection and the step that is made behind it. */
+function aloneMs({ resumeMs, detectMs, stepAfterMs }: Resumed): number {
+  return Math.max(1, resumeMs - detectMs - stepAfterMs);
+}
+
 export const recovery: Suite = {
   name: "recovery",
   summary: "a device is killed: how soon a run goes on, beside a restart and heavy rescheduling",
@@ -95,7 +100,9 @@ export const recovery: Suite = {
             text: [
               `${model.about}; a device is killed in the middle of a step, ${rounds} times, another one each time; medians. ` +
                 "Detection is until the loss is known. A restart goes back to a checkpoint that is " +
-                `${CHECKPOINT_EVERY / 2} steps old (one every ${CHECKPOINT_EVERY}).`,
+                `${CHECKPOINT_EVERY / 2} steps old (one every ${CHECKPOINT_EVERY}). Recovery alone is what remains without ` +
+                "detection and without one step as the devices that are left make it; the last two columns compare the " +
+                "whole and recovery alone with Troupe's.",
               ...chosen.map(({ name, about, kind }) => `${name}: ${about} (${kind}).`),
             ],
             table: {
@@ -105,9 +112,11 @@ export const recovery: Suite = {
                 "resumed in",
                 "in steps",
                 "detected in",
+                "recovery alone",
                 "steps repeated",
                 "moved",
-                "times Troupe's",
+                "whole",
+                "alone",
               ],
               rows: results.map(({ place, contender, kills }) => {
                 const resumeMs = of(kills, (kill) => kill.resumeMs);
@@ -118,9 +127,11 @@ export const recovery: Suite = {
                   ...[place, TITLES[contender], milliseconds(resumeMs)],
                   (resumeMs / of(kills, (kill) => kill.stepMs)).toFixed(1),
                   milliseconds(of(kills, (kill) => kill.detectMs)),
+                  milliseconds(of(kills, aloneMs)),
                   `${of(kills, (kill) => kill.stepsLost)}`,
                   moved,
                   `${(resumeMs / of(own(place), (kill) => kill.resumeMs)).toFixed(1)} ×`,
+                  `${(of(kills, aloneMs) / of(own(place), aloneMs)).toFixed(1)} ×`,
                 ];
               }),
             },

@@ -11,16 +11,18 @@
  *   takes no other time.
  */
 
-import { makePlan } from "../../actors/scheduler/planner.ts";
-import type { RunRecovery } from "../../actors/scheduler/scheduler.ts";
+import type { RecoveryOptions, RunRecovery, Scheduler } from "../../actors/scheduler/scheduler.ts";
 import { initialState } from "../../actors/train.ts";
 import { Tensor } from "../../protocols/tensor.ts";
+import type { Ref } from "../../runtime/index.ts";
 import { median } from "../statistics.ts";
 import type { Training } from "../strategies/run.ts";
 import { type Place, planFor, RecoveryCluster, without } from "./cluster.ts";
 
 /** Before the kill; the first is not counted. */
 const STEPS = 7;
+/** Behind the one that was repeated; the first is not counted. */
+const STEPS_AFTER = 3;
 /** Steps between two checkpoints. */
 export const CHECKPOINT_EVERY = 10;
 /** More than there are. */
@@ -37,6 +39,8 @@ export interface Resumed {
   readonly movedBytes: number | null;
   /** Of steps before the kill, median. */
   readonly stepMs: number;
+  /** Of steps after it, on the devices that are left. */
+  readonly stepAfterMs: number;
   readonly killed: string;
 }
 
@@ -60,23 +64,11 @@ export async function resume(
     const initial = await initialState(training.model, training.seed);
     const all = request.devices.map((_, i) => i);
     const told: RunRecovery[] = [];
-    const recovery = {
-      copies: 1,
-      restart: async () => ({ step: -1, values: initial }),
-      fixed: async (names: readonly string[]) =>
-        Object.fromEntries(names.map((each) => [each, initial[each]!])),
-      tell: (each: RunRecovery) => told.push(each),
-    };
+    const recovery = keepingCopies(initial, (each) => told.push(each));
     const scheduler = await cluster.bed.unshaped(() =>
       cluster.deploy(plan, all, initial, name === "troupe" ? recovery : undefined),
     );
-    const times: number[] = [];
-    for (let step = 0; step < STEPS; step++) {
-      const began = performance.now();
-      await scheduler.ask.step(step, LAST);
-      times.push(performance.now() - began);
-    }
-    const stepMs = median(times.slice(1));
+    const stepMs = await medianStep(scheduler, 0, STEPS);
     const gathering = performance.now();
     const state = name === "troupe" ? {} : { ...initial, ...copied(await scheduler.ask.state()) };
     const gatherMs = performance.now() - gathering;
@@ -93,7 +85,9 @@ export async function resume(
       const [first] = told;
       if (!first) throw new Error("the run did not notice that a device was killed");
       const { stepsLost, movedBytes } = first;
-      return { ...common, resumeMs, detectMs: Math.max(0, resumeMs - first.resumeMs), stepsLost, movedBytes };
+      const detectMs = Math.max(0, resumeMs - first.resumeMs);
+      const stepAfterMs = await medianStep(scheduler, STEPS + 1, STEPS_AFTER);
+      return { ...common, resumeMs, detectMs, stepAfterMs, stepsLost, movedBytes };
     }
     const failed = await stepping.then(
       () => false,
@@ -103,18 +97,13 @@ export async function resume(
     const detectMs = performance.now() - killedAt;
     await cluster.stop();
     const left = all.filter((i) => i !== lost);
-    const smaller = without(request, lost);
-    const options = {
-      strategy: "hybrid",
-      schedule: "auto",
-      microBatches: training.microBatches,
-      recompute: false,
-    };
-    const next = await cluster.deploy(makePlan({ ...smaller, options }), left, state);
+    const smaller = planFor(without(request, lost), training.microBatches);
+    const next = await cluster.deploy(smaller, left, state);
     const stepsLost = name === "restart" ? CHECKPOINT_EVERY / 2 : 0;
     for (let step = STEPS - stepsLost; step <= STEPS; step++) await next.ask.step(step, LAST);
     const resumeMs = performance.now() - killedAt + (name === "heavy" ? gatherMs : 0);
-    return { ...common, resumeMs, detectMs, stepsLost, movedBytes: null };
+    const stepAfterMs = await medianStep(next, STEPS + 1, STEPS_AFTER);
+    return { ...common, resumeMs, detectMs, stepAfterMs, stepsLost, movedBytes: null };
   } finally {
     await cluster.close();
   }
@@ -137,10 +126,7 @@ export async function costOfCopies(
     const plan = planFor(request, training.microBatches);
     const initial = await initialState(training.model, training.seed);
     const all = request.devices.map((_, i) => i);
-    const recovery = {
-      ...{ copies: 1, restart: async () => ({ step: -1, values: initial }), tell: () => {} },
-      fixed: async () => ({}),
-    };
+    const recovery = keepingCopies(initial, () => {});
     const found: Record<"plain" | "kept", number[]> = { plain: [], kept: [] };
     let cost = { points: 0, bytes: 0 };
     for (let round = 0; round < 2; round++) {
@@ -163,8 +149,29 @@ export async function costOfCopies(
   }
 }
 
+type Values = Readonly<Record<string, Tensor>>;
+
+/** A copy of everything with one other device; without it, a run begins again. */
+function keepingCopies(initial: Values, tell: RecoveryOptions["tell"]): RecoveryOptions {
+  return {
+    ...{ copies: 1, restart: async () => ({ step: -1, values: initial }), tell },
+    fixed: async (names) => Object.fromEntries(names.map((each) => [each, initial[each]!])),
+  };
+}
+
+/** Makes steps from `from` on. @returns the median of their milliseconds without the first. */
+async function medianStep(scheduler: Ref<Scheduler>, from: number, count: number): Promise<number> {
+  const times: number[] = [];
+  for (let step = from; step < from + count; step++) {
+    const began = performance.now();
+    await scheduler.ask.step(step, LAST);
+    times.push(performance.now() - began);
+  }
+  return median(times.slice(1));
+}
+
 /** What stages lend until their next step, as one's own. */
-function copied(state: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
+function copied(state: Values): Record<string, Tensor> {
   const copies = Object.entries(state).map(([name, { dtype, shape, bytes }]): [string, Tensor] => [
     name,
     new Tensor(dtype, shape, bytes.slice()),
