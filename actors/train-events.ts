@@ -45,8 +45,8 @@ export type TrainEvent =
       plan: Plan;
     }
   /**
-   * Another coordinator led the run before: it goes on behind so many steps, of those that were known to be done so many are
-   * done again, and so much had to be moved.
+   * The run goes on, behind so many steps, where another coordinator led it before, or it was paused: of the steps that were
+   * known to be done so many are done again, and so much had to be moved.
    */
   | {
       event: "resumed";
@@ -104,6 +104,6 @@ export type TrainEvent =
       energy: RunEnergy | null;
       /** Those that are still there. */
       devices: readonly { id: string; name: string; peak_bytes: number; tensor_bytes: number }[];
-      /** Those that the run began with and ended without. */
+      /** Names of those that were in the run and are not there at its end. */
       devices_lost: readonly string[];
     };

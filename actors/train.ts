@@ -30,9 +30,10 @@ import { RunMeter } from "./energy/run-meter.ts";
 import type { RunJournal } from "./journal/run-journal.ts";
 import type { ProfileCache } from "./profile-cache.ts";
 import { type Plan, type Worker, workersOf } from "./scheduler/plan.ts";
-import { type Replanning, type RunRecovery, Scheduler } from "./scheduler/scheduler.ts";
+import { type Behind, type Replanning, type RunRecovery, Scheduler } from "./scheduler/scheduler.ts";
 import { type ModelSpec, openTask } from "./tasks/open.ts";
 import type { Task } from "./tasks/task.ts";
+import { endedOn, resumedBehind, takeIn } from "./train-devices.ts";
 import type { TrainEvent } from "./train-events.ts";
 
 export { DivergedError } from "../nn/optim/finite.ts";
@@ -183,7 +184,10 @@ export async function train(
         emit({ event: "replanned", cause, why, ...figures, ...move });
       } else emit({ event: "plan_kept", cause, why, ...figures });
     },
-    ...(world.onDevice && { paused: (reason: string) => void emit({ event: "paused", reason }) }),
+    ...(world.onDevice && {
+      paused: (reason: string) => void emit({ event: "paused", reason }),
+      resumed: (behind: Behind) => void emit({ event: "resumed", ...resumedBehind(behind) }),
+    }),
   };
   const data = await node.spawn(DataSource, [task.feed]);
   const scheduler = await node.spawn(Scheduler, [
@@ -198,6 +202,7 @@ export async function train(
       schedule: options.schedule,
       recompute: options.recompute,
       stashBytes: options.stashBytes ?? 0,
+      copies,
       ...(world.profiles && { profiles: world.profiles }),
       ...(options.objective === undefined ? {} : { objective: options.objective }),
       ...(options.deadlineMs === undefined ? {} : { deadlineMs: options.deadlineMs }),
@@ -234,10 +239,8 @@ export async function train(
     const first = taken ? taken.step + 1 : (resumed?.step ?? 0);
     if (taken) {
       writer.goBackTo(first);
-      emit({
-        ...{ event: "resumed", step: first, steps_lost: (history?.step ?? -1) - taken.step },
-        ...{ moved_bytes: taken.movedBytes, from_checkpoint: taken.fromCheckpoint },
-      });
+      const stepsLost = (history?.step ?? -1) - taken.step;
+      emit({ event: "resumed", ...resumedBehind({ ...taken, stepsLost }) });
     } else await scheduler.ask.deploy(await initialState(model, seed, resumed));
 
     let validation = Number.NaN;
@@ -261,7 +264,7 @@ export async function train(
     await meter.resume();
     const tokens = unit.perMicroBatch * microBatches;
     // One that cannot be taken in is told of by whoever brought it.
-    if (copies > 0) stopJoining = world.onDevice?.((device) => scheduler.ask.join(device));
+    if (copies > 0) stopJoining = world.onDevice?.((device) => takeIn(scheduler, meter!, device));
     let training = 0;
     for (let step = first; step < steps; step++) {
       const done = step + 1;
@@ -288,13 +291,10 @@ export async function train(
         stages: result.reports.map(({ squareSums: _, losses: __, ...rest }) => rest),
       });
       for (const drifted of result.drifted) emit({ event: "device_drifted", ...drifted });
-      const busyMs = devices.map(() => 0);
-      for (const [i, { kernelMs }] of result.reports.entries()) {
-        const device = Number(workers[i]!.member.device);
-        // Those that have joined since are not metered.
-        if (device < busyMs.length) busyMs[device]! += kernelMs;
-      }
-      meter.took(ms, busyMs);
+      meter.took(
+        ms,
+        result.reports.map(({ kernelMs }, i) => [Number(workers[i]!.member.device), kernelMs]),
+      );
       saver.check();
       const owed = saver.owes && done < steps;
       if (done === steps || waits || owed) await meter.pause();
@@ -332,19 +332,7 @@ export async function train(
       weights_sha256: saver.weights,
       checkpoint: options.checkpoint,
       energy: meter.energy(),
-      devices: usage.flatMap((used, i) =>
-        used
-          ? [
-              {
-                id: everyone[i]!.id,
-                name: everyone[i]!.name,
-                peak_bytes: used.peakBytes,
-                tensor_bytes: used.tensorBytes,
-              },
-            ]
-          : [],
-      ),
-      devices_lost: usage.flatMap((used, i) => (used ? [] : [everyone[i]!.name])),
+      ...endedOn(everyone, usage),
     };
     await journal?.done(last);
     emit(done);

@@ -44,7 +44,7 @@ export class Deployment {
       said: (name, line) => process.stderr.write(`${name}: ${line}\n`),
     });
     try {
-      await devices.open(settings.devices);
+      await devices.open({ devices: settings.devices });
       return await deploy(settings, prepared, devices);
     } catch (error) {
       await devices.close();

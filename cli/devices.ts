@@ -1,20 +1,20 @@
 /**
- * The devices of a run: processes started here, or nodes that are running already. Either way each becomes a ref
- * to its `Device` actor, and someone is told when one is lost.
+ * The devices of a run: processes started here, nodes that were named, and nodes that come by themselves to where it listens.
+ * Each becomes a ref to its `Device` actor, and someone is told when one is lost. A run begins with those that are there;
+ * whoever comes later, or again, is handed to it.
  */
 
 import type { Fault } from "../actors/chaos/fault.ts";
 import type { Device } from "../actors/device.ts";
 import { type DownReason, NodeRuntime, type PeerInfo, type Ref } from "../runtime/index.ts";
-import { type Child, startChild } from "../runtime/platform/children.ts";
+import type { Child } from "../runtime/platform/children.ts";
 import { machineId } from "../runtime/platform/machine.ts";
-import { scriptCommand } from "../runtime/platform/process.ts";
 import { LaunchError } from "./command.ts";
+import { startDevice } from "./device-process.ts";
 import { lineLog } from "./log.ts";
 import { DEVICE_NAME } from "./node.ts";
-import { TOKEN_VARIABLE } from "./security.ts";
 import { deviceName, type TrainSettings } from "./train-options.ts";
-import { transportsOf } from "./transports.ts";
+import { listenNear, transportsOf } from "./transports.ts";
 
 export interface JoinedDevice {
   readonly name: string;
@@ -28,28 +28,52 @@ export interface JoinedDevice {
 
 /** Who is told what happens to the devices. */
 export interface DeviceEvents {
+  /** Nodes may come to this address. */
+  listening?(address: string): void;
+  /** There is none to begin with. */
+  waiting?(): void;
   joined(device: JoinedDevice): void;
-  /** It is gone in the middle of the run. */
+  /** It is gone in the middle of the run, or cannot be used. */
   left(name: string, reason: string): void;
   /** A line a device process wrote on its standard error. */
   said(name: string, line: string): void;
 }
 
+/** What a run begins with. */
+export interface Opening {
+  /** Processes to start. */
+  readonly devices: number;
+  /** Whether it goes on with what there is of these and of those that were named, be it one. */
+  readonly lacks?: boolean;
+  /** Where else there may be devices that have something of the run: of these nothing is said where there are none. */
+  readonly known?: readonly string[];
+}
+
+type Take = (device: Ref<Device>) => Promise<unknown>;
+
 /** How long a device process may take to end before it is killed. */
 const PATIENCE_MS = 3000;
-/** A device process starts in about half a second, and in ten on a single-board computer's first time. */
-const START_MS = 60_000;
+/** A process that died is known to have a moment after its sockets. */
+const GRACE_MS = 500;
 
 export class Devices {
   readonly node: NodeRuntime;
+  /** All that have ever been there, by their places in the run. */
   readonly joined: JoinedDevice[] = [];
-  private readonly children: { readonly name: string; readonly child: Child }[] = [];
   private readonly settings: TrainSettings;
   private readonly events: DeviceEvents;
-  private closing = false;
+  /** Processes that were started here, by where they listen. */
+  private readonly processes = new Map<string, Child>();
+  private readonly children: Child[] = [];
+  /** Those that are there, by node. */
+  private readonly living = new Map<string, JoinedDevice>();
   /** What happened to those that were lost and are not got over yet, by name. */
   private readonly losses = new Map<string, Promise<string>>();
-  private lost = 0;
+  private readonly first = Promise.withResolvers<void>();
+  /** How many the run has been given. */
+  private given = 0;
+  private take: Take | undefined;
+  private closing = false;
 
   constructor(settings: TrainSettings, events: DeviceEvents) {
     this.settings = settings;
@@ -67,53 +91,59 @@ export class Devices {
   }
 
   /**
-   * Starts so many, or joins those that were named, in order.
-   * @param lacks whether a run goes on without those that cannot be reached, as long as there is one.
-   * @throws LaunchError, RuntimeError in one line naming the device. */
-  async open(devices: number, lacks = false): Promise<void> {
-    const { join } = this.settings;
+   * Starts processes, connects to those that were named, in order, and listens where it is to. Resolves when there is one.
+   * @throws LaunchError, RuntimeError in one line naming the device.
+   */
+  async open({ devices, lacks = false, known = [] }: Opening): Promise<void> {
+    const { join, listen, security, transport } = this.settings;
     this.expectOpen();
+    if (listen !== undefined) {
+      const address = await this.node.listen(listen);
+      this.events.listening?.(address);
+      await listenNear(this.node, transportsOf(security, transport));
+    }
     const starting = Array.from({ length: devices }, (_, i) => this.start(deviceName(i)));
     // All have to be known before one that failed may end this.
     for (const result of await Promise.allSettled(starting))
       if (result.status === "rejected") throw result.reason;
-    const addresses = join.length > 0 ? join : await Promise.all(starting);
-    for (const [i, address] of addresses.entries()) {
-      this.expectOpen();
-      const peer = await this.node.connect(address).catch((error: Error) => {
-        if (!lacks || (i === addresses.length - 1 && this.joined.length === 0)) throw error;
-        this.events.left(address, error.message);
-        return null;
-      });
-      if (peer === null) continue;
-      const { id, name } = peer;
-      if (this.joined.some((device) => device.ref.address.node === id)) {
-        throw new LaunchError(`${address} is the same node as another --join: give each node once`);
-      }
-      const ref = await this.node.lookup<Device>(id, DEVICE_NAME);
-      if (!ref) throw new LaunchError(`${address} is a node without a device: start it with troupe node`);
-      const pid = this.children[i]?.child.pid;
-      const device = { name, address, ref, peer, ...(pid === undefined ? {} : { pid }) };
-      this.joined.push(device);
-      this.node.monitor(ref, ({ reason }) => {
-        if (this.closing) return;
-        this.lost++;
-        this.losses.set(name, this.tellLoss(device, reason, i));
-      });
-      this.events.joined(device);
-    }
+    const named = [...(await Promise.all(starting)), ...join];
+    await this.connectAll(named, lacks);
+    await Promise.all(known.filter((address) => !named.includes(address)).map((each) => this.find(each)));
+    this.node.onPeer((event) => {
+      if (event.type === "joined") void this.takeIn(event.peer);
+    });
+    for (const peer of this.node.peers()) await this.takeIn(peer);
+    for (const address of join) this.node.join(address).first.catch(() => {});
+    if (this.living.size > 0) return;
+    this.events.waiting?.();
+    await this.first.promise;
+  }
+
+  /** Those that the run begins with. Whoever comes from here on is for `onDevice`. */
+  present(): readonly Ref<Device>[] {
+    this.given = this.joined.length;
+    return this.joined.map(({ ref }) => ref);
+  }
+
+  /** Has those taken in that come; returns what ends that. */
+  onDevice(take: Take): () => void {
+    this.take = take;
+    for (const device of this.joined.slice(this.given)) this.hand(device, take);
+    return () => {
+      this.take = undefined;
+    };
   }
 
   /** Leaves the nodes and ends the processes that were started here; nothing is left behind. Idempotent. */
   async close(): Promise<void> {
     this.closing = true;
-    const ending = this.children.map(({ child }) => child.end(PATIENCE_MS));
+    const ending = this.children.map((child) => child.end(PATIENCE_MS));
     await Promise.all([...ending, this.node.close()]);
   }
 
   /** Has faults come over the devices that they name. @throws FaultsRefused of a node that does not let itself be broken. */
   async arm(faults: readonly Fault[]): Promise<void> {
-    for (const { name, ref } of this.joined) {
+    for (const { name, ref } of this.living.values()) {
       const own = faults.filter(({ device }) => device === name);
       if (own.length > 0) await ref.ask.arm(own);
     }
@@ -129,7 +159,7 @@ export class Devices {
   /** What happened to the last device that was lost and not got over, naming it; undefined when none was. */
   async lastLoss(): Promise<string | undefined> {
     const last = await [...this.losses.values()].at(-1);
-    const nobody = this.lost > 1 && this.lost === this.joined.length;
+    const nobody = this.joined.length > 1 && this.living.size === 0;
     return last && nobody ? `${last}, and nobody is left` : last;
   }
 
@@ -137,41 +167,86 @@ export class Devices {
     if (this.closing) throw new LaunchError("the run was ended while its devices were starting");
   }
 
-  /** Starts one; resolves with its address. */
-  private start(name: string): Promise<string> {
-    const listening = Promise.withResolvers<string>();
-    let firstError: string | undefined;
-    const child = startChild({
-      command: [
-        ...scriptCommand(new URL("./main.ts", import.meta.url)),
-        ...["node", "--listen", "tcp://127.0.0.1:0", "--name", name, "--engine", this.settings.engine],
-        ...["--transport", this.settings.transport, "--attached", "--json", "--insecure"],
-        ...["--patience", `${this.settings.heartbeat.patienceMs}`],
-        ...(this.settings.faults.length > 0 ? ["--chaos"] : []),
-      ],
-      environment: { [TOKEN_VARIABLE]: this.settings.security.token! },
-      onOutput: (line) => listening.resolve(JSON.parse(line).address),
-      onError: (line) => {
-        firstError ??= line;
-        if (!this.closing) this.events.said(name, line);
-      },
+  private async connectAll(addresses: readonly string[], lacks: boolean): Promise<void> {
+    for (const [i, address] of addresses.entries()) {
+      this.expectOpen();
+      const isLast = i === addresses.length - 1 && this.settings.listen === undefined;
+      const peer = await this.node.connect(address).catch((error: Error) => {
+        if (!lacks || (isLast && this.living.size === 0)) throw error;
+        this.events.left(address, error.message);
+        return null;
+      });
+      if (peer === null) continue;
+      if (this.living.has(peer.id)) {
+        throw new LaunchError(`${address} is the same node as another --join: give each node once`);
+      }
+      if (!(await this.takeIn(peer, address))) {
+        throw new LaunchError(`${address} is a node without a device: start it with troupe node`);
+      }
+    }
+  }
+
+  /** Connects to what was a device's address, if one is there. */
+  private async find(address: string): Promise<void> {
+    const peer = await this.node.connect(address).catch(() => null);
+    if (peer) await this.takeIn(peer, address);
+  }
+
+  /**
+   * A node is connected: a device is one of the run's from here on.
+   * @param named its address, where that is known.
+   * @returns whether it is one.
+   */
+  private async takeIn(peer: PeerInfo, named?: string): Promise<boolean> {
+    const { id, name } = peer;
+    const ref = await this.node.lookup<Device>(id, DEVICE_NAME).catch(() => null);
+    if (!ref || this.closing) return false;
+    if (this.living.has(id)) return true;
+    const address = named ?? this.addressOf(peer);
+    const child = this.processes.get(address);
+    const device = { name, address, ref, peer, ...(child && { pid: child.pid }) };
+    this.joined.push(device);
+    this.living.set(id, device);
+    this.node.monitor(ref, ({ reason }) => {
+      this.living.delete(id);
+      if (!this.closing) this.losses.set(name, this.tellLoss(device, reason));
     });
-    this.children.push({ name, child });
-    child.ended.then((how) => {
-      const why = firstError ? firstError.replace(/^troupe: /, "") : how;
-      listening.reject(new LaunchError(`${name} did not start: ${why}`));
-    });
-    const { clock } = this.node;
-    const timer = clock.setTimer(
-      () => listening.reject(new LaunchError(`${name} did not start within ${START_MS / 1000} s`)),
-      START_MS,
+    this.events.joined(device);
+    this.first.resolve();
+    if (this.take) this.hand(device, this.take);
+    return true;
+  }
+
+  /** Where a node can be found again: as before, where it has been here, else as it says itself. */
+  private addressOf({ addresses, address }: PeerInfo): string {
+    const before = this.joined.findLast((device) =>
+      device.peer.addresses.some((other) => addresses.includes(other)),
     );
-    return listening.promise.finally(() => clock.clearTimer(timer));
+    const started = addresses.find((each) => this.processes.has(each));
+    return before?.address ?? started ?? addresses.find((each) => each.startsWith("tcp:")) ?? address;
+  }
+
+  private hand(device: JoinedDevice, take: Take): void {
+    take(device.ref).catch((error: Error) => {
+      // Of one that is gone it has been told, and of a run that is over nobody asks.
+      const isThere = this.living.get(device.peer.id) === device && this.take === take;
+      if (isThere && !this.closing) this.events.left(device.name, `it cannot be used: ${error.message}`);
+    });
+  }
+
+  /** Starts one; resolves with its address. */
+  private async start(name: string): Promise<string> {
+    const { child, address } = startDevice(name, this.settings, this.node.clock, (line) => {
+      if (!this.closing) this.events.said(name, line);
+    });
+    this.children.push(child);
+    this.processes.set(await address, child);
+    return address;
   }
 
   /** Tells of a lost device. What ended a process started here says more than its broken connection. */
-  private async tellLoss({ name }: JoinedDevice, reason: DownReason, index: number): Promise<string> {
-    const child = this.children[index]?.child;
+  private async tellLoss({ name, address }: JoinedDevice, reason: DownReason): Promise<string> {
+    const child = this.processes.get(address);
     const silent = (reason.error?.cause as { code?: unknown } | undefined)?.code === "LINK_SILENT";
     const ended = reason.code === "nodelost" && !silent ? child?.ended : undefined;
     const how = ended && (await Promise.race([ended, this.node.clock.sleep(GRACE_MS)]));
@@ -186,6 +261,3 @@ export class Devices {
     return `${name} is gone: ${why}`;
   }
 }
-
-/** A process that died is known to have a moment after its sockets. */
-const GRACE_MS = 500;

@@ -5,7 +5,12 @@
 
 import type { TrainEvent } from "../actors/train.ts";
 
-export type RunEvent = TrainEvent | DeviceJoined | { event: "device_left"; name: string; reason: string };
+export type RunEvent =
+  | TrainEvent
+  | DeviceJoined
+  | { event: "device_left"; name: string; reason: string }
+  /** Nodes may come to this address, and how what is said there is protected, in words. */
+  | { event: "listening"; address: string; protection: string };
 
 export interface DeviceJoined {
   readonly event: "device_joined";

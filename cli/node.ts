@@ -18,6 +18,7 @@ import {
   standardError,
   standardOutput,
 } from "../runtime/platform/process.ts";
+import { isLoopback } from "../runtime/routes.ts";
 import { type Cable, severed } from "../runtime/transports/severed.ts";
 import { type Command, UsageError } from "./command.ts";
 import { lineLog } from "./log.ts";
@@ -39,7 +40,14 @@ const CLASSES = Object.keys(DEVICE_CLASSES) as DeviceClassName[];
 export const ENGINES = ["auto", "native", "node-binding", "web", "reference"] as const;
 
 const OPTIONS: OptionTable = {
-  listen: { value: "tcp://host:port", help: "address to take connections at; port 0 takes a free one" },
+  listen: {
+    value: "tcp://host:port",
+    help: "address to take connections at; port 0 takes a free one (default: none, with --join a free port)",
+  },
+  join: {
+    value: "address",
+    help: "a run to come to, that listens there (train --listen), and every further one: tried again as long as nobody answers",
+  },
   name: { value: "name", help: "what others call this device (default: the machine's name)" },
   engine: {
     value: "name",
@@ -69,13 +77,18 @@ export const node: Command = {
   notes: [
     "On this machine: troupe node --listen tcp://127.0.0.1:4001 --name desk",
     "For others:      TROUPE_TOKEN=<token> troupe node --listen tcp://0.0.0.0:4001",
+    "To where troupe train listens: TROUPE_TOKEN=<token> troupe node --join tcp://desk:4000",
   ],
   run,
 };
 
 async function run(args: readonly string[]): Promise<number> {
   const options = parseOptions("node", OPTIONS, args);
-  const address = options.text("listen");
+  const home = options.text("join");
+  if (home !== undefined && !/^tcp:\/\/.+:\d+$/.test(home)) {
+    throw new UsageError(`--join ${home}: expected an address such as tcp://desk:4000`);
+  }
+  const address = options.text("listen") ?? (home === undefined ? undefined : beside(home));
   if (address === undefined) {
     throw new UsageError("--listen is missing: an address such as tcp://127.0.0.1:4001 is needed");
   }
@@ -93,7 +106,9 @@ async function run(args: readonly string[]): Promise<number> {
     ...(offered === undefined ? {} : { memoryBytes: offered * 1e6 }),
     ...(like === undefined ? {} : { class: like }),
   };
-  const security = await securityOf(options, { addresses: [address], role: "device" });
+  const security = await securityOf(options, {
+    ...{ addresses: [...(home === undefined ? [] : [home]), address], role: "device" },
+  });
   const attached = options.has("attached");
 
   const ended = Promise.withResolvers<number>();
@@ -144,8 +159,25 @@ async function run(args: readonly string[]): Promise<number> {
         ? `${JSON.stringify({ event: "listening", address: listening, name, pid, fingerprint })}\n`
         : `${name} listens on ${listening}, ${protectionOf(security, listening)}${certificate}\n`,
     );
+    if (home !== undefined) {
+      // Why it can never be is in the log.
+      runtime.join(home).first.then(
+        (peer) => {
+          const joined = { event: "joined", name: peer.name, address: home };
+          standardOutput.write(
+            options.has("json") ? `${JSON.stringify(joined)}\n` : `${name} has come to ${home}\n`,
+          );
+        },
+        () => ended.resolve(1),
+      );
+    }
     return await ended.promise;
   } finally {
     await runtime.close();
   }
+}
+
+/** A free port, for this machine alone where the other end is on it. */
+function beside(address: string): string {
+  return isLoopback(address) ? "tcp://127.0.0.1:0" : "tcp://0.0.0.0:0";
 }

@@ -25,7 +25,7 @@ import { TRAIN_OPTIONS, type TrainSettings, trainSettings } from "./train-option
 /** Options of `train` that decide nothing about a plan. */
 const OF_TRAINING = [
   ...["steps", "validate-every", "checkpoint-every", "sample", "prompt", "resume", "print", "print-to"],
-  ...["out", "trace", "plan"],
+  ...["out", "trace", "plan", "listen"],
 ];
 
 const PLAN_OPTIONS: OptionTable = {
@@ -89,8 +89,8 @@ async function onDevices(settings: TrainSettings): Promise<Planned> {
     said: (name, line) => standardError.write(`${name}: ${line}\n`),
   });
   try {
-    await devices.open(startable(settings, findSegments(subject.model).length));
-    const refs = devices.joined.map(({ ref }) => ref);
+    await devices.open({ devices: startable(settings, findSegments(subject.model).length) });
+    const refs = devices.present();
     const note = (line: string) => standardError.write(`${line}\n`);
     const profiles = profilesOf(settings.freshProfile, note);
     const request = await measuredRequest(refs, subject, () => systemClock.now(), profiles);

@@ -91,7 +91,7 @@ export async function securityOf(options: Options, { addresses, role }: Place): 
 export function ownDevices(options: Options): Security {
   const idle = Object.keys(SECURITY_OPTIONS).find((name) => options.has(name));
   if (idle !== undefined)
-    throw new UsageError(`--${idle} is for devices on other machines: give it with --join`);
+    throw new UsageError(`--${idle} is for devices on other machines: give it with --join or --listen`);
   return { token: createToken(systemRandom), certificate: undefined, coordinator: false, insecure: false };
 }
 

@@ -176,12 +176,15 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
       case "device_joined": {
         const how = [`${event.route} by ${event.transport}`, ...(event.protection ? [event.protection] : [])];
         line(`  ${event.name} joined at ${event.address}, ${how.join(", ")}`);
-        return draw(paint("dim", "  measuring the devices"));
+        return draw(paint("dim", plan ? `  measuring ${event.name}` : "  measuring the devices"));
       }
       case "device_left":
         return line(paint("yellow", `  ${event.name} left: ${event.reason}`));
       case "recovered":
         return showRecovered(event);
+      case "listening":
+        line(`  takes in devices at ${event.address}, ${event.protection}; on each of them:`);
+        return line(`    npx bun run node --join ${event.address.replace(ANYWHERE, "//<this machine>:")}`);
       case "resumed": {
         const from = event.from_checkpoint ? " from the last checkpoint" : "";
         const again = event.steps_lost > 0 ? `, ${event.steps_lost} done again` : "";
@@ -228,6 +231,9 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
 function placesOf(plan: Plan): readonly string[] {
   return workersOf(plan).map(({ member }) => member.device);
 }
+/** Where a listener takes connections to any of a machine's addresses. */
+const ANYWHERE = /\/\/(0\.0\.0\.0|\[::\]):/;
+
 
 /** Of a time that may be short. */
 function brief(ms: number): string {

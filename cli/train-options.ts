@@ -65,6 +65,10 @@ export const TRAIN_OPTIONS: OptionTable = {
     help: `device processes to start on this machine (default: ${DEFAULTS.devices}, or what the model can be cut into)`,
   },
   join: { value: "address", help: "a running troupe node to train on; once for each", repeated: true },
+  listen: {
+    value: "tcp://host:port",
+    help: "take in nodes that come here by themselves (troupe node --join), also while the run goes on; without --devices and --join it waits for the first",
+  },
   strategy: {
     value: "name",
     help: `${NAMED_STRATEGIES.join(", ")} (default: pipeline, single for one device)`,
@@ -132,6 +136,8 @@ export interface TrainSettings {
   /** Whether they were asked for: else there may be fewer, as many as the model can be cut into. */
   readonly devicesAsked: boolean;
   readonly join: readonly string[];
+  /** Where nodes may come to; undefined for nowhere. */
+  readonly listen: string | undefined;
   readonly engine: (typeof ENGINES)[number];
   readonly security: Security;
   readonly transport: TransportChoice;
@@ -167,14 +173,19 @@ export async function trainSettings(
   if (join.length > 0 && options.has("devices")) {
     throw new UsageError("--devices starts devices here and --join uses running ones: give one of them");
   }
-  if (join.length > 0 && options.has("engine")) {
-    throw new UsageError("--engine is for devices started here; give it to each troupe node instead");
-  }
   const twice = join.find((address, i) => join.indexOf(address) !== i);
   if (twice !== undefined) throw new UsageError(`--join ${twice} was given twice`);
+  const listen = options.text("listen");
+  const copies = options.whole("copies", { from: 0, to: 63 }) ?? DEFAULTS.copies;
+  if (listen !== undefined && copies === 0) {
+    throw new UsageError(
+      "--listen takes devices in while the run goes on, for which copies are needed: leave --copies 0 out",
+    );
+  }
+  const reached = [...join, ...(listen === undefined ? [] : [listen])];
   const security =
-    join.length > 0
-      ? await securityOf(options, { addresses: join, role: "coordinator" })
+    reached.length > 0
+      ? await securityOf(options, { addresses: reached, role: "coordinator" })
       : ownDevices(options);
   const what = options.choice("print", PRINTABLE);
   if (what === undefined && options.has("print-to")) {
@@ -183,11 +194,15 @@ export async function trainSettings(
   const transport = options.choice("transport", TRANSPORTS) ?? "auto";
   const plan = await planOf(options, files);
   const wanted = plan?.strategy ?? options.choice("strategy", NAMED_STRATEGIES);
-  const asked = options.whole("devices", { from: 1, to: 64 }) ?? (wanted === "single" ? 1 : DEFAULTS.devices);
-  const devices = join.length > 0 ? 0 : asked;
-  const strategy = wanted ?? ((join.length || asked) === 1 ? "single" : "pipeline");
+  const asked = options.whole("devices", { from: 1, to: 64 });
+  const devices = asked ?? (reached.length > 0 ? 0 : wanted === "single" ? 1 : DEFAULTS.devices);
+  const isOne = listen === undefined && join.length + devices === 1;
+  const strategy = wanted ?? (isOne ? "single" : "pipeline");
   const choice = choiceOf(options, strategy);
   const schedule = plan?.schedule ?? options.choice("schedule", NAMED_SCHEDULES) ?? "1f1b";
+  if (devices === 0 && options.has("engine")) {
+    throw new UsageError("--engine is for devices started here; give it to each troupe node instead");
+  }
   const engine = options.choice("engine", ENGINES) ?? "auto";
 
   const resumeFrom = options.text("resume");
@@ -205,7 +220,7 @@ export async function trainSettings(
   }
   const textBefore = before?.training.data;
   const faults = readFaults(options.all("chaos"), { done: before?.step ?? 0, steps, microBatches });
-  if (join.length === 0)
+  if (reached.length === 0)
     requireDevices(
       faults,
       Array.from({ length: devices }, (_, i) => deviceName(i)),
@@ -231,7 +246,7 @@ export async function trainSettings(
       ...choice,
       ...(plan === null ? {} : { plan }),
       optimizer,
-      copies: options.whole("copies", { from: 0, to: 63 }) ?? DEFAULTS.copies,
+      copies,
       ...checkpoints,
       exportTo: `${out}/model`,
       resume,
@@ -241,7 +256,7 @@ export async function trainSettings(
         options.text("prompt") ?? (data === null ? DEFAULTS.prompt.ofDefaultText : DEFAULTS.prompt.ofOthers),
     },
     ...{ resumed: before, damaged },
-    ...{ devices, devicesAsked: options.has("devices"), join, engine, out },
+    ...{ devices, devicesAsked: asked !== undefined, join, listen, engine, out },
     ...{ heartbeat: heartbeatFrom(options), faults },
     ...{ security, transport, identity: options.text("identity") },
     trace: options.text("trace") ?? null,

@@ -3,6 +3,7 @@
  * again on every way out.
  */
 
+import type { DevicePlace } from "../actors/journal/journal.ts";
 import type { RunJournal } from "../actors/journal/run-journal.ts";
 import { prepare, train as trainRun } from "../actors/train.ts";
 import { DEFAULT_GPT, gptParameters } from "../nn/models/gpt.ts";
@@ -23,7 +24,7 @@ import {
 import { requireDevices } from "./chaos.ts";
 import { resumeArguments } from "./checkpoint-options.ts";
 import { type Command, CommandError, UsageError } from "./command.ts";
-import { Devices } from "./devices.ts";
+import { Devices, type JoinedDevice } from "./devices.ts";
 import type { RunEvent } from "./events.ts";
 import { type Abandoned, abandonedRun, runJournal } from "./journal.ts";
 import { jsonReport } from "./json-report.ts";
@@ -31,6 +32,7 @@ import { type Options, parseOptions } from "./options.ts";
 import { printModel } from "./print.ts";
 import { profilesOf } from "./profiles.ts";
 import { Results } from "./results.ts";
+import { protectionOf } from "./security.ts";
 import { count } from "./terminal.ts";
 import { textReport } from "./text-report.ts";
 import { TRAIN_OPTIONS, type TrainSettings, trainSettings } from "./train-options.ts";
@@ -78,11 +80,16 @@ async function run(settings: TrainSettings, given: Options, abandoned: Abandoned
     if (event.event === "recovered") await devices.gotOver(event.lost);
     report.show(event);
   };
+  const { security } = settings;
   const devices = new Devices(settings, {
+    listening: (address) =>
+      void emit({ event: "listening", address, protection: protectionOf(security, address) }),
+    waiting: () => void emit({ event: "paused", reason: "no device has come yet" }),
     joined: ({ name, address, pid, peer }) => {
       const { transport, route } = peer;
-      const how = pid === undefined ? { protection: linkProtection(settings.security, peer) } : { pid };
-      return emit({ event: "device_joined", name, address, transport, route, ...how });
+      const how = pid === undefined ? { protection: linkProtection(security, peer) } : { pid };
+      void emit({ event: "device_joined", name, address, transport, route, ...how });
+      journal?.place(placesOf(devices.joined));
     },
     left: (name, reason) => emit({ event: "device_left", name, reason }),
     said: (name, line) => report.said(name, line),
@@ -99,7 +106,10 @@ async function run(settings: TrainSettings, given: Options, abandoned: Abandoned
     if (trace !== null) await requireWritable(trace);
     if (prepared.resumed) await results.takeOver(prepared.resumed.step);
     if (abandoned) results.restore(abandoned.history);
-    await devices.open(startable(settings, findSegments(prepared.task.model).length), abandoned !== null);
+    await devices.open({
+      devices: startable(settings, findSegments(prepared.task.model).length),
+      ...(abandoned && { lacks: true, known: knownAddresses(settings, abandoned) }),
+    });
     requireDevices(
       settings.faults,
       devices.joined.map(({ name }) => name),
@@ -107,14 +117,15 @@ async function run(settings: TrainSettings, given: Options, abandoned: Abandoned
     await devices.arm(settings.faults);
     // What cannot begin is not written down.
     journal = await runJournal(out, files, given, abandoned, systemRandom);
-    journal.place(devices.joined.map(({ name, address }, i) => ({ id: `${i}`, name, address })));
-    const refs = devices.joined.map(({ ref }) => ref);
+    const present = devices.present();
+    journal.place(placesOf(devices.joined));
     const { node } = devices;
     const random = seededRandom(options.seed);
     const note = (line: string) => report.said("profiles", line);
     const world = {
-      ...{ node, devices: refs, files, clock: systemClock, emit, random: () => random.next() },
+      ...{ node, devices: present, files, clock: systemClock, emit, random: () => random.next() },
       ...{ profiles: profilesOf(settings.freshProfile, note), journal },
+      ...(mayCome(settings) && { onDevice: devices.onDevice.bind(devices) }),
     };
     await trainRun(options, world, prepared);
     await results.settle();
@@ -136,6 +147,21 @@ async function run(settings: TrainSettings, given: Options, abandoned: Abandoned
     if (!existed && (await files.isFolder(out)) && (await files.list(out)).length === 0)
       await files.remove(out);
   }
+}
+
+/** Where the devices are, by the ids that plans know them by. */
+function placesOf(joined: readonly JoinedDevice[]): readonly DevicePlace[] {
+  return joined.map(({ name, address }, i) => ({ id: `${i}`, name, address }));
+}
+
+/** Whether there may be another device than those that the run begins with. */
+function mayCome({ join, listen }: TrainSettings): boolean {
+  return join.length > 0 || listen !== undefined;
+}
+
+/** Where devices were that came to a run by themselves, or are spare: processes of its own have ended with it. */
+function knownAddresses(settings: TrainSettings, { history }: Abandoned): readonly string[] {
+  return mayCome(settings) ? (history.planned?.devices ?? []).map(({ address }) => address) : [];
 }
 
 /** Codes of errors that a lost device explains. */
@@ -176,15 +202,15 @@ function exitCodeOf(error: unknown): number {
 }
 
 function goOn(checkpoint: string | null, settings: TrainSettings): string {
-  const { run, join, devices, devicesAsked, engine, out, security, transport, identity, heartbeat } =
-    settings;
+  const { run, join, listen, devices, devicesAsked, engine, out, security, transport, identity } = settings;
+  const { patienceMs } = settings.heartbeat;
   if (checkpoint === null) return "; there is no checkpoint yet";
   const args = [...resumeArguments(checkpoint, out, run), ...(run.data === null ? [] : ["--data", run.data])];
   for (const address of join) args.push("--join", address);
+  if (listen !== undefined) args.push("--listen", listen);
   if (devicesAsked) args.push("--devices", `${devices}`);
   if (run.copies !== undefined && run.copies !== 1) args.push("--copies", `${run.copies}`);
-  if (heartbeat.patienceMs !== DEFAULT_HEARTBEAT.patienceMs)
-    args.push("--patience", `${heartbeat.patienceMs}`);
+  if (patienceMs !== DEFAULT_HEARTBEAT.patienceMs) args.push("--patience", `${patienceMs}`);
   if (engine !== "auto") args.push("--engine", engine);
   if (transport !== "auto") args.push("--transport", transport);
   if (security.insecure) args.push("--insecure");

@@ -21,9 +21,11 @@ export interface RunEnergy {
 
 interface Machine {
   /** Places of its devices. */
-  readonly devices: readonly number[];
+  readonly devices: number[];
   readonly meter: Ref<Device>;
   readonly description: DeviceDescription;
+  /** Of the time of steps, when the first of its devices came. */
+  readonly joinedMs: number;
   /** By sensors, so far. */
   joules: number;
   /** When the steps went on; null while there are none, or when nothing measures. */
@@ -36,14 +38,15 @@ interface Machine {
 const NOTHING = { busyMs: 0, sentBytes: 0, receivedBytes: 0 };
 
 export class RunMeter {
-  private readonly machines: readonly Machine[];
-  private readonly busyMs: number[];
+  private readonly machines: Machine[];
+  /** By device's place. */
+  private readonly busyMs = new Map<number, number>();
   private elapsedMs = 0;
   private steps = 0;
+  private running = false;
 
-  private constructor(machines: readonly Machine[], devices: number) {
-    this.machines = machines;
-    this.busyMs = new Array(devices).fill(0);
+  private constructor(machines: readonly Machine[]) {
+    this.machines = [...machines];
   }
 
   /** Opens the meter of every machine; to be closed. */
@@ -52,17 +55,39 @@ export class RunMeter {
     descriptions: readonly DeviceDescription[],
   ): Promise<RunMeter> {
     const hosts = Map.groupBy(descriptions.keys(), (i) => descriptions[i]!.host);
-    const machines = [...hosts.values()].map((places): Machine => {
+    const machines = [...hosts.values()].map((places) => {
       const [first] = places;
-      const [meter, description] = [devices[first!]!, descriptions[first!]!];
-      return { devices: places, meter, description, joules: 0, since: null, measured: true, sources: "" };
+      return machineOf(places, devices[first!]!, descriptions[first!]!, 0);
     });
     await Promise.all(machines.map(({ meter, description }) => meter.ask.openMeter(powerOf(description))));
-    return new RunMeter(machines, devices.length);
+    return new RunMeter(machines);
+  }
+
+  /**
+   * A device has come, which counts from here on. Of a machine whose meter was lost with the device that had it, the rest
+   * is modelled.
+   * @param place of the device, as `took` has it.
+   */
+  async join(place: number, device: Ref<Device>, description: DeviceDescription): Promise<void> {
+    const known = this.machines.find((machine) => machine.description.host === description.host);
+    if (known) {
+      known.devices.push(place);
+      return;
+    }
+    const machine = machineOf([place], device, description, this.elapsedMs);
+    this.machines.push(machine);
+    try {
+      await device.ask.openMeter(powerOf(description));
+      if (this.running) machine.since = await device.ask.readMeter(NOTHING);
+    } catch {
+      // It is gone again.
+      machine.measured = false;
+    }
   }
 
   /** Steps begin, or go on. */
   async resume(): Promise<void> {
+    this.running = true;
     await this.each(async (machine) => {
       machine.since = await machine.meter.ask.readMeter(NOTHING);
     });
@@ -70,6 +95,7 @@ export class RunMeter {
 
   /** Something else than steps begins. */
   async pause(): Promise<void> {
+    this.running = false;
     await this.each(async (machine) => {
       const { since } = machine;
       const now = await machine.meter.ask.readMeter(NOTHING);
@@ -80,11 +106,11 @@ export class RunMeter {
     });
   }
 
-  /** A step was made. @param busyMs in kernels, by device. */
-  took(stepMs: number, busyMs: readonly number[]): void {
+  /** A step was made. @param busy milliseconds in kernels, by the device's place; one may be there several times. */
+  took(stepMs: number, busy: readonly (readonly [place: number, ms: number])[]): void {
     this.steps++;
     this.elapsedMs += stepMs;
-    for (const [i, ms] of busyMs.entries()) this.busyMs[i]! += ms;
+    for (const [place, ms] of busy) this.busyMs.set(place, (this.busyMs.get(place) ?? 0) + ms);
   }
 
   /** Of the steps so far; null when there were none. */
@@ -104,10 +130,11 @@ export class RunMeter {
     await Promise.all(this.machines.map(({ meter }) => meter.ask.closeMeter().catch(() => {})));
   }
 
-  private joulesOf({ measured, joules, devices, description }: Machine): number {
+  private joulesOf({ measured, joules, devices, description, joinedMs }: Machine): number {
     if (measured) return joules;
-    const busyMs = devices.reduce((sum, i) => sum + this.busyMs[i]!, 0);
-    return joulesOf(powerOf(description), { ...NOTHING, elapsedMs: this.elapsedMs, busyMs }).joules;
+    const busyMs = devices.reduce((sum, place) => sum + (this.busyMs.get(place) ?? 0), 0);
+    const elapsedMs = this.elapsedMs - joinedMs;
+    return joulesOf(powerOf(description), { ...NOTHING, elapsedMs, busyMs }).joules;
   }
 
   private async each(read: (machine: Machine) => Promise<void>): Promise<void> {
@@ -124,6 +151,16 @@ export class RunMeter {
         }),
     );
   }
+}
+
+function machineOf(
+  devices: readonly number[],
+  meter: Ref<Device>,
+  description: DeviceDescription,
+  joinedMs: number,
+): Machine {
+  const unread = { joules: 0, since: null, measured: true, sources: "" };
+  return { devices: [...devices], meter, description, joinedMs, ...unread };
 }
 
 function powerOf(description: DeviceDescription): DevicePower {

@@ -208,7 +208,11 @@ export class Course {
       const arrival = roster.nextArrival;
       try {
         const missing = await roster.guard(() => this.goOn(lost, at));
-        if (missing === null) return;
+        if (missing === null) {
+          const { resuming, committed } = this;
+          if (told !== undefined) recovery!.resumed?.({ ...resuming!, step: committed! });
+          return;
+        }
         if (!recovery!.paused) throw loss;
         const reason = `${lost.map(({ id }) => roster.name(id)).join(", ")} gone: ${missing}`;
         if (reason !== told) recovery!.paused(reason);

@@ -26,17 +26,18 @@ export class Joining {
   }
 
   /** Takes in the device that was given this place. @throws what measuring it fails with. */
-  async join(id: string): Promise<void> {
+  async join(id: string): Promise<Known> {
     const joined = this.last.then(() => this.takeIn(id));
     this.last = joined.catch(() => {});
-    await joined;
+    return joined;
   }
 
-  private async takeIn(id: string): Promise<void> {
+  private async takeIn(id: string): Promise<Known> {
     const { roster, course } = this;
     const { replanner } = course.moves;
+    let device: Known;
     try {
-      const device = await roster.ask(id);
+      device = await roster.ask(id);
       if (replanner) {
         const others = roster.living().map((other) => this.known(other));
         const before = replanner.measured();
@@ -50,6 +51,7 @@ export class Joining {
       throw error;
     }
     course.joined();
+    return device;
   }
 
   private known(description: Known) {

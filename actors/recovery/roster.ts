@@ -113,8 +113,9 @@ export class Roster {
     return this.gone;
   }
 
+  /** Its place; the last, where it was cut off and has come again. */
   idOf(device: Ref<unknown>): string {
-    return `${this.devices.findIndex(({ key }) => key === device.key)}`;
+    return `${this.devices.findLastIndex(({ key }) => key === device.key)}`;
   }
 
   /** A device is not to be used. */

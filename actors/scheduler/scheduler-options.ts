@@ -44,6 +44,8 @@ export interface RecoveryOptions {
    * fails there when left out.
    */
   paused?(reason: string): void;
+  /** Hears that a run that was paused goes on. */
+  resumed?(behind: Behind): void;
   /** Where a run is written down, so that another coordinator can go on with it; it ends with this one when left out. */
   readonly continuity?: Continuity;
 }
@@ -67,13 +69,19 @@ export interface Replanning {
   readonly plan: Plan;
 }
 
-/** A run that another coordinator led. */
-export interface TakenOver {
-  /** The step that it goes on behind. */
+/** What a run goes on behind. */
+export interface Behind {
+  /** The step. */
   readonly step: number;
+  /** Steps that had been committed and are repeated. */
+  readonly stepsLost: number;
   /** Bytes that stages were given. */
   readonly movedBytes: number;
   readonly fromCheckpoint: boolean;
+}
+
+/** A run that another coordinator led. */
+export interface TakenOver extends Omit<Behind, "stepsLost"> {
   readonly plan: Plan;
 }
 

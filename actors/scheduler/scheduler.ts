@@ -34,6 +34,7 @@ import type { DriftedDevice, SchedulerOptions, StepResult, TakenOver } from "./s
 
 export { DeviceLost } from "../recovery/roster.ts";
 export type {
+  Behind,
   DriftedDevice,
   RecoveryOptions,
   Replanning,
@@ -216,14 +217,14 @@ export class Scheduler extends Actor {
 
   /**
    * Another device is there, or one is again: it is measured while the others work, and used from a next step on if that is
-   * worth the move. Resolves when it may be used. For runs that keep copies.
+   * worth the move. Resolves with what it is, when it may be used. For runs that keep copies.
    * @throws what measuring it fails with.
    */
-  async join(device: Ref<Device>): Promise<void> {
+  async join(device: Ref<Device>): Promise<Known> {
     if (!this.#options.recovery) throw new RangeError("no device joins a run that keeps no copies");
     const id = this.#roster.add(device);
     this.context.monitor(device);
-    await this.#joining.join(id);
+    return this.#joining.join(id);
   }
 
   /** Mean loss over the validation windows. `pass` tells one pass from another. */

@@ -1,0 +1,48 @@
+/** The devices of a run as its events have them: who comes, what a run goes on behind, and who is there at its end. */
+
+import type { Ref } from "../runtime/index.ts";
+import type { Device, DeviceUsage } from "./device.ts";
+import type { RunMeter } from "./energy/run-meter.ts";
+import type { Known } from "./recovery/roster.ts";
+import type { Behind, Scheduler } from "./scheduler/scheduler.ts";
+import type { TrainEvent } from "./train-events.ts";
+
+type Done = Extract<TrainEvent, { event: "done" }>;
+type Resumed = Extract<TrainEvent, { event: "resumed" }>;
+
+/** A device has come to a run that goes on: it may be used from here on, and counts. @throws what measuring it fails with. */
+export async function takeIn(scheduler: Ref<Scheduler>, meter: RunMeter, device: Ref<Device>): Promise<void> {
+  const known = await scheduler.ask.join(device);
+  await meter.join(Number(known.id), device, known);
+}
+
+export function resumedBehind({
+  step,
+  stepsLost,
+  movedBytes,
+  fromCheckpoint,
+}: Behind): Omit<Resumed, "event"> {
+  return {
+    step: step + 1,
+    steps_lost: stepsLost,
+    moved_bytes: movedBytes,
+    from_checkpoint: fromCheckpoint,
+  };
+}
+
+/**
+ * Who is there at the end of a run, and who is not. One that came back is there.
+ * @param everyone who was ever in the run. @param usage of each; null of those that are gone.
+ */
+export function endedOn(
+  everyone: readonly Known[],
+  usage: readonly (DeviceUsage | null)[],
+): Pick<Done, "devices" | "devices_lost"> {
+  const devices = everyone.flatMap(({ id, name }, i) => {
+    const used = usage[i];
+    return used ? [{ id, name, peak_bytes: used.peakBytes, tensor_bytes: used.tensorBytes }] : [];
+  });
+  const there = new Set(devices.map(({ name }) => name));
+  const names = new Set(everyone.map(({ name }) => name));
+  return { devices, devices_lost: [...names].filter((name) => !there.has(name)) };
+}

@@ -1,0 +1,86 @@
+/**
+ * Devices that come to a run while it goes on: by themselves to where it listens, and again after they were killed. A run that
+ * nobody is left for waits, and ends with the weights of one that was spared.
+ */
+
+import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Event, TINY, Troupe } from "./troupe.ts";
+
+const STEPS = 60;
+const RUN = [
+  ...["--layers", "2", "--steps", `${STEPS}`, "--seed", "7", "--sample", "0"],
+  ...["--validate-every", "1000", "--checkpoint-every", "10"],
+];
+
+let folder: string;
+let running: Troupe[] = [];
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "troupe-joining-"));
+});
+afterEach(() => {
+  for (const each of running) each.destroy();
+  running = [];
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function start(...args: readonly string[]): Troupe {
+  const each = new Troupe(args);
+  running.push(each);
+  return each;
+}
+
+const train = (out: string, ...args: readonly string[]) =>
+  start("train", "--json", ...TINY.slice(2), ...RUN, ...args, "--out", join(folder, out));
+
+const node = (name: string, ...args: readonly string[]) =>
+  start("node", "--json", "--name", name, "--chaos", ...args);
+
+const named = (events: readonly Event[], name: string) => events.filter(({ event }) => event === name);
+const is = (name: string) => (event: Event) => event.event === name;
+
+/** The first event of a kind behind so many others. */
+function next(run: Troupe, fits: (event: Event) => boolean): Promise<Event> {
+  const from = run.events.length;
+  return run.until((event) => run.events.indexOf(event) >= from && fits(event));
+}
+
+async function end(run: Troupe): Promise<Event> {
+  const { code, err, events } = await run.ended();
+  expect([code, err]).toEqual([0, ""]);
+  return events.at(-1)!;
+}
+
+test("nodes come, are killed, and come again: the run waits where nobody is left, and has the weights of a spared one", async () => {
+  const spared = await end(train("spared", "--devices", "1", "--strategy", "pipeline"));
+  const run = train("run", "--listen", "tcp://127.0.0.1:0");
+  const { address } = await run.until(is("listening"));
+  expect(await run.until(is("paused"))).toEqual({ event: "paused", reason: "no device has come yet" });
+
+  const desk = node("desk", "--join", address);
+  expect(await desk.until(is("joined"))).toMatchObject({ name: "coordinator", address });
+  await run.until(is("step"));
+  desk.process.kill("SIGKILL");
+  expect(await next(run, is("paused"))).toMatchObject({ reason: "desk gone: no device is left" });
+
+  const again = node("desk", "--join", address);
+  expect((await next(run, is("device_joined"))).name).toBe("desk");
+  await next(run, is("resumed"));
+  await next(run, is("step"));
+  // Another one, while the run goes on.
+  node("phone", "--join", address);
+  expect((await next(run, is("device_joined"))).name).toBe("phone");
+  const thought = await next(run, ({ cause }) => cause === "joined");
+  expect(["replanned", "plan_kept"]).toContain(thought.event);
+  again.process.kill("SIGKILL");
+  expect(await next(run, is("recovered"))).toMatchObject({ lost: ["desk"] });
+
+  const done = await end(run);
+  expect(done.weights_sha256).toBe(spared.weights_sha256);
+  expect(done.devices.map(({ name }: { name: string }) => name)).toEqual(["phone"]);
+  expect(done.devices_lost).toEqual(["desk"]);
+  expect(named(run.events, "device_left").map(({ name }) => name)).toEqual(["desk", "desk"]);
+}, 300_000);
