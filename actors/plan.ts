@@ -19,6 +19,7 @@ import { type Plan, workersOf } from "./scheduler/plan.ts";
 import { requirePlan } from "./scheduler/plan-check.ts";
 import { planCost, type WorkerCost } from "./scheduler/plan-cost.ts";
 import { PlanError } from "./scheduler/plan-error.ts";
+import { copiesThatFit } from "./scheduler/planner/copies.ts";
 import { planJoules, withPredictions } from "./scheduler/planner/draft.ts";
 import { makePlan, type PlanOptions, type PlanRequest } from "./scheduler/planner.ts";
 import { type Simulation, simulate } from "./scheduler/simulate.ts";
@@ -91,12 +92,17 @@ export function planned(request: PlanRequest, given: Plan | null = null): Planne
   // What the file says was predicted before it was edited, or of other devices.
   const joules = planJoules(request, given, cost, simulation, stepMs);
   const renewed = withPredictions(given, cost, simulation, joules);
+  const { copies: asked = 0 } = options;
+  const copies = asked > 0 && copiesThatFit(given, cost, { ...request, copies: asked });
   const used = new Set(given.stages.flatMap(({ members }) => members.map(({ device }) => device)));
-  const said = given.devices.map((device) => ({
-    ...{ ...device, used: used.has(device.id) },
-    reason: used.has(device.id) ? "as the plan has it" : "left out by the plan",
-  }));
-  return { request, plan: { ...renewed, devices: said }, simulation, stepMs };
+  const said = given.devices.map(({ id, name }) => {
+    const reason = used.has(id) ? "as the plan has it" : "left out by the plan";
+    const copyBytes = copies ? copies.bytes.get(id) : undefined;
+    return { ...{ id, name, used: used.has(id), reason }, ...(copyBytes ? { copyBytes } : {}) };
+  });
+  const { copies: _before, ...rest } = renewed;
+  const renewedPlan = { ...rest, devices: said, ...(copies && { copies: copies.said }) };
+  return { request, plan: renewedPlan, simulation, stepMs };
 }
 
 /** @throws PlanError naming the device that a plan asks too much of. */

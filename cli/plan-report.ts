@@ -4,7 +4,7 @@ import type { Planned } from "../actors/plan.ts";
 import { type Plan, workersOf } from "../actors/scheduler/plan.ts";
 import { GANTT_LEGEND, gantt } from "../actors/scheduler/timeline.ts";
 import type { Output } from "../runtime/platform/process.ts";
-import { caveats, planTable, planTitle } from "./plan-words.ts";
+import { caveats, copyNote, planTable, planTitle } from "./plan-words.ts";
 import { painter, percent, table } from "./terminal.ts";
 
 /** Columns of the timeline where nobody says how wide it may be. */
@@ -31,7 +31,7 @@ export function planReport(planned: Planned, out: Output): string[] {
     ...(more > 0 ? [`  and ${more} devices more`] : []),
     "",
     `  predicted: ${stepMs.toFixed(1)} ms a step, ${percent(simulation.bubbleFraction)} of it idle${energy}`,
-    ...caveats(plan).map((line) => `  ${line}`),
+    ...[copyNote(plan) ?? [], ...caveats(plan)].flat().map((line) => `  ${line}`),
     "",
     ...(workersOf(plan).length > MOST_ROWS ? [] : timeline(planned, out)),
   ];

@@ -36,6 +36,16 @@ export function caveats(plan: Plan): string[] {
   return why.map((what) => `${what}; the result is not that of one device`);
 }
 
+/** What the plan says of copies, in a line; null where nobody asked for any. */
+export function copyNote({ copies }: Plan): string | null {
+  if (!copies) return null;
+  const { asked, count, why } = copies;
+  const lost = asked === 1 ? "a device that is lost" : `${asked} devices that are lost at once`;
+  if (count === 0) return `no copies: ${why}; ${lost} will take the run back to its last checkpoint`;
+  const kept = `copies of each stage on ${count === 1 ? "another device" : `${count} others`}`;
+  return why === null ? kept : `${kept}, not on ${asked}: ${why}`;
+}
+
 /** Who does what, in a line: `device-1 stage 1, device-3 stages 2 and 3`; where there is one stage, what part of it. */
 export function whoDoesWhat(plan: Plan): string {
   const workers = workersOf(plan);
@@ -85,15 +95,18 @@ export function planTable(plan: Plan, { limits, most = Number.POSITIVE_INFINITY 
       },
     ],
   ];
+  const copied = plan.devices.some(({ copyBytes }) => copyBytes);
   const place = ({ id }: { readonly id: string }) => ofDevice.get(id)?.worker ?? Number.POSITIVE_INFINITY;
   // Of those that are not used, none is before another.
   const devices = [...plan.devices].sort((a, b) => (place(a) === place(b) ? 0 : place(a) - place(b)));
-  const rows = devices.slice(0, most).map(({ id, name, reason }) => {
+  const rows = devices.slice(0, most).map(({ id, name, reason, copyBytes }) => {
     const worker = ofDevice.get(id);
-    return [name, ...cells.map(([, cell]) => (worker ? cell(worker) : "-")), reason];
+    const own = cells.map(([, cell]) => (worker ? cell(worker) : "-"));
+    return [name, ...own, ...(copied ? [copyBytes ? bytes(copyBytes) : "-"] : []), reason];
   });
-  const columns = ["device", ...cells.map(([title]) => title), "reason"].map((title, i): Column => {
-    return { title, align: i === 0 || i === cells.length + 1 ? "left" : "right" };
+  const titles = ["device", ...cells.map(([title]) => title), ...(copied ? ["copies"] : []), "reason"];
+  const columns = titles.map((title, i): Column => {
+    return { title, align: i === 0 || i === titles.length - 1 ? "left" : "right" };
   });
   return { columns, rows, more: devices.length - rows.length };
 }

@@ -9,7 +9,7 @@ import type { TrainEvent } from "../actors/train.ts";
 import type { Output } from "../runtime/platform/process.ts";
 import type { Reporter, RunEvent } from "./events.ts";
 import { list } from "./options.ts";
-import { caveats, planTable, planTitle, whoDoesWhat } from "./plan-words.ts";
+import { caveats, copyNote, planTable, planTitle, whoDoesWhat } from "./plan-words.ts";
 import { bar, bytes, count, duration, painter, percent, table } from "./terminal.ts";
 
 type StepEvent = Extract<TrainEvent, { event: "step" }>;
@@ -82,6 +82,10 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     for (const row of table(columns, rows, paint)) line(row);
     const idle = workersOf(event.plan).length === 1 ? "" : `, ${percent(bubbleFraction)} of it idle`;
     line(`  predicted: ${predictedStepMs.toFixed(0)} ms a step${idle}`);
+    const { copies } = event.plan;
+    if (copies && copies.why !== null && event.plan.devices.length > 1) {
+      line(paint("yellow", `  ${copyNote(event.plan)}`));
+    }
     for (const caveat of caveats(event.plan)) line(paint("yellow", `  ${caveat}`));
     line("");
   };

@@ -17,8 +17,8 @@ import type { SpecOptions } from "../scheduler/specs.ts";
 import { Keeper } from "./keeper.ts";
 import { type Moved, type MoveWorld, migrate, redeploy } from "./migration.ts";
 import { Moves } from "./moves.ts";
-import { placeReplicas } from "./placement.ts";
 import { recover, successorPlan } from "./recovery.ts";
+import { copyRoom } from "./room.ts";
 import { DeviceLost, type Loss, type Roster } from "./roster.ts";
 
 export interface CourseWorld {
@@ -299,7 +299,7 @@ export class Course {
     });
     const bytes = this.deployed.held().map((each) => each.bytes);
     const { copies } = this.world.recovery!;
-    this.keeper.watch(this.deployed, placeReplicas(workersOf(this.plan), bytes, copies, devices));
+    this.keeper.watch(this.deployed, copyRoom(workersOf(this.plan), bytes, copies, devices).placement);
   }
 
   private specs(): SpecOptions {

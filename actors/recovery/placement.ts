@@ -24,7 +24,7 @@ export interface Placement {
 }
 
 /**
- * @param workers of a plan. @param bytes of a copy, by worker. @param copies besides the worker's own.
+ * @param workers of a plan. @param bytes that a replica takes, by worker. @param copies besides the worker's own.
  * @param devices that may hold copies, in the order of the plan's ids.
  */
 export function placeReplicas(
@@ -34,6 +34,12 @@ export function placeReplicas(
   devices: readonly ReplicaHost[],
 ): Placement {
   const byId = new Map(devices.map((device) => [device.id, device]));
+  const stagesOf = new Map<string, number[]>();
+  for (const { stage, member } of workers) {
+    const own = stagesOf.get(member.device);
+    if (own) own.push(stage.stage);
+    else stagesOf.set(member.device, [stage.stage]);
+  }
   const free = new Map(devices.map(({ id, freeBytes }) => [id, freeBytes]));
   const stages = Math.max(...workers.map(({ stage }) => stage.stage)) + 1;
   const replicas: string[][] = [];
@@ -43,18 +49,20 @@ export function placeReplicas(
     const having = [member.device, ...alike, ...chosen];
     const hosts = having.map((id) => byId.get(id)?.host);
     const distance = (id: string) => {
-      const at = workers.filter((other) => other.member.device === id).map((other) => other.stage.stage);
-      const behind = at.map((other) => (other - stage.stage + stages) % stages || stages);
+      const behind = (stagesOf.get(id) ?? []).map((at) => (at - stage.stage + stages) % stages || stages);
       return Math.min(stages + 1, ...behind);
     };
     const rank = ({ id, host }: ReplicaHost) => [hosts.includes(host) ? 1 : 0, distance(id), -free.get(id)!];
     return devices
       .filter(({ id }) => !having.includes(id) && free.get(id)! >= bytes[worker]!)
-      .sort((a, b) => compare(rank(a), rank(b)))
+      .map((device) => ({ id: device.id, rank: rank(device) }))
+      .sort((a, b) => compare(a.rank, b.rank))
       .map(({ id }) => id);
   };
+  const byStage = Map.groupBy(workers, ({ stage }) => stage);
+  const alikes = workers.map((worker) => alikeOf(worker, byStage.get(worker.stage)!));
   for (const worker of workers) {
-    const alike = alikeOf(worker, workers);
+    const alike = alikes[worker.worker]!;
     const chosen: string[] = [];
     while (chosen.length < copies - alike.length) {
       const [best] = others(worker, alike, chosen);
@@ -67,9 +75,11 @@ export function placeReplicas(
     }
     replicas.push(chosen);
   }
-  const reserves = workers.map((worker) =>
-    others(worker, alikeOf(worker, workers), replicas[worker.worker]!),
-  );
+  // Only who gives copies to others may need another to give them to.
+  const reserves = workers.map((worker) => {
+    const chosen = replicas[worker.worker]!;
+    return chosen.length === 0 ? [] : others(worker, alikes[worker.worker]!, chosen);
+  });
   return { replicas, reserves, short };
 }
 

@@ -270,6 +270,11 @@ export function heldBytes({ parameterBytes, stateBytes, frozenBytes }: StageCost
   return parameterBytes * COPIES_OF_PARAMETERS + stateBytes + frozenBytes;
 }
 
+/** What of a segment training changes, and copies are made of: parameters and the optimiser's state. */
+export function changingBytes({ parameterBytes, stateBytes }: SegmentCost): number {
+  return parameterBytes + (stateBytes ?? 2 * parameterBytes);
+}
+
 /**
  * What a stage besides holds whose passes are one run: the next micro-batch comes in while one is worked on and the
  * gradient of the one before goes out, an input and a gradient more than are in flight.

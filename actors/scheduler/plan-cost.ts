@@ -41,6 +41,8 @@ export interface WorkerCost {
   readonly chunks: readonly ChunkCost[];
   readonly parameterBytes: number;
   readonly memoryBytes: number;
+  /** Of one copy of what training changes here. */
+  readonly copyBytes: number;
 }
 
 export interface PlanCost {
@@ -123,6 +125,7 @@ function workerCost(
     chunks,
     parameterBytes: sum(({ parameterBytes }) => parameterBytes),
     memoryBytes: sum(heldBytes) + stashes + working + copies + ends,
+    copyBytes: sum(({ parameterBytes, stateBytes }) => (1 + more) * parameterBytes + stateBytes),
   };
 }
 

@@ -7,6 +7,7 @@ import { type Entry, type Fields, object, ReadError } from "./cluster-fields.ts"
 import {
   type Plan,
   type PlanCodecs,
+  type PlanCopies,
   type PlanDevice,
   type PlanMember,
   type PlanStage,
@@ -54,6 +55,7 @@ function readFields(fields: Fields): Plan {
     localSteps: fields.count("localSteps"),
     codecs: readCodecs(fields.optional("codecs")),
     devices: fields.list("devices").map(readDevice),
+    ...readCopies(fields.optional("copies")),
     predictedStepMs: fields.number("predictedStepMs"),
     bubbleFraction: fields.number("bubbleFraction"),
     predictedJoules: nullable(fields, "predictedJoules", (own) => own.number("predictedJoules")),
@@ -105,12 +107,25 @@ function readMember({ value, where }: Entry): PlanMember {
 
 function readDevice({ value, where }: Entry): PlanDevice {
   const fields = object(value, where);
+  const copies = fields.optional("copyBytes");
   const device = {
     ...{ id: fields.text("id"), name: fields.text("name") },
     ...{ used: flag(fields, "used"), reason: fields.text("reason") },
+    ...(copies && { copyBytes: fields.number("copyBytes") }),
   };
   fields.noMore();
   return device;
+}
+
+function readCopies(entry: Entry | undefined): { readonly copies?: PlanCopies } {
+  if (!entry) return {};
+  const fields = object(entry.value, entry.where);
+  const copies = {
+    ...{ asked: whole(fields, "asked"), count: whole(fields, "count") },
+    why: nullable(fields, "why", (own) => own.text("why")),
+  };
+  fields.noMore();
+  return { copies };
 }
 
 function readCodecs(entry: Entry | undefined): PlanCodecs {

@@ -87,6 +87,17 @@ export interface PlanDevice {
   readonly used: boolean;
   /** For people. */
   readonly reason: string;
+  /** Predicted, of copies that it keeps at most, its own and others'; left out where there are none. */
+  readonly copyBytes?: number;
+}
+
+/** Copies of what each stage holds that other devices keep. */
+export interface PlanCopies {
+  readonly asked: number;
+  /** That there is room for. */
+  readonly count: number;
+  /** Why there are fewer than asked for, in a few words; null where there are not. */
+  readonly why: string | null;
 }
 
 /** Names of tensor codecs for what travels; null where it travels as it is. Anything else changes the result. */
@@ -113,6 +124,8 @@ export interface Plan {
   readonly predictedStepMs: number;
   /** Idle share of the used devices' time, 0 … 1. */
   readonly bubbleFraction: number;
+  /** Left out where nobody asked for copies. */
+  readonly copies?: PlanCopies;
   /** Predicted joules of a step, of all devices of the plan that are used; null where nobody knows their power. */
   readonly predictedJoules: number | null;
 }

@@ -5,10 +5,12 @@
  * (`planner/refine.ts`). What is chosen is thus what has been simulated to be best.
  */
 
+import { OWN_COPIES, REPLICA_COPIES } from "../recovery/room.ts";
 import { partition } from "./partition.ts";
 import type { Plan } from "./plan.ts";
 import { PlanError } from "./plan-error.ts";
 import { Candidates, strategyOf } from "./planner/candidates.ts";
+import { copiesOf, copiesSaid, withCopies } from "./planner/copies.ts";
 import { planDigest } from "./planner/digest.ts";
 import { type Draft, type Outcome, Workshop } from "./planner/draft.ts";
 import { type CheckedOptions, checkOptions, type PlanRequest } from "./planner/options.ts";
@@ -28,21 +30,47 @@ const MOST_REFINED = 40;
 /** Of small cases, where a little is enough for one, it is enough for all of them; else for so many. */
 const FULLY_REFINED = 8;
 
-/** @throws PlanError in one line: an unknown or unavailable option, more devices than segments, too little memory. */
+/**
+ * A plan whose devices have room for the copies that are asked for, if there is one, else for as many as can be.
+ * @throws PlanError in one line: an unknown or unavailable option, more devices than segments, too little memory.
+ */
 export function makePlan(request: PlanRequest): Plan {
   const checked = checkOptions(request);
+  const { devices, options } = request;
+  const { copies: asked = 0 } = options;
+  for (let count = Math.min(asked, devices.length - 1); count > 0; count--) {
+    // The search does not know who keeps whose: as if nobody kept any of another, then as if everyone kept what they have.
+    for (const held of [OWN_COPIES, OWN_COPIES + REPLICA_COPIES * count]) {
+      try {
+        return {
+          ...planWith(request, checked, count, held),
+          copies: copiesSaid(asked, count, devices.length),
+        };
+      } catch (error) {
+        if (!(error instanceof PlanError)) throw error;
+      }
+    }
+  }
+  const plan = planWith(request, checked, 0, 0);
+  return asked === 0 ? plan : { ...plan, copies: copiesSaid(asked, 0, devices.length) };
+}
+
+/** @param copies that there is room for. @param held of what training changes, in the eyes of the search. */
+function planWith(request: PlanRequest, checked: CheckedOptions, copies: number, held: number): Plan {
   const { segments, devices, profile, options } = request;
   const workshop = new Workshop({
-    ...{ segments, devices, profile, stashBytes: options.stashBytes ?? 0 },
+    ...{ segments, devices, profile, stashBytes: options.stashBytes ?? 0, copies },
     ...{ microBatches: options.microBatches, objective: checked.objective },
   });
-  const chooser = new Chooser(request, checked, workshop);
+  const chooser = new Chooser({ ...request, segments: withCopies(segments, held) }, checked, workshop);
   const chosen = chooser.choose();
+  const { bytes } = copiesOf(chosen.plan, chosen.cost, { devices, profile, copies });
+  const kept = (id: string) => (copies > 0 && bytes.has(id) ? { copyBytes: bytes.get(id)! } : {});
   return {
     ...chosen.plan,
     digest: planDigest(request),
     strategy: checked.strategy === "pipeline" ? "pipeline" : strategyOf(chosen.draft),
-    devices: chooser.reasons(chosen),
+    devices: chooser.reasons(chosen).map((device) => ({ ...device, ...kept(device.id) })),
   };
 }
 

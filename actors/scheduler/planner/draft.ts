@@ -6,13 +6,15 @@
 import { apportion } from "../../../nn/shards/assign.ts";
 import type { ShardKind } from "../../../nn/shards/plan.ts";
 import { type DevicePower, joulesOf } from "../../energy/model.ts";
-import type { SegmentCost } from "../cost.ts";
+import { OWN_COPIES } from "../../recovery/room.ts";
+import { changingBytes, type SegmentCost } from "../cost.ts";
 import { isSharded, type Plan, type PlanCodecs, type PlanMember, type Sharing } from "../plan.ts";
 import { type CostInputs, type PlanCost, planCost } from "../plan-cost.ts";
 import { PlanError } from "../plan-error.ts";
 import { ProgramError } from "../program.ts";
 import type { ScheduleName } from "../schedule.ts";
 import { type Prediction, predict } from "../simulate.ts";
+import { copiesOf } from "./copies.ts";
 import { deal, sharesBySpeed } from "./deal.ts";
 import { type InFlight, mostDealt } from "./group.ts";
 import { type Objective, score } from "./objective.ts";
@@ -67,6 +69,8 @@ export function lanesOf({ sharing, members }: Pick<DraftStage, "sharing" | "memb
 export interface WorkshopInputs extends CostInputs {
   readonly microBatches: number;
   readonly objective: Objective;
+  /** Of what each stage holds, with room on other devices. */
+  readonly copies: number;
 }
 
 /** Makes outcomes of drafts, each once. */
@@ -193,7 +197,7 @@ export class Workshop {
     ranges: readonly { from: number; to: number }[],
     recompute: boolean,
   ): number {
-    const { segments, devices, stashBytes = 0 } = this.inputs;
+    const { segments, devices, stashBytes = 0, copies } = this.inputs;
     const { memoryBytes } = devices[device]!;
     if (memoryBytes === undefined) return Number.POSITIVE_INFINITY;
     let held = 0;
@@ -204,6 +208,7 @@ export class Workshop {
       const stash = own.reduce((sum, each) => sum + each.stashBytes, 0);
       const input = from === 0 ? 0 : segments[from - 1]!.activationBytes;
       held += own.reduce((sum, each) => sum + residentBytes(each), recompute ? stash : 0);
+      if (copies > 0) held += OWN_COPIES * own.reduce((sum, each) => sum + changingBytes(each), 0);
       working = own.reduce((most, each) => Math.max(most, each.workingBytes ?? 0), working);
       kept += recompute ? Math.min(stash, input + stashBytes) : stash;
     }
@@ -225,7 +230,8 @@ export class Workshop {
     return apportion(parts, sharesBySpeed(ms, divided));
   }
 
-  private doesNotFit(plan: Plan, { workers }: PlanCost): PlanError | undefined {
+  private doesNotFit(plan: Plan, cost: PlanCost): PlanError | undefined {
+    const { workers } = cost;
     const limits = new Map(this.inputs.devices.map(({ id, memoryBytes }) => [id, memoryBytes]));
     let worker = 0;
     for (const { members } of plan.stages) {
@@ -236,7 +242,7 @@ export class Workshop {
         }
       }
     }
-    return undefined;
+    return this.inputs.copies > 0 ? copiesOf(plan, cost, this.inputs).refused : undefined;
   }
 
   private joules(plan: Plan, cost: PlanCost, prediction: Prediction, elapsedMs: number): number | null {

@@ -29,6 +29,8 @@ export interface PlanOptions {
   readonly deadlineMs?: number;
   /** With strategy local: steps between two meetings; 1 when left out. */
   readonly localSteps?: number;
+  /** Copies of what each stage holds that are to have room on other devices; none when left out. */
+  readonly copies?: number;
   /** Tensor codecs that may be used where that is better; they change the result. None when left out. */
   readonly codecs?: { readonly activations?: readonly string[]; readonly gradients?: readonly string[] };
 }
@@ -53,7 +55,7 @@ export interface CheckedOptions {
 
 /** @throws PlanError in one line. */
 export function checkOptions({ segments, devices, profile, options }: PlanRequest): CheckedOptions {
-  const { microBatches, objective, deadlineMs, localSteps = 1, codecs = {} } = options;
+  const { microBatches, objective, deadlineMs, localSteps = 1, codecs = {}, copies = 0 } = options;
   const strategy = oneOf("strategy", options.strategy, ["auto", ...STRATEGIES]);
   const schedules = scheduleNames(options.schedule);
   if (!Number.isInteger(microBatches) || microBatches < 1) {
@@ -61,6 +63,9 @@ export function checkOptions({ segments, devices, profile, options }: PlanReques
   }
   if (!Number.isInteger(localSteps) || localSteps < 1) {
     throw new PlanError(`${localSteps} local steps were asked for, it takes a whole number from 1 up`);
+  }
+  if (!Number.isInteger(copies) || copies < 0) {
+    throw new PlanError(`${copies} copies were asked for, it takes a whole number from 0 up`);
   }
   if (localSteps > 1 && strategy !== "local") {
     throw new PlanError(`${localSteps} local steps are for strategy local, it is ${strategy}`);

@@ -41,7 +41,7 @@ function compare(
     const { segments, devices, profile, options } = request;
     const goal = objectiveOf(objective);
     const { microBatches } = options;
-    const workshop = new Workshop({ segments, devices, profile, microBatches, objective: goal });
+    const workshop = new Workshop({ segments, devices, profile, microBatches, objective: goal, copies: 0 });
     const { best } = exhaustive(workshop, sharings);
     const plan = attempt(request);
     if (best === null || plan instanceof PlanError) {

@@ -1,0 +1,52 @@
+/**
+ * The room that copies take: pure. A run can go back to what its last steps left because everyone keeps copies of it, of
+ * its own and of what others hold; this says how much of each device's memory that is, and whether there is as much.
+ *
+ * While copies of a step are on their way, those of the step before are kept: two of everything. What a checkpoint is being
+ * written from is kept besides, by whoever holds it.
+ */
+
+import type { Worker } from "../scheduler/plan.ts";
+import { type Placement, placeReplicas, type ReplicaHost } from "./placement.ts";
+
+/** Copies that a stage has of what it holds at most: of two steps, and of the one that a checkpoint is written from. */
+export const OWN_COPIES = 3;
+/** Copies that a replica has of what it keeps of another: the complete one, and the one that is coming in. */
+export const REPLICA_COPIES = 2;
+
+export interface CopyRoom {
+  readonly placement: Placement;
+  /** By device id, what copies take of its memory at most; devices without any are left out. */
+  readonly bytes: ReadonlyMap<string, number>;
+  /** Ids of devices that have no room for copies of what they hold themselves. */
+  readonly full: readonly string[];
+}
+
+/** A device that may hold copies: `freeBytes` is what the plan's stages leave of its memory. */
+export type CopyHost = ReplicaHost;
+
+/**
+ * @param workers of a plan. @param copyBytes of one copy of what each holds, by worker.
+ * @param copies of it on other devices.
+ */
+export function copyRoom(
+  workers: readonly Worker[],
+  copyBytes: readonly number[],
+  copies: number,
+  devices: readonly CopyHost[],
+): CopyRoom {
+  const bytes = new Map<string, number>();
+  const add = (device: string, more: number) => bytes.set(device, (bytes.get(device) ?? 0) + more);
+  for (const { worker, member } of workers) add(member.device, OWN_COPIES * copyBytes[worker]!);
+  const hosts = devices.map((device) => ({
+    ...device,
+    freeBytes: device.freeBytes - (bytes.get(device.id) ?? 0),
+  }));
+  const taken = copyBytes.map((one) => REPLICA_COPIES * one);
+  const placement = placeReplicas(workers, taken, copies, hosts);
+  placement.replicas.forEach((to, worker) => {
+    for (const id of to) add(id, taken[worker]!);
+  });
+  const full = hosts.filter(({ freeBytes }) => freeBytes < 0).map(({ id }) => id);
+  return { placement, bytes, full };
+}
