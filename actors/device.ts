@@ -216,6 +216,7 @@ export class Device extends Actor {
    * @throws EngineError, GraphError when its graph cannot be compiled here.
    */
   async host(spec: StageSpec, owner: Ref<any>): Promise<Ref<Stage>> {
+    this.#custody.require(owner);
     const stage = await this.context.spawn(Stage, [spec, this.#engine!, this.#injector]).catch((error) => {
       // Not that it could not be started matters, but why.
       throw error.cause ?? error;
@@ -227,6 +228,7 @@ export class Device extends Actor {
 
   /** Room for copies of what other devices' stages hold, for as long as `owner` lives and can be reached. */
   async replica(owner: Ref<any>): Promise<Ref<Replica>> {
+    this.#custody.require(owner);
     const replica = await this.context.spawn(Replica, []);
     this.#replicas.set(replica, owner);
     this.context.monitor(owner);
@@ -236,9 +238,11 @@ export class Device extends Actor {
   /**
    * What is done here for `owner` from now on is of this run, whose copies are kept for a while when the owner is lost. Those
    * that are kept of it are the owner's from here on; whatever else is left of another owner's work for it is ended.
+   * @param epoch of the owner, where several may lead the run.
+   * @throws Superseded where one of a later epoch has taken it over; so do `host` and `replica`.
    */
-  async attach(run: string, owner: Ref<any>): Promise<KeptOnDevice> {
-    const before = this.#custody.take(run, owner);
+  async attach(run: string, owner: Ref<any>, epoch = 0): Promise<KeptOnDevice> {
+    const before = this.#custody.take(run, owner, epoch);
     this.context.monitor(owner);
     const isBefore = (other: Ref<any>) => other.key === before?.key;
     const [stages, replicas] = [ownedBy(this.#hosted, isBefore), ownedBy(this.#replicas, isBefore)];

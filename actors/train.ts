@@ -64,7 +64,7 @@ export interface TrainOptions {
   readonly optimizer: OptimizerConfig;
   /** Devices that may be lost at once without going back to a checkpoint; 1 when left out, 0 for none at all. */
   readonly copies?: number;
-  /** Folder for checkpoints, or `s3://bucket/prefix`. */
+  /** Folder for checkpoints, `s3://bucket/prefix`, or `nats://host:port/name`. */
   readonly checkpoint: string;
   /** Checkpoints that are kept, with the newest; 1 when left out. */
   readonly keepCheckpoints?: number;
@@ -152,7 +152,7 @@ export async function train(
   const { copies = 1 } = options;
   const tellDamage = (damage: Damage) => void emit({ event: "checkpoint_damaged", ...damage });
   for (const damage of damaged) tellDamage(damage);
-  const writer = new CheckpointWriter(openStore(files, options.checkpoint), {
+  const writer = new CheckpointWriter(openStore(files, options.checkpoint, journal?.epoch), {
     ...{ keep: options.keepCheckpoints ?? 1, from: resumed?.step ?? 0, pause: () => clock.sleep(0) },
   });
   let workers: readonly Worker[] = [];

@@ -1,6 +1,6 @@
 /** Where a run's checkpoints go, how many are kept, and which one it goes on from: the options that say so. */
 
-import { isBucketPlace } from "../actors/checkpoint/store.ts";
+import { isRemotePlace } from "../actors/checkpoint/store.ts";
 import { hasCheckpoints } from "../actors/checkpoint.ts";
 import { CheckpointError } from "../actors/checkpoint-state.ts";
 import type { TrainOptions } from "../actors/train.ts";
@@ -63,7 +63,7 @@ export function resumeArguments(checkpoint: string, out: string, run: TrainOptio
 /** The checkpoint of a run's folder, or the place itself. @throws CheckpointError when it is not there. */
 export async function checkpointPlace(files: Files, from: string): Promise<string> {
   const place = withoutSlash(from);
-  if (isBucketPlace(place)) return place;
+  if (isRemotePlace(place)) return place;
   const inside = `${place}/checkpoint`;
   if ((await files.exists(inside)) || (await hasCheckpoints(files, inside))) return inside;
   if ((await files.isFolder(place)) && !(await files.exists(`${place}/state.json`))) {
@@ -77,5 +77,5 @@ export async function checkpointPlace(files: Files, from: string): Promise<strin
 
 /** The run a checkpoint belongs to by its place; undefined for one that stands alone. */
 export function runFolder(checkpoint: string): string | undefined {
-  return isBucketPlace(checkpoint) ? undefined : /^(.+)\/checkpoint$/.exec(checkpoint)?.[1];
+  return isRemotePlace(checkpoint) ? undefined : /^(.+)\/checkpoint$/.exec(checkpoint)?.[1];
 }

@@ -41,6 +41,7 @@ const DOORS: readonly { readonly packages: RegExp; readonly only: RegExp }[] = [
   { packages: /^@huggingface\/tokenizers$/, only: /^nn\/tokenizer\.ts$/ },
   { packages: /^fast-png$/, only: /^actors\/data\/png\.ts$/ },
   { packages: /^jpeg-js$/, only: /^actors\/data\/jpeg\.ts$/ },
+  { packages: /^@nats-io\//, only: /^runtime\/platform\/nats\.ts$/ },
   { packages: /^bonjour-service$/, only: /^runtime\/discovery\/mdns\.ts$/ },
 ];
 

@@ -26,7 +26,7 @@ export function changing({ graph, parameters, ties, statistics }: Model, optimiz
 }
 
 export function contentsOf(
-  { seed, data, model: spec, batch, microBatches, steps, optimizer }: TrainOptions,
+  { seed, data, model: spec, batch, microBatches, steps, optimizer, keepCheckpoints }: TrainOptions,
   { model, description, inference }: Task,
 ): Pick<SavedRun, "about" | "parameters" | "optimizer" | "onnx"> {
   const kept = changing(model, optimizer);
@@ -35,6 +35,7 @@ export function contentsOf(
   const outer = kept.parameters.flatMap((parameter) => outerStateNames(parameter));
   const training = {
     ...{ ...optimizer, batch, microBatches, steps, ...(data === null ? {} : { data }) },
+    ...(keepCheckpoints === undefined ? {} : { keepCheckpoints }),
     ...readingSettings(spec),
   };
   return {

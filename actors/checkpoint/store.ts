@@ -1,5 +1,5 @@
 /**
- * Where a run's checkpoints are kept: a folder on disk, or a bucket of an S3-compatible store. A store knows where files
+ * Where a run's checkpoints are kept: a folder on disk, a bucket of an S3-compatible store, or a NATS server. A store knows where files
  * of a checkpoint go and in which order, so that a checkpoint is there as a whole or not at all; what is in them it does
  * not know.
  */
@@ -7,8 +7,10 @@
 import { openBucket } from "../../runtime/platform/bucket.ts";
 import type { Chunks, Files } from "../../runtime/platform/files.ts";
 import { CheckpointError } from "../checkpoint-state.ts";
+import { isNatsPlace } from "../journal/nats-place.ts";
 import { BucketStore } from "./bucket-store.ts";
 import { FolderStore } from "./folder-store.ts";
+import { ObjectStore } from "./object-store.ts";
 
 /** A checkpoint of a store. */
 export interface Kept {
@@ -39,17 +41,19 @@ export interface Store {
   remove(path: string): Promise<void>;
 }
 
-/** Whether a place is in a bucket: `s3://bucket/prefix`. */
-export function isBucketPlace(place: string): boolean {
-  return place.startsWith("s3://");
+/** Whether a place is no folder: `s3://bucket/prefix`, or `nats://host:port/name`. */
+export function isRemotePlace(place: string): boolean {
+  return place.startsWith("s3://") || isNatsPlace(place);
 }
 
 /**
- * @param place a folder, or `s3://bucket/prefix`.
- * @throws CheckpointError for an address that is none, FileError where the platform has no client for it.
+ * @param place a folder, `s3://bucket/prefix`, or `nats://host:port/name`.
+ * @param epoch of whoever leads the run, where several may: what can refuse those of earlier ones does.
+ * @throws CheckpointError or PlaceError for an address that is none, FileError where the platform has no client for it.
  */
-export function openStore(files: Files, place: string): Store {
-  if (!isBucketPlace(place)) return new FolderStore(files, place);
+export function openStore(files: Files, place: string, epoch = 0): Store {
+  if (isNatsPlace(place)) return new ObjectStore(place, epoch);
+  if (!isRemotePlace(place)) return new FolderStore(files, place);
   const [, bucket, prefix] = /^s3:\/\/([^/]+)\/(.*[^/])\/*$/.exec(place) ?? [];
   if (bucket === undefined || prefix === undefined) {
     throw new CheckpointError(

@@ -17,7 +17,7 @@ import type { Stage } from "../stage.ts";
 import type { RunHistory } from "./history.ts";
 import type { DevicePlace } from "./journal.ts";
 import type { KeptCopies } from "./kept.ts";
-import type { PlanBefore } from "./run-journal.ts";
+import type { Continuity, PlanBefore } from "./run-journal.ts";
 
 /**
  * The plan of a history, with the ids that its devices have now.
@@ -59,10 +59,14 @@ export interface Collected {
   near(generation: number, worker: number): readonly string[];
 }
 
-/** Asks devices what they have kept of a run, which is `owner`'s from here on. @param ids of those that are alive. */
+/**
+ * Asks devices what they have kept of a run, which is `owner`'s from here on.
+ * @param run its name, and the epoch of whoever leads it. @param ids of those that are alive.
+ * @throws Superseded where somebody of a later epoch leads it.
+ */
 export async function collect(
   { devices, owner, keeper }: Pick<MoveWorld, "devices" | "owner" | "keeper">,
-  run: string,
+  { run, epoch }: Pick<Continuity, "run" | "epoch">,
   ids: readonly string[],
 ): Promise<Collected> {
   const stages: Held[] = [];
@@ -73,7 +77,7 @@ export async function collect(
   };
   await Promise.all(
     ids.map(async (id) => {
-      const kept = await devices[Number(id)]!.ask.attach(run, owner);
+      const kept = await devices[Number(id)]!.ask.attach(run, owner, epoch);
       for (const { stage, kept: own } of kept.stages) {
         stages.push({ holding: own.holding, device: id, stage, bytes: 0 });
         note(own, id, stage);
@@ -84,11 +88,16 @@ export async function collect(
       }
     }),
   );
-  const generations = [...places.keys()].map((worker) => Number(worker.split("/")[0]));
+  const names = [...places.keys()].map((name) => name.split("/").map(Number) as [number, number]);
+  const generations = names.map(([generation]) => generation);
   return {
     stages,
     generation: Math.max(0, ...generations),
-    near: (generation, worker) => [...(places.get(`${generation}/${worker}`) ?? [])],
+    near: (generation, worker) => {
+      // It may have been started in an earlier one.
+      const started = names.filter(([own, number]) => number === worker && own <= generation);
+      return [...(places.get(`${Math.max(...started.map(([own]) => own))}/${worker}`) ?? [])];
+    },
   };
 }
 
@@ -127,9 +136,7 @@ export async function reattach(
     keeper.supersede(stages.filter(({ device }) => living.has(device)));
     return { plan: next, deployment: fresh, step, bytes, startMs, fromCheckpoint: point === null };
   } catch (error) {
-    await Promise.all(
-      fresh.held().map(({ device, stage }) => devices[Number(device)]!.ask.end(stage).catch(() => {})),
-    );
+    await fresh.end(devices);
     throw error;
   }
 }

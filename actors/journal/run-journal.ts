@@ -18,6 +18,8 @@ export interface PlanBefore {
 export interface Continuity {
   /** The run's name, under which devices keep what they have of it. */
   readonly run: string;
+  /** Higher than that of whoever led it before, where several may lead it; else 0. */
+  readonly epoch: number;
   planned(plan: Plan, generation: number): Promise<void>;
   committing(step: number, loss: number): Promise<void>;
   pointed(step: number, copies: Readonly<Record<string, readonly string[]>>): Promise<void>;
@@ -25,32 +27,39 @@ export interface Continuity {
 
 export class RunJournal implements Continuity {
   readonly run: string;
+  readonly epoch: number;
   /** Of a run that is gone on with; null for one that begins. */
   readonly before: RunHistory | null;
   private readonly journal: Journal;
   private places: readonly DevicePlace[] = [];
 
-  private constructor(journal: Journal, run: string, before: RunHistory | null) {
+  private constructor(journal: Journal, run: string, epoch: number, before: RunHistory | null) {
     this.journal = journal;
     this.run = run;
+    this.epoch = epoch;
     this.before = before;
   }
 
-  /** A run begins. @param run its name, unlike that of any other. @param settings plain data, for whoever goes on with it. */
+  /**
+   * A run begins.
+   * @param run its name, unlike that of any other. @param settings plain data, for whoever goes on with it.
+   * @param epoch of the lease that it is led by, if there is one.
+   */
   static async begin(
     journal: Journal,
     run: string,
     settings: Readonly<Record<string, unknown>>,
+    epoch = 0,
   ): Promise<RunJournal> {
     await journal.append([{ kind: "run", run, settings }], true);
-    return new RunJournal(journal, run, null);
+    return new RunJournal(journal, run, epoch, null);
   }
 
-  /** The journal's last run is gone on with. @throws RangeError where there is none. */
-  static async goOn(journal: Journal): Promise<RunJournal> {
+  /** The journal's last run is gone on with. @param epoch as of `begin`. @throws RangeError where there is none. */
+  static async goOn(journal: Journal, epoch = 0): Promise<RunJournal> {
     const before = historyOf((await journal.read()).records);
     if (!before) throw new RangeError("the journal has no run to go on with");
-    return new RunJournal(journal, before.run, before);
+    return new RunJournal(journal, before.run, epoch, before);
   }
 
   /** Says where the devices are that plans speak of from here on. */

@@ -75,13 +75,13 @@ export class Course {
   async enlist(ids: readonly string[]): Promise<void> {
     const { roster, owner, recovery } = this.world;
     if (!recovery?.continuity) return;
-    await collect({ devices: roster.devices, owner, keeper: this.keeper }, recovery.continuity.run, ids);
+    await collect({ devices: roster.devices, owner, keeper: this.keeper }, recovery.continuity, ids);
   }
 
   /** Goes on with what devices have kept of a run that another coordinator led, or with its last checkpoint. */
   async takeOver(before: PlanBefore): Promise<TakenOver> {
     const { roster, recovery } = this.world;
-    const { run } = recovery!.continuity!;
+    const { continuity } = recovery!;
     let collected: Collected | undefined;
     for (;;) {
       roster.takeLosses();
@@ -89,7 +89,7 @@ export class Course {
         const taken = await roster.guard(async () => {
           const world = this.moveWorld();
           const ids = roster.living().map(({ id }) => id);
-          collected ??= await collect(world, run, ids);
+          collected ??= await collect(world, continuity!, ids);
           this.generation = Math.max(this.generation, before.generation, collected.generation);
           return reattach(world, before, collected, roster.living(), this.further());
         });

@@ -65,6 +65,22 @@ test("nothing is kept for an owner that has ended, of a run without a name, or w
   expect(hasty.lose(first, end)).toBe(false);
 });
 
+test("one that was taken over from has no say any more, and neither has one of an earlier epoch", async () => {
+  const { custody, first, second, end } = await world();
+  custody.take("run", first, 4);
+  custody.take("run", second, 9);
+  expect(() => custody.require(second)).not.toThrow();
+  for (const refused of [() => custody.take("run", first, 4), () => custody.require(first)]) {
+    expect(refused).toThrow("another coordinator has taken over run run");
+  }
+  const third = (await node.spawn(Owner, [])) as Ref<Owner>;
+  expect(() => custody.take("run", third, 8)).toThrow("another coordinator has taken over");
+  custody.lose(second, end);
+  // What is lost is not younger for it.
+  expect(() => custody.take("run", third, 8)).toThrow("another coordinator has taken over");
+  expect(custody.take("run", third, 9)?.key).toBe(second.key);
+});
+
 test("a device that is closed waits for nobody", async () => {
   const { clock, custody, first, ended, end } = await world();
   custody.take("run", first);

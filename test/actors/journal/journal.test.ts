@@ -5,10 +5,11 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { historyOf } from "../../../actors/journal/history.ts";
-import type { Journal, JournalRecord } from "../../../actors/journal/journal.ts";
+import type { Journal } from "../../../actors/journal/journal.ts";
 import { MemoryJournal } from "../../../actors/journal/memory.ts";
 import { SqliteJournal } from "../../../actors/journal/sqlite.ts";
 import { files } from "../../../runtime/platform/files.ts";
+import { BEGIN, journalContract, steps } from "./contract.ts";
 
 let folder: string;
 let path: string;
@@ -31,41 +32,8 @@ async function sqlite(): Promise<Journal> {
   return journal;
 }
 
-const BEGIN: JournalRecord = { kind: "run", run: "r1", settings: { steps: 60, note: "käse ☃" } };
-const steps = (from: number, to: number): JournalRecord[] =>
-  Array.from({ length: to - from }, (_, i) => ({
-    kind: "step",
-    step: from + i,
-    loss: 5 - (from + i) / 1000,
-  }));
-
-describe.each([
-  ["memory", async (): Promise<Journal> => new MemoryJournal()],
-  ["sqlite", sqlite],
-] as const)("a journal in %s", (_, make) => {
-  test("gives back what was added, in order", async () => {
-    const journal = await make();
-    expect(await journal.read()).toEqual({ records: [], damage: null });
-    await journal.append([BEGIN], true);
-    await journal.append(steps(0, 3));
-    await journal.append([]);
-    expect(await journal.read()).toEqual({ records: [BEGIN, ...steps(0, 3)], damage: null });
-  });
-
-  test("what was added is not changed by whoever added it", async () => {
-    const journal = await make();
-    const settings = { steps: 1 };
-    await journal.append([{ kind: "run", run: "r", settings }]);
-    settings.steps = 2;
-    expect((await journal.read()).records).toEqual([{ kind: "run", run: "r", settings: { steps: 1 } }]);
-  });
-
-  test("closes twice", async () => {
-    const journal = await make();
-    await journal.close();
-    await journal.close();
-  });
-});
+journalContract("in memory", async () => new MemoryJournal());
+journalContract("in a file of SQLite", sqlite);
 
 describe("a file", () => {
   test("is there for the next process", async () => {

@@ -1,0 +1,257 @@
+/**
+ * A NATS server with JetStream (https://docs.nats.io/nats-concepts/jetstream), over the NATS project's own client: values
+ * under compare-and-set, a log that one writer appends to, and objects. Nothing of it knows what is stored. The client is
+ * loaded with the first connection; what fails is a `NatsError` of one line.
+ *
+ * Credentials come from the environment, under the names of the `nats` tool: NATS_USER with NATS_PASSWORD, NATS_USER alone
+ * for a token, or NATS_CREDS, a file. A server that asks for TLS gets it.
+ */
+
+import { readFile } from "node:fs/promises";
+import type { JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
+import type { KV } from "@nats-io/kv";
+import type { ObjectStore } from "@nats-io/obj";
+import type { Authenticator, ConnectionOptions, NatsConnection } from "@nats-io/transport-node";
+import type { Chunks } from "./files.ts";
+import { environment } from "./process.ts";
+
+export class NatsError extends Error {
+  readonly code = "NATS";
+  override readonly name = "NatsError";
+  /** Whether the server could not be reached, or did not answer: whether anything has come of it is not known. */
+  readonly isAway: boolean;
+
+  constructor(message: string, isAway: boolean, options?: ErrorOptions) {
+    super(message, options);
+    this.isAway = isAway;
+  }
+}
+
+/** An object whose bytes are not those that were put. */
+export class DamagedObject extends Error {
+  readonly code = "DAMAGED_OBJECT";
+  override readonly name = "DamagedObject";
+}
+
+/** A value that changes only for whoever knows the revision that it has. */
+export interface Register {
+  /** What is there, and its revision: 0 where nothing has ever been written. */
+  read(): Promise<{ readonly value: string; readonly revision: number }>;
+  /** @returns its revision, higher than any before; null where the value is not of this revision any more. */
+  write(value: string, revision: number): Promise<number | null>;
+}
+
+/** Entries in the order in which they were added, each with a number that is higher than those before. */
+export interface Log {
+  /** Adds an entry behind number `last`, 0 for the first. @returns its number; null where another one is there already. */
+  append(entry: string, last: number): Promise<number | null>;
+  /** The last entry and its number; 0 before the first. */
+  last(): Promise<{ readonly entry: string; readonly number: number }>;
+  read(): Promise<readonly string[]>;
+}
+
+/** Objects by name, whole or not at all. */
+export interface Objects {
+  /** Null where there is none. @throws DamagedObject. */
+  get(name: string): Promise<Uint8Array | null>;
+  put(name: string, chunks: Chunks): Promise<void>;
+  names(): Promise<string[]>;
+  /** One that is not there is fine. */
+  remove(name: string): Promise<void>;
+}
+
+/** A connection. It is made again by itself when it is lost; what is asked meanwhile fails after a while. */
+export interface Nats {
+  /** Makes what is not there yet. Values of a bucket are those of one stream. */
+  register(bucket: string, key: string): Promise<Register>;
+  log(name: string): Promise<Log>;
+  objects(bucket: string): Promise<Objects>;
+  close(): Promise<void>;
+}
+
+/** After this long without an answer something has failed. */
+const TIMEOUT_MS = 5000;
+const RECONNECT_MS = 200;
+
+/** @param server `nats://host:port`. @throws NatsError where nobody answers there, or not with JetStream. */
+export async function connectNats(server: string): Promise<Nats> {
+  const { connect, credsAuthenticator } = await import("@nats-io/transport-node");
+  const { jetstream, jetstreamManager } = await import("@nats-io/jetstream");
+  const { Kvm } = await import("@nats-io/kv");
+  const { Objm } = await import("@nats-io/obj");
+  const creds = environment("NATS_CREDS");
+  const options: ConnectionOptions = {
+    ...{ servers: server.replace(/^nats:\/\//, ""), name: "troupe", timeout: TIMEOUT_MS },
+    ...{ maxReconnectAttempts: -1, reconnectTimeWait: RECONNECT_MS },
+    ...(await credentials(creds, credsAuthenticator)),
+  };
+  const connection = await attempt(server, () => connect(options));
+  let manager: JetStreamManager;
+  try {
+    manager = await attempt(server, () => jetstreamManager(connection, { timeout: TIMEOUT_MS }));
+  } catch (error) {
+    await connection.close();
+    throw error;
+  }
+  const client = jetstream(connection, { timeout: TIMEOUT_MS });
+  return {
+    register: async (bucket, key) => {
+      const kv = await attempt(server, () => new Kvm(client).create(bucket, { history: 1 }));
+      return registerOf(server, kv, key);
+    },
+    log: async (name) => {
+      await attempt(server, () => manager.streams.add({ name, subjects: [subjectOf(name)] }));
+      return logOf(server, connection, client, manager, name);
+    },
+    objects: async (bucket) => {
+      const store = await attempt(server, () => new Objm(client).create(bucket));
+      return objectsOf(server, store);
+    },
+    close: () => connection.close(),
+  };
+}
+
+async function credentials(
+  creds: string | undefined,
+  authenticator: (creds: Uint8Array) => Authenticator,
+): Promise<Partial<ConnectionOptions>> {
+  if (creds) return { authenticator: authenticator(await readFile(creds)) };
+  const [user, pass] = [environment("NATS_USER"), environment("NATS_PASSWORD")];
+  if (!user) return {};
+  return pass ? { user, pass } : { token: user };
+}
+
+function registerOf(server: string, kv: KV, key: string): Register {
+  return {
+    read: () =>
+      attempt(server, async () => {
+        const entry = await kv.get(key);
+        return entry ? { value: entry.string(), revision: entry.revision } : { value: "", revision: 0 };
+      }),
+    write: (value, revision) =>
+      attempt(server, () =>
+        ifFirst(() => kv.put(key, value, { previousSeq: revision, timeout: TIMEOUT_MS })),
+      ),
+  };
+}
+
+const subjectOf = (name: string) => `troupe.${name}`;
+
+function logOf(
+  server: string,
+  connection: NatsConnection,
+  client: JetStreamClient,
+  manager: JetStreamManager,
+  name: string,
+): Log {
+  return {
+    append: (entry, last) => {
+      const most = connection.info?.max_payload ?? Number.POSITIVE_INFINITY;
+      const bytes = new TextEncoder().encode(entry);
+      if (bytes.byteLength > most) {
+        throw new NatsError(
+          `the NATS server at ${server} takes at most ${most} bytes at once, and ${bytes.byteLength} are to be written: raise its max_payload`,
+          false,
+        );
+      }
+      const expect = { lastSequence: last };
+      return attempt(server, () =>
+        ifFirst(
+          async () => (await client.publish(subjectOf(name), bytes, { expect, timeout: TIMEOUT_MS })).seq,
+        ),
+      );
+    },
+    last: () =>
+      attempt(server, async () => {
+        const { state } = await manager.streams.info(name);
+        if (state.messages === 0) return { entry: "", number: state.last_seq };
+        const message = await manager.streams.getMessage(name, { seq: state.last_seq });
+        return { entry: message?.string() ?? "", number: state.last_seq };
+      }),
+    read: () =>
+      attempt(server, async () => {
+        const entries: string[] = [];
+        const { state } = await manager.streams.info(name);
+        if (state.messages === 0) return entries;
+        const consumer = await client.consumers.get(name);
+        const messages = await consumer.consume();
+        for await (const message of messages) {
+          entries.push(message.string());
+          if (message.info.pending === 0) break;
+        }
+        await messages.close();
+        return entries;
+      }),
+  };
+}
+
+function objectsOf(server: string, store: ObjectStore): Objects {
+  return {
+    get: (name) =>
+      attempt(server, () =>
+        store.getBlob(name).catch((cause: Error) => {
+          if (!/corrupt object/.test(cause.message)) throw cause;
+          throw new DamagedObject(`${name} is not what was put there`, { cause });
+        }),
+      ),
+    put: (name, chunks) => attempt(server, () => store.put({ name }, streamOf(chunks))).then(() => {}),
+    names: () => attempt(server, async () => (await store.list()).map((each) => each.name)),
+    remove: (name) =>
+      attempt(server, async () => {
+        if (await store.info(name)) await store.delete(name);
+      }),
+  };
+}
+
+function streamOf(chunks: Chunks): ReadableStream<Uint8Array> {
+  const iterator =
+    Symbol.asyncIterator in chunks ? chunks[Symbol.asyncIterator]() : chunks[Symbol.iterator]();
+  return new ReadableStream({
+    pull: async (controller) => {
+      const { done, value } = await iterator.next();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+  });
+}
+
+/** What JetStream says of a revision that is not the last any more. */
+const NOT_FIRST: readonly unknown[] = [10071, 10164];
+
+async function ifFirst<T>(work: () => Promise<T>): Promise<T | null> {
+  try {
+    return await work();
+  } catch (error) {
+    if (NOT_FIRST.includes((error as { code?: unknown }).code)) return null;
+    throw error;
+  }
+}
+
+async function attempt<T>(server: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    if (cause instanceof NatsError || cause instanceof DamagedObject) throw cause;
+    throw told(server, cause as Error);
+  }
+}
+
+function told(server: string, cause: Error): NatsError {
+  const { name, message } = cause;
+  const error = (words: string, isAway = false) => new NatsError(words, isAway, { cause });
+  if (name === "JetStreamNotEnabled") {
+    return error(`the NATS server at ${server} has no JetStream: start it as nats-server -js`);
+  }
+  if (name === "AuthorizationError") {
+    return error(
+      `the NATS server at ${server} does not let us in: set NATS_USER and NATS_PASSWORD, or NATS_CREDS`,
+    );
+  }
+  if (AWAY.includes(name) || /ECONN|ENOTFOUND|EAI_AGAIN/.test(message)) {
+    return error(`nobody answers at ${server}: start nats-server -js there`, true);
+  }
+  return error(`the NATS server at ${server} refuses: ${message}`);
+}
+
+/** Names of the client's errors that say no more than that there is no answer. */
+const AWAY = ["ConnectionError", "TimeoutError", "NoRespondersError", "RequestError"];
