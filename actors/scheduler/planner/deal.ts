@@ -4,6 +4,8 @@
  * scheduling is optimal for equal jobs on uniform machines), and it spreads them evenly over the step by itself.
  */
 
+import { EventQueue } from "../simulate/queue.ts";
+
 /** What one member can do. */
 export interface Dealee {
   /** Of one micro-batch. */
@@ -15,20 +17,15 @@ export interface Dealee {
 /** Micro-batches of each member, ascending; null where memory is too small for all of them together. */
 export function deal(members: readonly Dealee[], microBatches: number): number[][] | null {
   const dealt = members.map((): number[] => []);
+  const turns = new Turns(members.map(({ ms }) => ms));
+  members.forEach(({ most }, i) => {
+    if (most > 0) turns.add(i, 1);
+  });
   for (let microBatch = 0; microBatch < microBatches; microBatch++) {
-    let best = -1;
-    let bestEnd = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < members.length; i++) {
-      const { ms, most } = members[i]!;
-      const count = dealt[i]!.length;
-      const end = (count + 1) * ms;
-      if (count < most && end < bestEnd * (1 - 1e-12)) {
-        best = i;
-        bestEnd = end;
-      }
-    }
-    if (best < 0) return null;
-    dealt[best]!.push(microBatch);
+    const next = turns.take();
+    if (next === null) return null;
+    const count = dealt[next]!.push(microBatch);
+    if (count < members[next]!.most) turns.add(next, count + 1);
   }
   return dealt;
 }
@@ -39,21 +36,53 @@ export function dealCounts(ms: readonly number[], microBatches: number, counts: 
   for (const each of ms) speed += 1 / each;
   const fluid = microBatches / speed;
   let left = microBatches;
+  const turns = new Turns(ms);
   for (let i = 0; i < ms.length; i++) {
     const count = Math.floor(fluid / ms[i]! + 1e-9);
     counts[i] = count;
     left -= count;
+    turns.add(i, count + 1);
   }
   for (; left > 0; left--) {
-    let next = 0;
-    for (let i = 1; i < ms.length; i++) {
-      if ((counts[i]! + 1) * ms[i]! < (counts[next]! + 1) * ms[next]!) next = i;
-    }
-    counts[next]!++;
+    const next = turns.take()!;
+    turns.add(next, ++counts[next]! + 1);
   }
   let end = 0;
   for (let i = 0; i < ms.length; i++) end = Math.max(end, counts[i]! * ms[i]!);
   return end;
+}
+
+/** Ends that differ by less than so much of the slowest one's time are the same: it is rounding. */
+const SAME = 1e-12;
+
+/** Members by when each would be done with one more; of several at one time the first. */
+class Turns {
+  private readonly ms: readonly number[];
+  private readonly unit: number;
+  private readonly queue: EventQueue;
+
+  /** @param ms of one micro-batch, by member. */
+  constructor(ms: readonly number[]) {
+    this.ms = ms;
+    let slowest = 0;
+    for (const each of ms) slowest = Math.max(slowest, each);
+    this.unit = slowest * SAME;
+    this.queue = new EventQueue(ms.length);
+  }
+
+  /** A member who would have so many then. */
+  add(member: number, count: number): void {
+    const end = count * this.ms[member]!;
+    this.queue.push(this.unit > 0 ? Math.round(end / this.unit) : end, member);
+  }
+
+  /** Null when there is none. */
+  take(): number | null {
+    if (this.queue.size === 0) return null;
+    const { firstCode } = this.queue;
+    this.queue.pop();
+    return firstCode;
+  }
 }
 
 /**

@@ -201,9 +201,16 @@ function sumMs(bytes: number, ranks: number, link: LinkProfile): number {
   return ringMs(ringWork([{ op: "all-reduce", bytes }]), ranks, link);
 }
 
-/** The most micro-batches of a step that a device can be given which has room for so many in flight. */
+/**
+ * The most micro-batches of a step that a device can be given which has room for so many in flight.
+ * @param needs in flight with so many of them: the more of these, the more of those.
+ */
 export function mostDealt(microBatches: number, room: number, needs: (count: number) => number): number {
-  let most = microBatches;
-  while (most > 0 && needs(most) > room) most--;
-  return most;
+  let [fits, tooMany] = [0, microBatches + 1];
+  while (tooMany - fits > 1) {
+    const count = (fits + tooMany) >> 1;
+    if (needs(count) > room) tooMany = count;
+    else fits = count;
+  }
+  return fits;
 }
