@@ -3,6 +3,7 @@
 import { isRemotePlace } from "../actors/checkpoint/store.ts";
 import { hasCheckpoints } from "../actors/checkpoint.ts";
 import { CheckpointError } from "../actors/checkpoint-state.ts";
+import { natsPlace } from "../actors/journal/nats-place.ts";
 import type { TrainOptions } from "../actors/train.ts";
 import type { Files } from "../runtime/platform/files.ts";
 import { UsageError } from "./command.ts";
@@ -18,26 +19,32 @@ export const CHECKPOINT_OPTIONS: OptionTable = {
   },
   "keep-checkpoints": {
     value: "N",
-    help: `checkpoints that are kept, with the newest (default: ${DEFAULTS.keepCheckpoints})`,
+    help: `checkpoints that are kept, with the newest (default: ${DEFAULTS.keepCheckpoints}, or as before the resume)`,
   },
   checkpoint: {
     value: "place",
-    help: "where checkpoints go: a folder, or s3://<bucket>/<prefix> (default: checkpoint, where results go)",
+    help: "where checkpoints go: a folder, s3://<bucket>/<prefix> or nats://<host>/<name> (default: checkpoint, where results go; with --journal where that is)",
+  },
+  journal: {
+    value: "nats://host:port/name",
+    help: "keep the run's journal on a NATS server with JetStream: the same command again stands by, and takes the run over when its coordinator has been silent for the --patience",
   },
 };
 
 /**
- * @param out folder of the results. @param resume the checkpoint that the run goes on from.
+ * @param out folder of the results. @param resume the checkpoint that the run goes on from, and how many were kept then.
  * @throws UsageError where there are checkpoints that it does not go on from.
  */
 export async function checkpointsOf(
   options: Options,
   out: string,
-  resume: string | null,
+  { resume, kept }: { readonly resume: string | null; readonly kept: number | undefined },
   files: Files,
 ): Promise<Pick<TrainOptions, "checkpoint" | "checkpointEvery" | "keepCheckpoints">> {
   const asked = options.text("checkpoint");
-  const place = asked === undefined ? `${out}/checkpoint` : withoutSlash(asked);
+  const journal = options.text("journal");
+  const usual = journal === undefined ? `${out}/checkpoint` : natsPlace(journal).address;
+  const place = asked === undefined ? usual : withoutSlash(asked);
   if (asked !== undefined && place !== resume && (await hasCheckpoints(files, place))) {
     throw new UsageError(
       `${place} has checkpoints of another run: choose another place, or go on with --resume ${place}`,
@@ -46,7 +53,7 @@ export async function checkpointsOf(
   return {
     checkpoint: place,
     checkpointEvery: options.whole("checkpoint-every", { from: 1 }) ?? DEFAULTS.checkpointEvery,
-    keepCheckpoints: options.whole("keep-checkpoints", { from: 1 }) ?? DEFAULTS.keepCheckpoints,
+    keepCheckpoints: options.whole("keep-checkpoints", { from: 1 }) ?? kept ?? DEFAULTS.keepCheckpoints,
   };
 }
 

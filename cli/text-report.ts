@@ -182,13 +182,19 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         line(`  ${event.name} joined at ${event.address}, ${how.join(", ")}`);
         return draw(paint("dim", plan ? `  measuring ${event.name}` : "  measuring the devices"));
       }
+      case "listening":
+        line(`  takes in devices at ${event.address}, ${event.protection}; on each of them:`);
+        return line(`    npx bun run node --join ${event.address.replace(ANYWHERE, "//<this machine>:")}`);
+      case "standby":
+        return line(`  stands by: ${event.leader} leads the run at ${event.journal}`);
+      case "leader":
+        return line(`  leads the run at ${event.journal}${event.waited_ms > 0 ? " from now on" : ""}`);
+      case "standby_ended":
+        return line(`  the run at ${event.journal} is done, after ${event.steps} steps`);
       case "device_left":
         return line(paint("yellow", `  ${event.name} left: ${event.reason}`));
       case "recovered":
         return showRecovered(event);
-      case "listening":
-        line(`  takes in devices at ${event.address}, ${event.protection}; on each of them:`);
-        return line(`    npx bun run node --join ${event.address.replace(ANYWHERE, "//<this machine>:")}`);
       case "resumed": {
         const from = event.from_checkpoint ? " from the last checkpoint" : "";
         const again = event.steps_lost > 0 ? `, ${event.steps_lost} done again` : "";
@@ -231,13 +237,13 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
   return { show, said: (device, text) => line(paint("dim", `  ${device}: ${text}`)), close: erase };
 }
 
+/** Where a listener takes connections to any of a machine's addresses. */
+const ANYWHERE = /\/\/(0\.0\.0\.0|\[::\]):/;
+
 /** By worker, the device's id. */
 function placesOf(plan: Plan): readonly string[] {
   return workersOf(plan).map(({ member }) => member.device);
 }
-/** Where a listener takes connections to any of a machine's addresses. */
-const ANYWHERE = /\/\/(0\.0\.0\.0|\[::\]):/;
-
 
 /** Of a time that may be short. */
 function brief(ms: number): string {

@@ -236,7 +236,12 @@ export async function trainSettings(
   if (out !== run && (await files.exists(`${out}/checkpoint`))) {
     throw new UsageError(`${out} holds a run already: choose another folder, or go on with --resume ${out}`);
   }
-  const checkpoints = await checkpointsOf(options, out, resume, files);
+  const checkpoints = await checkpointsOf(
+    options,
+    out,
+    { resume, kept: setting(before, "keepCheckpoints") },
+    files,
+  );
   return {
     run: {
       ...{ data, model, batch, microBatches, steps, strategy, schedule },

@@ -28,6 +28,8 @@ export interface MoveOutcome {
 export class Moves {
   /** Of a run that was planned here, by what devices were measured as. */
   replanner: Replanner | undefined;
+  /** Whether the plan was given, so that there is never another one but for losses. */
+  isGiven = false;
   private readonly clock: Clock;
   private readonly roster: Roster;
   private readonly recovery: RecoveryOptions | undefined;
@@ -77,8 +79,15 @@ export class Moves {
    */
   consider(present: Plan, step: number, lastStep: number): void {
     const { recovery, replanner, causes, clock } = this;
-    if (!recovery || !replanner?.isFree(present) || this.wanted || step >= lastStep) return;
-    if (!isDue(causes, this.movedAt === null ? null : step - this.movedAt)) return;
+    if (!recovery || this.wanted || step >= lastStep) return;
+    const bound = this.isGiven ? "it was given, and is carried out as it is" : replanner?.bound(present);
+    if (bound && causes.has("joined")) {
+      const why = `${bound}; whoever comes keeps copies, and takes over where one is lost`;
+      const figures = { oldStepMs: null, newStepMs: null, planMs: 0, movedBytes: 0, moveMs: 0 };
+      recovery.considered?.({ cause: "joined", moved: false, why, ...figures, plan: present });
+    }
+    if (bound) causes.clear();
+    if (!replanner || !isDue(causes, this.movedAt === null ? null : step - this.movedAt)) return;
     const [cause] = causes;
     causes.clear();
     const began = clock.now();

@@ -162,9 +162,17 @@ export class Replanner {
 
   /** Whether other plans make the same result, and may be sooner done. */
   isFree(plan: Plan): boolean {
+    return this.bound(plan) === null;
+  }
+
+  /** Why there is never another plan, for people; null where there may be. */
+  bound({ stages, schedule }: Plan): string | null {
     const { objective = "time" } = this.options;
-    const isLocal = plan.stages.some(({ sharing }) => sharing === "local");
-    return objective === "time" && !isLocal && !isAsynchronous(plan.schedule);
+    if (objective !== "time") return `it is for the least ${objective}, which none is sooner done for`;
+    if (stages.some(({ sharing }) => sharing === "local"))
+      return "its devices train on their own, and have what no others have";
+    if (isAsynchronous(schedule)) return `by another one ${schedule} would make another result`;
+    return null;
   }
 
   /**

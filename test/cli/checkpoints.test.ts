@@ -36,13 +36,22 @@ async function ended(...args: readonly string[]): Promise<{ code: number; err: s
 const ALONE = [...TINY, "--strategy", "single"];
 
 test("the newest of those that are kept is damaged: a run goes on from the one before it, and says so", async () => {
-  const every = ["--checkpoint-every", "2", "--keep-checkpoints", "2"];
-  const first = await ended(...ALONE, ...every, "--steps", "6", "--out", at("run"));
+  const often = ["--checkpoint-every", "2"];
+  const first = await ended(
+    ...ALONE,
+    ...often,
+    "--keep-checkpoints",
+    "2",
+    "--steps",
+    "6",
+    "--out",
+    at("run"),
+  );
   expect([first.code, first.err]).toEqual([0, ""]);
   const left = readdirSync(at("run")).filter((name) => name.startsWith("checkpoint"));
   expect(left.sort()).toEqual(["checkpoint", "checkpoint.step-4"]);
   truncateSync(at("run/checkpoint/model.safetensors"), 1000);
-  const second = await ended("--resume", at("run"), "--strategy", "single", "--steps", "8", ...every);
+  const second = await ended("--resume", at("run"), "--strategy", "single", "--steps", "8", ...often);
   expect([second.code, second.err]).toEqual([0, ""]);
   expect(second.events[0]).toEqual({
     event: "checkpoint_damaged",
@@ -53,6 +62,7 @@ test("the newest of those that are kept is damaged: a run goes on from the one b
   });
   expect(second.events.find(({ event }) => event === "step")?.step).toBe(5);
   expect((await readCheckpoint(files, at("run/checkpoint"))).step).toBe(8);
+  // So many are kept as before.
   expect((await readCheckpoint(files, at("run/checkpoint.step-6"))).step).toBe(6);
 }, 180_000);
 

@@ -84,3 +84,25 @@ test("nodes come, are killed, and come again: the run waits where nobody is left
   expect(done.devices_lost).toEqual(["desk"]);
   expect(named(run.events, "device_left").map(({ name }) => name)).toEqual(["desk", "desk"]);
 }, 300_000);
+
+test("the coordinator is killed, and finds the nodes again that had come by themselves", async () => {
+  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  const address = `tcp://127.0.0.1:${listener.port}`;
+  listener.stop(true);
+  const lead = () => train("led", "--listen", address);
+  const first = lead();
+  await first.until(is("paused"));
+  const nodes = ["desk", "phone"].map((name) => node(name, "--join", address));
+  await Promise.all(nodes.map((each) => each.until(is("joined"))));
+  await first.until(({ cause }) => cause === "joined");
+  await next(first, is("step"));
+  first.process.kill("SIGKILL");
+  await first.ended();
+  const second = lead();
+  expect(await second.until(is("resumed"))).toMatchObject({ from_checkpoint: false });
+  const done = await end(second);
+  expect(named(second.events, "device_left")).toEqual([]);
+  expect(done.devices.map(({ name }: { name: string }) => name).sort()).toEqual(["desk", "phone"]);
+  // A run that is over leaves them to the next.
+  expect(nodes.map(({ process }) => process.exitCode)).toEqual([null, null]);
+}, 300_000);
