@@ -1,7 +1,8 @@
 /**
  * A device: one per node. It says what it is, measures itself and its links, and hosts stages on its engine.
  *
- * The engine is the device's: opened when first needed, shared by its stages, closed with the device.
+ * The engine is the device's: opened when first needed, shared by its stages, closed with the device. One that does not end
+ * what it has begun ends the device (`recovery/lease.ts`).
  */
 
 import { createEngine, type EngineOptions } from "../nn/engine/create.ts";
@@ -21,9 +22,10 @@ import { type FaultEffects, FaultsRefused, Injector } from "./chaos/injector.ts"
 import { slowed } from "./chaos/slowed.ts";
 import { type EnergyMeter, type EnergyReading, openMeter } from "./energy/meter.ts";
 import type { DevicePower, DeviceWork } from "./energy/model.ts";
-import { Custody, DEFAULT_GRACE_MS } from "./journal/custody.ts";
+import { Custody } from "./journal/custody.ts";
 import type { KeptOnDevice } from "./journal/kept.ts";
 import { LARGEST_FAR_BYTES, measureLine } from "./profile-line.ts";
+import { type DeviceStuck, Lease, leased } from "./recovery/lease.ts";
 import { Replica } from "./recovery/replica.ts";
 import type { LinkProfile } from "./scheduler/cost.ts";
 import { classOfMachine, type DeviceClassName } from "./scheduler/device-classes.ts";
@@ -69,15 +71,17 @@ export interface ProfileRequest {
 const PROFILE_MEMORY_SHARE = 0.5;
 
 export class Device extends Actor {
-  static override readonly reentrant: readonly string[] = ["describe", "usage", "take"];
+  static override readonly reentrant: readonly string[] = ["describe", "usage", "take", "giveUp"];
 
   readonly #name: string;
   readonly #openEngine: () => Promise<Engine>;
   readonly #claims: DeviceClaims;
   readonly #effects: FaultEffects | undefined;
-  readonly #graceMs: number;
+  readonly #graceMs: number | undefined;
   #custody!: Custody;
   #engine: Engine | undefined;
+  #lease!: Lease;
+  #stuck: DeviceStuck | undefined;
   #injector: Injector | undefined;
   #meter: EnergyMeter | undefined;
   /** The stages that run here, with whoever they run for. */
@@ -89,14 +93,15 @@ export class Device extends Actor {
    * @param engine by name, or what opens one that has none, such as a slower one.
    * @param claims said in place of what the machine tells.
    * @param effects what faults do, of a device that may be made to fail.
-   * @param graceMs how long copies of a run wait for another coordinator when theirs is lost.
+   * @param graceMs how long copies of a run wait for another coordinator when theirs is lost; as the node's
+   *   patience says when left out.
    */
   constructor(
     name: string,
     engine: NonNullable<EngineOptions["engine"]> | (() => Promise<Engine>) = "auto",
     claims: DeviceClaims = {},
     effects?: FaultEffects,
-    graceMs: number = DEFAULT_GRACE_MS,
+    graceMs?: number,
   ) {
     super();
     this.#effects = effects;
@@ -107,12 +112,17 @@ export class Device extends Actor {
   }
 
   override async onStart(): Promise<void> {
-    this.#custody = new Custody(this.context.clock, this.#graceMs);
+    const { self, clock, node } = this.context;
+    this.#custody = new Custody(clock, this.#graceMs ?? node.times.graceMs);
+    this.#lease = new Lease(clock, node.times, (stuck) => {
+      this.#stuck = stuck;
+      self.tell.giveUp();
+    });
     const engine = await this.#openEngine();
-    this.#engine = engine;
+    this.#engine = leased(engine, this.#lease);
     if (!this.#effects) return;
-    const slow = slowed(engine, this.context.clock);
-    this.#engine = slow;
+    const slow = slowed(engine, clock);
+    this.#engine = leased(slow, this.#lease);
     this.#injector = new Injector(this.#effects, (factor) => {
       slow.factor = factor;
     });
@@ -120,9 +130,23 @@ export class Device extends Actor {
 
   override async onStop(): Promise<void> {
     this.#custody.close();
+    this.#lease?.close();
+    if (this.#stuck) {
+      // What runs in the engine cannot be broken off, and nobody waits for it to hear that the device is gone.
+      void this.closeMeter();
+      return;
+    }
     await this.#endStages(() => true);
     await this.closeMeter();
     await this.#engine?.close();
+  }
+
+  /** Ends the device if it is stuck, at once: with a last word, and with what it hosts. @throws DeviceStuck. */
+  giveUp(): void {
+    if (!this.#stuck) return;
+    const { node } = this.context;
+    for (const hosted of [...this.#hosted.keys(), ...this.#replicas.keys()]) void node.kill(hosted);
+    throw this.#stuck;
   }
 
   /**

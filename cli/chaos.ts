@@ -13,7 +13,7 @@ const EXAMPLE = "kill device-2 at step 20";
 
 export const CHAOS_OPTION: OptionSpec = {
   value: "faults",
-  help: `break devices to see what a run survives: "${EXAMPLE}"; also stop, cut, slow device-1 4x, and micro-batch 3 backward behind the step`,
+  help: `break devices to see what a run survives: "${EXAMPLE}"; also stop, hang, cut, slow device-1 4x, and micro-batch 3 backward behind the step`,
   repeated: true,
 };
 

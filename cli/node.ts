@@ -5,7 +5,6 @@
 
 import type { FaultEffects } from "../actors/chaos/injector.ts";
 import { Device, type DeviceClaims } from "../actors/device.ts";
-import { DEFAULT_GRACE_MS } from "../actors/journal/custody.ts";
 import { DEVICE_CLASSES, type DeviceClassName } from "../actors/scheduler/device-classes.ts";
 import { Stage } from "../actors/stage.ts";
 import { NodeRuntime, shortFingerprint } from "../runtime/index.ts";
@@ -62,7 +61,7 @@ const OPTIONS: OptionTable = {
   patience: PATIENCE_OPTION,
   grace: {
     value: "s",
-    help: `how long it keeps what it has of a run whose coordinator is lost (default: ${DEFAULT_GRACE_MS / 1000})`,
+    help: `how long it keeps what it has of a run whose coordinator is lost (default: 60, or six times the patience if that is more)`,
   },
   ...SECURITY_OPTIONS,
   chaos: { help: "let whoever trains on it break it, as train --chaos does" },
@@ -127,7 +126,7 @@ async function run(args: readonly string[]): Promise<number> {
   };
   const breakable = options.has("chaos");
   const grace = options.whole("grace", { from: 0, to: 86_400 });
-  const graceMs = grace === undefined ? DEFAULT_GRACE_MS : grace * 1000;
+  const graceMs = grace === undefined ? undefined : grace * 1000;
   const own = transportsOf(security, transport);
   const transports = breakable ? own.map((each) => severed(each, cable)) : own;
   const runtime = new NodeRuntime({

@@ -35,7 +35,7 @@ export interface DownReason {
   readonly message: string;
   /** The first real error, where there was one. */
   readonly error?: Error;
-  /** Of a node that was lost: milliseconds since its last sign of life. */
+  /** Milliseconds since the last sign of life: of a node that was lost, or as the error says that an actor crashed with. */
   readonly silentMs?: number;
   /** The node that was lost, by id. */
   readonly node?: string;

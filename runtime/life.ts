@@ -204,7 +204,8 @@ export abstract class Life {
     if (this.state !== "running") return;
     const message = `it crashed ${where}: ${error.name}: ${error.message}`;
     this.host.log({ level: "error", message: `${this.label} crashed ${where}`, error });
-    this.terminate({ code: "error", message, error });
+    const { silentMs } = error as { silentMs?: unknown };
+    this.terminate({ code: "error", message, error, ...(typeof silentMs === "number" && { silentMs }) });
   }
 
   /** Everything in progress is answered at once; `onStop` and the children's end are awaited; then it is told. */

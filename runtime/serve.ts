@@ -184,8 +184,11 @@ function refuse(peer: Peer, id: number, error: Error): void {
 }
 
 /** The fields of a reason and nothing an actor may have added to it; an error that is too long is left out. */
-function sendDown(peer: Peer, id: number, { code, message, error, node }: DownReason): void {
-  const where = node === undefined ? {} : { node };
+function sendDown(peer: Peer, id: number, { code, message, error, silentMs, node }: DownReason): void {
+  const where = {
+    ...(silentMs === undefined ? {} : { silentMs }),
+    ...(node === undefined ? {} : { node }),
+  };
   try {
     const reason: DownReason = { code, message, ...(error ? { error } : {}), ...where };
     peer.send({ type: "down", id, reason }, "");

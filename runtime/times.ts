@@ -31,8 +31,10 @@ export interface Times {
   readonly explainMs: number;
   /** Before a run whose devices have lost each other is set up for the second time; longer each further time. */
   readonly cutMs: number;
-  /** Without progress, after which a device that is not silent is taken to be stuck. */
+  /** Without progress, after which a device that is not silent is taken to be stuck; see actors/recovery/lease.ts. */
   readonly leaseMs: number;
+  /** The same, where it does what it has not done before. */
+  readonly firstLeaseMs: number;
   /** How long a device keeps what it has of a run whose coordinator is lost. */
   readonly graceMs: number;
 }
@@ -62,6 +64,9 @@ const LEAST_EXPLAIN_MS = 100;
 const CUTS = 10;
 /** A machine that swaps is silent itself by then; who is not, and has nothing done for so long, will not do it. */
 const LEASE = 3;
+/** Kernels are compiled, and memory is touched for the first time; but nobody knows how long that takes. */
+const FIRST_LEASES = 6;
+const LEAST_FIRST_LEASE_MS = 60_000;
 /** For another coordinator to be elected, or started by whatever watches it; people take a minute. */
 const GRACE = 6;
 const LEAST_GRACE_MS = 60_000;
@@ -80,6 +85,7 @@ export function timesOf(patienceMs: number): Times {
     explainMs: Math.max(LEAST_EXPLAIN_MS, patienceMs / EXPLAINED),
     cutMs: patienceMs / CUTS,
     leaseMs: patienceMs * LEASE,
+    firstLeaseMs: Math.max(LEAST_FIRST_LEASE_MS, patienceMs * LEASE * FIRST_LEASES),
     graceMs: Math.max(LEAST_GRACE_MS, patienceMs * GRACE),
   };
 }

@@ -4,9 +4,10 @@
  * is the same run, however fast the machine is.
  */
 
-export const ACTIONS = ["kill", "stop", "slow", "cut"] as const;
+export const ACTIONS = ["kill", "stop", "hang", "slow", "cut"] as const;
 /**
- * kill: the device is gone at once, without a word. stop: it stands still, its connections stay open. slow: its kernels
+ * kill: the device is gone at once, without a word. stop: it stands still, its connections stay open. hang: it
+ * answers, but no kernel of it ends any more. slow: its kernels
  * take a number of times as long from here on. cut: it works on, and nothing reaches it or comes from it any more.
  */
 export type FaultAction = (typeof ACTIONS)[number];

@@ -43,7 +43,7 @@ export class Injector {
   private readonly slow: (factor: number) => void;
   private armed: readonly Fault[] = [];
 
-  /** @param slow makes kernels take so many times as long. */
+  /** @param slow makes kernels take so many times as long; infinitely many is for ever. */
   constructor(effects: FaultEffects, slow: (factor: number) => void) {
     this.effects = effects;
     this.slow = slow;
@@ -76,6 +76,7 @@ export class Injector {
   /** Whether nothing comes behind it. */
   private perform({ action, factor = 1 }: Fault): boolean {
     if (action === "slow") this.slow(factor);
+    else if (action === "hang") this.slow(Number.POSITIVE_INFINITY);
     else this.effects[action]();
     return action === "kill";
   }

@@ -7,7 +7,7 @@ import type { Binding, Engine, Executable } from "../../nn/engine/engine.ts";
 import type { Clock } from "../../runtime/index.ts";
 
 export interface Slowed extends Engine {
-  /** As many times as long as the engine takes; 1 at first. */
+  /** As many times as long as the engine takes, or infinitely many, and no kernel ends any more; 1 at first. */
   factor: number;
 }
 
@@ -17,6 +17,7 @@ export function slowed(engine: Engine, clock: Clock): Slowed {
     run() {
       const { factor } = own;
       if (factor === 1) return binding.run();
+      if (factor === Number.POSITIVE_INFINITY) return new Promise<number>(() => {});
       const turn = last.then(async () => {
         const ms = await binding.run();
         await clock.sleep(ms * (factor - 1));

@@ -15,9 +15,6 @@ export class Superseded extends Error {
   override readonly name = "Superseded";
 }
 
-/** How long copies wait for another coordinator, in milliseconds, unless a device is told otherwise. */
-export const DEFAULT_GRACE_MS = 60_000;
-
 export class Custody {
   private readonly clock: Clock;
   private readonly graceMs: number;

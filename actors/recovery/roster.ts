@@ -6,7 +6,7 @@
  * come.
  */
 
-import type { Clock, Down, Ref } from "../../runtime/index.ts";
+import type { Clock, Down, Ref, Times } from "../../runtime/index.ts";
 import type { Device, DeviceDescription } from "../device.ts";
 
 export class DeviceLost extends Error {
@@ -26,23 +26,21 @@ export interface Known extends DeviceDescription {
   readonly id: string;
 }
 
-/** How long after a stage's failure the loss of a device may still explain it. */
-const LOSS_GRACE_MS = 100;
 /** Codes of failures that a lost link explains. */
 const OF_LINKS: ReadonlySet<unknown> = new Set([
   ...["NEIGHBOUR_LOST", "NODE_LOST", "ACTOR_DOWN", "CONNECT_FAILED", "LINK_SILENT"],
 ]);
 /**
- * So often a run is set up again for lost links before another step has been committed: at once, after this time, and then
- * after four times as long each time, a minute in the end.
+ * So often a run is set up again for lost links before another step has been committed: at once, after a time that goes by
+ * the patience, and then after four times as long each time, a minute in the end by the default one.
  */
 const MOST_CUTS = 5;
-const CUT_MS = 1000;
 
 export class Roster {
   /** By place. */
   readonly devices: Ref<Device>[];
   private readonly clock: Clock;
+  private readonly times: Pick<Times, "explainMs" | "cutMs">;
   /** By place; of those that have been asked. */
   private readonly known: (DeviceDescription | undefined)[] = [];
   private readonly gone = new Set<string>();
@@ -54,9 +52,10 @@ export class Roster {
   /** Links lost between devices that live, since a step was committed. */
   private cuts = 0;
 
-  constructor(devices: readonly Ref<Device>[], clock: Clock) {
+  constructor(devices: readonly Ref<Device>[], clock: Clock, times: Pick<Times, "explainMs" | "cutMs">) {
     this.devices = [...devices];
     this.clock = clock;
+    this.times = times;
   }
 
   /** Another device is there. @returns its place. */
@@ -127,7 +126,8 @@ export class Roster {
   lose(id: string, { reason }: Down): void {
     this.gone.add(id);
     this.losses.push({ id, silentMs: reason.silentMs ?? 0, at: this.clock.now() });
-    this.first ??= new DeviceLost(`${this.name(id)} is gone: ${reason.message}`);
+    const why = reason.code === "error" && reason.error ? reason.error.message : reason.message;
+    this.first ??= new DeviceLost(`${this.name(id)} is gone: ${why}`);
     this.giveUp(this.first);
   }
 
@@ -159,11 +159,11 @@ export class Roster {
       // A stage may notice a loss before the scheduler does: let the loss be what is told.
       const isOfLink = isLinkFailure(error);
       if (!this.first) {
-        const known = isOfLink ? this.reachAll() : this.clock.sleep(LOSS_GRACE_MS);
+        const known = isOfLink ? this.reachAll() : this.clock.sleep(this.times.explainMs);
         await Promise.race([known, lost]).catch(() => {});
       }
       if (this.first || !isOfLink || ++this.cuts > MOST_CUTS) throw this.first ?? error;
-      const pauseMs = this.cuts === 1 ? 0 : CUT_MS * 4 ** (this.cuts - 2);
+      const pauseMs = this.cuts === 1 ? 0 : this.times.cutMs * 4 ** (this.cuts - 2);
       await Promise.race([this.clock.sleep(pauseMs), lost]);
       throw new DeviceLost(`devices have lost each other: ${(error as Error).message}`, { cause: error });
     }
@@ -178,7 +178,7 @@ export class Roster {
   private async reachAll(): Promise<void> {
     const living = this.devices.filter((_, i) => !this.gone.has(`${i}`));
     const answers = await Promise.allSettled(living.map((device) => device.ask.usage()));
-    if (answers.some(({ status }) => status === "rejected")) await this.clock.sleep(LOSS_GRACE_MS);
+    if (answers.some(({ status }) => status === "rejected")) await this.clock.sleep(this.times.explainMs);
   }
 }
 

@@ -83,15 +83,14 @@ export class Scheduler extends Actor {
   }
 
   override onStart(): void {
-    const { self, clock } = this.context;
+    const { self, clock, node } = this.context;
     const { model, optimizer, seed, stashBytes = 0, recovery } = this.#options;
-    this.#roster = new Roster(this.#given, clock);
+    this.#roster = new Roster(this.#given, clock, node.times);
     this.#course = new Course({
       ...{ roster: this.#roster, segments: this.#segments, owner: self, clock, recovery },
       specs: { model, optimizer, seed, stashBytes },
       repeat: (step) => this.#step(step, false),
     });
-    this.#course.moves.isGiven = this.#options.plan !== undefined;
     this.#joining = new Joining(this.#roster, this.#course, this.#started.promise, () => this.#request());
     for (const device of this.#given) this.context.monitor(device);
   }

@@ -13,7 +13,14 @@ import { DEFAULT_ADAMW } from "../../nn/index.ts";
 import { heldInputs, type Model } from "../../nn/model.ts";
 import { gptModel } from "../../nn/models/gpt.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
-import { MemoryNetwork, memory, NodeRuntime, type Ref } from "../../runtime/index.ts";
+import {
+  type Clock,
+  heartbeatOf,
+  MemoryNetwork,
+  memory,
+  NodeRuntime,
+  type Ref,
+} from "../../runtime/index.ts";
 
 const CONFIG = { layers: 1, width: 8, heads: 2, context: 8, vocabulary: 256 };
 const SEED = 7;
@@ -37,6 +44,9 @@ export interface ClusterOptions {
   /** What faults do to the node of a device, where devices may be made to fail. */
   readonly effectsOf?: (host: NodeRuntime) => FaultEffects;
   readonly scheduling?: Partial<SchedulerOptions>;
+  /** Of all nodes, and how long they are patient with each other; as of nodes when left out. */
+  readonly clock?: Clock;
+  readonly patienceMs?: number;
   /** Of `ids` i64 [8, 2] and `targets` i64 [16], unless there is a feed; a small GPT when left out. */
   readonly model?: Model;
   /** What the model reads instead of text. */
@@ -58,8 +68,13 @@ export interface Cluster {
 export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
   const { engine = "reference", together = false, apart = false, classOf = () => Device } = options;
   const network = new MemoryNetwork();
+  const { clock, patienceMs } = options;
   const create = (name: string) =>
-    new NodeRuntime({ name, transports: [memory(network)], actors: { Device, Stage }, log: () => {} });
+    new NodeRuntime({
+      ...{ name, transports: [memory(network)], actors: { Device, Stage }, log: () => {} },
+      ...(clock && { clock }),
+      ...(patienceMs !== undefined && { heartbeat: heartbeatOf(patienceMs) }),
+    });
   const coordinator = create("coordinator");
   const hosts: NodeRuntime[] = [];
   const devices: Ref<Device>[] = [];
