@@ -91,6 +91,7 @@ export class Scheduler extends Actor {
       specs: { model, optimizer, seed, stashBytes },
       repeat: (step) => this.#step(step, false),
     });
+    this.#course.moves.isGiven = this.#options.plan !== undefined;
     this.#joining = new Joining(this.#roster, this.#course, this.#started.promise, () => this.#request());
     for (const device of this.#given) this.context.monitor(device);
   }
