@@ -39,7 +39,7 @@ test("given several times they add up", () => {
 const MISTAKES: readonly (readonly [string, RegExp])[] = [
   [
     "kil device-2 at step 20",
-    /"kil" is nothing to do to a device; the nearest is kill, all are kill, stop, slow and cut$/,
+    /"kil" is nothing to do to a device; the nearest is kill, all are kill, stop, hang, slow and cut$/,
   ],
   ["kill device-2", /expected what, which device and when, as in "kill device-2 at step 20"$/],
   ["kill at step 3", /expected what, which device and when/],
