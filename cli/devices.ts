@@ -6,7 +6,7 @@
 
 import type { Fault } from "../actors/chaos/fault.ts";
 import type { Device } from "../actors/device.ts";
-import { type DownReason, NodeRuntime, type PeerInfo, type Ref } from "../runtime/index.ts";
+import { type DownReason, downText, NodeRuntime, type PeerInfo, type Ref } from "../runtime/index.ts";
 import type { Child } from "../runtime/platform/children.ts";
 import { machineId } from "../runtime/platform/machine.ts";
 import { LaunchError } from "./command.ts";
@@ -254,7 +254,7 @@ export class Devices {
       ? `its process ended with ${how}`
       : silent
         ? `it has been silent for ${Math.round(reason.silentMs ?? 0)} ms`
-        : reason.message;
+        : downText(reason);
     this.events.left(name, why);
     // It has been given up: it must not wake up and go on.
     void child?.end(0);

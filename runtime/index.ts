@@ -35,7 +35,7 @@ export type { Intensity } from "./intensity.ts";
 export type { Joining, JoinOptions } from "./join.ts";
 export { consoleLog, type Log, type LogEntry } from "./log.ts";
 export type { PeerEvent } from "./membership.ts";
-export type { Down, DownReason, Monitor } from "./monitor.ts";
+export { type Down, type DownReason, downText, type Monitor } from "./monitor.ts";
 export { narrow } from "./narrow.ts";
 export { NodeRuntime } from "./node.ts";
 export type { NodeOptions, RemoteSpawnOptions, SpawnOptions } from "./node_options.ts";

@@ -26,6 +26,11 @@ export interface Monitor {
   cancel(): void;
 }
 
+/** Why an actor is gone, for people who do not care where in it: in the error's own words where it crashed. */
+export function downText({ code, message, error }: DownReason): string {
+  return code === "error" && error ? error.message : message;
+}
+
 type Watcher = (reason: DownReason) => void;
 
 /** Tells, soon and once, that the actor was gone already, and how it ended; returns a function that cancels. */

@@ -6,7 +6,7 @@
  * come.
  */
 
-import type { Clock, Down, Ref, Times } from "../../runtime/index.ts";
+import { type Clock, type Down, downText, type Ref, type Times } from "../../runtime/index.ts";
 import type { Device, DeviceDescription } from "../device.ts";
 
 export class DeviceLost extends Error {
@@ -126,8 +126,7 @@ export class Roster {
   lose(id: string, { reason }: Down): void {
     this.gone.add(id);
     this.losses.push({ id, silentMs: reason.silentMs ?? 0, at: this.clock.now() });
-    const why = reason.code === "error" && reason.error ? reason.error.message : reason.message;
-    this.first ??= new DeviceLost(`${this.name(id)} is gone: ${why}`);
+    this.first ??= new DeviceLost(`${this.name(id)} is gone: ${downText(reason)}`);
     this.giveUp(this.first);
   }
 
