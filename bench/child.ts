@@ -97,7 +97,8 @@ function start({ command, environment = {} }: ChildOptions): Running {
   return { process: child, lines, nextLine, failure };
 }
 
-async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+/** Lines as they come, without their ends. */
+export async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
   const decoder = new TextDecoder();
   let rest = "";
   for await (const chunk of stream) {

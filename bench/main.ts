@@ -15,6 +15,7 @@ import { recovery } from "./recovery.ts";
 import { record, settingOf, toMarkdown } from "./report.ts";
 import { runtime } from "./runtime.ts";
 import { simulate } from "./simulate.ts";
+import { soak } from "./soak.ts";
 import { strategies } from "./strategies.ts";
 import { type Suite, temporaryFolder } from "./suite.ts";
 import { testbed } from "./testbed.ts";
@@ -33,6 +34,7 @@ const SUITES: readonly Suite[] = [
   nn,
   strategies,
   recovery,
+  soak,
 ];
 
 const COMMON: OptionTable = {
@@ -64,14 +66,14 @@ async function main([name, ...args]: readonly string[]): Promise<number> {
   const command = ["npx bun run bench", name, ...said].join(" ");
   // Before anything runs: the load is the others'.
   const before = await settingOf(command, []);
-  const { report, versions } = await suite.run(options, { folder: temporaryFolder(), note });
+  const { report, versions, failed = false } = await suite.run(options, { folder: temporaryFolder(), note });
   const setting = { ...before, versions: [before.versions, ...versions].join(", ") };
   const text = toMarkdown(report, setting);
   process.stdout.write(
     options.has("json") ? `${JSON.stringify({ suite: name, ...setting, ...report.figures })}\n` : `${text}\n`,
   );
   if (options.has("record")) record(name, text);
-  return 0;
+  return failed ? 1 : 0;
 }
 
 // Leaving by process.exit ends the children and removes the temporary folder.

@@ -25,6 +25,8 @@ export interface SuiteResult {
   readonly report: Report;
   /** Names and versions of what took part besides Bun and the engine. */
   readonly versions: readonly string[];
+  /** Something that was to be shown did not hold: the command fails. */
+  readonly failed?: boolean;
 }
 
 /** A folder that is removed when this process exits, however it does. */
