@@ -12,7 +12,7 @@ import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
 import { byteLength, elements, type Tensor } from "../protocols/tensor.ts";
 import type { Clock, NodeRuntime, Ref } from "../runtime/index.ts";
 import type { Files } from "../runtime/platform/files.ts";
-import { changing, contentsOf } from "./checkpoint/contents.ts";
+import { changing, checkpointValues, contentsOf } from "./checkpoint/contents.ts";
 import { Saver } from "./checkpoint/saver.ts";
 import { openStore } from "./checkpoint/store.ts";
 import { CheckpointWriter } from "./checkpoint/writer.ts";
@@ -155,6 +155,8 @@ export async function train(
   const writer = new CheckpointWriter(openStore(files, options.checkpoint, journal?.epoch), {
     ...{ keep: options.keepCheckpoints ?? 1, from: resumed?.step ?? 0, pause: () => clock.sleep(0) },
   });
+  const valuesOf = (from: Checkpoint | null) =>
+    from ? checkpointValues(from, model, options.optimizer) : {};
   let workers: readonly Worker[] = [];
   const recovery = {
     copies,
@@ -165,7 +167,7 @@ export async function train(
       const last =
         saver.weights === "" ? resumed : await readCheckpoint(files, options.checkpoint, tellDamage);
       writer.goBackTo(last?.step ?? 0);
-      return { step: (last?.step ?? 0) - 1, values: await initialState(model, seed, last) };
+      return { step: (last?.step ?? 0) - 1, values: await initialState(model, seed, valuesOf(last)) };
     },
     tell: (each: RunRecovery) => {
       workers = workersOf(each.plan);
@@ -241,7 +243,7 @@ export async function train(
       writer.goBackTo(first);
       const stepsLost = (history?.step ?? -1) - taken.step;
       emit({ event: "resumed", ...resumedBehind({ ...taken, stepsLost }) });
-    } else await scheduler.ask.deploy(await initialState(model, seed, resumed));
+    } else await scheduler.ask.deploy(await initialState(model, seed, valuesOf(resumed)));
 
     let validation = Number.NaN;
     let loss = history?.losses.get(first - 1) ?? Number.NaN;
@@ -346,13 +348,13 @@ export async function train(
   }
 }
 
-/** Values of all that stages hold, by name: what a checkpoint has, and else initial ones. */
+/** Values of all that stages hold, by name: those that a run is resumed with, and else initial ones. */
 export async function initialState(
   model: Model,
   seed: number,
-  resumed: Checkpoint | null = null,
+  resumed: Readonly<Record<string, Tensor>> = {},
 ): Promise<Record<string, Tensor>> {
-  const state = Object.fromEntries([...(resumed?.parameters ?? []), ...(resumed?.optimizer ?? [])]);
+  const state = { ...resumed };
   for (const { name } of heldInputs(model)) {
     state[name] ??= state[model.ties[name] ?? name] ?? (await model.initial(name, seed));
   }

@@ -5,6 +5,8 @@ import type { ValueInfo } from "../../nn/onnx/graph.ts";
 import { LOSS_SCALE } from "../../nn/optim/loss-scale.ts";
 import { type OptimizerConfig, stateNames } from "../../nn/optim/optimizer.ts";
 import { outerStateNames } from "../../nn/optim/outer.ts";
+import type { Tensor } from "../../protocols/tensor.ts";
+import type { Checkpoint } from "../checkpoint.ts";
 import type { Config } from "../checkpoint-state.ts";
 import type { ModelSpec } from "../tasks/open.ts";
 import type { Task } from "../tasks/task.ts";
@@ -23,6 +25,29 @@ export function changing({ graph, parameters, ties, statistics }: Model, optimiz
     stateNames(optimizer, parameter).map((name): ValueInfo => ({ ...parameter, name })),
   );
   return { parameters: values, optimizer: state };
+}
+
+/**
+ * What a checkpoint has, by every name that a stage may hold it under: of tied parameters one is saved, and one that is on
+ * another stage has as much of the optimiser's state as the one that it is tied to.
+ */
+export function checkpointValues(
+  { parameters, optimizer: kept }: Pick<Checkpoint, "parameters" | "optimizer">,
+  { graph, ties }: Pick<Model, "graph" | "ties">,
+  optimizer: OptimizerConfig,
+): Record<string, Tensor> {
+  const values = Object.fromEntries([...parameters, ...kept]);
+  for (const { name: use, shape } of graph.inputs) {
+    const owner = ties[use];
+    if (owner === undefined) continue;
+    const names = (name: string) => [...stateNames(optimizer, { name, shape }), ...outerStateNames({ name })];
+    const theirs = names(owner);
+    for (const [i, own] of names(use).entries()) {
+      const value = values[theirs[i]!];
+      if (value) values[own] ??= value;
+    }
+  }
+  return values;
 }
 
 export function contentsOf(
