@@ -5,20 +5,20 @@
  * (`planner/refine.ts`). What is chosen is thus what has been simulated to be best.
  */
 
-import { OWN_COPIES, REPLICA_COPIES } from "../recovery/room.ts";
 import { partition } from "./partition.ts";
 import type { Plan } from "./plan.ts";
 import { PlanError } from "./plan-error.ts";
 import { Candidates, strategyOf } from "./planner/candidates.ts";
-import { copiesOf, copiesSaid, withCopies } from "./planner/copies.ts";
-import { planDigest } from "./planner/digest.ts";
-import { type Draft, type Outcome, Workshop } from "./planner/draft.ts";
+import { withCopies } from "./planner/copies.ts";
+import type { Draft, Outcome, Workshop } from "./planner/draft.ts";
+import { finished, withMostCopies, workshopFor } from "./planner/finish.ts";
 import { type CheckedOptions, checkOptions, type PlanRequest } from "./planner/options.ts";
 import { reasonsOf } from "./planner/reasons.ts";
 import { refine } from "./planner/refine.ts";
 import { kindsOf } from "./planner/rows.ts";
 import { unfit } from "./planner/unfit.ts";
 
+export { adaptPlan } from "./planner/adapt.ts";
 export type { PlanOptions, PlanRequest } from "./planner/options.ts";
 
 /** Events that are simulated to settle among candidates, and to better the best of them. */
@@ -36,42 +36,13 @@ const FULLY_REFINED = 8;
  */
 export function makePlan(request: PlanRequest): Plan {
   const checked = checkOptions(request);
-  const { devices, options } = request;
-  const { copies: asked = 0 } = options;
-  for (let count = Math.min(asked, devices.length - 1); count > 0; count--) {
-    // The search does not know who keeps whose: as if nobody kept any of another, then as if everyone kept what they have.
-    for (const held of [OWN_COPIES, OWN_COPIES + REPLICA_COPIES * count]) {
-      try {
-        return {
-          ...planWith(request, checked, count, held),
-          copies: copiesSaid(asked, count, devices.length),
-        };
-      } catch (error) {
-        if (!(error instanceof PlanError)) throw error;
-      }
-    }
-  }
-  const plan = planWith(request, checked, 0, 0);
-  return asked === 0 ? plan : { ...plan, copies: copiesSaid(asked, 0, devices.length) };
-}
-
-/** @param copies that there is room for. @param held of what training changes, in the eyes of the search. */
-function planWith(request: PlanRequest, checked: CheckedOptions, copies: number, held: number): Plan {
-  const { segments, devices, profile, options } = request;
-  const workshop = new Workshop({
-    ...{ segments, devices, profile, stashBytes: options.stashBytes ?? 0, copies },
-    ...{ microBatches: options.microBatches, objective: checked.objective },
+  return withMostCopies(request, (copies, held) => {
+    const workshop = workshopFor(request, checked, copies);
+    const seen = { ...request, segments: withCopies(request.segments, held) };
+    const chooser = new Chooser(seen, checked, workshop);
+    const chosen = chooser.choose();
+    return finished(request, checked, chosen, copies, chooser.reasons(chosen));
   });
-  const chooser = new Chooser({ ...request, segments: withCopies(segments, held) }, checked, workshop);
-  const chosen = chooser.choose();
-  const { bytes } = copiesOf(chosen.plan, chosen.cost, { devices, profile, copies });
-  const kept = (id: string) => (copies > 0 && bytes.has(id) ? { copyBytes: bytes.get(id)! } : {});
-  return {
-    ...chosen.plan,
-    digest: planDigest(request),
-    strategy: checked.strategy === "pipeline" ? "pipeline" : strategyOf(chosen.draft),
-    devices: chooser.reasons(chosen).map((device) => ({ ...device, ...kept(device.id) })),
-  };
 }
 
 class Chooser {

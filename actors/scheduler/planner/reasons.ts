@@ -37,7 +37,8 @@ export function reasonsOf(input: ReasonsInput): PlanDevice[] {
   });
 }
 
-function usedReason(
+/** What a device does that is used. */
+export function usedReason(
   { id }: DeviceInfo,
   stage: PlanStage,
   stages: readonly PlanStage[],

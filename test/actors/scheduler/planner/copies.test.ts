@@ -62,8 +62,8 @@ test("what has no room with copies is not planned, as long as anything else has"
 
 test("every plan with copies has room for them, whatever memory there is", () => {
   let [full, fewer] = [0, 0];
-  for (let first = 10_000; first <= 130_000; first += 20_000) {
-    for (let rest = 10_000; rest <= 70_000; rest += 10_000) {
+  for (let first = 10_000; first <= 130_000; first += 40_000) {
+    for (let rest = 10_000; rest <= 70_000; rest += 20_000) {
       const memory = [first, rest, rest];
       for (const copies of [1, 2]) {
         let plan: Plan;
@@ -82,8 +82,8 @@ test("every plan with copies has room for them, whatever memory there is", () =>
       }
     }
   }
-  expect(full).toBeGreaterThan(10);
-  expect(fewer).toBeGreaterThan(3);
+  expect(full).toBeGreaterThan(5);
+  expect(fewer).toBeGreaterThan(1);
 });
 
 test("where there can be no copies, there is a plan all the same, and it says so", () => {
