@@ -11,22 +11,20 @@
  */
 
 import type { Engine } from "../nn/engine/engine.ts";
-import { Tensor } from "../protocols/tensor.ts";
-import { Actor, type Down, type Ref } from "../runtime/index.ts";
+import type { Tensor } from "../protocols/tensor.ts";
+import { Actor, type Down, type Monitor, type Ref } from "../runtime/index.ts";
 import type { Injector } from "./chaos/injector.ts";
-import { RingCollectives } from "./collectives/ring.ts";
 import { NeighbourLost, type Slip } from "./inbox.ts";
 import type { KeptCopies } from "./journal/kept.ts";
 import { Copies } from "./recovery/copies.ts";
 import type { Holding } from "./recovery/ledger.ts";
 import { give, type Replica, recalled } from "./recovery/replica.ts";
-import { isSharded } from "./scheduler/plan.ts";
 import { microBatchesOf } from "./scheduler/program.ts";
 import { Chunk } from "./stage/chunk.ts";
 import { Clearing } from "./stage/clearing.ts";
 import { Kernels } from "./stage/kernels.ts";
-import { Mail } from "./stage/mail.ts";
 import { meet } from "./stage/meeting.ts";
+import { Session } from "./stage/session.ts";
 import { assignSlots, type Slots } from "./stage/slots.ts";
 import {
   type CommitReport,
@@ -36,12 +34,12 @@ import {
   type StageHoldings,
   type StageSpec,
   type StepReport,
+  updateSpan,
 } from "./stage/spec.ts";
+import { StandingCollectives } from "./stage/standing.ts";
 import { DealtStatistics } from "./stage/statistics.ts";
-import { Supply } from "./stage/supply.ts";
-import { exchangeTied } from "./stage/ties.ts";
+import { carryOutStep } from "./stage/step.ts";
 import { validate } from "./stage/validation.ts";
-import { Worker } from "./stage/worker.ts";
 import { StepRun } from "./step-run.ts";
 
 export type {
@@ -75,10 +73,11 @@ export class Stage extends Actor {
   /** Micro-batches of its own. */
   readonly #taken: ReadonlySet<number>;
   readonly #clearing = new Clearing();
-  #mail!: Mail;
-  #supply!: Supply;
-  #collectives!: RingCollectives;
-  #worker!: Worker;
+  /** Of the present generation. */
+  #session!: Session;
+  #monitors: Monitor[] = [];
+  /** The last step that was begun. */
+  #run: StepRun | undefined;
   /** By chunk; where there is no need, left out. */
   readonly #statistics: DealtStatistics[] = [];
   /** What it held after steps that a run may go back to. */
@@ -107,26 +106,10 @@ export class Stage extends Actor {
   }
 
   override async onStart(): Promise<void> {
-    const { generation, program, group, codecs } = this.#spec;
+    const { generation, group } = this.#spec;
     const { rank, workers } = group;
-    const { clock, node } = this.context;
-    const mail = new Mail({
-      ...{ generation, worker: program.worker, node: node.id, codec: codecs.activations },
-    });
-    const exchange = mail.exchange(workers);
-    const ring = { rank, ranks: workers.length, exchange, codec: codecs.gradients };
-    const collectives = new RingCollectives(ring);
-    const data = this.#chunks.map(({ graphs }) => graphs.data.map(({ name }) => name));
-    const supply = new Supply(mail.inbox, data);
-    this.#mail = mail;
-    this.#supply = supply;
-    this.#collectives = collectives;
-    this.#worker = new Worker({
-      ...{ spec: this.#spec, chunks: this.#chunks, slots: this.#slots, statistics: this.#statistics },
-      ...{ mail, supply, collectives, clearing: this.#clearing, clock },
-      injector: this.#injector,
-      fail: (error) => this.#fail(error),
-    });
+    this.#open(generation);
+    const collectives = new StandingCollectives(rank, workers.length, () => this.#session.collectives);
     try {
       for (const chunk of this.#chunks) {
         const before = this.#chunks.find(({ position }) => position === chunk.position - 1);
@@ -142,6 +125,14 @@ export class Stage extends Actor {
     }
   }
 
+  #open(generation: number): void {
+    const { clock, node } = this.context;
+    this.#session = new Session(generation, node.id, {
+      ...{ spec: this.#spec, chunks: this.#chunks, slots: this.#slots, statistics: this.#statistics },
+      ...{ clearing: this.#clearing, clock, injector: this.#injector },
+    });
+  }
+
   override onStop(): void {
     this.abandon();
     if (!this.#retired) this.#release();
@@ -154,12 +145,7 @@ export class Stage extends Actor {
 
   /** Another stage is gone: what it would have sent will never come. */
   override onDown(down: Down): void {
-    this.#fail(new NeighbourLost(`a neighbouring stage is gone: ${down.reason.message}`));
-  }
-
-  #fail(error: Error): void {
-    this.#mail.inbox.fail(error);
-    this.#collectives.abandon(error);
+    this.#session.fail(new NeighbourLost(`a neighbouring stage is gone: ${down.reason.message}`));
   }
 
   /**
@@ -168,9 +154,9 @@ export class Stage extends Actor {
    */
   connect(peers: Readonly<Record<number, Ref<Stage>>>): void {
     for (const { executor } of this.#chunks) executor.requireLoaded();
-    this.#mail.connect(peers);
+    this.#session.mail.connect(peers);
     const known = new Map(Object.values(peers).map((peer) => [peer.key, peer] as const));
-    for (const peer of known.values()) this.context.monitor(peer);
+    for (const peer of known.values()) this.#monitors.push(this.context.monitor(peer));
   }
 
   /** What it holds of the model: parameters in the order of its reports, and of which values it has a part. */
@@ -178,7 +164,7 @@ export class Stage extends Actor {
     const cuts = this.#chunks.flatMap(({ executor }) => [...executor.cuts]);
     const parameters = this.#chunks.flatMap(({ graphs }) => graphs.parameters.map(({ name }) => name));
     const state = await this.state();
-    const changingBytes = Object.values(state).reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
+    const changingBytes = bytesOf(state);
     const holds = { parameters, changing: Object.keys(state), changingBytes, cuts: Object.fromEntries(cuts) };
     this.#holding = holdingOf(this.#spec, holds);
     return holds;
@@ -195,23 +181,29 @@ export class Stage extends Actor {
 
   /**
    * As `load`, from those who have copies of it.
-   * @param step of the copies. @param from whom, by the name it knows the worker by, and what. @returns bytes that came.
+   * @param step of the copies. @param from whom, by the name it knows the worker by, and what.
+   * @returns bytes that came from other devices.
    */
   async fetch(step: number, from: readonly Fetch[]): Promise<number> {
     await this.#injector?.reached(["recovery"], step + 1);
+    const { self, node } = this.context;
     let bytes = 0;
     await Promise.all(
       from.map(async ({ source, worker, names }) => {
-        const values = await source.ask.recall(worker, step, names);
+        const isOwn = source.key === self.key;
+        const values = isOwn
+          ? this.recall(worker, step, names)
+          : await source.ask.recall(worker, step, names);
         await this.load(values);
-        for (const tensor of Object.values(values)) bytes += tensor.bytes.byteLength;
+        if (source.address.node !== node.id) bytes += bytesOf(values);
       }),
     );
     return bytes;
   }
 
-  /** Keeps a copy of what it holds now, which is how this step has left it. */
+  /** Keeps a copy of what it holds now, which is how this step has left it, unless it has. */
   async keep(step: number): Promise<void> {
+    if (this.#step === step && this.#copies.at(step)) return;
     this.#copies.put(step, Object.entries(await this.state()));
     this.#step = step;
   }
@@ -227,8 +219,11 @@ export class Stage extends Actor {
    * @param worker what they are to know it by. @returns bytes that each was given.
    */
   async replicate(worker: string, step: number, to: readonly Ref<Replica>[]): Promise<number> {
+    const session = this.#session;
     await this.#injector?.reached(["copy"], step);
-    return give(this.#copies, { ...this.#holding!, worker }, step, to);
+    // Behind a recovery, what a step leaves may be copied again.
+    const isOver = () => this.#session !== session;
+    return give(this.#copies, { ...this.#holding!, worker }, step, to, isOver);
   }
 
   /** Copies that it has kept of what it holds: for whoever did not have it keep them. */
@@ -255,18 +250,37 @@ export class Stage extends Actor {
    * @throws RangeError for a tensor of another generation, InboxError for a second one in one place.
    */
   deliver(slip: Slip, tensor: Tensor): Promise<void> | undefined {
-    if (slip.generation !== this.#spec.generation) {
-      throw new RangeError(
-        `generation ${this.#spec.generation} got a tensor of generation ${slip.generation}`,
-      );
+    const { generation, mail } = this.#session;
+    if (slip.generation !== generation) {
+      throw new RangeError(`generation ${generation} got a tensor of generation ${slip.generation}`);
     }
-    const taken = this.#mail.inbox.put(slip, tensor);
+    const taken = mail.inbox.put(slip, tensor);
     return slip.phase === "evaluate" ? taken : undefined;
   }
 
   /** Gives up what is under way: nothing more will be delivered. */
   abandon(): void {
-    this.#fail(new Error("the run is over"));
+    this.#session.fail(new Error("the run is over"));
+  }
+
+  /**
+   * Goes on in a further generation, as the worker that it is, once it has been told to give up what is under way: what is
+   * compiled stays, and so does what it holds.
+   * @param step that the run goes back to.
+   * @returns whether it holds what that step left; where not, it is to be given that before it is connected.
+   * @throws RangeError once it is retired.
+   */
+  async resume(generation: number, step: number): Promise<boolean> {
+    if (this.#retired) throw new RangeError("a stage that has given its memory back does not go on");
+    this.abandon();
+    // A kernel cannot be broken off, and may write where the next one reads.
+    await this.#run?.settled();
+    for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);
+    for (const chunk of this.#chunks) chunk.letGo();
+    this.#copies.forgetAfter(step);
+    if (this.#step !== step) this.#step = null;
+    this.#open(generation);
+    return this.#step !== null;
   }
 
   /** Gives back what it holds in the engine, once nothing is under way; what it has copies of remains. */
@@ -282,54 +296,19 @@ export class Stage extends Actor {
   /** Runs the program of one step, up to the commit gate. */
   async train(step: number): Promise<StepReport> {
     const { clock } = this.context;
-    const { program, microBatches } = this.#spec;
+    const session = this.#session;
     const kernels = new Kernels(
       () => clock.now(),
-      (error) => this.#fail(error),
+      (error) => session.fail(error),
     );
-    const run = new StepRun(step, microBatches, kernels);
-    const began = clock.now();
+    const run = new StepRun(step, this.#spec.microBatches, kernels);
+    this.#run = run;
     // A step that failed before it was committed has left its gradients behind.
     if (this.#dirty) for (const { executor } of this.#chunks) await executor.clearGradients();
     this.#dirty = true;
     if (changesInPasses(this.#spec)) this.#step = null;
-    for (const statistics of this.#statistics) await statistics?.begin();
-    for (const [index, operation] of program.operations.entries()) {
-      await this.#worker.carryOut(operation, index, run);
-    }
-    await kernels.ended();
-    await this.#addUp(run);
-    const start = clock.now();
-    await exchangeTied(this.#chunks, this.#mail, step, microBatches);
-    const sums: number[] = [];
-    for (const { executor } of this.#chunks) sums.push(...(await executor.squareSums()));
-    const squares = this.#updateSpan(start);
-    // Of asynchronous updates nothing is left.
-    const spans = this.#worker.updated.length === 0 ? [...run.spans, squares] : run.spans;
-    return {
-      squareSums: Tensor.f32([sums.length], sums),
-      losses: this.#chunks.some(({ spec }) => spec.output === null) ? run.losses : null,
-      kernelMs: run.kernelMs + squares.kernelMs,
-      copyMs: run.copyMs,
-      waitMs: run.waitMs,
-      reduceMs: run.reduceMs,
-      totalMs: clock.now() - began,
-      spans,
-    };
-  }
-
-  /** Waits until what members have of gradients and statistics has been added up. */
-  async #addUp(run: StepRun): Promise<void> {
-    const { clock } = this.context;
-    const { group, microBatches } = this.#spec;
-    const start = clock.now();
-    await Promise.all(run.background);
-    for (const { index, position, executor } of this.#chunks) {
-      const key = `${run.step}/${position}`;
-      await this.#statistics[index]?.reduce(`${key}/statistics`, this.#collectives, microBatches);
-      if (isSharded(group.sharing)) await executor.reduce(key, this.#collectives);
-    }
-    run.reduceMs += clock.now() - start;
+    const stepping = { spec: this.#spec, chunks: this.#chunks, statistics: this.#statistics, session, clock };
+    return carryOutStep(stepping, run);
   }
 
   /**
@@ -343,17 +322,17 @@ export class Stage extends Actor {
     const start = clock.now();
     const spans: OperationSpan[] = [];
     this.#step = null;
-    const results = this.#worker.updated.splice(0);
+    const results = this.#session.worker.updated.splice(0);
     const gradNorm = Math.hypot(...results.map((result) => result.gradNorm));
     if (results.length > 0) results[0] = { ...results[0]!, gradNorm };
     else {
       for (const { executor } of this.#chunks) results.push(await executor.update(step, squareSums.f32()));
-      spans.push(this.#updateSpan(start));
+      spans.push(updateSpan(start, clock.now()));
     }
     if (meets) {
       const met = clock.now();
       const share = this.#taken.size / this.#spec.microBatches;
-      for (const chunk of this.#chunks) await meet(chunk, step, share, this.#collectives);
+      for (const chunk of this.#chunks) await meet(chunk, step, share, this.#session.collectives);
       spans.push({ op: "reduce", microBatch: 0, start: met, end: clock.now(), kernelMs: 0 });
     }
     this.#dirty = false;
@@ -368,9 +347,10 @@ export class Stage extends Actor {
    */
   evaluate(pass: number, count: number): Promise<number[]> {
     const { microBatches, program } = this.#spec;
+    const { mail, supply } = this.#session;
     return validate(
       {
-        ...{ chunks: this.#chunks, mail: this.#mail, supply: this.#supply, clearing: this.#clearing },
+        ...{ chunks: this.#chunks, mail, supply, clearing: this.#clearing },
         worker: program.worker,
         takes: (microBatch) => this.#taken.has(microBatch % microBatches),
       },
@@ -391,10 +371,8 @@ export class Stage extends Actor {
     }
     return found;
   }
+}
 
-  /** A run of the optimiser's graphs that began at `start` and ends now. */
-  #updateSpan(start: number): OperationSpan {
-    const end = this.context.clock.now();
-    return { op: "update", microBatch: 0, start, end, kernelMs: end - start };
-  }
+function bytesOf(values: Readonly<Record<string, Tensor>>): number {
+  return Object.values(values).reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
 }

@@ -22,6 +22,11 @@ export class StepRun {
     this.losses = new Array(microBatches).fill(Number.NaN);
   }
 
+  /** Resolves when nothing that the step has begun goes on, whatever became of it. */
+  async settled(): Promise<void> {
+    await Promise.allSettled([this.kernels.settled(), ...this.background]);
+  }
+
   /** When operations ran, in the order of the program. */
   get spans(): OperationSpan[] {
     return Object.values(this.performed);

@@ -52,8 +52,11 @@ export interface ChunkExecutor {
   evaluates(name: string): boolean;
   /** Copies an input of the micro-batch in `slot` to where its runs read it. @throws TensorError for another type. */
   write(slot: number, name: string, tensor: Tensor): void;
-  /** The forward pass outside training. All ranks evaluate the same, in the same order. A view. */
-  evaluate(inputs: Readonly<Record<string, Tensor>>): Promise<Tensor>;
+  /**
+   * The forward pass outside training. All ranks evaluate the same, in the same order. A view.
+   * @param key the same on all of them, where they may not have evaluated the same before.
+   */
+  evaluate(inputs: Readonly<Record<string, Tensor>>, key?: string): Promise<Tensor>;
   /**
    * Adds up, over the members of the stage, what each has of the gradients that have accumulated: all of them where
    * micro-batches are dealt, those of summands where work inside a micro-batch is shared. All members call it, once a

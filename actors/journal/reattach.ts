@@ -9,10 +9,8 @@ import type { MoveWorld } from "../recovery/migration.ts";
 import type { Recovered } from "../recovery/recovery.ts";
 import type { Replica } from "../recovery/replica.ts";
 import { type Successor, takeover } from "../recovery/takeover.ts";
-import type { Held } from "../scheduler/deployment.ts";
-import { Deployment } from "../scheduler/deployment.ts";
+import { Deployment, type DeployOptions, type Held } from "../scheduler/deployment.ts";
 import type { Plan } from "../scheduler/plan.ts";
-import type { SpecOptions } from "../scheduler/specs.ts";
 import type { Stage } from "../stage.ts";
 import type { RunHistory } from "./history.ts";
 import type { DevicePlace } from "./journal.ts";
@@ -112,7 +110,7 @@ export async function reattach(
   before: PlanBefore,
   { stages, near }: Collected,
   alive: readonly Successor[],
-  options: SpecOptions,
+  options: DeployOptions,
 ): Promise<Recovered | null> {
   const { ledger } = keeper;
   const living = new Set(alive.map(({ id }) => id));

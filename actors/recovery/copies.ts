@@ -45,6 +45,12 @@ export class Copies {
     this.spare.splice(0, this.spare.length - 1);
   }
 
+  /** Gives up all copies of steps behind this one: those are made again. */
+  forgetAfter(step: number): void {
+    // Somebody may still be on the way with one: its memory is not used again.
+    for (const own of [...this.steps.keys()]) if (own > step) this.steps.delete(own);
+  }
+
   private roomOf(name: string, bytes: number): Uint8Array<ArrayBuffer> {
     for (const copy of this.spare) {
       const found = copy.get(name);

@@ -9,13 +9,13 @@ import type { Tensor } from "../../protocols/tensor.ts";
 import type { Clock, Ref } from "../../runtime/index.ts";
 import { type Collected, collect, reattach } from "../journal/reattach.ts";
 import type { PlanBefore } from "../journal/run-journal.ts";
-import { Deployment, DeviceFailed } from "../scheduler/deployment.ts";
+import { Deployment, type DeployOptions, DeviceFailed } from "../scheduler/deployment.ts";
 import { type Plan, workersOf } from "../scheduler/plan.ts";
 import { PlanError } from "../scheduler/plan-error.ts";
 import type { RecoveryOptions, RunRecovery, TakenOver } from "../scheduler/scheduler-options.ts";
 import type { SpecOptions } from "../scheduler/specs.ts";
 import { Keeper } from "./keeper.ts";
-import { type Moved, type MoveWorld, migrate, redeploy } from "./migration.ts";
+import { keepAll, type Moved, type MoveWorld, redeploy } from "./migration.ts";
 import { Moves } from "./moves.ts";
 import { recover, successorPlan } from "./recovery.ts";
 import { copyRoom } from "./room.ts";
@@ -184,9 +184,10 @@ export class Course {
     const step = this.committed!;
     const began = clock.now();
     this.target = wanted.plan;
+    await keepAll(this, deployed, step);
     const options = this.further();
     try {
-      const moved = await migrate(this.moveWorld(), wanted.plan, deployed, options, step);
+      const moved = await redeploy(this.moveWorld(), wanted.plan, deployed, () => true, options, step);
       await this.adopt(moved);
       wanted.done({ bytes: moved.bytes, ms: clock.now() - began });
     } catch (error) {
@@ -302,18 +303,19 @@ export class Course {
     this.keeper.watch(this.deployed, copyRoom(workersOf(this.plan), bytes, copies, devices).placement);
   }
 
-  private specs(): SpecOptions {
-    return { generation: this.generation, ...this.world.specs };
+  private specs(): DeployOptions {
+    const { generation } = this;
+    return { generation, isOver: () => generation !== this.generation, ...this.world.specs };
   }
 
-  private further(): SpecOptions {
+  private further(): DeployOptions {
     this.generation++;
     return this.specs();
   }
 
   private moveWorld(): MoveWorld {
     const { roster, segments, owner, clock, recovery } = this.world;
-    const isCurrent = ({ generation }: SpecOptions) => generation === this.generation && !roster.hasLosses;
+    const isCurrent = ({ generation }: DeployOptions) => generation === this.generation && !roster.hasLosses;
     return {
       ...{ devices: roster.devices, segments, owner, clock, isCurrent },
       ...{ keeper: this.keeper, restart: recovery!.restart, fixed: recovery!.fixed },

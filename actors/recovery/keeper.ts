@@ -66,6 +66,11 @@ export class Keeper {
     this.cut.clear();
   }
 
+  /** Nothing more is copied of what the present deployment leaves: there will be another one. */
+  suspend(): void {
+    this.deployment = undefined;
+  }
+
   /**
    * These stages have been replaced. As long as the new ones' copies are with nobody but themselves, theirs are of use; they
    * end when that is over.

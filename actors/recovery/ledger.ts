@@ -10,7 +10,7 @@ import type { Cut } from "../../nn/shards/layout.ts";
 
 /** What a worker holds of what training changes. */
 export interface Holding {
-  /** Unlike those of all other generations. */
+  /** The generation that it was started in, and its number: a worker that goes on in further ones keeps its name. */
   readonly worker: string;
   readonly names: readonly string[];
   /** How those are cut that it has a part of. */
@@ -37,7 +37,11 @@ export class Ledger<S> {
 
   /** Somebody has a complete copy. */
   add(copy: Copy<S>): void {
-    this.copies.push(copy);
+    const { holding, step, source } = copy;
+    const isKnown = this.copies.some(
+      (known) => known.source === source && known.step === step && known.holding.worker === holding.worker,
+    );
+    if (!isKnown) this.copies.push(copy);
   }
 
   /** A device is gone, with all that it held. */
@@ -53,6 +57,11 @@ export class Ledger<S> {
   /** Nobody goes back behind this step any more. */
   forgetBefore(step: number): void {
     this.copies = this.copies.filter((copy) => copy.step >= step);
+  }
+
+  /** The run goes on behind this step: those behind it are made again. */
+  forgetAfter(step: number): void {
+    this.copies = this.copies.filter((copy) => copy.step <= step);
   }
 
   /** Gives up what is known of workers that these are not among. */

@@ -11,9 +11,8 @@ import type { Segment } from "../../nn/segments.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
 import type { Clock, Ref } from "../../runtime/index.ts";
 import type { Device } from "../device.ts";
-import { Deployment } from "../scheduler/deployment.ts";
+import { Deployment, type DeployOptions } from "../scheduler/deployment.ts";
 import type { Plan } from "../scheduler/plan.ts";
-import type { SpecOptions } from "../scheduler/specs.ts";
 import type { Keeper } from "./keeper.ts";
 
 /** What a run can begin with when no copies are left: the last checkpoint, or its beginning. */
@@ -31,7 +30,7 @@ export interface MoveWorld {
   readonly keeper: Keeper;
   readonly clock: Clock;
   /** Whether this is still what is wanted: somebody may be lost while it goes on. */
-  isCurrent(options: SpecOptions): boolean;
+  isCurrent(options: DeployOptions): boolean;
   restart(): Promise<Restart>;
   /** Values that training does not change. */
   fixed(names: readonly string[]): Promise<Readonly<Record<string, Tensor>>>;
@@ -42,46 +41,40 @@ export interface Moved {
   readonly deployment: Deployment;
   /** The run goes on behind it. */
   readonly step: number;
-  /** Bytes that stages were given. */
+  /** Bytes that stages were given from elsewhere. */
   readonly bytes: number;
   /** Milliseconds that it took until stages were there, with nothing in them. */
   readonly startMs: number;
 }
 
-/**
- * Goes on with another plan behind `step`, which every stage has committed; no stage is at work.
- * @throws DeviceFailed for a device that cannot do its part of it: nothing runs then, and copies are where they were.
- */
-export async function migrate(
-  world: MoveWorld,
-  next: Plan,
-  old: Deployment,
-  options: SpecOptions,
-  step: number,
-): Promise<Moved> {
-  await old.keep(step);
-  for (const { holding, device, stage } of old.held()) {
-    world.keeper.ledger.add({ holding, step, device, source: stage });
+/** Everyone keeps a copy of what `step` left, which all have committed: for going on with another plan behind it. */
+export async function keepAll({ keeper }: Pick<MoveWorld, "keeper">, deployed: Deployment, step: number) {
+  await deployed.keep(step);
+  for (const { holding, device, stage } of deployed.held()) {
+    keeper.ledger.add({ holding, step, device, source: stage });
   }
-  return redeploy(world, next, old, () => true, options, step);
 }
 
 /**
- * Ends what a deployment has under way, and starts another one with what is kept of a step.
+ * Ends what a deployment has under way, and goes on with what is kept of a step as another one. Stages that the two have in
+ * common stay where they are, and keep what they hold.
  * @param point null for what the run can begin with. @param isAlive by device id.
+ * @throws DeviceFailed for a device that cannot do its part of it: nothing runs then, and copies are where they were.
  */
 export async function redeploy(
   world: MoveWorld,
   next: Plan,
   old: Deployment,
   isAlive: (device: string) => boolean,
-  options: SpecOptions,
+  options: DeployOptions,
   point: number | null,
 ): Promise<Moved> {
   const { devices, segments, owner, keeper, clock } = world;
-  await old.retire(isAlive);
+  keeper.suspend();
+  if (point !== null) keeper.ledger.forgetAfter(point);
   const began = clock.now();
-  const fresh = await Deployment.start(next, segments, devices, owner, options);
+  const before = { deployment: old, isAlive, step: point };
+  const fresh = await Deployment.start(next, segments, devices, owner, options, before);
   const startMs = clock.now() - began;
   try {
     let bytes = 0;
@@ -93,12 +86,11 @@ export async function redeploy(
     } else bytes = await fresh.restore(step, keeper.ledger, world.fixed);
     await fresh.keep(step);
     if (!world.isCurrent(options)) throw new Error("it was given up meanwhile");
-    keeper.supersede(old.held().filter(({ device }) => isAlive(device)));
+    const stays = new Set(fresh.stages);
+    keeper.supersede(old.held().filter(({ device, stage }) => isAlive(device) && !stays.has(stage)));
     return { plan: next, deployment: fresh, step, bytes, startMs };
   } catch (error) {
-    await Promise.all(
-      fresh.held().map(({ device, stage }) => devices[Number(device)]!.ask.end(stage).catch(() => {})),
-    );
+    await fresh.end(devices);
     throw error;
   }
 }

@@ -3,9 +3,8 @@
  * recovery point, and the run goes on behind it, as a further generation.
  */
 
-import type { Deployment } from "../scheduler/deployment.ts";
+import type { Deployment, DeployOptions } from "../scheduler/deployment.ts";
 import { type Plan, workersOf } from "../scheduler/plan.ts";
-import type { SpecOptions } from "../scheduler/specs.ts";
 import { type Moved, type MoveWorld, redeploy } from "./migration.ts";
 import { alikeOf } from "./placement.ts";
 import { type Successor, takeover } from "./takeover.ts";
@@ -42,7 +41,7 @@ export async function recover(
   next: Plan,
   old: Deployment,
   isAlive: (device: string) => boolean,
-  options: SpecOptions,
+  options: DeployOptions,
 ): Promise<Recovered> {
   const point = world.keeper.ledger.point(old.changingNames());
   const moved = await redeploy(world, next, old, isAlive, options, point);

@@ -31,6 +31,10 @@ export class Replica extends Actor {
       this.#copies.set(worker, copies);
     }
     copies.put(step, Object.entries(values));
+    // A step that is made again is copied again.
+    const complete = this.#complete.get(worker);
+    if (!complete?.steps.includes(step)) return;
+    this.#complete.set(worker, { ...complete, steps: complete.steps.filter((own) => own !== step) });
   }
 
   /** All of what a worker held after a step is here. */
@@ -55,8 +59,9 @@ export class Replica extends Actor {
   /** From here on nobody goes back behind this step, and these workers alone are of use. */
   keep(step: number, workers: readonly string[]): void {
     for (const [worker, copies] of this.#copies) {
-      if (workers.includes(worker)) copies.forgetBefore(step);
-      else this.#copies.delete(worker);
+      copies.forgetBefore(step);
+      // Of a worker that stays, copies may go elsewhere from here on.
+      if (!workers.includes(worker) || copies.ofSteps().length === 0) this.#copies.delete(worker);
     }
     for (const [worker, { holding, steps }] of this.#complete) {
       if (!workers.includes(worker)) this.#complete.delete(worker);
@@ -67,20 +72,27 @@ export class Replica extends Actor {
 
 /**
  * Gives replicas a copy of what a worker held after a step, piece by piece.
- * @returns bytes that each was given. @throws RangeError where there is no copy of that step.
+ * @param isOver whether it is not wanted any more. @returns bytes that each was given.
+ * @throws RangeError where there is no copy of that step, or it is over.
  */
 export async function give(
   copies: Copies,
   holding: Holding,
   step: number,
   to: readonly Ref<Replica>[],
+  isOver: () => boolean,
 ): Promise<number> {
   const { worker } = holding;
+  const requireWanted = () => {
+    if (isOver()) throw new RangeError(`the copy of worker ${worker} after step ${step + 1} is given up`);
+  };
   let bytes = 0;
   for (const piece of inPieces(copyOf(copies, worker, step))) {
+    requireWanted();
     await Promise.all(to.map((replica) => replica.ask.put(worker, step, piece)));
     for (const tensor of Object.values(piece)) bytes += tensor.bytes.byteLength;
   }
+  requireWanted();
   await Promise.all(to.map((replica) => replica.ask.complete(holding, step)));
   return bytes;
 }

@@ -19,13 +19,15 @@ import {
   type StageSpec,
   type StepReport,
 } from "../stage/spec.ts";
-import type { Fetch, Stage } from "../stage.ts";
+import type { Stage } from "../stage.ts";
+import { type Before, DeploymentOver, type DeployOptions, handOver, type Placed } from "./handover.ts";
 import { heldInGroups, type Part, partsOf } from "./parts.ts";
 import { chunksOf, type Plan, planPrograms, type Worker, workersOf } from "./plan.ts";
+import { Restoring } from "./restoring.ts";
 import { isDealt } from "./routes.ts";
 import { isAsynchronous } from "./schedule.ts";
-import { peersOf, type SpecOptions, specsOf } from "./specs.ts";
-import { type Copies, type Share, valueFrom, wholeValues } from "./whole.ts";
+import { peersOf, specsOf } from "./specs.ts";
+import { type Copies, type Share, wholeValues } from "./whole.ts";
 
 /** A device that cannot run what a plan gives it; the message names it and says why. */
 export class DeviceFailed extends Error {
@@ -50,73 +52,88 @@ export interface Held {
 
 type Values = Readonly<Record<string, Tensor>>;
 
+export type { DeployOptions } from "./handover.ts";
+
 export class Deployment {
   /** By worker. */
   readonly stages: readonly Ref<Stage>[];
   /** Whether members train on their own and meet now and then. */
   private readonly isLocal: boolean;
   private readonly isAsynchronous: boolean;
-  private readonly options: SpecOptions;
+  private readonly options: DeployOptions;
   private readonly microBatches: number;
   private readonly workers: readonly Worker[];
   /** What part of the micro-batches each has. */
   private readonly shares: readonly number[];
-  private readonly specs: readonly StageSpec[];
+  private readonly placed: readonly Placed[];
   private readonly holdings: readonly StageHoldings[];
   /** By position. */
   private readonly parts: readonly Part[];
 
-  private constructor(
-    plan: Plan,
-    parts: readonly Part[],
-    specs: readonly StageSpec[],
-    stages: readonly Ref<Stage>[],
-    holdings: readonly StageHoldings[],
-    options: SpecOptions,
-  ) {
+  private constructor(plan: Plan, parts: readonly Part[], placed: readonly Placed[], options: DeployOptions) {
     this.microBatches = plan.microBatches;
     this.workers = workersOf(plan);
     this.isLocal = plan.stages.some(({ sharing }) => sharing === "local");
     this.isAsynchronous = isAsynchronous(plan.schedule);
     this.shares = this.workers.map(({ member }) => member.microBatches.length / plan.microBatches);
     this.parts = parts;
-    this.specs = specs;
-    this.stages = stages;
-    this.holdings = holdings;
+    this.placed = placed;
+    this.stages = placed.map(({ stage }) => stage);
+    this.holdings = placed.map(({ holdings }) => holdings);
     this.options = options;
   }
 
   /**
    * Starts the workers of a plan, whose device ids are places among `devices`, for as long as `owner` lives.
-   * @throws ProgramError for a plan that cannot be carried out, DeviceFailed for a device that cannot do its part of it.
+   * @param before what it follows: of that, whatever is the same stays, and the rest ends.
+   * @throws ProgramError for a plan that cannot be carried out, DeviceFailed for a device that cannot do its part of it:
+   *   nothing that was started is left then.
    */
   static async start(
     plan: Plan,
     segments: readonly Segment[],
     devices: readonly Ref<Device>[],
     owner: Ref<any>,
-    options: SpecOptions,
+    options: DeployOptions,
+    before?: { readonly deployment: Deployment } & Omit<Before, "placed">,
   ): Promise<Deployment> {
     const parts = partsOf(options.model, segments, chunksOf(plan));
     const specs = specsOf(plan, parts, planPrograms(plan), options);
-    const stages = await Promise.all(
-      workersOf(plan).map(async (worker) => {
-        try {
-          return await devices[Number(worker.member.device)]!.ask.host(specs[worker.worker]!, owner);
-        } catch (error) {
-          throw new DeviceFailed(worker, error);
-        }
-      }),
-    );
-    const holdings = await Promise.all(stages.map((stage) => stage.ask.holds()));
-    return new Deployment(plan, parts, specs, stages, holdings, options);
+    const workers = workersOf(plan);
+    const handing = before && { ...before, placed: before.deployment.placed };
+    const staying = handing && (await handOver(handing, options, workers, specs));
+    const host = async (worker: Worker, spec: StageSpec): Promise<Placed> => {
+      const device = devices[Number(worker.member.device)]!;
+      try {
+        const stage = await device.ask.host(spec, owner);
+        return { worker, spec, stage, holdings: await stage.ask.holds(), has: "nothing" };
+      } catch (error) {
+        throw new DeviceFailed(worker, error);
+      }
+    };
+    const hosted = workers.map((worker) => {
+      return staying?.get(worker.worker) ?? host(worker, specs[worker.worker]!);
+    });
+    try {
+      return new Deployment(plan, parts, await Promise.all(hosted), options);
+    } catch (error) {
+      for (const each of hosted) {
+        if ("then" in each) each.then((placed) => end(devices, placed)).catch(() => {});
+      }
+      throw error;
+    }
+  }
+
+  /** Ends the stages that were started for it, not those that were there before. */
+  async end(devices: readonly Ref<Device>[]): Promise<void> {
+    const started = this.placed.filter(({ has }) => has === "nothing");
+    await Promise.all(started.map((placed) => end(devices, placed).catch(() => {})));
   }
 
   /** Gives every stage what it holds, once. The tensors are borrowed until it is done. */
   async load(values: Readonly<Record<string, Tensor>>): Promise<void> {
     await Promise.all(
       this.workers.map(async ({ worker, rank, positions }) => {
-        const stage = this.stages[worker]!;
         const { cuts } = this.holdings[worker]!;
         for (const position of positions) {
           const groups = this.groups(position);
@@ -127,7 +144,7 @@ export class Deployment {
               const cut = cuts[name];
               return cut ? sliceTensor(values[name]!, cut, rank) : values[name]!;
             };
-            await stage.ask.load(Object.fromEntries(given.map((name) => [name, part(name)])));
+            await this.to(worker).load(Object.fromEntries(given.map((name) => [name, part(name)])));
           }
         }
         await this.connect(worker);
@@ -136,9 +153,9 @@ export class Deployment {
   }
 
   /**
-   * Gives every stage what it held after a step, from those who have copies, and each directly to the other where it can
-   * be. What training does not change comes from `fixed`.
-   * @returns bytes that stages were given.
+   * Gives every stage what it held after a step and does not hold now, from those who have copies, and each directly to the
+   * other where it can be. What training does not change comes from `fixed`.
+   * @returns bytes that were moved.
    * @throws CopiesLost where a value is with nobody.
    */
   async restore(
@@ -146,43 +163,12 @@ export class Deployment {
     copies: Copies,
     fixed: (names: readonly string[]) => Promise<Readonly<Record<string, Tensor>>>,
   ): Promise<number> {
-    const gathered = new Map<string, Promise<Tensor>>();
-    const gather = (name: string) => {
-      const known = gathered.get(name) ?? valueFrom(copies, step, name);
-      gathered.set(name, known);
-      return known;
-    };
+    const restoring = new Restoring(step, copies, fixed);
     const moved = await Promise.all(
-      this.workers.map(async ({ worker, rank, positions, member }) => {
-        const stage = this.stages[worker]!;
-        const { cuts, changing } = this.holdings[worker]!;
-        const holding = this.holding(worker);
-        const changes = new Set(changing);
-        let bytes = 0;
-        for (const group of [...positions.flatMap((position) => this.groups(position)), [LOSS_SCALE]]) {
-          const given: Record<string, Tensor> = {};
-          const fetched: (Fetch & { readonly names: string[] })[] = [];
-          const constant = group.filter((name) => !changes.has(name) && name !== LOSS_SCALE);
-          if (constant.length > 0) {
-            for (const [name, whole] of Object.entries(await fixed(constant))) {
-              given[name] = cuts[name] ? sliceTensor(whole, cuts[name], rank) : whole;
-            }
-          }
-          for (const name of group.filter((each) => changes.has(each))) {
-            const copy = copies.exact(step, name, holding, member.device);
-            if (copy) {
-              const { source, holding: theirs } = copy;
-              const known = fetched.find((each) => each.source === source && each.worker === theirs.worker);
-              if (known) known.names.push(name);
-              else fetched.push({ source, worker: theirs.worker, names: [name] });
-            } else {
-              const whole = await gather(name);
-              given[name] = cuts[name] ? sliceTensor(whole, cuts[name], rank) : whole;
-            }
-          }
-          if (fetched.length > 0) bytes += await stage.ask.fetch(step, fetched);
-          if (Object.keys(given).length > 0) await stage.ask.load(given);
-        }
+      this.placed.map(async (placed) => {
+        const { worker, positions } = placed.worker;
+        const groups = positions.flatMap((position) => this.groups(position));
+        const bytes = await restoring.give(placed, () => this.to(worker), groups);
         await this.connect(worker);
         return bytes;
       }),
@@ -190,9 +176,19 @@ export class Deployment {
     return moved.reduce((sum, bytes) => sum + bytes, 0);
   }
 
+  /**
+   * To ask something of a stage.
+   * @throws DeploymentOver where it may be at work for another one: what is asked in an order comes to it in that order.
+   */
+  private to(worker: number): Ref<Stage>["ask"] {
+    const { isOver, generation } = this.options;
+    if (isOver()) throw new DeploymentOver(generation);
+    return this.stages[worker]!.ask;
+  }
+
   private async connect(worker: number): Promise<void> {
-    const peers = [...peersOf(this.specs[worker]!)].map((peer) => [peer, this.stages[peer]!]);
-    await this.stages[worker]!.ask.connect(Object.fromEntries(peers));
+    const peers = [...peersOf(this.placed[worker]!.spec)].map((peer) => [peer, this.stages[peer]!]);
+    await this.to(worker).connect(Object.fromEntries(peers));
   }
 
   /** Who holds what of what training changes, by worker. */
@@ -204,7 +200,7 @@ export class Deployment {
   }
 
   private holding(worker: number): Holding {
-    return holdingOf(this.specs[worker]!, this.holdings[worker]!);
+    return holdingOf(this.placed[worker]!.spec, this.holdings[worker]!);
   }
 
   /** All values that training changes. */
@@ -214,19 +210,7 @@ export class Deployment {
 
   /** Keeps a copy of what all stages hold now, which is how this step has left it. */
   async keep(step: number): Promise<void> {
-    await Promise.all(this.stages.map((stage) => stage.ask.keep(step)));
-  }
-
-  /** Ends what is under way on stages that live; their copies remain, and their engines' memory is given back. */
-  async retire(isAlive: (device: string) => boolean): Promise<void> {
-    await Promise.all(
-      this.held().map(async ({ device, stage }) => {
-        if (!isAlive(device)) return;
-        // One that is lost meanwhile is found out by whoever watches devices.
-        await stage.ask.abandon().catch(() => {});
-        await stage.ask.retire().catch(() => {});
-      }),
-    );
+    await Promise.all(this.stages.map((_, worker) => this.to(worker).keep(step)));
   }
 
   /** Where data goes. */
@@ -245,19 +229,19 @@ export class Deployment {
 
   /** Runs a step on all workers, up to the commit gate. @throws DeviceFailed where an engine does. */
   train(step: number): Promise<StepReport[]> {
-    return this.onAll((stage) => stage.ask.train(step));
+    return this.onAll((ask) => ask.train(step));
   }
 
   /** Losses of a validation pass of so many micro-batches. @throws DeviceFailed where an engine does. */
   async evaluate(pass: number, count: number): Promise<number[]> {
-    return this.losses(await this.onAll((stage) => stage.ask.evaluate(pass, count)));
+    return this.losses(await this.onAll((ask) => ask.evaluate(pass, count)));
   }
 
-  private onAll<T>(ask: (stage: Ref<Stage>) => Promise<T>): Promise<T[]> {
+  private onAll<T>(work: (ask: Ref<Stage>["ask"]) => Promise<T>): Promise<T[]> {
     return Promise.all(
       this.workers.map(async (worker) => {
         try {
-          return await ask(this.stages[worker.worker]!);
+          return await work(this.to(worker.worker));
         } catch (error) {
           throw (error as { code?: unknown }).code === "ENGINE" ? new DeviceFailed(worker, error) : error;
         }
@@ -289,12 +273,12 @@ export class Deployment {
     meets: boolean,
     keeps = false,
   ): Promise<CommitReport[]> {
-    const { isLocal, workers, stages } = this;
+    const { isLocal, workers } = this;
     const sumsOf = (counted: readonly Worker[]) => this.squareSums(step, reports, counted);
     const together = isLocal ? null : sumsOf(workers);
     const sums = workers.map((worker) => together ?? sumsOf([worker]));
     return Promise.all(
-      workers.map(({ worker }, i) => stages[worker]!.ask.commit(step, sums[i]!, isLocal && meets, keeps)),
+      workers.map(({ worker }, i) => this.to(worker).commit(step, sums[i]!, isLocal && meets, keeps)),
     );
   }
 
@@ -391,4 +375,9 @@ export class Deployment {
 
 function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** Ends a stage on its device. */
+async function end(devices: readonly Ref<Device>[], { worker, stage }: Placed): Promise<void> {
+  await devices[Number(worker.member.device)]!.ask.end(stage);
 }

@@ -12,6 +12,7 @@ import type { StageProgram } from "./program.ts";
 import { Routes } from "./routes.ts";
 
 export interface SpecOptions {
+  /** Counts deployments: what is left over from an earlier one is refused. */
   readonly generation: number;
   readonly model: Model;
   readonly optimizer: OptimizerConfig;

@@ -120,6 +120,11 @@ export class Chunk {
     this.held[this.slotOf(microBatch)]!.push(ended);
   }
 
+  /** Nothing that slots were in use for matters any more: nothing runs, and what was sent from there is for nobody. */
+  letGo(): void {
+    for (const held of this.held) held.length = 0;
+  }
+
   release(): void {
     this.executor?.release();
   }

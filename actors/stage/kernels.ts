@@ -12,6 +12,8 @@ const MOST = 2;
 export class Kernels {
   /** In the order they were asked for, which is that in which they end. */
   private readonly under: Promise<void>[] = [];
+  /** All that were ever asked for. */
+  private readonly asked: Promise<unknown>[] = [];
   /** The last of each micro-batch at each chunk. */
   private readonly latest = new Map<string, Promise<void>>();
   private readonly now: () => number;
@@ -35,6 +37,11 @@ export class Kernels {
     await this.under.at(-1);
   }
 
+  /** Resolves when none runs any more, also of those behind one that has failed. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.asked);
+  }
+
   /** Resolves when the last kernel of a micro-batch at a chunk has ended. @throws what it failed with. */
   after(chunk: number, microBatch: number): Promise<void> {
     return this.latest.get(`${chunk}/${microBatch}`) ?? Promise.resolve();
@@ -53,6 +60,7 @@ export class Kernels {
     then: (start: number, end: number, kernelMs: number) => void,
   ): Promise<void> {
     const asked = this.now();
+    this.asked.push(kernel);
     kernel.catch(() => {}); // It is heard of in its turn.
     const before = this.under.at(-1) ?? Promise.resolve();
     // Where there is nothing to compute, its turn is all there is to wait for.

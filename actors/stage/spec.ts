@@ -110,6 +110,11 @@ export interface OperationSpan {
   readonly kernelMs: number;
 }
 
+/** A run of the optimiser's graphs. */
+export function updateSpan(start: number, end: number): OperationSpan {
+  return { op: "update", microBatch: 0, start, end, kernelMs: end - start };
+}
+
 /** An update, and when what belongs to it ran. */
 export interface CommitReport extends UpdateResult {
   readonly spans: readonly OperationSpan[];

@@ -73,7 +73,7 @@ export async function validate(
     }
     await given[index];
     for (const { bytes } of Object.values(inputs)) clearing.count(bytes.byteLength);
-    const result = await clearing.during(executor.evaluate(inputs));
+    const result = await clearing.during(executor.evaluate(inputs, `${pass}/${microBatch}`));
     if (spec.output === null) {
       losses[microBatch] = result.f32()[0]!;
       continue;

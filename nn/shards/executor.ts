@@ -189,7 +189,7 @@ export class ShardExecutor implements ChunkExecutor {
     else forward.enter(name, tensor);
   }
 
-  async evaluate(inputs: Readonly<Record<string, Tensor>>): Promise<Tensor> {
+  async evaluate(inputs: Readonly<Record<string, Tensor>>, key = `${this.evaluations++}`): Promise<Tensor> {
     const { arena, chunk, state, collectives } = this;
     if (!this.evaluation) {
       const executables: Executable[] = [];
@@ -200,7 +200,7 @@ export class ShardExecutor implements ChunkExecutor {
       if (!this.evaluates(name)) throw new TensorError(`stage ${chunk.plan.name} has no input "${name}"`);
       this.evaluation.enter(name, tensor);
     }
-    await this.evaluation.run(`${this.name}/evaluate/${this.evaluations++}`);
+    await this.evaluation.run(`${this.name}/evaluate/${key}`);
     return this.evaluation.result;
   }
 

@@ -184,3 +184,57 @@ test("ends in the middle of a step, and leaves nothing in the engine", async () 
   await node.stop(stage);
   expect(engine.usage()).toEqual({ tensors: 0, tensorBytes: 0, executables: 0, bindings: 0 });
 });
+
+test("goes on in a further generation as it was: what was begun is forgotten, what it holds is not", async () => {
+  await connected();
+  await feed(0);
+  const whole = [...(await stage.ask.train(0)).squareSums.f32()];
+  await stage.ask.keep(-1);
+  await stage.ask.deliver(slip("x"), x);
+  const failing = failure(stage.ask.train(0));
+  await stage.ask.abandon();
+  expect(await stage.ask.resume(3, -1)).toBe(true);
+  expect((await failing).message).toBe("the run is over");
+  expect((await failure(stage.ask.deliver(slip("x"), x))).message).toBe(
+    "generation 3 got a tensor of generation 2",
+  );
+
+  await connected();
+  await stage.ask.deliver(slip("x", { generation: 3 }), x);
+  await stage.ask.deliver(slip(`grad.${first!.output}`, { generation: 3 }), gradient());
+  expect([...(await stage.ask.train(0)).squareSums.f32()]).toEqual(whole);
+  expect(await weights()).toEqual([...WEIGHTS.w0.f32()]);
+});
+
+test("goes back to a step that it is behind of with its own copies, and is not where it is before it has them", async () => {
+  await connected();
+  await stage.ask.holds();
+  await stage.ask.keep(-1);
+  await feed(0);
+  await stage.ask.train(0);
+  await stage.ask.commit(0, Tensor.f32([parameters.size], new Float32Array(parameters.size).fill(1)));
+  expect(await weights()).not.toEqual([...WEIGHTS.w0.f32()]);
+  expect(await stage.ask.resume(3, -1)).toBe(false);
+  expect(await stage.ask.resume(4, -1)).toBe(false);
+  expect(await stage.ask.fetch(-1, [{ source: stage, worker: "2/0", names: ["w0", "b0"] }])).toBe(0);
+  expect(await weights()).toEqual([...WEIGHTS.w0.f32()]);
+});
+
+test("hears no more of neighbours that it had in an earlier generation", async () => {
+  const sink = await connected();
+  await stage.ask.keep(-1);
+  await stage.ask.resume(3, -1);
+  await connected();
+  const training = stage.ask.train(0);
+  await node.kill(sink);
+  await stage.ask.deliver(slip("x", { generation: 3 }), x);
+  await stage.ask.deliver(slip(`grad.${first!.output}`, { generation: 3 }), gradient());
+  await training;
+});
+
+test("does not go on once its memory is given back", async () => {
+  await stage.ask.retire();
+  expect((await failure(stage.ask.resume(3, -1))).message).toBe(
+    "a stage that has given its memory back does not go on",
+  );
+});

@@ -1,0 +1,99 @@
+/**
+ * From one deployment of a run to the next. A worker that the next plan has as it is, on the same device, made from the very
+ * same, stays: its stage goes on in the next generation with what it has compiled and holds, and nothing is moved. The
+ * others end: their engines' memory is given back, and copies of what they held remain.
+ */
+
+import { sameBytes } from "../../nn/passes/rewrite.ts";
+import type { Ref } from "../../runtime/index.ts";
+import type { StageHoldings, StageSpec } from "../stage/spec.ts";
+import type { Stage } from "../stage.ts";
+import type { Worker } from "./plan.ts";
+import type { SpecOptions } from "./specs.ts";
+
+export interface DeployOptions extends SpecOptions {
+  /** Whether another deployment is to follow, which may have the same stages: nothing more is asked of them for this one. */
+  readonly isOver: () => boolean;
+}
+
+/** A deployment that another one follows is asked for something. */
+export class DeploymentOver extends Error {
+  readonly code = "DEPLOYMENT_OVER";
+  override readonly name = "DeploymentOver";
+
+  constructor(generation: number) {
+    super(`generation ${generation} is over: another one has begun`);
+  }
+}
+
+/** A worker of a plan that runs, and what its stage is and holds. */
+export interface Placed {
+  readonly worker: Worker;
+  readonly spec: StageSpec;
+  readonly stage: Ref<Stage>;
+  readonly holdings: StageHoldings;
+  /** Of a run that it goes on with: nothing yet, what training does not change, or all of it. */
+  readonly has: "nothing" | "fixed" | "all";
+}
+
+/** A deployment that another one follows. */
+export interface Before {
+  readonly placed: readonly Placed[];
+  /** By device id. */
+  readonly isAlive: (device: string) => boolean;
+  /** That the run goes back to; null where nobody has copies of one: then nothing stays, for all begins as it once did. */
+  readonly step: number | null;
+}
+
+/** Whether a stage that was made from one can go on as what is made from the other: all but the generation is the same. */
+export function isSame(a: StageSpec, b: StageSpec): boolean {
+  const graphs = ({ chunks }: StageSpec) => chunks.map(({ graph }) => graph.bytes);
+  const others = graphs(b);
+  return textOf(a) === textOf(b) && graphs(a).every((bytes, chunk) => sameBytes(bytes, others[chunk]!));
+}
+
+function textOf({ generation, chunks, ...rest }: StageSpec): string {
+  return JSON.stringify({ ...rest, chunks: chunks.map(({ graph, ...chunk }) => chunk) });
+}
+
+/**
+ * Ends what is under way, and whatever does not stay.
+ * @param workers of the next plan, and what they are made from. @returns those that stay, by worker.
+ * @throws DeploymentOver where another one is to follow meanwhile.
+ */
+export async function handOver(
+  { placed, isAlive, step }: Before,
+  { generation, isOver }: DeployOptions,
+  workers: readonly Worker[],
+  specs: readonly StageSpec[],
+): Promise<ReadonlyMap<number, Placed>> {
+  const staying = new Map<number, Placed>();
+  await Promise.all(
+    placed.map(async (old) => {
+      const { stage, spec, holdings } = old;
+      const { device } = old.worker.member;
+      if (!isAlive(device)) return;
+      // One that is lost meanwhile is found out by whoever watches devices.
+      await stage.ask.abandon().catch(() => {});
+      if (isOver()) return;
+      const worker = workers[old.worker.worker];
+      const isThere = worker?.member.device === device && isSame(spec, specs[worker.worker]!);
+      if (step !== null && isThere && canStay(spec)) {
+        const holds = await stage.ask.resume(generation, step).catch(() => null);
+        if (holds !== null) {
+          staying.set(worker.worker, { worker, spec, stage, holdings, has: holds ? "all" : "fixed" });
+          return;
+        }
+        if (isOver()) return;
+      }
+      await stage.ask.retire().catch(() => {});
+    }),
+  );
+  if (isOver()) throw new DeploymentOver(generation);
+  return staying;
+}
+
+/** Of asynchronous updates more is kept than what is known of: weights of passes that are under way. */
+function canStay({ program }: StageSpec): boolean {
+  return !program.operations.some(({ op }) => op === "update");
+}

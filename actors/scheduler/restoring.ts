@@ -1,0 +1,77 @@
+/** Giving a stage what it held after a step, from those who have copies, and each directly to the other where it can be. */
+
+import { LOSS_SCALE } from "../../nn/optim/loss-scale.ts";
+import { sliceTensor } from "../../nn/shards/slices.ts";
+import type { Tensor } from "../../protocols/tensor.ts";
+import type { Ref } from "../../runtime/index.ts";
+import { holdingOf } from "../stage/spec.ts";
+import type { Fetch, Stage } from "../stage.ts";
+import type { Placed } from "./handover.ts";
+import { type Copies, valueFrom } from "./whole.ts";
+
+type Values = Readonly<Record<string, Tensor>>;
+
+/** Where what stages are given comes from. */
+export class Restoring {
+  private readonly step: number;
+  private readonly copies: Copies;
+  private readonly fixed: (names: readonly string[]) => Promise<Values>;
+  /** Values that nobody has as some stage is to hold them, whole again. */
+  private readonly gathered = new Map<string, Promise<Tensor>>();
+
+  /** @param fixed what training does not change. */
+  constructor(step: number, copies: Copies, fixed: (names: readonly string[]) => Promise<Values>) {
+    this.step = step;
+    this.copies = copies;
+    this.fixed = fixed;
+  }
+
+  /**
+   * Gives a stage what it does not have of these.
+   * @param to what it is asked by. @param groups names of what it holds, each as much as fits into a message.
+   * @returns bytes that were moved.
+   * @throws CopiesLost where a value is with nobody.
+   */
+  async give(
+    { worker, spec, holdings, has }: Placed,
+    to: () => Ref<Stage>["ask"],
+    groups: readonly string[][],
+  ): Promise<number> {
+    if (has === "all") return 0;
+    const { step, copies } = this;
+    const { cuts, changing } = holdings;
+    const holding = holdingOf(spec, holdings);
+    const changes = new Set(changing);
+    const part = (name: string, whole: Tensor) =>
+      cuts[name] ? sliceTensor(whole, cuts[name], worker.rank) : whole;
+    let bytes = 0;
+    for (const group of [...groups, [LOSS_SCALE]]) {
+      const given: Record<string, Tensor> = {};
+      const fetched: (Fetch & { readonly names: string[] })[] = [];
+      const constant = group.filter((name) => !changes.has(name) && name !== LOSS_SCALE);
+      if (constant.length > 0 && has === "nothing") {
+        for (const [name, whole] of Object.entries(await this.fixed(constant)))
+          given[name] = part(name, whole);
+      }
+      for (const name of group.filter((each) => changes.has(each))) {
+        const copy = copies.exact(step, name, holding, worker.member.device);
+        if (copy) {
+          const { source, holding: theirs } = copy;
+          const known = fetched.find((each) => each.source === source && each.worker === theirs.worker);
+          if (known) known.names.push(name);
+          else fetched.push({ source, worker: theirs.worker, names: [name] });
+        } else given[name] = part(name, await this.gather(name));
+      }
+      if (fetched.length > 0) bytes += await to().fetch(step, fetched);
+      if (Object.keys(given).length > 0) await to().load(given);
+      for (const tensor of Object.values(given)) bytes += tensor.bytes.byteLength;
+    }
+    return bytes;
+  }
+
+  private gather(name: string): Promise<Tensor> {
+    const known = this.gathered.get(name) ?? valueFrom(this.copies, this.step, name);
+    this.gathered.set(name, known);
+    return known;
+  }
+}

@@ -1,0 +1,50 @@
+/**
+ * What a stage has for one generation of its run: mail and what comes by it, collectives, and what carries out its program
+ * with them. It ends with the generation: what is left over from it, a send that fails late or a tensor that nobody waits
+ * for, ends here, and nothing in the next one hears of it.
+ */
+
+import { RingCollectives } from "../collectives/ring.ts";
+import { Mail } from "./mail.ts";
+import { Supply } from "./supply.ts";
+import { type Parts, Worker } from "./worker.ts";
+
+export class Session {
+  readonly generation: number;
+  readonly mail: Mail;
+  readonly supply: Supply;
+  readonly collectives: RingCollectives;
+  readonly worker: Worker;
+
+  /** @param node that the stage is on. @param parts what the stage has in all generations. */
+  constructor(
+    generation: number,
+    node: string,
+    parts: Omit<Parts, "mail" | "supply" | "collectives" | "fail">,
+  ) {
+    const { spec, chunks } = parts;
+    const { worker } = spec.program;
+    const { rank, workers } = spec.group;
+    this.generation = generation;
+    this.mail = new Mail({ generation, worker, node, codec: spec.codecs.activations });
+    this.supply = new Supply(
+      this.mail.inbox,
+      chunks.map(({ graphs }) => graphs.data.map(({ name }) => name)),
+    );
+    const exchange = this.mail.exchange(workers);
+    this.collectives = new RingCollectives({
+      ...{ rank, ranks: workers.length, exchange, codec: spec.codecs.gradients },
+    });
+    const { mail, supply, collectives } = this;
+    this.worker = new Worker({
+      ...{ ...parts, mail, supply, collectives },
+      fail: (error) => this.fail(error),
+    });
+  }
+
+  /** Ends all that waits in it: nothing more will come. */
+  fail(error: Error): void {
+    this.mail.inbox.fail(error);
+    this.collectives.abandon(error);
+  }
+}

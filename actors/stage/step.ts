@@ -1,0 +1,65 @@
+/** One step of a stage, up to the commit gate: its program, and what adds up behind the last operation. */
+
+import { Tensor } from "../../protocols/tensor.ts";
+import type { Clock } from "../../runtime/index.ts";
+import { isSharded } from "../scheduler/plan.ts";
+import type { StepRun } from "../step-run.ts";
+import type { Chunk } from "./chunk.ts";
+import type { Session } from "./session.ts";
+import { type StageSpec, type StepReport, updateSpan } from "./spec.ts";
+import type { DealtStatistics } from "./statistics.ts";
+import { exchangeTied } from "./ties.ts";
+
+/** What a stage goes through a step with. */
+export interface Stepping {
+  readonly spec: StageSpec;
+  readonly chunks: readonly Chunk[];
+  /** By chunk; where there is no need, left out. */
+  readonly statistics: readonly DealtStatistics[];
+  readonly session: Session;
+  readonly clock: Clock;
+}
+
+/** Carries out the program of a step whose gradients are clear, and says what has come of it. */
+export async function carryOutStep(stepping: Stepping, run: StepRun): Promise<StepReport> {
+  const { spec, chunks, statistics, session, clock } = stepping;
+  const { program, microBatches } = spec;
+  const began = clock.now();
+  for (const each of statistics) await each?.begin();
+  for (const [index, operation] of program.operations.entries()) {
+    await session.worker.carryOut(operation, index, run);
+  }
+  await run.kernels.ended();
+  await addUp(stepping, run);
+  const start = clock.now();
+  await exchangeTied(chunks, session.mail, run.step, microBatches);
+  const sums: number[] = [];
+  for (const { executor } of chunks) sums.push(...(await executor.squareSums()));
+  const squares = updateSpan(start, clock.now());
+  // Of asynchronous updates nothing is left.
+  const spans = session.worker.updated.length === 0 ? [...run.spans, squares] : run.spans;
+  return {
+    squareSums: Tensor.f32([sums.length], sums),
+    losses: chunks.some((chunk) => chunk.spec.output === null) ? run.losses : null,
+    kernelMs: run.kernelMs + squares.kernelMs,
+    copyMs: run.copyMs,
+    waitMs: run.waitMs,
+    reduceMs: run.reduceMs,
+    totalMs: clock.now() - began,
+    spans,
+  };
+}
+
+/** Waits until what members have of gradients and statistics has been added up. */
+async function addUp({ spec, chunks, statistics, session, clock }: Stepping, run: StepRun): Promise<void> {
+  const { group, microBatches } = spec;
+  const { collectives } = session;
+  const start = clock.now();
+  await Promise.all(run.background);
+  for (const { index, position, executor } of chunks) {
+    const key = `${run.step}/${position}`;
+    await statistics[index]?.reduce(`${key}/statistics`, collectives, microBatches);
+    if (isSharded(group.sharing)) await executor.reduce(key, collectives);
+  }
+  run.reduceMs += clock.now() - start;
+}
