@@ -273,8 +273,12 @@ export class Device extends Actor {
     for (const stage of stages) this.#hosted.set(stage, owner);
     for (const replica of replicas) this.#replicas.set(replica, owner);
     await Promise.all(stages.map((stage) => this.#retire(stage)));
+    const kept = await Promise.all(stages.map(async (stage) => ({ stage, kept: await stage.ask.kept() })));
+    // Of a deployment that was not completed there may be stages with nothing in them.
+    const empty = kept.filter((each) => each.kept.steps.length === 0);
+    await Promise.all(empty.map(({ stage }) => this.#endStage(stage)));
     return {
-      stages: await Promise.all(stages.map(async (stage) => ({ stage, kept: await stage.ask.kept() }))),
+      stages: kept.filter((each) => !empty.includes(each)),
       replicas: await Promise.all(
         replicas.map(async (replica) => ({ replica, kept: await replica.ask.kept() })),
       ),

@@ -1,13 +1,15 @@
 /** Runs that another coordinator takes over: it has the journal, the devices have the copies, and nothing is lost. */
 
 import { afterEach, expect, test } from "bun:test";
-import type { Device } from "../../../actors/device.ts";
+import { Device } from "../../../actors/device.ts";
 import { MemoryJournal } from "../../../actors/journal/memory.ts";
 import { RunJournal } from "../../../actors/journal/run-journal.ts";
 import type { RecoveryOptions } from "../../../actors/scheduler/scheduler.ts";
+import type { StageSpec } from "../../../actors/stage.ts";
+import { Tensor } from "../../../protocols/tensor.ts";
 import { memory, NodeRuntime, type Ref } from "../../../runtime/index.ts";
 import { failure } from "../../runtime/world.ts";
-import { lead } from "../cluster.ts";
+import { type ClusterOptions, lead } from "../cluster.ts";
 import {
   bitsOf,
   type Disturbed,
@@ -38,13 +40,13 @@ interface Led extends Disturbed {
 }
 
 /** A run that is written down. */
-async function led(shape: Shape): Promise<Led> {
+async function led(shape: Shape, classOf?: ClusterOptions["classOf"]): Promise<Led> {
   const plan = handPlan(shape);
   const journal = new MemoryJournal();
   const continuity = await RunJournal.begin(journal, "a run", {});
   const devices = plan.devices.length;
   continuity.place(placesOf(devices));
-  const cluster = await started({ devices }, { plan }, { continuity });
+  const cluster = await started({ devices, ...(classOf && { classOf }) }, { plan }, { continuity });
   cleanups.push(cluster);
   await cluster.scheduler.ask.plan();
   await cluster.scheduler.ask.deploy(cluster.initial);
@@ -96,6 +98,28 @@ test.each(SHAPES)("%s: another coordinator goes on, and the one before cannot an
   // What it still believes to lead is not there any more.
   await failure(run.scheduler.ask.step(3, LAST));
   for (let step = taken.step + 1; step < STEPS; step++) await scheduler.ask.step(step, LAST, true);
+  expect(await bitsOf({ ...run, scheduler })).toEqual(expected);
+});
+
+test("the one before is lost while it starts stages: those with nothing in them are ended", async () => {
+  const shape = { stages: PIPELINE };
+  const expected = await undisturbed(shape);
+  let spec!: StageSpec;
+  class Telling extends Device {
+    override host(given: StageSpec, owner: Ref<any>) {
+      const copied = ({ dtype, shape, bytes }: Tensor) => new Tensor(dtype, shape, bytes.slice());
+      const chunks = given.chunks.map((chunk) => ({ ...chunk, graph: copied(chunk.graph) }));
+      spec = { ...given, generation: 2, chunks };
+      return super.host(given, owner);
+    }
+  }
+  const run = await led(shape, () => Telling);
+  for (let step = 0; step < 3; step++) await run.scheduler.ask.step(step, LAST);
+  const fresh = await run.devices[1]!.ask.host(spec, run.scheduler);
+  const { scheduler, taken } = await successor(run, [0, 1, 2]);
+  expect(taken).toMatchObject({ step: 2, fromCheckpoint: false });
+  expect(await failure(fresh.ask.idle())).toMatchObject({ code: "ACTOR_DOWN" });
+  for (let step = 3; step < STEPS; step++) await scheduler.ask.step(step, LAST);
   expect(await bitsOf({ ...run, scheduler })).toEqual(expected);
 });
 
