@@ -123,14 +123,16 @@ export class Device extends Actor {
     if (!this.#effects) return;
     const slow = slowed(engine, clock);
     this.#engine = leased(slow, this.#lease);
-    this.#injector = new Injector(this.#effects, (factor) => {
+    const slowDown = (factor: number) => {
       slow.factor = factor;
-    });
+    };
+    this.#injector = new Injector(this.#effects, slowDown, this.context.clock);
   }
 
   override async onStop(): Promise<void> {
     this.#custody.close();
     this.#lease?.close();
+    this.#injector?.arm([]);
     if (this.#stuck) {
       // What runs in the engine cannot be broken off, and nobody waits for it to hear that the device is gone.
       void this.closeMeter();
@@ -175,15 +177,17 @@ export class Device extends Actor {
   }
 
   /**
-   * These faults are to come over it while it works for the next run, and no others: for finding out what that survives.
+   * These faults are to come over it while it works for the next run, and no others unless they come `besides`: for finding
+   * out what that survives.
    * @throws FaultsRefused where that was not allowed when the device was started.
    */
-  arm(faults: readonly Fault[]): void {
+  arm(faults: readonly Fault[], besides = false): void {
     if (!this.#injector)
       throw new FaultsRefused(
         `${this.#name} was not started to be broken: start it with troupe node --chaos`,
       );
-    this.#injector.arm(faults);
+    if (!besides) this.#injector.arm([]);
+    for (const fault of faults) this.#injector.add(fault);
   }
 
   usage(): DeviceUsage {

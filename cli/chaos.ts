@@ -1,19 +1,25 @@
 /**
  * Faults in words, for `--chaos`: `kill device-2 at step 20`, `kill device-2 at step 20 micro-batch 3 backward`,
- * `slow device-1 4x at step 5`, several separated by `;`. Steps count from 1, as a run tells them, and micro-batches from 0,
- * as timelines do.
+ * `slow device-1 4x at step 5 for 10s`, `random every 20s seed 7`, several separated by `;`. Steps count from 1, as a run tells
+ * them, and micro-batches from 0, as timelines do.
  */
 
 import { ACTIONS, type Fault, MICRO_BATCH_PHASES, PHASES, type Phase } from "../actors/chaos/fault.ts";
+import type { FaultSeries } from "../actors/chaos/series.ts";
 import { UsageError } from "./command.ts";
 import { nearest } from "./nearest.ts";
 import { list, type OptionSpec } from "./options.ts";
 
 const EXAMPLE = "kill device-2 at step 20";
+const SERIES_EXAMPLE = "random every 20s seed 7";
+/** How long each fault of a series lasts, and what its seed is, where that is not said. */
+const SERIES_DEFAULTS = { forMs: 10_000, seed: 1 } as const;
 
 export const CHAOS_OPTION: OptionSpec = {
   value: "faults",
-  help: `break devices to see what a run survives: "${EXAMPLE}"; also stop, hang, cut, slow device-1 4x, and micro-batch 3 backward behind the step`,
+  help:
+    `break devices to see what a run survives: "${EXAMPLE}"; also stop, hang, cut, slow device-1 4x; behind the step micro-batch 3 ` +
+    `backward, and for 10s, after which it is over and a device that was started here is started again; and "${SERIES_EXAMPLE}", or every 30 steps: each over after 10s`,
   repeated: true,
 };
 
@@ -25,13 +31,22 @@ export interface FaultRange {
   readonly microBatches: number;
 }
 
+export interface ChaosSettings {
+  readonly faults: readonly Fault[];
+  readonly series: readonly FaultSeries[];
+}
+
 /** @throws UsageError in one line that quotes the fault. */
-export function readFaults(texts: readonly string[], range: FaultRange): Fault[] {
-  return texts
+export function readChaos(texts: readonly string[], range: FaultRange): ChaosSettings {
+  const all = texts
     .flatMap((text) => text.split(";"))
     .map((text) => text.trim().replace(/\s+/g, " "))
-    .filter((text) => text !== "")
-    .map((text) => readFault(text, range));
+    .filter((text) => text !== "");
+  const isSeries = (text: string) => text.split(" ")[0] === "random";
+  return {
+    faults: all.filter((text) => !isSeries(text)).map((text) => readFault(text, range)),
+    series: all.filter(isSeries).map(readSeries),
+  };
 }
 
 /** @throws UsageError for a fault of a device that there is not. */
@@ -43,21 +58,44 @@ export function requireDevices(faults: readonly Fault[], names: readonly string[
   );
 }
 
+/** @param own names of devices that were started here. @throws UsageError for one that is killed for a while and is none. */
+export function requireOwn(faults: readonly Fault[], own: readonly string[]): void {
+  const other = faults.find(
+    ({ action, device, forMs }) => action === "kill" && forMs !== undefined && !own.includes(device),
+  );
+  if (!other) return;
+  throw new UsageError(
+    `--chaos "${faultText(other)}": ${other.device} was not started here, and is not started again from here: leave "for" out`,
+  );
+}
+
+/** A fault in words, as it may be given to `--chaos`. */
+export function faultText({ action, device, factor, step, microBatch, phase, forMs }: Fault): string {
+  return [
+    ...[action, device, ...(factor === undefined ? [] : [`${factor}x`]), `at step ${step + 1}`],
+    ...(microBatch === undefined ? [] : [`micro-batch ${microBatch}`]),
+    ...(phase === undefined ? [] : [phase]),
+    ...(forMs === undefined ? [] : [`for ${forMs % 1000 === 0 ? `${forMs / 1000}s` : `${forMs}ms`}`]),
+  ].join(" ");
+}
+
 function readFault(text: string, range: FaultRange): Fault {
   const wrong = (what: string) => new UsageError(`--chaos "${text}": ${what}`);
+  const [, rest = "", time] = /^(.*?)(?: for (\S+))?$/.exec(text)!;
   // Names may have spaces: a device's ends at the last "at".
-  const parts = /^(\S+) (.+?)(?: ([\d.]+)x)? at ((?!.* at ).*)$/.exec(text) ?? [];
+  const parts = /^(\S+) (.+?)(?: ([\d.]+)x)? at ((?!.* at ).*)$/.exec(rest) ?? [];
   const [, , device, times, where] = parts;
   const [first = ""] = text.split(" ");
   if (!isOneOf(ACTIONS, first)) {
     throw wrong(
-      `"${first}" is nothing to do to a device; the nearest is ${nearest(first, ACTIONS)}, all are ${list(ACTIONS)}`,
+      `"${first}" is nothing to do to a device; the nearest is ${nearest(first, ACTIONS)}, all are ${list(ACTIONS)}, and random`,
     );
   }
   if (device === undefined || where === undefined)
     throw wrong(`expected what, which device and when, as in "${EXAMPLE}"`);
   const action = first;
-  const point = readPoint(where, range, wrong);
+  const passing = time === undefined ? {} : { forMs: milliseconds(time, wrong) };
+  const point = { ...readPoint(where, range, wrong), ...passing };
   if (action !== "slow") {
     if (times !== undefined) throw wrong(`${times}x is for slow: ${action} has no factor`);
     return { action, device, ...point };
@@ -69,6 +107,30 @@ function readFault(text: string, range: FaultRange): Fault {
     );
   }
   return { action, device, factor, ...point };
+}
+
+function readSeries(text: string): FaultSeries {
+  const wrong = (what: string) => new UsageError(`--chaos "${text}": ${what}`);
+  const [, every, steps, seed, time] =
+    /^random every (\S+?)(?: (steps?))?(?: seed (\S+))?(?: for (\S+))?$/.exec(text) ?? [];
+  if (every === undefined) {
+    throw wrong(`expected how often, as in "${SERIES_EXAMPLE}" or "random every 30 steps seed 7 for 5s"`);
+  }
+  return {
+    every: steps ? { steps: whole(every, "steps", 1, MOST, wrong) } : { ms: milliseconds(every, wrong) },
+    seed: seed === undefined ? SERIES_DEFAULTS.seed : whole(seed, "seeds", 0, MOST, wrong),
+    forMs: time === undefined ? SERIES_DEFAULTS.forMs : milliseconds(time, wrong),
+  };
+}
+
+const MOST = 2 ** 32 - 1;
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000 };
+
+function milliseconds(text: string, wrong: Wrong): number {
+  const [, number, unit] = /^(\d+(?:\.\d+)?)(ms|s|min)$/.exec(text) ?? [];
+  const ms = Math.round(Number(number) * (UNITS[unit ?? ""] ?? Number.NaN));
+  if (ms >= 1 && ms <= 86_400_000) return ms;
+  throw wrong(`"${text}" is no time, such as 500ms, 20s or 2min`);
 }
 
 type Wrong = (what: string) => UsageError;
@@ -106,7 +168,9 @@ function readPoint(
 function whole(word: string | undefined, what: string, from: number, to: number, wrong: Wrong): number {
   const value = /^\d+$/.test(word ?? "") ? Number(word) : Number.NaN;
   if (value >= from && value <= to) return value;
-  throw wrong(`${what} of this run are ${from} to ${to}${word === undefined ? "" : `, not ${word}`}`);
+  const are =
+    to === MOST ? `${what} are whole numbers from ${from} up` : `${what} of this run are ${from} to ${to}`;
+  throw wrong(`${are}${word === undefined ? "" : `, not ${word}`}`);
 }
 
 function isOneOf<T extends string>(all: readonly T[], word: string): word is T {

@@ -22,7 +22,7 @@ export interface DeviceProcess {
 /** @param said told each line that it writes on its standard error. */
 export function startDevice(
   name: string,
-  { engine, transport, heartbeat, faults, security }: TrainSettings,
+  { engine, transport, heartbeat, chaos, security }: TrainSettings,
   clock: Clock,
   said: (line: string) => void,
 ): DeviceProcess {
@@ -36,7 +36,7 @@ export function startDevice(
       ...["--transport", transport, "--attached", "--json"],
       ...["--patience", `${heartbeat.patienceMs}`],
       ...(token !== undefined && certificate === undefined ? ["--insecure"] : []),
-      ...(faults.length > 0 ? ["--chaos"] : []),
+      ...(chaos.faults.length + chaos.series.length > 0 ? ["--chaos"] : []),
     ],
     environment: token === undefined ? {} : { [TOKEN_VARIABLE]: token },
     onOutput: (line) => listening.resolve(JSON.parse(line).address),

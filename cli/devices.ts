@@ -4,7 +4,6 @@
  * whoever comes later, or again, is handed to it.
  */
 
-import type { Fault } from "../actors/chaos/fault.ts";
 import type { Device } from "../actors/device.ts";
 import { type DownReason, downText, NodeRuntime, type PeerInfo, type Ref } from "../runtime/index.ts";
 import type { Child } from "../runtime/platform/children.ts";
@@ -108,7 +107,7 @@ export class Devices {
       if (result.status === "rejected") throw result.reason;
     const named = [...(await Promise.all(starting)), ...join];
     await this.connectAll(named, lacks);
-    await Promise.all(known.filter((address) => !named.includes(address)).map((each) => this.find(each)));
+    await Promise.all(known.filter((address) => !named.includes(address)).map((each) => this.seek(each)));
     this.node.onPeer((event) => {
       if (event.type === "joined") void this.takeIn(event.peer);
     });
@@ -141,11 +140,21 @@ export class Devices {
     await Promise.all([...ending, this.node.close()]);
   }
 
-  /** Has faults come over the devices that they name. @throws FaultsRefused of a node that does not let itself be broken. */
-  async arm(faults: readonly Fault[]): Promise<void> {
-    for (const { name, ref } of this.living.values()) {
-      const own = faults.filter(({ device }) => device === name);
-      if (own.length > 0) await ref.ask.arm(own);
+  /** Whoever has this name and is there. */
+  find(name: string): JoinedDevice | undefined {
+    return [...this.living.values()].findLast((device) => device.name === name);
+  }
+
+  /** Starts a process again that was lost, after a while; nothing where it was not started here. */
+  async startAgain(name: string, afterMs: number): Promise<void> {
+    if (!this.joined.some((device) => device.name === name && device.pid !== undefined)) return;
+    await this.node.clock.sleep(afterMs);
+    if (this.closing) return;
+    try {
+      // Whoever is connected is taken in.
+      await this.node.connect(await this.start(name));
+    } catch (error) {
+      if (!this.closing) this.events.left(name, (error as Error).message);
     }
   }
 
@@ -187,7 +196,7 @@ export class Devices {
   }
 
   /** Connects to what was a device's address, if one is there. */
-  private async find(address: string): Promise<void> {
+  private async seek(address: string): Promise<void> {
     const peer = await this.node.connect(address).catch(() => null);
     if (peer) await this.takeIn(peer, address);
   }
@@ -223,7 +232,7 @@ export class Devices {
       device.peer.addresses.some((other) => addresses.includes(other)),
     );
     const started = addresses.find((each) => this.processes.has(each));
-    return before?.address ?? started ?? addresses.find((each) => each.startsWith("tcp:")) ?? address;
+    return started ?? before?.address ?? addresses.find((each) => each.startsWith("tcp:")) ?? address;
   }
 
   private hand(device: JoinedDevice, take: Take): void {
@@ -240,6 +249,7 @@ export class Devices {
       if (!this.closing) this.events.said(name, line);
     });
     this.children.push(child);
+    if (this.closing) void child.end(0);
     this.processes.set(await address, child);
     return address;
   }

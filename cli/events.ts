@@ -9,6 +9,8 @@ export type RunEvent =
   | TrainEvent
   | DeviceJoined
   | { event: "device_left"; name: string; reason: string }
+  /** A fault that nobody named is about to come, in words that `--chaos` takes. */
+  | { event: "fault"; fault: string }
   /** Nodes may come to this address, and how what is said there is protected, in words. */
   | { event: "listening"; address: string; protection: string };
 

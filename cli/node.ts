@@ -7,7 +7,7 @@ import type { FaultEffects } from "../actors/chaos/injector.ts";
 import { Device, type DeviceClaims } from "../actors/device.ts";
 import { DEVICE_CLASSES, type DeviceClassName } from "../actors/scheduler/device-classes.ts";
 import { Stage } from "../actors/stage.ts";
-import { NodeRuntime, shortFingerprint } from "../runtime/index.ts";
+import { NodeRuntime, shortFingerprint, systemClock } from "../runtime/index.ts";
 import { machine, machineId } from "../runtime/platform/machine.ts";
 import {
   EXIT_CODES,
@@ -16,6 +16,7 @@ import {
   signalSelf,
   standardError,
   standardOutput,
+  standStill,
 } from "../runtime/platform/process.ts";
 import { isLoopback } from "../runtime/routes.ts";
 import { type Cable, severed } from "../runtime/transports/severed.ts";
@@ -119,9 +120,13 @@ async function run(args: readonly string[]): Promise<number> {
   const cable: Cable = { cut: false };
   const effects: FaultEffects = {
     kill: () => signalSelf("SIGKILL"),
-    stop: () => signalSelf("SIGSTOP"),
-    cut: () => {
+    stop: (forMs) => (forMs === undefined ? signalSelf("SIGSTOP") : standStill(forMs)),
+    cut: (forMs) => {
       cable.cut = true;
+      const mend = () => {
+        cable.cut = false;
+      };
+      if (forMs !== undefined) systemClock.setTimer(mend, forMs);
     },
   };
   const breakable = options.has("chaos");

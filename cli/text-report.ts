@@ -193,6 +193,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         return line(`  the run at ${event.journal} is done, after ${event.steps} steps`);
       case "device_left":
         return line(paint("yellow", `  ${event.name} left: ${event.reason}`));
+      case "fault":
+        return line(paint("dim", `  chaos: ${event.fault}`));
       case "recovered":
         return showRecovered(event);
       case "resumed": {

@@ -3,7 +3,6 @@
  * the checkpoint a run goes on from, before anything is started.
  */
 
-import type { Fault } from "../actors/chaos/fault.ts";
 import { type Checkpoint, type Damage, readCheckpoint } from "../actors/checkpoint.ts";
 import { type Plan, STRATEGIES } from "../actors/scheduler/plan.ts";
 import { readPlan } from "../actors/scheduler/plan-json.ts";
@@ -17,7 +16,7 @@ import { type OptimizerConfig, stateNames } from "../nn/optim/optimizer.ts";
 import { byteLength, elements } from "../protocols/tensor.ts";
 import type { Heartbeat } from "../runtime/index.ts";
 import type { Files } from "../runtime/platform/files.ts";
-import { CHAOS_OPTION, readFaults, requireDevices } from "./chaos.ts";
+import { CHAOS_OPTION, type ChaosSettings, readChaos, requireDevices } from "./chaos.ts";
 import { CHECKPOINT_OPTIONS, checkpointPlace, checkpointsOf, runFolder } from "./checkpoint-options.ts";
 import { UsageError } from "./command.ts";
 import { MODEL_OPTIONS, modelSpec, neighbours, withoutSlash } from "./model-options.ts";
@@ -144,7 +143,7 @@ export interface TrainSettings {
   /** When devices that are silent are given up. */
   readonly heartbeat: Heartbeat;
   /** What is done to devices. */
-  readonly faults: readonly Fault[];
+  readonly chaos: ChaosSettings;
   /** The folder of this machine's certificate, where one was given. */
   readonly identity: string | undefined;
   /** Folder of the results. */
@@ -219,10 +218,10 @@ export async function trainSettings(
     );
   }
   const textBefore = before?.training.data;
-  const faults = readFaults(options.all("chaos"), { done: before?.step ?? 0, steps, microBatches });
+  const chaos = readChaos(options.all("chaos"), { done: before?.step ?? 0, steps, microBatches });
   if (reached.length === 0)
     requireDevices(
-      faults,
+      chaos.faults,
       Array.from({ length: devices }, (_, i) => deviceName(i)),
     );
   const data = options.text("data") ?? (typeof textBefore === "string" ? textBefore : null);
@@ -262,7 +261,7 @@ export async function trainSettings(
     },
     ...{ resumed: before, damaged },
     ...{ devices, devicesAsked: asked !== undefined, join, listen, engine, out },
-    ...{ heartbeat: heartbeatFrom(options), faults },
+    ...{ heartbeat: heartbeatFrom(options), chaos },
     ...{ security, transport, identity: options.text("identity") },
     trace: options.text("trace") ?? null,
     freshProfile: options.has("fresh-profile"),

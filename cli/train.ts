@@ -3,6 +3,7 @@
  * again on every way out.
  */
 
+import type { Chaos } from "../actors/chaos/chaos.ts";
 import type { DevicePlace } from "../actors/journal/journal.ts";
 import type { RunJournal } from "../actors/journal/run-journal.ts";
 import { prepare, train as trainRun } from "../actors/train.ts";
@@ -21,7 +22,6 @@ import {
   standardError,
   standardOutput,
 } from "../runtime/platform/process.ts";
-import { requireDevices } from "./chaos.ts";
 import { resumeArguments } from "./checkpoint-options.ts";
 import { type Command, CommandError, UsageError } from "./command.ts";
 import { Devices, type JoinedDevice } from "./devices.ts";
@@ -32,6 +32,7 @@ import { type Options, parseOptions } from "./options.ts";
 import { printModel } from "./print.ts";
 import { profilesOf } from "./profiles.ts";
 import { Results } from "./results.ts";
+import { beginChaos, isPassing } from "./run-chaos.ts";
 import { protectionOf } from "./security.ts";
 import { count } from "./terminal.ts";
 import { textReport } from "./text-report.ts";
@@ -72,7 +73,10 @@ async function run(settings: TrainSettings, given: Options, abandoned: Abandoned
   let lastCheckpoint: string | null = null;
   const emit = async (event: RunEvent) => {
     if (event.event === "checkpoint") lastCheckpoint = event.path;
-    if (event.event === "step") lastCheckpoint ??= options.resume;
+    if (event.event === "step") {
+      lastCheckpoint ??= options.resume;
+      chaos?.reached(event.step);
+    }
     results.take(event);
     // Who hears of a checkpoint may rely on the losses up to it.
     if (event.event === "checkpoint") await results.settle();
@@ -90,13 +94,19 @@ async function run(settings: TrainSettings, given: Options, abandoned: Abandoned
       const how = pid === undefined ? { protection: linkProtection(security, peer) } : { pid };
       void emit({ event: "device_joined", name, address, transport, route, ...how });
       journal?.place(placesOf(devices.joined));
+      chaos?.joined(name);
     },
-    left: (name, reason) => emit({ event: "device_left", name, reason }),
+    left: (name, reason) => {
+      void emit({ event: "device_left", name, reason });
+      const againMs = chaos?.lost(name);
+      if (againMs !== undefined) void devices.startAgain(name, againMs);
+    },
     said: (name, line) => report.said(name, line),
   });
 
   const existed = await files.exists(out);
   let release = async () => {};
+  let chaos: Chaos | undefined;
   let journal: RunJournal | undefined;
   const work = async () => {
     await files.makeFolder(out);
@@ -110,11 +120,8 @@ async function run(settings: TrainSettings, given: Options, abandoned: Abandoned
       devices: startable(settings, findSegments(prepared.task.model).length),
       ...(abandoned && { lacks: true, known: knownAddresses(settings, abandoned) }),
     });
-    requireDevices(
-      settings.faults,
-      devices.joined.map(({ name }) => name),
-    );
-    await devices.arm(settings.faults);
+    const done = abandoned ? (abandoned.history.step ?? -1) + 1 : (prepared.resumed?.step ?? 0);
+    chaos = await beginChaos(settings, devices, done, (fault) => void emit({ event: "fault", fault }));
     // What cannot begin is not written down.
     journal = await runJournal(out, files, given, abandoned, systemRandom);
     const present = devices.present();
@@ -139,6 +146,7 @@ async function run(settings: TrainSettings, given: Options, abandoned: Abandoned
     if (loss === undefined && lastCheckpoint === null) throw error;
     throw new CommandError("RUN", said + goOn(lastCheckpoint, settings), exitCodeOf(error));
   } finally {
+    chaos?.close();
     report.close();
     await devices.close();
     await results.settle().catch(() => {}); // What failed first has been told.
@@ -155,13 +163,18 @@ function placesOf(joined: readonly JoinedDevice[]): readonly DevicePlace[] {
 }
 
 /** Whether there may be another device than those that the run begins with. */
-function mayCome({ join, listen }: TrainSettings): boolean {
+function mayCome(settings: TrainSettings): boolean {
+  return isReached(settings) || isPassing(settings);
+}
+
+/** Whether there are devices that were not started here. */
+function isReached({ join, listen }: TrainSettings): boolean {
   return join.length > 0 || listen !== undefined;
 }
 
 /** Where devices were that came to a run by themselves, or are spare: processes of its own have ended with it. */
 function knownAddresses(settings: TrainSettings, { history }: Abandoned): readonly string[] {
-  return mayCome(settings) ? (history.planned?.devices ?? []).map(({ address }) => address) : [];
+  return isReached(settings) ? (history.planned?.devices ?? []).map(({ address }) => address) : [];
 }
 
 /** Codes of errors that a lost device explains. */

@@ -6,9 +6,9 @@
 
 export const ACTIONS = ["kill", "stop", "hang", "slow", "cut"] as const;
 /**
- * kill: the device is gone at once, without a word. stop: it stands still, its connections stay open. hang: it
- * answers, but no kernel of it ends any more. slow: its kernels
- * take a number of times as long from here on. cut: it works on, and nothing reaches it or comes from it any more.
+ * kill: the device is gone at once, without a word. stop: it stands still, its connections stay open. hang: it answers, but
+ * no kernel of it ends any more. slow: its kernels take a number of times as long from here on. cut: it works on, and nothing
+ * reaches it or comes from it any more.
  */
 export type FaultAction = (typeof ACTIONS)[number];
 
@@ -41,6 +41,11 @@ export interface Fault {
   readonly microBatch?: number;
   /** Any when left out, but what goes on beside steps: copies and recoveries. */
   readonly phase?: Phase;
+  /**
+   * Milliseconds after which it is over: who stood still goes on, who was cut off can be reached, and who was killed is for
+   * whoever started it to start again. It lasts when left out.
+   */
+  readonly forMs?: number;
 }
 
 /** An operation that is about to be carried out. */

@@ -3,6 +3,7 @@
  * does is handed in, for a process can be killed and a node within a test's process cannot.
  */
 
+import type { Clock, Timer } from "../../runtime/index.ts";
 import type { Operation } from "../scheduler/program.ts";
 import { comesAt, type Fault, type Phase } from "./fault.ts";
 
@@ -10,10 +11,10 @@ import { comesAt, type Fault, type Phase } from "./fault.ts";
 export interface FaultEffects {
   /** Ends it at once; nothing is done any more. */
   kill(): void;
-  /** Holds it still: returns, if ever, when it goes on. */
-  stop(): void;
-  /** Takes its connections away without closing them. */
-  cut(): void;
+  /** Holds it still, for so many milliseconds if they are given: returns, if ever, when it goes on. */
+  stop(forMs?: number): void;
+  /** Takes its connections away without closing them, for so many milliseconds if they are given. */
+  cut(forMs?: number): void;
 }
 
 /** A device that is asked to break and does not let others do that. */
@@ -41,18 +42,27 @@ const PHASES_OF: Readonly<Record<Operation["op"], readonly Phase[]>> = {
 export class Injector {
   private readonly effects: FaultEffects;
   private readonly slow: (factor: number) => void;
+  private readonly clock: Clock;
   private armed: readonly Fault[] = [];
+  /** Until kernels are as fast as ever. */
+  private timer: Timer | undefined;
 
   /** @param slow makes kernels take so many times as long; infinitely many is for ever. */
-  constructor(effects: FaultEffects, slow: (factor: number) => void) {
+  constructor(effects: FaultEffects, slow: (factor: number) => void, clock: Clock) {
     this.effects = effects;
     this.slow = slow;
+    this.clock = clock;
   }
 
-  /** These faults are to come, each once, and no others. */
+  /** These faults are to come, each once, and no others; what makes kernels slow is over. */
   arm(faults: readonly Fault[]): void {
     this.armed = faults;
-    this.slow(1);
+    this.slowDown(1);
+  }
+
+  /** This fault is to come as well. */
+  add(fault: Fault): void {
+    this.armed = [...this.armed, fault];
   }
 
   /** An operation of a program is about to be carried out; as `reached`. */
@@ -74,10 +84,16 @@ export class Injector {
   }
 
   /** Whether nothing comes behind it. */
-  private perform({ action, factor = 1 }: Fault): boolean {
-    if (action === "slow") this.slow(factor);
-    else if (action === "hang") this.slow(Number.POSITIVE_INFINITY);
-    else this.effects[action]();
+  private perform({ action, factor = 1, forMs }: Fault): boolean {
+    if (action === "slow") this.slowDown(factor, forMs);
+    else if (action === "hang") this.slowDown(Number.POSITIVE_INFINITY, forMs);
+    else this.effects[action](forMs);
     return action === "kill";
+  }
+
+  private slowDown(factor: number, forMs?: number): void {
+    this.clock.clearTimer(this.timer);
+    this.slow(factor);
+    if (forMs !== undefined) this.timer = this.clock.setTimer(() => this.slow(1), forMs);
   }
 }

@@ -7,21 +7,26 @@ import type { Binding, Engine, Executable } from "../../nn/engine/engine.ts";
 import type { Clock } from "../../runtime/index.ts";
 
 export interface Slowed extends Engine {
-  /** As many times as long as the engine takes, or infinitely many, and no kernel ends any more; 1 at first. */
+  /**
+   * As many times as long as the engine takes; 1 at first. With infinitely many no kernel ends any more, until it is another
+   * number.
+   */
   factor: number;
 }
 
 export function slowed(engine: Engine, clock: Clock): Slowed {
   let last: Promise<unknown> = Promise.resolve();
+  let factor = 1;
+  let released = Promise.withResolvers<void>();
   const slowBinding = (binding: Binding): Binding => ({
     run() {
-      const { factor } = own;
       if (factor === 1) return binding.run();
-      if (factor === Number.POSITIVE_INFINITY) return new Promise<number>(() => {});
+      if (factor === Number.POSITIVE_INFINITY) return released.promise.then(() => binding.run());
+      const times = factor;
       const turn = last.then(async () => {
         const ms = await binding.run();
-        await clock.sleep(ms * (factor - 1));
-        return ms * factor;
+        await clock.sleep(ms * (times - 1));
+        return ms * times;
       });
       last = turn.catch(() => {});
       return turn;
@@ -35,13 +40,20 @@ export function slowed(engine: Engine, clock: Clock): Slowed {
     profile: () => executable.profile(),
     release: () => executable.release(),
   });
-  const own: Slowed = {
+  return {
     name: engine.name,
-    factor: 1,
+    get factor() {
+      return factor;
+    },
+    set factor(times) {
+      factor = times;
+      if (times === Number.POSITIVE_INFINITY) return;
+      released.resolve();
+      released = Promise.withResolvers();
+    },
     allocate: (dtype, shape, place) => engine.allocate(dtype, shape, place),
     compile: async (graph, options) => slowExecutable(await engine.compile(graph, options)),
     usage: () => engine.usage(),
     close: () => engine.close(),
   };
-  return own;
 }

@@ -76,6 +76,11 @@ export function signalSelf(signal: "SIGKILL" | "SIGSTOP"): void {
   process.kill(process.pid, signal);
 }
 
+/** Holds this thread still for so long: it does nothing, and hears nothing. */
+export function standStill(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}
+
 /** The command line that runs another script with the present runtime. */
 export function scriptCommand(script: URL): readonly [string, ...string[]] {
   const path = fileURLToPath(script);

@@ -2,9 +2,11 @@
 
 import { expect, test } from "bun:test";
 import type { Fault } from "../../actors/chaos/fault.ts";
-import { readFaults, requireDevices } from "../../cli/chaos.ts";
+import type { FaultSeries } from "../../actors/chaos/series.ts";
+import { faultText, readChaos, requireDevices, requireOwn } from "../../cli/chaos.ts";
 
 const RUN = { done: 0, steps: 60, microBatches: 4 };
+const readFaults = (texts: readonly string[], range: typeof RUN) => readChaos(texts, range).faults;
 
 const MEANT: readonly (readonly [string, readonly Fault[]])[] = [
   ["kill device-2 at step 20", [{ action: "kill", device: "device-2", step: 19 }]],
@@ -18,6 +20,11 @@ const MEANT: readonly (readonly [string, readonly Fault[]])[] = [
     "slow device-1 1.5x at step 5 commit",
     [{ action: "slow", device: "device-1", factor: 1.5, step: 4, phase: "commit" }],
   ],
+  ["kill device-2 at step 20 for 10s", [{ action: "kill", device: "device-2", step: 19, forMs: 10_000 }]],
+  [
+    "slow a desk for two 2x at step 3 forward for 1.5s",
+    [{ action: "slow", device: "a desk for two", factor: 2, step: 2, phase: "forward", forMs: 1500 }],
+  ],
   ["cut my desk at home at step 8", [{ action: "cut", device: "my desk at home", step: 7 }]],
   [
     "kill a at step 1 ; kill b at recovery step 2",
@@ -30,6 +37,22 @@ const MEANT: readonly (readonly [string, readonly Fault[]])[] = [
 
 test.each(MEANT)("%s", (text, faults) => {
   expect(readFaults([text], RUN)).toEqual([...faults]);
+  // What is told of a fault is what it may be given as.
+  expect(readFaults(faults.map(faultText), RUN)).toEqual([...faults]);
+});
+
+const SERIES: readonly (readonly [string, FaultSeries])[] = [
+  ["random every 20s", { every: { ms: 20_000 }, seed: 1, forMs: 10_000 }],
+  ["random every 20s seed 7", { every: { ms: 20_000 }, seed: 7, forMs: 10_000 }],
+  ["random every 30 steps seed 7 for 2min", { every: { steps: 30 }, seed: 7, forMs: 120_000 }],
+  ["random every 1 step for 500ms", { every: { steps: 1 }, seed: 1, forMs: 500 }],
+];
+
+test.each(SERIES)("%s", (text, series) => {
+  expect(readChaos([`kill a at step 1; ${text}`], RUN)).toEqual({
+    faults: [{ action: "kill", device: "a", step: 0 }],
+    series: [series],
+  });
 });
 
 test("given several times they add up", () => {
@@ -39,7 +62,7 @@ test("given several times they add up", () => {
 const MISTAKES: readonly (readonly [string, RegExp])[] = [
   [
     "kil device-2 at step 20",
-    /"kil" is nothing to do to a device; the nearest is kill, all are kill, stop, hang, slow and cut$/,
+    /"kil" is nothing to do to a device; the nearest is kill, all are kill, stop, hang, slow and cut, and random$/,
   ],
   ["kill device-2", /expected what, which device and when, as in "kill device-2 at step 20"$/],
   ["kill at step 3", /expected what, which device and when/],
@@ -54,6 +77,12 @@ const MISTAKES: readonly (readonly [string, RegExp])[] = [
   ["kill device-2 3x at step 2", /3x is for slow: kill has no factor$/],
   ["slow device-2 at step 2", /how slow\? .* as in "slow device-2 4x at step 2"$/],
   ["slow device-2 0.5x at step 2", /A factor above 1/],
+  ["kill device-2 at step 2 for ever", /"ever" is no time, such as 500ms, 20s or 2min$/],
+  ["random", /expected how often, as in "random every 20s seed 7" or "random every 30 steps seed 7 for 5s"$/],
+  ["random every 20", /"20" is no time, such as/],
+  ["random every 2.5 steps", /steps are whole numbers from 1 up, not 2.5$/],
+  ["random every 20s seed x", /seeds are whole numbers from 0 up, not x$/],
+  ["random every 20s at step 3", /expected how often/],
 ];
 
 test.each(MISTAKES)("%s", (text, said) => {
@@ -76,5 +105,17 @@ test("a device that there is not is refused, and the nearest named", () => {
   requireDevices(faults, ["devise-2"]);
   expect(() => requireDevices(faults, ["device-1", "device-2"])).toThrow(
     /^--chaos: there is no device "devise-2"; the nearest is device-2, all are device-1 and device-2$/,
+  );
+});
+
+test("who is killed for a while was started here", () => {
+  const faults = readFaults(
+    ["kill desk at step 2 for 5s; cut desk at step 3 for 5s; kill desk at step 4"],
+    RUN,
+  );
+  requireOwn(faults, ["desk"]);
+  requireOwn(faults.slice(1), []);
+  expect(() => requireOwn(faults, ["device-1"])).toThrow(
+    /^--chaos "kill desk at step 2 for 5s": desk was not started here, and is not started again from here: leave "for" out$/,
   );
 });

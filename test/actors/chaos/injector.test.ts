@@ -6,7 +6,7 @@ import { FaultsRefused, Injector } from "../../../actors/chaos/injector.ts";
 import type { RunRecovery, SchedulerOptions } from "../../../actors/scheduler/scheduler.ts";
 import { gptModel } from "../../../nn/models/gpt.ts";
 import type { Tensor } from "../../../protocols/tensor.ts";
-import type { NodeRuntime } from "../../../runtime/index.ts";
+import { type NodeRuntime, VirtualClock } from "../../../runtime/index.ts";
 import { cut, failure } from "../../runtime/world.ts";
 import { type Cluster, makeCluster } from "../cluster.ts";
 import { planOf } from "../plans.ts";
@@ -38,9 +38,9 @@ describe("a fault comes", () => {
   test("once, and what comes behind a kill never begins", async () => {
     const done: string[] = [];
     const say = (what: string) => () => void done.push(what);
-    const injector = new Injector({ kill: say("kill"), stop: say("stop"), cut: say("cut") }, (factor) =>
-      done.push(`slow ${factor}`),
-    );
+    const slow = (factor: number) => void done.push(`slow ${factor}`);
+    const effects = { kill: say("kill"), stop: say("stop"), cut: say("cut") };
+    const injector = new Injector(effects, slow, new VirtualClock());
     injector.arm([
       { ...KILL, action: "stop", step: 0 },
       { ...KILL, action: "slow", factor: 3, step: 1 },
@@ -53,6 +53,25 @@ describe("a fault comes", () => {
     expect(done).toEqual(["slow 1", "stop", "slow 3", "kill"]);
     expect(await Promise.race([last, Bun.sleep(5).then(() => "waits")])).toBe("waits");
     injector.arm([]);
+    expect(done.at(-1)).toBe("slow 1");
+  });
+
+  test("and is over after its time, where it has one", async () => {
+    const done: string[] = [];
+    const say = (what: string) => (forMs?: number) => void done.push(`${what} ${forMs}`);
+    const clock = new VirtualClock();
+    const slow = (factor: number) => void done.push(`slow ${factor}`);
+    const injector = new Injector({ kill: say("kill"), stop: say("stop"), cut: say("cut") }, slow, clock);
+    injector.add({ ...KILL, action: "stop", step: 0, forMs: 500 });
+    injector.add({ ...KILL, action: "cut", step: 0 });
+    injector.add({ ...KILL, action: "hang", step: 0, forMs: 100 });
+    injector.add({ ...KILL, action: "slow", factor: 3, step: 1, forMs: 100 });
+    await injector.carriesOut({ op: "forward", microBatch: 0 }, 0);
+    await clock.advance(50);
+    await injector.carriesOut({ op: "forward", microBatch: 0 }, 1);
+    await clock.advance(99);
+    expect(done).toEqual(["stop 500", "cut undefined", "slow Infinity", "slow 3"]);
+    await clock.advance(1);
     expect(done.at(-1)).toBe("slow 1");
   });
 });

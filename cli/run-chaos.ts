@@ -1,0 +1,41 @@
+/** The faults of a run that `--chaos` asks for: whom they may come over is known when its devices are there. */
+
+import { Chaos } from "../actors/chaos/chaos.ts";
+import type { Fault } from "../actors/chaos/fault.ts";
+import { faultText, requireDevices, requireOwn } from "./chaos.ts";
+import type { Devices } from "./devices.ts";
+import type { TrainSettings } from "./train-options.ts";
+
+/**
+ * Arms the devices that are there.
+ * @param done steps of the run. @param tell hears in words of each fault of a series that is about to come.
+ * @throws UsageError, FaultsRefused in one line.
+ */
+export async function beginChaos(
+  { chaos: { faults, series }, run: { steps } }: TrainSettings,
+  devices: Devices,
+  done: number,
+  tell: (fault: string) => void,
+): Promise<Chaos> {
+  const names = devices.joined.map(({ name }) => name);
+  const own = devices.joined.flatMap(({ name, pid }) => (pid === undefined ? [] : [name]));
+  requireDevices(faults, names);
+  requireOwn(faults, own);
+  // Whoever was started elsewhere would not be started again.
+  const victims = { names, mortal: own.length === names.length };
+  const chaos = new Chaos(
+    { faults, series, victims, done, steps },
+    {
+      clock: devices.node.clock,
+      device: (name) => devices.find(name)?.ref,
+      told: (fault: Fault) => tell(faultText(fault)),
+    },
+  );
+  await chaos.begin();
+  return chaos;
+}
+
+/** Whether what is broken may be there again. */
+export function isPassing({ chaos: { faults, series } }: TrainSettings): boolean {
+  return series.length > 0 || faults.some(({ forMs }) => forMs !== undefined);
+}

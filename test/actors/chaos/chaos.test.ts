@@ -1,0 +1,112 @@
+/** Faults that are drawn, dealt out and got over: which they are, who is armed with which, and when. */
+
+import { expect, test } from "bun:test";
+import { Chaos, type ChaosOptions } from "../../../actors/chaos/chaos.ts";
+import { ACTIONS, type Fault } from "../../../actors/chaos/fault.ts";
+import { type FaultSeries, faultsOf, type Victims } from "../../../actors/chaos/series.ts";
+import { slowed } from "../../../actors/chaos/slowed.ts";
+import type { Device } from "../../../actors/device.ts";
+import type { Engine } from "../../../nn/engine/engine.ts";
+import { type Ref, VirtualClock } from "../../../runtime/index.ts";
+
+const BY_STEPS: FaultSeries = { every: { steps: 5 }, seed: 7, forMs: 100 };
+const BY_TIME: FaultSeries = { every: { ms: 1000 }, seed: 7, forMs: 100 };
+const VICTIMS: Victims = { names: ["a", "b", "c"], mortal: true };
+
+function drawn(series: FaultSeries, victims = VICTIMS, count = 200): Fault[] {
+  return faultsOf(series, victims).take(count).toArray();
+}
+
+test("a series is its seed's, of all kinds, for all devices, and each fault passes", () => {
+  const faults = drawn(BY_STEPS);
+  expect(drawn(BY_STEPS)).toEqual(faults);
+  expect(drawn({ ...BY_STEPS, seed: 8 })).not.toEqual(faults);
+  expect(faults.slice(0, 3).map(({ step }) => step)).toEqual([4, 9, 14]);
+  expect([...new Set(faults.map(({ action }) => action))].sort()).toEqual([...ACTIONS].sort());
+  expect([...new Set(faults.map(({ device }) => device))].sort()).toEqual(["a", "b", "c"]);
+  for (const { action, factor, forMs } of faults) {
+    expect(forMs).toBe(100);
+    if (action === "slow") expect(factor).toBeWithin(2, 5);
+    else expect(factor).toBeUndefined();
+  }
+});
+
+test("who cannot be started again is not killed", () => {
+  const actions = drawn(BY_TIME, { ...VICTIMS, mortal: false }).map(({ action }) => action);
+  expect(actions).not.toContain("kill");
+});
+
+const KILL: Fault = { action: "kill", device: "a", step: 2 };
+
+/** A run of three devices, of whom c is away. */
+function run(options: Partial<ChaosOptions>) {
+  const clock = new VirtualClock();
+  const armed: [string, readonly Fault[], boolean][] = [];
+  const told: Fault[] = [];
+  const device = (name: string) => {
+    if (name === "c") return undefined;
+    const arm = async (faults: readonly Fault[], besides = false) => {
+      armed.push([name, faults, besides]);
+    };
+    return { ask: { arm } } as unknown as Ref<Device>;
+  };
+  const base = { faults: [], series: [], victims: VICTIMS, done: 0, steps: 20 };
+  const chaos = new Chaos({ ...base, ...options }, { clock, device, told: (fault) => told.push(fault) });
+  return { chaos, clock, armed, told };
+}
+
+test("devices are armed with what is to come, and those that come back with what is still to come", async () => {
+  const later = { ...KILL, step: 9 };
+  const { chaos, armed } = run({ faults: [{ ...KILL, forMs: 500 }, later, { ...KILL, device: "b" }] });
+  await chaos.begin();
+  expect(armed.map(([name, faults]) => [name, faults.length])).toEqual([
+    ["a", 2],
+    ["b", 1],
+  ]);
+  chaos.reached(2);
+  expect(chaos.lost("a")).toBe(500);
+  expect(chaos.lost("b")).toBeUndefined();
+  chaos.joined("a");
+  expect(armed.at(-1)).toEqual(["a", [later], false]);
+  chaos.reached(9);
+  expect(chaos.lost("a")).toBeUndefined();
+  expect(chaos.lost("a")).toBeUndefined();
+});
+
+test("a series by steps is known from the beginning, and told step by step", async () => {
+  const { chaos, told } = run({ series: [BY_STEPS], done: 5 });
+  const faults = drawn(BY_STEPS, VICTIMS, 4);
+  await chaos.begin();
+  for (let done = 6; done < 20; done++) chaos.reached(done);
+  expect(told).toEqual(faults.slice(1));
+});
+
+test("one by the time is dealt to those that are there, until it is closed", async () => {
+  const { chaos, clock, armed, told } = run({ series: [BY_TIME] });
+  await chaos.begin();
+  armed.length = 0;
+  await clock.advance(30_000);
+  const faults = drawn(BY_TIME, VICTIMS, 30);
+  expect(told).toEqual(faults.filter(({ device }) => device !== "c"));
+  expect(armed).toEqual(told.map((fault) => [fault.device, [fault], true]));
+  chaos.close();
+  await clock.advance(30_000);
+  expect(armed).toHaveLength(told.length);
+  expect(chaos.lost(told[0]!.device)).toBe(100);
+});
+
+test("what hangs in an engine goes on when that is over", async () => {
+  const binding = { run: async () => 1, release: () => {} };
+  const engine = { name: "fake", compile: async () => ({ bind: () => binding }) } as unknown as Engine;
+  const own = slowed(engine, new VirtualClock());
+  const { bind } = await own.compile({} as never);
+  own.factor = Number.POSITIVE_INFINITY;
+  let ended = false;
+  const running = Promise.resolve(bind({} as never, {} as never).run()).then(() => {
+    ended = true;
+  });
+  await Bun.sleep(1);
+  expect(ended).toBe(false);
+  own.factor = 1;
+  await running;
+});
