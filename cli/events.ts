@@ -8,11 +8,21 @@ import type { TrainEvent } from "../actors/train.ts";
 export type RunEvent =
   | TrainEvent
   | DeviceJoined
+  | LeaderEvent
   | { event: "device_left"; name: string; reason: string }
   /** A fault that nobody named is about to come, in words that `--chaos` takes. */
   | { event: "fault"; fault: string }
   /** Nodes may come to this address, and how what is said there is protected, in words. */
   | { event: "listening"; address: string; protection: string };
+
+/** Who leads a run whose journal is on a server. */
+export type LeaderEvent =
+  /** Somebody else leads it: this one waits until they are gone. */
+  | { event: "standby"; journal: string; leader: string }
+  /** It is led from here, after so long a wait; the epoch is higher than that of whoever led it before. */
+  | { event: "leader"; journal: string; epoch: number; waited_ms: number }
+  /** The run is done, after so many steps, and nobody need stand by for it. */
+  | { event: "standby_ended"; journal: string; steps: number };
 
 export interface DeviceJoined {
   readonly event: "device_joined";

@@ -18,7 +18,7 @@ const FILE = "journal.sqlite";
 /** What does not belong to a run, but to whoever looks at it or wants it broken; and secrets. */
 const NOT_THE_RUNS: readonly string[] = [
   ...["resume", "out", "json", "trace", "print", "print-to"],
-  ...["fresh-profile", "chaos", "token"],
+  ...["fresh-profile", "chaos", "token", "journal"],
 ];
 
 /** A run that is not done, and nobody leads. */
@@ -49,19 +49,15 @@ export async function abandonedRun(
     const history = historyOf((await journal.read()).records);
     await journal.close();
     if (!history || history.done || history.planned === null) return null;
-    const recorded = new Map(Object.entries(history.settings.options as Record<string, readonly string[]>));
-    const now = ofTheRun(given);
-    const isSame = (name: string) => JSON.stringify(recorded.get(name)) === JSON.stringify(now.get(name));
+    const recorded = recordedOptions(history);
+    const other = otherOptions(history, given);
     if (given.has("resume")) {
-      if (![...now.keys()].every(isSame)) return null;
-    } else {
-      const other = [...new Set([...recorded.keys(), ...now.keys()])].filter((name) => !isSame(name));
-      if (other.length > 0) {
-        throw new UsageError(
-          `${folder} holds a run that is not done, with another ${list(other.map((name) => `--${name}`))}: ` +
-            `choose another folder, or go on with --resume ${folder}`,
-        );
-      }
+      if (other.some((name) => given.has(name))) return null;
+    } else if (other.length > 0) {
+      throw new UsageError(
+        `${folder} holds a run that is not done, with another ${list(other.map((name) => `--${name}`))}: ` +
+          `choose another folder, or go on with --resume ${folder}`,
+      );
     }
     const all = new Map([...recorded, ...given.given]);
     all.delete("resume");
@@ -75,34 +71,53 @@ export async function abandonedRun(
   }
 }
 
-/** Opens the journal of a run that goes on, or begins one. The folder's lock is held. */
+/**
+ * Opens the journal of a run that goes on, or begins one. The folder's lock is held.
+ * @param led the journal in another place, and the epoch of whoever leads the run there; null for that of the folder.
+ */
 export async function runJournal(
   folder: string,
   files: Files,
   options: Options,
   abandoned: Abandoned | null,
   random: Random,
+  led: { readonly journal: Journal; readonly epoch: number } | null,
 ): Promise<RunJournal> {
-  const journal = await openJournal(folder, files, () => {});
+  const { journal, epoch } = led ?? { journal: await openJournal(folder, files, () => {}), epoch: 0 };
   try {
-    if (abandoned) return await RunJournal.goOn(journal);
-    const bytes = random.bytes(RUN_BYTES);
-    const run = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-    return await RunJournal.begin(journal, run, { options: Object.fromEntries(ofTheRun(options)) });
+    if (abandoned) return await RunJournal.goOn(journal, epoch);
+    const settings = { options: Object.fromEntries(ofTheRun(options)) };
+    return await RunJournal.begin(journal, uniqueName(random), settings, epoch);
   } catch (error) {
     await journal.close();
     throw error;
   }
 }
 
-/** So many that no two runs have the same name. */
-const RUN_BYTES = 8;
+/** Of so many bytes that no two are the same. */
+const NAME_BYTES = 8;
+
+export function uniqueName(random: Random): string {
+  return [...random.bytes(NAME_BYTES)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 
 async function openJournal(folder: string, files: Files, tell: (damage: string) => void): Promise<Journal> {
   const journal = await SqliteJournal.open(files, `${folder}/${FILE}`);
   const { damage } = await journal.read();
   if (damage !== null) tell(damage);
   return journal;
+}
+
+/** What a run was given when it began. */
+export function recordedOptions({ settings }: RunHistory): Map<string, readonly string[]> {
+  return new Map(Object.entries(settings.options as Record<string, readonly string[]>));
+}
+
+/** Names of the run's options that are others now. */
+export function otherOptions(history: RunHistory, given: Options): string[] {
+  const [recorded, now] = [recordedOptions(history), ofTheRun(given)];
+  const isSame = (name: string) => JSON.stringify(recorded.get(name)) === JSON.stringify(now.get(name));
+  return [...new Set([...recorded.keys(), ...now.keys()])].filter((name) => !isSame(name));
 }
 
 function ofTheRun(options: Options): Map<string, readonly string[]> {

@@ -5,6 +5,7 @@
 
 import type { Chaos } from "../actors/chaos/chaos.ts";
 import type { DevicePlace } from "../actors/journal/journal.ts";
+import { Deposed } from "../actors/journal/leader-lease.ts";
 import type { RunJournal } from "../actors/journal/run-journal.ts";
 import { prepare, train as trainRun } from "../actors/train.ts";
 import { DEFAULT_GPT, gptParameters } from "../nn/models/gpt.ts";
@@ -25,9 +26,10 @@ import {
 import { resumeArguments } from "./checkpoint-options.ts";
 import { type Command, CommandError, UsageError } from "./command.ts";
 import { Devices, type JoinedDevice } from "./devices.ts";
-import type { RunEvent } from "./events.ts";
+import type { Reporter, RunEvent } from "./events.ts";
 import { type Abandoned, abandonedRun, runJournal } from "./journal.ts";
 import { jsonReport } from "./json-report.ts";
+import { type Leadership, takeLead } from "./leadership.ts";
 import { type Options, parseOptions } from "./options.ts";
 import { printModel } from "./print.ts";
 import { profilesOf } from "./profiles.ts";
@@ -49,26 +51,45 @@ export const train: Command = {
     `Without options: a GPT of ${count(PARAMETERS)} parameters on installed TypeScript declarations, over three processes.`,
     "Ctrl-C ends a run; --resume goes on from its last checkpoint.",
     "One that was killed goes on by the same command, or by --resume; nodes that it had joined wait for it.",
+    "With --journal nats://… the same command, also on another machine, stands by and takes the run over.",
   ],
   run: async (args) => {
     const given = parseOptions("train", TRAIN_OPTIONS, args);
     const tell = (damage: string) => standardError.write(`troupe: ${damage}\n`);
+    const { memoryBytes } = machine();
+    const check = (options: Options, goesOn: boolean) =>
+      trainSettings(options, files, systemClock.now(), memoryBytes, goesOn);
+    if (given.has("journal") && !given.has("print")) {
+      const show = (event: RunEvent, settings: TrainSettings) => reportOf(settings).show(event);
+      const world = { files, clock: systemClock, random: systemRandom, check, tell, show };
+      const led = await takeLead(given, world);
+      if (led) await run(led.settings, led.options, led.abandoned, led);
+      return 0;
+    }
     const abandoned = await abandonedRun(given, files, tell);
     const options = abandoned?.options ?? given;
-    const { memoryBytes } = machine();
-    const settings = await trainSettings(options, files, systemClock.now(), memoryBytes, abandoned !== null);
+    const settings = await check(options, abandoned !== null);
     const { print } = settings;
     if (print) await printModel(print.what, print.to, settings.run, files, standardOutput);
-    else await run(settings, options, abandoned);
+    else await run(settings, options, abandoned, null);
     return 0;
   },
 };
 
-async function run(settings: TrainSettings, given: Options, abandoned: Abandoned | null): Promise<void> {
-  const { run: options, out, trace, json } = settings;
-  const report = json
+function reportOf({ json, run: { steps }, out }: TrainSettings): Reporter {
+  return json
     ? jsonReport(standardOutput, standardError)
-    : textReport(standardOutput, standardError, { steps: options.steps, out });
+    : textReport(standardOutput, standardError, { steps, out });
+}
+
+async function run(
+  settings: TrainSettings,
+  given: Options,
+  abandoned: Abandoned | null,
+  leadership: Leadership | null,
+): Promise<void> {
+  const { run: options, out, trace } = settings;
+  const report = reportOf(settings);
   const results = new Results(files, out);
   let lastCheckpoint: string | null = null;
   const emit = async (event: RunEvent) => {
@@ -108,7 +129,10 @@ async function run(settings: TrainSettings, given: Options, abandoned: Abandoned
   let release = async () => {};
   let chaos: Chaos | undefined;
   let journal: RunJournal | undefined;
+  let deposed = false;
+  leadership?.onAway((why) => report.said("journal", `${why}; the run waits for it`));
   const work = async () => {
+    if (leadership) await emit(leadership.event);
     await files.makeFolder(out);
     release = await lock(`${out}/.lock`);
     for (const damage of settings.damaged) await emit({ event: "checkpoint_damaged", ...damage });
@@ -123,7 +147,7 @@ async function run(settings: TrainSettings, given: Options, abandoned: Abandoned
     const done = abandoned ? (abandoned.history.step ?? -1) + 1 : (prepared.resumed?.step ?? 0);
     chaos = await beginChaos(settings, devices, done, (fault) => void emit({ event: "fault", fault }));
     // What cannot begin is not written down.
-    journal = await runJournal(out, files, given, abandoned, systemRandom);
+    journal = await runJournal(out, files, given, abandoned, systemRandom, leadership);
     const present = devices.present();
     journal.place(placesOf(devices.joined));
     const { node } = devices;
@@ -139,18 +163,22 @@ async function run(settings: TrainSettings, given: Options, abandoned: Abandoned
     if (trace !== null) await results.writeTrace(trace);
   };
   try {
-    await Promise.race([work(), interruption()]);
+    await Promise.race([work(), interruption(), ...(leadership ? [leadership.deposed] : [])]);
   } catch (error) {
+    deposed = error instanceof Deposed;
+    if (deposed) throw error;
     const loss = LOSSES.includes((error as { code?: unknown }).code) ? await devices.lastLoss() : undefined;
     const said = loss ?? (error as Error).message;
     if (loss === undefined && lastCheckpoint === null) throw error;
-    throw new CommandError("RUN", said + goOn(lastCheckpoint, settings), exitCodeOf(error));
+    const further = leadership ? "; the same command goes on with the run" : goOn(lastCheckpoint, settings);
+    throw new CommandError("RUN", said + further, exitCodeOf(error));
   } finally {
     chaos?.close();
     report.close();
-    await devices.close();
+    // Devices keep the run for whoever leads it now: what ends here is not to look like its end.
+    if (!deposed) await devices.close();
     await results.settle().catch(() => {}); // What failed first has been told.
-    await journal?.close();
+    if (!deposed) await (journal ?? leadership?.journal)?.close();
     await release();
     if (!existed && (await files.isFolder(out)) && (await files.list(out)).length === 0)
       await files.remove(out);

@@ -10,7 +10,7 @@
 import type { Chunks } from "../../runtime/platform/files.ts";
 import { connectNats, DamagedObject, type Nats } from "../../runtime/platform/nats.ts";
 import { CheckpointError, REMEDY } from "../checkpoint-state.ts";
-import { Deposed } from "../journal/lease.ts";
+import { Deposed } from "../journal/leader-lease.ts";
 import { type NatsPlace, natsPlace } from "../journal/nats-place.ts";
 import type { Kept, Store } from "./store.ts";
 

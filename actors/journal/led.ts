@@ -6,18 +6,26 @@
 
 import { NatsError } from "../../runtime/platform/nats.ts";
 import type { Journal, JournalContents, JournalRecord } from "./journal.ts";
-import { Deposed, type Lease } from "./lease.ts";
+import { Deposed, type LeaderLease } from "./leader-lease.ts";
 
 export class LedJournal implements Journal {
   private readonly journal: Journal;
-  private readonly lease: Lease;
+  private readonly lease: LeaderLease;
+  /** Settles when nothing is being written: what could not be is tried again before anything else. */
+  private turn: Promise<void> = Promise.resolve();
 
-  constructor(journal: Journal, lease: Lease) {
+  constructor(journal: Journal, lease: LeaderLease) {
     this.journal = journal;
     this.lease = lease;
   }
 
-  async append(records: readonly JournalRecord[], lasting?: boolean): Promise<void> {
+  append(records: readonly JournalRecord[], lasting?: boolean): Promise<void> {
+    const added = this.turn.then(() => this.add(records, lasting));
+    this.turn = added.catch(() => {});
+    return added;
+  }
+
+  private async add(records: readonly JournalRecord[], lasting?: boolean): Promise<void> {
     for (;;) {
       await this.lease.held();
       try {
@@ -33,7 +41,9 @@ export class LedJournal implements Journal {
     return this.journal.read();
   }
 
-  close(): Promise<void> {
-    return this.journal.close();
+  /** Gives the lease back, too. */
+  async close(): Promise<void> {
+    await this.lease.release();
+    await this.journal.close();
   }
 }

@@ -10,7 +10,7 @@
 import { sha256 } from "../../runtime/platform/hash.ts";
 import { connectNats, type Log, type Nats } from "../../runtime/platform/nats.ts";
 import type { Journal, JournalContents, JournalRecord } from "./journal.ts";
-import { Deposed } from "./lease.ts";
+import { Deposed } from "./leader-lease.ts";
 import { type NatsPlace, natsPlace } from "./nats-place.ts";
 
 /** Characters of a checksum. */
@@ -32,6 +32,8 @@ export class NatsJournal implements Journal {
   private last: number;
   private count: number;
   private closed = false;
+  /** Settles when nothing is being added. */
+  private turn: Promise<void> = Promise.resolve();
 
   private constructor(place: NatsPlace, nats: Nats, log: Log, writer: string, last: number, count: number) {
     this.place = place;
@@ -71,18 +73,33 @@ export class NatsJournal implements Journal {
    * May be called again with the same records when it is not known whether they have been added: they will have been once.
    * @throws Deposed where somebody else has added something meanwhile, NatsError where it is not known to be there.
    */
-  async append(records: readonly JournalRecord[]): Promise<void> {
-    const number = this.count + 1;
-    const text = textOf({ number, writer: this.writer, records });
-    let at = await this.log.append(text, this.last);
-    if (at === null) {
-      // It may be there, and the answer was lost.
-      const { entry, number: there } = await this.log.last();
-      if (entry === text) at = there;
-      else throw new Deposed(`another coordinator writes the journal at ${this.place.address}`);
+  append(records: readonly JournalRecord[]): Promise<void> {
+    // Each comes behind one that is known.
+    const added = this.turn.then(() => this.add(records));
+    this.turn = added.catch(() => {});
+    return added;
+  }
+
+  private async add(records: readonly JournalRecord[]): Promise<void> {
+    for (;;) {
+      const number = this.count + 1;
+      const text = textOf({ number, writer: this.writer, records });
+      let at = await this.log.append(text, this.last);
+      let added = at !== null;
+      if (at === null) {
+        // It may be there, or the one before it that failed, and the answer was lost.
+        const last = await this.log.last();
+        const entry = entryOf(last.entry);
+        if (entry?.writer !== this.writer || entry.number !== number) {
+          throw new Deposed(`another coordinator writes the journal at ${this.place.address}`);
+        }
+        at = last.number;
+        added = last.entry === text;
+      }
+      this.last = at;
+      this.count = number;
+      if (added) return;
     }
-    this.last = at;
-    this.count = number;
   }
 
   async read(): Promise<JournalContents> {

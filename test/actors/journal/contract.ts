@@ -23,6 +23,12 @@ export function journalContract(where: string, make: () => Promise<Journal>): vo
       expect(await journal.read()).toEqual({ records: [BEGIN, ...steps(0, 3)], damage: null });
     });
 
+    test("takes several at once, and has all of them in the order in which they were given", async () => {
+      const journal = await make();
+      await Promise.all([BEGIN, ...steps(0, 8)].map((record) => journal.append([record])));
+      expect((await journal.read()).records).toEqual([BEGIN, ...steps(0, 8)]);
+    });
+
     test("what was added is not changed by whoever added it", async () => {
       const journal = await make();
       const settings = { steps: 1 };

@@ -1,7 +1,7 @@
 /** A journal on a NATS server: who writes, who is refused, and what is left of what was damaged. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { Deposed } from "../../../actors/journal/lease.ts";
+import { Deposed } from "../../../actors/journal/leader-lease.ts";
 import { NatsJournal } from "../../../actors/journal/nats.ts";
 import { natsPlace } from "../../../actors/journal/nats-place.ts";
 import { connectNats, type Nats } from "../../../runtime/platform/nats.ts";
@@ -96,8 +96,11 @@ describe.skipIf(lacksNats !== null)(`on a NATS server${lacksNats === null ? "" :
     const twin = await journal("a");
     await twin.append(steps(0, 1));
     await first.append(steps(0, 1));
-    await first.append(steps(1, 2));
-    expect((await first.read()).records).toEqual([BEGIN, ...steps(0, 2)]);
+    expect((await first.read()).records).toEqual([BEGIN, ...steps(0, 1)]);
+    // Whoever gave it up, and goes on with something else, is not taken for another one.
+    await twin.append(steps(1, 2));
+    await first.append(steps(2, 3));
+    expect((await first.read()).records).toEqual([BEGIN, ...steps(0, 3)]);
   });
 
   test("what is no entry, or a changed one, is left out, and that is said", async () => {

@@ -18,7 +18,7 @@ export class Deposed extends Error {
   override readonly name = "Deposed";
 }
 
-export interface LeaseOptions {
+export interface LeaderLeaseOptions {
   readonly register: Register;
   readonly clock: Clock;
   /** After so many milliseconds without a word from its holder, somebody else may take it. */
@@ -43,11 +43,11 @@ const RENEW = 1 / 4;
 const LOOK = 1 / 8;
 const RELY = 9 / 10;
 
-export class Lease {
+export class LeaderLease {
   readonly epoch: number;
   /** Rejects when somebody else has taken it. */
   readonly deposed: Promise<never>;
-  private readonly options: LeaseOptions;
+  private readonly options: LeaderLeaseOptions;
   private readonly giveUp: (error: Deposed) => void;
   private revision: number;
   /** It is relied on until then. */
@@ -58,7 +58,7 @@ export class Lease {
   private timer: Timer | undefined;
   private renewed = Promise.withResolvers<void>();
 
-  private constructor(options: LeaseOptions, epoch: number, sent: number) {
+  private constructor(options: LeaderLeaseOptions, epoch: number, sent: number) {
     const { promise, reject } = Promise.withResolvers<never>();
     promise.catch(() => {});
     this.deposed = promise;
@@ -75,7 +75,7 @@ export class Lease {
    * @param waits is told who has it, each time that it is somebody else.
    * @throws what reading it fails with the first time; from then on it waits for that, too.
    */
-  static async take(options: LeaseOptions, waits: (holder: string) => void): Promise<Lease> {
+  static async take(options: LeaderLeaseOptions, waits: (holder: string) => void): Promise<LeaderLease> {
     const { register, clock, ttlMs } = options;
     let seen: { readonly revision: number; readonly at: number } | undefined;
     let holder: string | undefined;
@@ -84,14 +84,14 @@ export class Lease {
         const { value, revision } = await register.read();
         const held: Held | null = value === "" ? null : JSON.parse(value);
         // It was written, and the answer was lost.
-        if (held?.id === options.id) return new Lease(options, revision, clock.now() - ttlMs);
+        if (held?.id === options.id) return new LeaderLease(options, revision, clock.now() - ttlMs);
         if (held && held.holder !== holder) waits(held.holder);
         holder = held?.holder;
         if (seen?.revision !== revision) seen = { revision, at: clock.now() };
         if (held === null || clock.now() - seen.at >= held.ttlMs) {
           const sent = clock.now();
           const epoch = await register.write(textOf(options), revision);
-          if (epoch !== null) return new Lease(options, epoch, sent);
+          if (epoch !== null) return new LeaderLease(options, epoch, sent);
           continue;
         }
       } catch (error) {
@@ -172,7 +172,7 @@ export class Lease {
   }
 }
 
-function textOf({ id, holder, ttlMs }: LeaseOptions): string {
+function textOf({ id, holder, ttlMs }: LeaderLeaseOptions): string {
   const held: Held = { id, holder, ttlMs };
   return JSON.stringify(held);
 }

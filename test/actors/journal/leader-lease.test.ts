@@ -2,7 +2,7 @@
 
 import { afterEach, expect, test } from "bun:test";
 import type { Journal } from "../../../actors/journal/journal.ts";
-import { Deposed, Lease } from "../../../actors/journal/lease.ts";
+import { Deposed, LeaderLease } from "../../../actors/journal/leader-lease.ts";
 import { LedJournal } from "../../../actors/journal/led.ts";
 import { MemoryJournal } from "../../../actors/journal/memory.ts";
 import { VirtualClock } from "../../../runtime/index.ts";
@@ -38,7 +38,7 @@ class Server {
   }
 }
 
-let leases: Lease[] = [];
+let leases: LeaderLease[] = [];
 afterEach(async () => {
   for (const each of leases) await each.release();
   leases = [];
@@ -52,8 +52,8 @@ function world() {
     const line = Object.assign(server.line(), { cut });
     const tell = (why: string) => void said.push(why);
     const options = { register: line, clock: own, ttlMs: TTL_MS, holder: `${id}'s machine`, id, tell };
-    const seen: { lease?: Lease; error?: unknown; waits: string[] } = { waits: [] };
-    Lease.take(options, (holder) => void seen.waits.push(holder)).then(
+    const seen: { lease?: LeaderLease; error?: unknown; waits: string[] } = { waits: [] };
+    LeaderLease.take(options, (holder) => void seen.waits.push(holder)).then(
       (lease) => {
         leases.push(lease);
         lease.deposed.catch((error) => {
