@@ -180,5 +180,5 @@ test(
     }
     if (KILLS > 3) console.log(`${kills} processes killed:`, told);
   },
-  LONGEST_MS * Math.max(1, KILLS / 20),
+  LONGEST_MS * Math.max(1, KILLS / 10),
 );
