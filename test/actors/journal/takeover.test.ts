@@ -95,8 +95,10 @@ test.each(SHAPES)("%s: another coordinator goes on, and the one before cannot an
   expect(taken).toMatchObject({ step: 2, fromCheckpoint: false });
   expect(continuity.before).toMatchObject({ step: 2, done: false });
   expect(continuity.before!.losses.size).toBe(3);
-  // What it still believes to lead is not there any more.
+  // What it still believes to lead is not there any more, and devices do nothing further for it.
   await failure(run.scheduler.ask.step(3, LAST));
+  const refused = await failure(run.scheduler.ask.join(run.devices[0]!));
+  expect(refused.message).toContain("another coordinator has taken over run a run");
   for (let step = taken.step + 1; step < STEPS; step++) await scheduler.ask.step(step, LAST, true);
   expect(await bitsOf({ ...run, scheduler })).toEqual(expected);
 });
