@@ -26,6 +26,7 @@ import { Custody } from "./journal/custody.ts";
 import type { KeptOnDevice } from "./journal/kept.ts";
 import { LARGEST_FAR_BYTES, measureLine } from "./profile-line.ts";
 import { type DeviceStuck, Lease, leased } from "./recovery/lease.ts";
+import { isLinkFailure } from "./recovery/links.ts";
 import { Replica } from "./recovery/replica.ts";
 import type { LinkProfile } from "./scheduler/cost.ts";
 import { classOfMachine, type DeviceClassName } from "./scheduler/device-classes.ts";
@@ -71,7 +72,7 @@ export interface ProfileRequest {
 const PROFILE_MEMORY_SHARE = 0.5;
 
 export class Device extends Actor {
-  static override readonly reentrant: readonly string[] = ["describe", "usage", "take", "giveUp"];
+  static override readonly reentrant: readonly string[] = ["describe", "usage", "take", "reaches", "giveUp"];
 
   readonly #name: string;
   readonly #openEngine: () => Promise<Engine>;
@@ -230,6 +231,17 @@ export class Device extends Actor {
 
   /** Takes what it is given, and answers with nothing: how another device measures its line to here. */
   take(_tensor: Tensor): void {}
+
+  /** Whether another device can be reached from here, by a link that is there or a new one. */
+  async reaches(other: Ref<Device>): Promise<boolean> {
+    try {
+      await other.ask.usage();
+      return true;
+    } catch (error) {
+      if (isLinkFailure(error)) return false;
+      throw error;
+    }
+  }
 
   /** Measures the link to another device, from here to there. */
   measureLink(other: Ref<Device>): Promise<LinkProfile> {

@@ -44,23 +44,25 @@ export interface ClusterRequest {
 export interface ClusterProfile {
   readonly segments: readonly SegmentCost[];
   readonly profile: Profile;
-  /** By device: what its profile is kept under in a cache, to be dropped when the device has drifted. */
+  /** By device, in the order given: what its profile is kept under in a cache, to be dropped when the device has drifted. */
   readonly keys: readonly string[];
 }
 
 /**
- * Measures all devices and their links. Ids are the devices' places, as text.
+ * Measures all devices and their links.
+ * @param ids of the devices in the profile; their places, as text, when left out.
  * @throws what a device or its engine fails with.
  */
 export async function profileCluster(
   devices: readonly Ref<Device>[],
   descriptions: readonly DeviceDescription[],
   request: ClusterRequest,
+  ids: readonly string[] = devices.map((_, i) => `${i}`),
 ): Promise<ClusterProfile> {
   const { model, optimizer, linked = () => true } = request;
   const { profiles: measured, keys } = await profileDevices(devices, descriptions, request);
   const links: Record<string, Record<string, LinkProfile>> = {};
-  for (const i of devices.keys()) links[i] = {};
+  for (const id of ids) links[id] = {};
   for (const round of linkRounds(descriptions)) {
     await Promise.all(
       round.map(async ([a, b]) => {
@@ -69,7 +71,8 @@ export async function profileCluster(
           [a, b],
           [b, a],
         ] as const) {
-          if (linked(from, to)) links[from]![to] = await devices[from]!.ask.measureLink(devices[to]!);
+          if (linked(from, to))
+            links[ids[from]!]![ids[to]!] = await devices[from]!.ask.measureLink(devices[to]!);
         }
       }),
     );
@@ -96,10 +99,10 @@ export async function profileCluster(
   return {
     ...{ segments, keys },
     profile: {
-      devices: Object.fromEntries(measured.map((profile, i) => [i, deviceProfile(profile)])),
+      devices: Object.fromEntries(measured.map((profile, i) => [ids[i]!, deviceProfile(profile)])),
       links,
-      controlMs: Object.fromEntries(controlMs.map((ms, i) => [i, ms])),
-      hosts: Object.fromEntries(descriptions.map(({ host }, i) => [i, host])),
+      controlMs: Object.fromEntries(controlMs.map((ms, i) => [ids[i]!, ms])),
+      hosts: Object.fromEntries(descriptions.map(({ host }, i) => [ids[i]!, host])),
       ...(hosts.size === 1 && { cores: descriptions[0]!.cores }),
     },
   };

@@ -45,7 +45,7 @@ export class Course {
   /** The plan of a deployment that is being made. */
   private target: Plan | undefined;
   /** Counts deployments: what is left over from an earlier one is refused. */
-  private generation = 1;
+  private generation = 0;
   private readonly world: CourseWorld;
   /** A recovery that no step has been committed behind yet. */
   private resuming: (Omit<RunRecovery, "resumeMs"> & { readonly at: number }) | undefined;
@@ -59,16 +59,33 @@ export class Course {
       void world.recovery?.continuity?.pointed(step, copies).catch(() => {});
   }
 
-  /** Starts the plan's stages and gives them what they hold, once. */
+  /** Starts the plan's stages and gives them what they hold, once. Of those that do not get it all, none is left. */
   async deploy(plan: Plan, values: Readonly<Record<string, Tensor>>): Promise<void> {
     const { roster, segments, owner, clock } = this.world;
     this.plan = plan;
+    const options = this.further();
     await this.enlist(roster.living().map(({ id }) => id));
     await this.world.recovery?.continuity?.planned(plan, this.generation);
     const began = clock.now();
-    this.deployed = await Deployment.start(plan, segments, roster.devices, owner, this.specs());
+    this.deployed = await Deployment.start(plan, segments, roster.devices, owner, options);
     this.moves.started(clock.now() - began);
-    await this.deployed.load(values);
+    try {
+      await this.deployed.load(values);
+    } catch (error) {
+      await this.deployed.end(roster.devices);
+      throw error;
+    }
+  }
+
+  /** The run begins without these: told behind its first step. */
+  lacks(lost: readonly Loss[]): void {
+    const { roster } = this.world;
+    const [first] = lost;
+    if (!first) return;
+    this.resuming = {
+      ...{ lost: lost.map(({ id }) => roster.name(id)), detectMs: first.silentMs, at: first.at },
+      ...{ stepsLost: 0, movedBytes: 0, fromCheckpoint: false, plan: this.plan },
+    };
   }
 
   /** What these devices have of the run, they keep for a while when whoever leads it is lost. */
@@ -148,7 +165,9 @@ export class Course {
           return work();
         });
       } catch (error) {
-        if (!(error instanceof DeviceLost) || !recovery || this.committed === undefined) throw error;
+        if (!(error instanceof DeviceLost) || !recovery) throw error;
+        // What the run begins with is kept nowhere yet: it is begun with again.
+        this.committed ??= after;
         await this.recover(error);
       }
     }
@@ -300,7 +319,8 @@ export class Course {
     });
     const bytes = this.deployed.held().map((each) => each.bytes);
     const { copies } = this.world.recovery!;
-    this.keeper.watch(this.deployed, copyRoom(workersOf(this.plan), bytes, copies, devices).placement);
+    const { placement } = copyRoom(workersOf(this.plan), bytes, copies, devices);
+    this.keeper.watch(this.deployed, placement, this.plan.copies?.every ?? 1);
   }
 
   private specs(): DeployOptions {

@@ -12,7 +12,8 @@
 import { correctedProfile, type Drift, type DriftWatch, NO_DRIFT, watchPlan } from "../drift.ts";
 import type { ClusterProfile } from "../profile.ts";
 import type { DeviceInfo, Profile, SegmentCost } from "../scheduler/cost.ts";
-import { chunksOf, type Plan, workersOf } from "../scheduler/plan.ts";
+import { memoryOf, stepMsOf } from "../scheduler/device-load.ts";
+import { chunksOf, type Plan } from "../scheduler/plan.ts";
 import { planCost } from "../scheduler/plan-cost.ts";
 import { PlanError } from "../scheduler/plan-error.ts";
 import { makePlan, type PlanOptions } from "../scheduler/planner.ts";
@@ -38,11 +39,13 @@ export class Replanner {
   private readonly segments: readonly SegmentCost[];
   private readonly options: PlanOptions;
   private readonly devices = new Map<string, DeviceInfo>();
-  private readonly keys: (string | undefined)[];
+  /** By place. */
+  private readonly keys: (string | undefined)[] = [];
   /** As the present plan was made from, or is watched by. */
   private base: Profile;
   private watch: DriftWatch | null = null;
 
+  /** @param devices in the order in which they were measured. */
   constructor(
     { segments, profile, keys }: ClusterProfile,
     devices: readonly DeviceInfo[],
@@ -50,9 +53,11 @@ export class Replanner {
   ) {
     this.segments = segments;
     this.options = options;
-    this.keys = [...keys];
     this.base = profile;
-    for (const device of devices) this.devices.set(device.id, device);
+    devices.forEach((device, i) => {
+      this.devices.set(device.id, device);
+      this.keys[Number(device.id)] = keys[i];
+    });
   }
 
   /** The best plan to begin with. @throws PlanError in one line when there is none. */
@@ -127,32 +132,18 @@ export class Replanner {
     return { ...figures, why, ...(goes && { next }) };
   }
 
-  /**
-   * Milliseconds of a step by this plan; null where there is a device in it that has not been measured. Kernels of one device
-   * run one after the other, also where it has several stages, which the simulator takes for as many devices: what the busiest
-   * worker is idle besides remains.
-   */
+  /** Milliseconds of a step by this plan; null where there is a device in it that has not been measured. */
   stepMs(plan: Plan): number | null {
     if (!this.knowsAll(plan)) return null;
-    const { programs, run, controlMs } = planCost(plan, { ...this.inputs(), profile: this.profile() });
-    const { makespanMs, idleMs } = predict(programs, run);
-    const busy = new Map<string, number>();
-    for (const { worker, member } of workersOf(plan)) {
-      busy.set(member.device, (busy.get(member.device) ?? 0) + makespanMs - idleMs[worker]!);
-    }
-    return Math.max(...busy.values()) + Math.min(...idleMs) + controlMs;
+    const cost = planCost(plan, { ...this.inputs(), profile: this.profile() });
+    return stepMsOf(plan, predict(cost.programs, cost.run), cost);
   }
 
   /** What a plan leaves too little memory for; null where everything fits, as far as it is known. */
   overfull(plan: Plan): string | null {
     if (!this.knowsAll(plan)) return null;
-    const needs = new Map<string, number>();
-    const { workers } = planCost(plan, { ...this.inputs(), profile: this.profile() });
-    const members = plan.stages.flatMap((stage) => stage.members);
-    members.forEach(({ device }, i) => {
-      needs.set(device, (needs.get(device) ?? 0) + workers[i]!.memoryBytes);
-    });
-    for (const [id, bytes] of needs) {
+    const cost = planCost(plan, { ...this.inputs(), profile: this.profile() });
+    for (const [id, bytes] of memoryOf(plan, cost)) {
       const { name, memoryBytes = Number.POSITIVE_INFINITY } = this.devices.get(id)!;
       if (bytes > memoryBytes)
         return `${name} has ${mebibytes(memoryBytes)}, and would need ${mebibytes(bytes)}`;

@@ -8,6 +8,7 @@
 
 import { type Clock, type Down, downText, type Ref, type Times } from "../../runtime/index.ts";
 import type { Device, DeviceDescription } from "../device.ts";
+import { isLinkFailure } from "./links.ts";
 
 export class DeviceLost extends Error {
   readonly code = "DEVICE_LOST";
@@ -26,10 +27,6 @@ export interface Known extends DeviceDescription {
   readonly id: string;
 }
 
-/** Codes of failures that a lost link explains. */
-const OF_LINKS: ReadonlySet<unknown> = new Set([
-  ...["NEIGHBOUR_LOST", "NODE_LOST", "ACTOR_DOWN", "CONNECT_FAILED", "LINK_SILENT"],
-]);
 /**
  * So often a run is set up again for lost links before another step has been committed: at once, after a time that goes by
  * the patience, and then after four times as long each time, a minute in the end by the default one.
@@ -96,6 +93,11 @@ export class Roster {
 
   name(id: string): string {
     return this.known[Number(id)]?.name ?? `device ${Number(id) + 1}`;
+  }
+
+  /** Ids of all that are not gone, whether they have said what they are or not. */
+  present(): readonly string[] {
+    return this.devices.flatMap((_, i) => (this.gone.has(`${i}`) ? [] : [`${i}`]));
   }
 
   /** Those that have said what they are, and have not been lost. */
@@ -175,17 +177,9 @@ export class Roster {
 
   /** Resolves when everyone has answered who is there; whoever is not, is found to be lost. */
   private async reachAll(): Promise<void> {
-    const living = this.devices.filter((_, i) => !this.gone.has(`${i}`));
-    const answers = await Promise.allSettled(living.map((device) => device.ask.usage()));
+    const answers = await Promise.allSettled(
+      this.present().map((id) => this.devices[Number(id)]!.ask.usage()),
+    );
     if (answers.some(({ status }) => status === "rejected")) await this.clock.sleep(this.times.explainMs);
   }
-}
-
-/** Whether a failure may come from a link that was lost, between devices or to one of them. */
-function isLinkFailure(error: unknown): boolean {
-  for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    const { code } = cause as { code?: unknown };
-    if (OF_LINKS.has(code)) return true;
-  }
-  return false;
 }

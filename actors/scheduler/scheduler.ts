@@ -20,10 +20,11 @@ import type { DataSource } from "../data/source.ts";
 import type { Device, DeviceUsage } from "../device.ts";
 import type { PlanBefore } from "../journal/run-journal.ts";
 import { type ClusterRequest, measuredFor, profileCluster } from "../profile.ts";
+import { Beginning, planAmong } from "../recovery/beginning.ts";
 import { Course } from "../recovery/course.ts";
 import { infoOf, Joining } from "../recovery/joining.ts";
 import type { KeepingCost } from "../recovery/keeper.ts";
-import { Replanner } from "../recovery/replanner.ts";
+import { isSame, Replanner } from "../recovery/replanner.ts";
 import { type Known, Roster } from "../recovery/roster.ts";
 import type { StepReport } from "../stage.ts";
 import type { Deployment } from "./deployment.ts";
@@ -60,6 +61,7 @@ export class Scheduler extends Actor {
   readonly #given: readonly Ref<Device>[];
   #roster!: Roster;
   #course!: Course;
+  #beginning!: Beginning;
   #plan: Plan | undefined;
   #joining!: Joining;
   /** Settles with the first step. */
@@ -86,13 +88,18 @@ export class Scheduler extends Actor {
     const { self, clock, node } = this.context;
     const { model, optimizer, seed, stashBytes = 0, recovery } = this.#options;
     this.#roster = new Roster(this.#given, clock, node.times);
+    this.#beginning = new Beginning(this.#roster, recovery !== undefined);
     this.#course = new Course({
       ...{ roster: this.#roster, segments: this.#segments, owner: self, clock, recovery },
       specs: { model, optimizer, seed, stashBytes },
       repeat: (step) => this.#step(step, false),
     });
     this.#course.moves.isGiven = this.#options.plan !== undefined;
-    this.#joining = new Joining(this.#roster, this.#course, this.#started.promise, () => this.#request());
+    this.#joining = new Joining(
+      { roster: this.#roster, course: this.#course, clock },
+      this.#started.promise,
+      () => this.#request(),
+    );
     for (const device of this.#given) this.context.monitor(device);
   }
 
@@ -104,32 +111,48 @@ export class Scheduler extends Actor {
 
   /** Measures the devices and makes the plan. @throws PlanError in one line when there is none. */
   async plan(): Promise<Plan> {
-    return this.#roster.guard(async () => {
-      await Promise.all(this.#given.map((_, i) => this.#roster.describe(`${i}`)));
-      if (this.#options.plan) {
-        const { model, microBatches, optimizer, plan } = this.#options;
-        const segments = this.#segments.map((segment) => ({
-          ...{ name: `segment ${segment.index}`, stashBytes: 0 },
-          ...segmentSizes(model, segment, optimizer),
-        }));
-        requirePlan(plan, { segments, microBatches, devices: this.#given.map((_, i) => `${i}`) });
-        this.#plan = plan;
-        return this.#plan;
+    this.#plan = await this.#beginning.among(async () => {
+      const roster = this.#roster;
+      await this.#describe();
+      const { plan } = this.#options;
+      if (plan) {
+        this.#require(plan);
+        return planAmong(plan, roster, undefined);
       }
-      const measured = await profileCluster(this.#given, this.#roster.descriptions(), this.#request());
-      const replanner = new Replanner(measured, this.#roster.living().map(infoOf), this.#options);
-      this.#plan = replanner.first();
-      replanner.follow(this.#plan);
+      const living = roster.living();
+      const ids = living.map(({ id }) => id);
+      const devices = ids.map((id) => roster.devices[Number(id)]!);
+      const measured = await profileCluster(devices, living, this.#request(), ids);
+      const replanner = new Replanner(measured, living.map(infoOf), this.#options);
       this.#course.moves.replanner = replanner;
-      return this.#plan;
+      return replanner.first();
     });
+    return this.#plan;
+  }
+
+  /** Asks all devices that are there what they are. */
+  async #describe(): Promise<void> {
+    await Promise.all(this.#roster.present().map((id) => this.#roster.describe(id)));
+  }
+
+  /** @throws PlanError for a plan that is not for this run. */
+  #require(plan: Plan): void {
+    const { model, microBatches, optimizer } = this.#options;
+    const segments = this.#segments.map((segment) => ({
+      ...{ name: `segment ${segment.index}`, stashBytes: 0 },
+      ...segmentSizes(model, segment, optimizer),
+    }));
+    requirePlan(plan, { segments, microBatches, devices: this.#given.map((_, i) => `${i}`) });
   }
 
   /** In place of `plan` and `deploy`: goes on with a run that another coordinator led. For runs that keep copies. */
   async takeOver(before: PlanBefore): Promise<TakenOver> {
-    await this.#roster.guard(() => Promise.all(this.#given.map((_, i) => this.#roster.describe(`${i}`))));
+    await this.#beginning.among(() => this.#describe());
     const taken = await this.#course.takeOver(before);
+    this.#course.lacks(this.#beginning.takeLosses());
     this.#plan = taken.plan;
+    if (!isSame(before.plan, taken.plan)) this.#course.moves.because("lost");
+    if (!this.#options.plan) this.#joining.survey(this.#options);
     return taken;
   }
 
@@ -138,7 +161,13 @@ export class Scheduler extends Actor {
    * optimiser's state where given. The tensors are borrowed until it is done.
    */
   async deploy(values: Readonly<Record<string, Tensor>>): Promise<void> {
-    await this.#roster.guard(() => this.#course.deploy(this.#plan!, values));
+    const course = this.#course;
+    await this.#beginning.among(async () => {
+      this.#plan = planAmong(this.#plan!, this.#roster, course.moves.replanner);
+      course.moves.replanner?.follow(this.#plan);
+      await course.deploy(this.#plan, values);
+    });
+    course.lacks(this.#beginning.takeLosses());
   }
 
   /**

@@ -1,0 +1,141 @@
+/** Devices that are lost before the first step: the run begins with the others, and makes the same weights. */
+
+import { afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { Device } from "../../../actors/device.ts";
+import type { RecoveryOptions, SchedulerOptions } from "../../../actors/scheduler/scheduler.ts";
+import { failure } from "../../runtime/world.ts";
+import { type Cluster, type ClusterOptions, makeCluster } from "../cluster.ts";
+import * as runs from "./runs.ts";
+
+let clusters: Cluster[] = [];
+afterEach(async () => {
+  for (const cluster of clusters) await cluster.close();
+  clusters = [];
+});
+
+/** Two are enough: what comes behind them is the same as in any run. */
+const LAST = 1;
+
+/** At the first call of `method` device 1 is lost. */
+type Point = "describe" | "profile" | "measureLink" | "host";
+
+async function begun(
+  options: Partial<ClusterOptions> = {},
+  scheduling: Partial<SchedulerOptions> = {},
+  recovery: Partial<RecoveryOptions> = {},
+) {
+  const cluster = await runs.started({ devices: 3, ...options }, scheduling, recovery);
+  clusters.push(cluster);
+  return cluster;
+}
+
+/** A device that is lost when it is first asked for something. @param lose ends its node. */
+function lostAt(point: Point, lose: () => unknown): typeof Device {
+  class Lost extends Device {}
+  Object.defineProperty(Lost.prototype, point, {
+    value() {
+      lose();
+      return new Promise(() => {});
+    },
+  });
+  return Lost;
+}
+
+async function trained(cluster: runs.Disturbed) {
+  const { scheduler, initial } = cluster;
+  const plan = await scheduler.ask.plan();
+  await scheduler.ask.deploy(initial);
+  for (let step = 0; step <= LAST; step++) await scheduler.ask.step(step, LAST);
+  return { plan, bits: await runs.bitsOf(cluster) };
+}
+
+async function lostOne(point: Point, scheduling: Partial<SchedulerOptions>) {
+  let cluster: runs.Disturbed | undefined;
+  const Lost = lostAt(point, () => void cluster!.hosts[1]!.close(0));
+  cluster = await begun({ classOf: (i) => (i === 1 ? Lost : Device) }, scheduling);
+  return { ...cluster, ...(await trained(cluster)) };
+}
+
+let expected: Record<string, string>;
+beforeAll(async () => {
+  const cluster = await begun({}, { plan: runs.handPlan({ stages: runs.PIPELINE }) });
+  expected = (await trained(cluster)).bits;
+});
+
+describe("a device is lost", () => {
+  test.each<[string, Point]>([
+    ["while it is measured", "profile"],
+    ["while its links are measured", "measureLink"],
+    ["when it is given a stage", "host"],
+  ])(
+    "%s: the others are planned for, and the run has the weights of one that was spared",
+    async (_, point) => {
+      const { bits, told, plan } = await lostOne(point, { strategy: "pipeline" });
+      expect(bits).toEqual(expected);
+      expect(told).toHaveLength(1);
+      expect(told[0]).toMatchObject({
+        lost: [expect.any(String)],
+        stepsLost: 0,
+        movedBytes: 0,
+        fromCheckpoint: false,
+      });
+      const used = told[0]!.plan.stages.flatMap(({ members }) => members.map(({ device }) => device));
+      expect(used).not.toContain("1");
+      if (point !== "host") expect(plan).toEqual(told[0]!.plan);
+    },
+  );
+
+  test("of a plan that was given: others take its place", async () => {
+    const plan = runs.handPlan({ stages: runs.PIPELINE });
+    const { bits, told } = await lostOne("describe", { plan });
+    expect(bits).toEqual(expected);
+    const [first, second, third] = told[0]!.plan.stages.map(({ members }) => members[0]!.device);
+    expect([first, third]).toEqual(["0", "2"]);
+    expect(["0", "2"]).toContain(second!);
+    expect(told[0]!.plan.devices[1]).toMatchObject({ used: false, reason: "left out: it is gone" });
+  });
+
+  test("between any two of planning, deploying and the first step", async () => {
+    for (const lostBehind of [0, 1]) {
+      const cluster = await begun({}, { plan: runs.handPlan({ stages: runs.PIPELINE }) });
+      const { scheduler, initial, hosts, told } = cluster;
+      await scheduler.ask.plan();
+      if (lostBehind === 0) await hosts[1]!.close(0);
+      await scheduler.ask.deploy(initial);
+      if (lostBehind === 1) await hosts[1]!.close(0);
+      for (let step = 0; step <= LAST; step++) await scheduler.ask.step(step, LAST);
+      expect(await runs.bitsOf(cluster)).toEqual(expected);
+      expect(told).toMatchObject([{ lost: ["device-1"], stepsLost: 0 }]);
+    }
+  });
+});
+
+test("two are lost, one after the other, and the last one does it all", async () => {
+  let cluster: runs.Disturbed | undefined;
+  const [Second, First] = (["profile", "host"] as const).map((point, i) =>
+    lostAt(point, () => void cluster!.hosts[i + 1]!.close(0)),
+  ) as [typeof Device, typeof Device];
+  // Both would be measured for all of their machine.
+  const classOf = (i: number) => [Device, Second, First][i]!;
+  cluster = await begun({ classOf }, { strategy: "pipeline" });
+  const { bits } = await trained(cluster);
+  expect(bits).toEqual(expected);
+  expect(cluster.told).toMatchObject([{ lost: ["device-1", "device-2"], stepsLost: 0 }]);
+});
+
+test("all are lost: it says who was the first", async () => {
+  const cluster = await begun();
+  for (const host of cluster.hosts) await host.close(0);
+  const { code, message } = await failure(cluster.scheduler.ask.plan());
+  expect(code).toBe("DEVICE_LOST");
+  expect(message).toMatch(/^device 1 is gone: /);
+});
+
+test("a run that keeps no copies ends, as with any other loss", async () => {
+  const plan = runs.handPlan({ stages: runs.PIPELINE });
+  const cluster = await makeCluster({ devices: 3, model: runs.MODEL, scheduling: { plan } });
+  clusters.push(cluster);
+  await cluster.scheduler.ask.plan();
+  await cluster.hosts[1]!.close(0);
+  expect(await failure(cluster.scheduler.ask.deploy(cluster.initial))).toMatchObject({ code: "DEVICE_LOST" });
+});
