@@ -39,10 +39,11 @@ export function caveats(plan: Plan): string[] {
 /** What the plan says of copies, in a line; null where nobody asked for any. */
 export function copyNote({ copies }: Plan): string | null {
   if (!copies) return null;
-  const { asked, count, why } = copies;
+  const { asked, count, every, why } = copies;
   const lost = asked === 1 ? "a device that is lost" : `${asked} devices that are lost at once`;
   if (count === 0) return `no copies: ${why}; ${lost} will take the run back to its last checkpoint`;
-  const kept = `copies of each stage on ${count === 1 ? "another device" : `${count} others`}`;
+  const often = every === 1 ? "after every step" : `after every ${every} steps, as lines have time for them`;
+  const kept = `copies of each stage on ${count === 1 ? "another device" : `${count} others`} ${often}`;
   return why === null ? kept : `${kept}, not on ${asked}: ${why}`;
 }
 

@@ -1,7 +1,8 @@
 /**
  * Keeps a run's recovery points: has stages copy what a step left, and give copies to the replicas of others while they go
  * on with the next steps. A point is complete when all copies are where they are to be; then the one before it is given
- * up, and another may be begun. So there is always one, however slow lines are, and on fast ones it is of the last step.
+ * up, and another may be begun. So there is always one, however slow lines are, and on fast ones it is of the last step;
+ * where copies would take the time of activations, the plan says how many steps there are to be between two (`pace.ts`).
  *
  * Two devices that live may not reach each other. What does not come through is given to another device instead, or, where
  * there is none, once more with the next step.
@@ -37,6 +38,9 @@ export class Keeper {
   /** The step that is being copied, and whether some of it did not come through. */
   private copying: number | null = null;
   private isStuck = false;
+  /** Of so many steps one is copied; and steps since the last one was. */
+  private every = 1;
+  private since = 0;
   /** A step that is asked for by others. */
   private held: number | null = null;
   private points = 0;
@@ -57,8 +61,13 @@ export class Keeper {
     return { points: this.points, bytes: this.bytes };
   }
 
-  /** Goes on with a new deployment; points of the one before remain until it has one of its own. */
-  watch(deployment: Deployment, placement: Placement): void {
+  /**
+   * Goes on with a new deployment; points of the one before remain until it has one of its own.
+   * @param every of so many steps one is to be copied, at most.
+   */
+  watch(deployment: Deployment, placement: Placement, every = 1): void {
+    this.every = every;
+    this.since = 0;
     this.deployment = deployment;
     this.placement = placement;
     this.copying = null;
@@ -83,7 +92,9 @@ export class Keeper {
   wants(): boolean {
     // Copies of another step would not come through either, and would be kept all the same.
     if (this.isStuck && this.deployment) this.spread(this.deployment, this.copying!);
-    return this.deployment !== undefined && this.copying === null && !this.isAlone;
+    this.since++;
+    const isDue = this.since >= this.every && this.copying === null;
+    return this.deployment !== undefined && isDue && !this.isAlone;
   }
 
   /** Whether all that is held, and all that could be copied, is with one device: with that device all of it is lost. */
@@ -97,6 +108,7 @@ export class Keeper {
     const { deployment } = this;
     if (!deployment) return;
     this.copying = step;
+    this.since = 0;
     for (const { holding, device, stage } of deployment.held()) {
       this.ledger.add({ holding, step, device, source: stage });
     }

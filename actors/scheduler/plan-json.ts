@@ -121,7 +121,7 @@ function readCopies(entry: Entry | undefined): { readonly copies?: PlanCopies } 
   if (!entry) return {};
   const fields = object(entry.value, entry.where);
   const copies = {
-    ...{ asked: whole(fields, "asked"), count: whole(fields, "count") },
+    ...{ asked: whole(fields, "asked"), count: whole(fields, "count"), every: fields.count("every") },
     why: nullable(fields, "why", (own) => own.text("why")),
   };
   fields.noMore();

@@ -96,6 +96,8 @@ export interface PlanCopies {
   readonly asked: number;
   /** That there is room for. */
   readonly count: number;
+  /** They are made of what every so many steps leave. */
+  readonly every: number;
   /** Why there are fewer than asked for, in a few words; null where there are not. */
   readonly why: string | null;
 }

@@ -1,17 +1,27 @@
 /**
  * Copies in a plan: whether its devices have room for those that a run is to survive losses with, besides all else that
- * they hold. Which device keeps whose is decided anew when the run begins, in the same way (`recovery/placement.ts`).
+ * they hold, and how often its lines have time for them. Which device keeps whose is decided anew when the run begins, in
+ * the same way (`recovery/placement.ts`).
  */
 
+import { type CopyFlow, keepEvery } from "../../recovery/pace.ts";
 import { copyRoom } from "../../recovery/room.ts";
-import { changingBytes, type DeviceInfo, type Profile, type SegmentCost } from "../cost.ts";
-import { type Plan, type PlanCopies, workersOf } from "../plan.ts";
+import {
+  changingBytes,
+  type DeviceInfo,
+  linkBetween,
+  type Profile,
+  type SegmentCost,
+  transferMs,
+} from "../cost.ts";
+import { type Plan, type PlanCopies, type Worker, workersOf } from "../plan.ts";
 import type { PlanCost } from "../plan-cost.ts";
 import { PlanError } from "../plan-error.ts";
+import { sentBytes } from "./traffic.ts";
 
 export interface CopiesInput {
   readonly devices: readonly DeviceInfo[];
-  readonly profile: Pick<Profile, "hosts">;
+  readonly profile: Profile;
   /** Of what each stage holds, on other devices. */
   readonly copies: number;
 }
@@ -19,6 +29,8 @@ export interface CopiesInput {
 export interface CopiesOfPlan {
   /** By device id. */
   readonly bytes: ReadonlyMap<string, number>;
+  /** By worker: devices that are given copies of what it holds. */
+  readonly replicas: readonly (readonly string[])[];
   /** Why there is no room for them. */
   readonly refused?: PlanError;
 }
@@ -39,6 +51,7 @@ export function copiesOf(
   });
   const copied = costs.map(({ copyBytes }) => copyBytes);
   const { bytes, placement, full } = copyRoom(workers, copied, copies, others);
+  const { replicas } = placement;
   const short = placement.short[0];
   const [crowded] = full;
   if (crowded !== undefined) {
@@ -47,28 +60,62 @@ export function copiesOf(
     const refused = new PlanError(
       `with copies ${name} would need ${mebibytes(needed)} and has ${mebibytes(memoryBytes!)}`,
     );
-    return { bytes, refused };
+    return { bytes, replicas, refused };
   }
-  if (short === undefined) return { bytes };
+  if (short === undefined) return { bytes, replicas };
   const { deviceName } = workers[short]!.member;
   return {
-    bytes,
+    ...{ bytes, replicas },
     refused: new PlanError(
       `no device has room for a copy of ${mebibytes(copied[short]!)} from ${deviceName}`,
     ),
   };
 }
 
-/** Copies of a plan that is given: as many as there is room for, by `copiesOf`. */
+/** Steps from one that is kept to the next, such that copies go in time in which lines would be idle. */
+export function copiesEvery(
+  plan: Plan,
+  cost: PlanCost,
+  { replicas }: Pick<CopiesOfPlan, "replicas">,
+  profile: Profile,
+): number {
+  // Members of a stage who hold the same are each other's copies.
+  if (replicas.every((to) => to.length === 0)) return 1;
+  const workers = workersOf(plan);
+  const traffic = sentBytes(plan, cost);
+  const lines = new Map<string, CopyFlow>();
+  const add = (line: string, copyMs: number, busyMs: number) => {
+    const before = lines.get(line) ?? { copyMs: 0, busyMs: 0 };
+    lines.set(line, { copyMs: before.copyMs + copyMs, busyMs: Math.max(before.busyMs, busyMs) });
+  };
+  const ofDevice = Map.groupBy(workers, ({ member }) => member.device);
+  const sum = (own: readonly Worker[], what: "sentBytes" | "receivedBytes") =>
+    own.reduce((all, { worker }) => all + traffic[worker]![what], 0);
+  for (const { worker, member } of workers) {
+    for (const to of replicas[worker]!) {
+      const link = linkBetween(profile, member.device, to);
+      const copyMs = transferMs(cost.workers[worker]!.copyBytes, link);
+      const busy = (device: string, what: "sentBytes" | "receivedBytes") =>
+        transferMs(sum(ofDevice.get(device) ?? [], what), link);
+      add(`from ${member.device}`, copyMs, busy(member.device, "sentBytes"));
+      add(`to ${to}`, copyMs, busy(to, "receivedBytes"));
+    }
+  }
+  return keepEvery(lines.values(), plan.predictedStepMs);
+}
+
+/** Copies of a plan that is given: as many as there is room for. */
 export function copiesThatFit(
   plan: Plan,
-  cost: Pick<PlanCost, "workers">,
+  cost: PlanCost,
   { copies: asked, ...rest }: CopiesInput,
 ): { readonly said: PlanCopies; readonly bytes: CopiesOfPlan["bytes"] } {
   const { length } = rest.devices;
   for (let copies = Math.min(asked, length - 1); copies > 0; copies--) {
-    const { bytes, refused } = copiesOf(plan, cost, { ...rest, copies });
-    if (!refused) return { said: copiesSaid(asked, copies, length), bytes };
+    const found = copiesOf(plan, cost, { ...rest, copies });
+    if (found.refused) continue;
+    const every = copiesEvery(plan, cost, found, rest.profile);
+    return { said: copiesSaid(asked, copies, length, every), bytes: found.bytes };
   }
   return { said: copiesSaid(asked, 0, length), bytes: new Map() };
 }
@@ -82,11 +129,11 @@ export function withCopies(segments: readonly SegmentCost[], count: number): rea
   }));
 }
 
-/** What a plan says of copies. @param count that there is room for. @param devices that there are. */
-export function copiesSaid(asked: number, count: number, devices: number): PlanCopies {
-  if (count === asked) return { asked, count, why: null };
+/** What a plan says of copies. @param count that there is room for. @param devices that there are. @param every so many steps. */
+export function copiesSaid(asked: number, count: number, devices: number, every = 1): PlanCopies {
+  if (count === asked) return { asked, count, every, why: null };
   const few = devices === 1 ? "there is one device" : `there are ${devices} devices`;
-  return { asked, count, why: count === devices - 1 ? few : "devices have no memory left for more" };
+  return { asked, count, every, why: count === devices - 1 ? few : "devices have no memory left for more" };
 }
 
 function mebibytes(bytes: number): string {

@@ -4,7 +4,7 @@ import { OWN_COPIES, REPLICA_COPIES } from "../../recovery/room.ts";
 import type { Plan, PlanDevice } from "../plan.ts";
 import { PlanError } from "../plan-error.ts";
 import { strategyOf } from "./candidates.ts";
-import { copiesOf, copiesSaid } from "./copies.ts";
+import { copiesEvery, copiesOf, copiesSaid } from "./copies.ts";
 import { planDigest } from "./digest.ts";
 import { type Outcome, Workshop } from "./draft.ts";
 import type { CheckedOptions, PlanRequest } from "./options.ts";
@@ -24,7 +24,9 @@ export function finished(
   copies: number,
   devices: readonly PlanDevice[],
 ): Plan {
-  const { bytes } = copiesOf(plan, cost, { ...request, copies });
+  const found = copiesOf(plan, cost, { ...request, copies });
+  const { bytes } = found;
+  const every = copies > 0 ? copiesEvery(plan, cost, found, request.profile) : 1;
   const kept = (id: string) => (copies > 0 && bytes.has(id) ? { copyBytes: bytes.get(id)! } : {});
   const { copies: asked = 0 } = request.options;
   return {
@@ -32,7 +34,7 @@ export function finished(
     digest: planDigest(request),
     strategy: strategy === "pipeline" ? "pipeline" : strategyOf(draft),
     devices: devices.map((device) => ({ ...device, ...kept(device.id) })),
-    ...(asked > 0 && { copies: copiesSaid(asked, copies, request.devices.length) }),
+    ...(asked > 0 && { copies: copiesSaid(asked, copies, request.devices.length, every) }),
   };
 }
 

@@ -74,6 +74,19 @@ test("one point is on its way at a time, and the one before is there until it is
   expect(heard.slice(0, 3)).toEqual(["1/0 after 0 to 1", "1/1 after 0 to 2", "1/2 after 0 to 0"]);
 });
 
+test("where lines have little time for copies, only one of so many steps is kept", async () => {
+  const keeper = new Keeper(devices, {} as never);
+  keeper.watch(deployment, ring, 3);
+  keeper.kept(0);
+  await settle();
+  expect([1, 2, 3].map(() => keeper.wants())).toEqual([false, false, true]);
+  keeper.kept(3);
+  await settle();
+  expect([4, 5, 6].map(() => keeper.wants())).toEqual([false, false, true]);
+  // A step that was to be kept and was not committed is followed by one that is.
+  expect(keeper.wants()).toBe(true);
+});
+
 test("where two devices do not reach each other, copies go to another one, from then on", async () => {
   const keeper = watching();
   cut.add("0>1");

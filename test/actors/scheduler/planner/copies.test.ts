@@ -35,7 +35,7 @@ function needs(plan: Plan): Record<string, number> {
 
 test("a plan counts copies of its own stages and of others' in each device's memory", () => {
   const plan = makePlan(request([1e6, 1e6], { strategy: "pipeline", copies: 1 }));
-  expect(plan.copies).toEqual({ asked: 1, count: 1, why: null });
+  expect(plan.copies).toEqual({ asked: 1, count: 1, every: 1, why: null });
   // Each has two segments, and keeps the other's.
   const kept = (OWN_COPIES + REPLICA_COPIES) * 2 * COPY;
   expect(plan.devices.map(({ copyBytes }) => copyBytes)).toEqual([kept, kept]);
@@ -54,7 +54,7 @@ test("what has no room with copies is not planned, as long as anything else has"
   const memory = [70_000, 50_000, 50_000];
   expect(makePlan(request(memory)).copies).toBeUndefined();
   const plan = makePlan(request(memory, { copies: 1 }));
-  expect(plan.copies).toEqual({ asked: 1, count: 1, why: null });
+  expect(plan.copies).toEqual({ asked: 1, count: 1, every: 1, why: null });
   for (const [id, needed] of Object.entries(needs(plan))) {
     expect(needed).toBeLessThanOrEqual(memory[Number(id)]!);
   }
@@ -88,12 +88,17 @@ test("every plan with copies has room for them, whatever memory there is", () =>
 
 test("where there can be no copies, there is a plan all the same, and it says so", () => {
   const cramped = makePlan(request([18_000, 18_000], { strategy: "pipeline", copies: 1 }));
-  expect(cramped.copies).toEqual({ asked: 1, count: 0, why: "devices have no memory left for more" });
+  expect(cramped.copies).toEqual({
+    asked: 1,
+    count: 0,
+    every: 1,
+    why: "devices have no memory left for more",
+  });
   expect(cramped.devices.some(({ copyBytes }) => copyBytes)).toBe(false);
   const alone = makePlan(request([1e6], { copies: 1 }));
-  expect(alone.copies).toEqual({ asked: 1, count: 0, why: "there is one device" });
+  expect(alone.copies).toEqual({ asked: 1, count: 0, every: 1, why: "there is one device" });
   const few = makePlan(request([1e6, 1e6], { strategy: "pipeline", copies: 2 }));
-  expect(few.copies).toEqual({ asked: 2, count: 1, why: "there are 2 devices" });
+  expect(few.copies).toEqual({ asked: 2, count: 1, every: 1, why: "there are 2 devices" });
 });
 
 test("copies are read back with the plan, and counted anew for one that is given", () => {
@@ -107,6 +112,19 @@ test("copies are read back with the plan, and counted anew for one that is given
   const { copies, devices } = planned(smaller, plan).plan;
   expect(copies).toMatchObject({ count: 0 });
   expect(devices.some(({ copyBytes }) => copyBytes !== undefined)).toBe(false);
+});
+
+test("copies are made as often as lines have time for them", () => {
+  const every = (bytesPerMs: number) => {
+    const asked = request([1e6, 1e6], { strategy: "pipeline", copies: 1 });
+    const link = { latencyMs: 0, bytesPerMs };
+    const links = { 0: { 1: link }, 1: { 0: link } };
+    return makePlan({ ...asked, profile: { ...asked.profile, links } }).copies!.every;
+  };
+  expect(every(1e6)).toBe(1);
+  // A step takes some 30 ms, and a copy of two segments 60 ms at this rate.
+  expect(every(100)).toBeGreaterThan(1);
+  expect(every(10)).toBeGreaterThan(every(100));
 });
 
 test("no number of copies that makes no sense", () => {
