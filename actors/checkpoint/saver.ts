@@ -3,12 +3,13 @@
  * while the run goes on with the next ones; the step waits no longer than copying takes. Otherwise, and at the end, it is
  * written from what stages hold now, while they wait.
  *
- * One is written at a time. Where somebody is lost meanwhile what was kept may be gone: then another one is owed, of
- * whatever step the run is at when that is found out.
+ * One is written at a time. Where somebody is lost meanwhile what was kept may be gone, or the place where it goes may not
+ * answer: then another one is owed, of whatever step the run is at when that is found out.
  */
 
 import type { Tensor } from "../../protocols/tensor.ts";
 import type { Ref } from "../../runtime/index.ts";
+import { NatsError } from "../../runtime/platform/nats.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
 import type { CheckpointWriter, Draft, Shard } from "./writer.ts";
 
@@ -43,7 +44,7 @@ export class Saver {
     this.run = run;
   }
 
-  /** Whether one that was begun could not be completed, for what it was to be of is lost. */
+  /** Whether one that was begun could not be completed, for what it was to be of is lost, or where it goes was away. */
   get owes(): boolean {
     return this.owed;
   }
@@ -71,7 +72,8 @@ export class Saver {
     };
     this.writing = this.write(step, [], values)
       .catch((error) => {
-        if (error instanceof NotKept) this.owed = true;
+        const isAway = error instanceof NatsError && error.isAway;
+        if (error instanceof NotKept || isAway) this.owed = true;
         else this.failure ??= { error };
       })
       .finally(() => scheduler.tell.release());

@@ -18,6 +18,7 @@ import {
   systemClock,
 } from "../../../runtime/index.ts";
 import { FileError, type Files, files } from "../../../runtime/platform/files.ts";
+import { NatsError } from "../../../runtime/platform/nats.ts";
 import { planOf } from "../plans.ts";
 
 const GPT = { layers: 2, width: 8, heads: 2, context: 8, vocabulary: 256 };
@@ -166,6 +167,21 @@ test("what is lost with a device while it is written is made up for, and the run
   expect(first).toBeGreaterThan(2);
   expect(rest.at(-1)).toBe(STEPS);
   expect((await readCheckpoint(files, own.checkpoint)).step).toBe(STEPS);
+});
+
+test("a place that does not answer for a while costs that checkpoint, and no more", async () => {
+  let away = true;
+  const write: Files["write"] = async (path, chunks) => {
+    if (away && path.includes("optimizer-00002")) {
+      away = false;
+      throw new NatsError("nobody answers", true);
+    }
+    await files.write(path, chunks);
+  };
+  const own = await run("away", { files: { ...files, write } });
+  expect(saved(own)[0]).toBeGreaterThan(2);
+  expect(saved(own).at(-1)).toBe(STEPS);
+  expect(own.weights).toBe(whole.weights);
 });
 
 test("a disk that is full ends the run, in one line", async () => {
