@@ -91,6 +91,8 @@ describe.skipIf(lacksNats !== null)(
       await third.until(isCalled("standby"));
       await second.until(atStep(9));
       second.process.kill("SIGKILL");
+      await third.until(isCalled("leader"));
+      const fourth = train("fourth", ...journal);
       const { code, err, events } = await third.ended();
       expect([code, err]).toEqual([0, ""]);
 
@@ -105,6 +107,12 @@ describe.skipIf(lacksNats !== null)(
       expect(named(events, "resumed")[0]!.step).toBeGreaterThanOrEqual(8);
       expect(events.at(-1)).toMatchObject({ event: "done", weights_sha256: spared.weights_sha256 });
       expect(losses("third")).toEqual(losses("spared"));
+      // Nobody need stand by for it any more.
+      const spare = await fourth.ended();
+      expect([spare.code, spare.err]).toEqual([0, ""]);
+      const told = ["standby", "standby_ended"].map((event) => ({ event, journal: `${server.address}/run` }));
+      expect(spare.events).toMatchObject(told);
+      expect(spare.events[1]!.steps).toBe(STEPS);
       // Its checkpoints are where its journal is.
       expect(events.at(-1)!.checkpoint).toBe(`${server.address}/run`);
       expect((await readCheckpoint(files, `${server.address}/run`)).step).toBe(STEPS);
