@@ -4,14 +4,15 @@ import { PHASES, type Phase } from "../../actors/chaos/fault.ts";
 import type { Random } from "../../runtime/index.ts";
 
 export const FAULT_KINDS = [
-  ...(["kill", "kill at a point", "kill two", "kill in recovery", "stop", "cut", "slow"] as const),
+  ...(["kill", "kill at a point", "kill two", "kill in recovery", "stop", "hang"] as const),
+  ...(["cut", "slow"] as const),
   ...(["kill coordinator", "kill coordinator and device"] as const),
 ] as const;
 /**
  * kill: a device, from outside, whenever that is. kill at a point: it kills itself, about to do what is named. kill two: at
  * once. kill in recovery: another one, as it is about to fetch what the first has left. stop: for longer than the others'
- * patience, and then it goes on. cut: it works on without connections until it is given up, and is started again. slow: for
- * a while. kill coordinator: with the data source; it is started again.
+ * patience, and then it goes on. hang: its kernels never end, until it finds that out and ends itself. cut: it works on, and
+ * nothing reaches it for longer than patience. slow: for a while. kill coordinator: with the data source; it is started again.
  */
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -22,6 +23,7 @@ const WEIGHTS: Readonly<Record<FaultKind, number>> = {
   "kill two": 3,
   "kill in recovery": 3,
   stop: 3,
+  hang: 1,
   cut: 2,
   slow: 2,
   "kill coordinator": 2,

@@ -65,8 +65,8 @@ const COPIES = 2;
 const PATIENCE_MS = 6000;
 const PAUSE_MS = 70;
 const READ_MS = 10_000;
-/** Without a word for so long, a run stands still. */
-const STILL_SECONDS = 150;
+/** Without a word for so long, a run stands still; whoever hangs may take two minutes to find it out. */
+const STILL_SECONDS = 300;
 const END_MS = 20_000;
 
 export class Soak {

@@ -1,6 +1,7 @@
 /** Brings faults over the devices and the coordinator of a soak, and brings back what they took away. */
 
 import type { Random } from "../../runtime/index.ts";
+import { timesOf } from "../../runtime/times.ts";
 import { type Drawn, draw, FAULT_KINDS, type FaultKind } from "./faults.ts";
 import type { FleetNode } from "./fleet.ts";
 import type { Leader } from "./leader.ts";
@@ -24,6 +25,10 @@ export interface StrikesOptions {
   fail(what: string): void;
 }
 
+/** How long one is stopped or cut off at the least, in patiences. */
+const SILENCES = 1.5;
+/** Of a busy machine, beside the longest lease that whoever hangs may have. */
+const BUSY_MS = 20_000;
 /** How long one is slow. */
 const SLOW_MS = 8000;
 /** Whoever does what the run needs comes to every point within. */
@@ -31,7 +36,7 @@ const POINT_MS = 10_000;
 /** A coordinator that is lost together with a device is back before it. */
 const LATER_MS = 3000;
 const OF_TWO: readonly FaultKind[] = ["kill two", "kill in recovery"];
-const OF_ANY: readonly FaultKind[] = ["stop", "slow"];
+const OF_ANY: readonly FaultKind[] = ["stop", "cut", "slow"];
 const BEHEADING: readonly FaultKind[] = ["kill coordinator", "kill coordinator and device"];
 
 export class Strikes {
@@ -148,10 +153,13 @@ export class Strikes {
         return;
       case "cut":
         this.foreseen.add(first!.name);
-        this.arm(first!, { action: "cut" });
+        this.arm(first!, { action: "cut", forMs: SILENCES * this.options.patienceMs });
         await this.untilGivenUp(first!);
-        first!.kill();
-        return this.bringBack(first!, awayMs);
+        leader.say(`join ${first!.address}`);
+        return;
+      case "hang":
+        this.arm(first!, { action: "hang" });
+        return this.untilItEnds(first!, awayMs);
       case "slow":
         this.arm(first!, { action: "slow", factor });
         await Bun.sleep(SLOW_MS);
@@ -189,6 +197,18 @@ export class Strikes {
     this.foreseen.delete(node.name);
   }
 
+  /** It ends itself, unless it did not come to where it hangs before others were lost as well: then that is called off. */
+  private async untilItEnds(node: FleetNode, awayMs: number): Promise<void> {
+    this.foreseen.add(node.name);
+    const isDead = node.ended.then(() => true);
+    const { firstLeaseMs } = timesOf(this.options.patienceMs);
+    const found = Bun.sleep(firstLeaseMs + BUSY_MS).then(() => false);
+    if (await Promise.race([isDead, found])) return this.bringBack(node, awayMs);
+    this.options.note(`${node.name} did not end itself`);
+    this.options.leader.say(`arm ${node.name} []`);
+    this.foreseen.delete(node.name);
+  }
+
   private async beheadAndLead(awayMs: number): Promise<void> {
     this.kills.coordinator++;
     this.behead();
@@ -198,7 +218,7 @@ export class Strikes {
 
   private async untilGivenUp(node: FleetNode): Promise<void> {
     const { patienceMs, note, fail } = this.options;
-    await Bun.sleep(1.5 * patienceMs);
+    await Bun.sleep(SILENCES * patienceMs);
     const deadline = performance.now() + 2 * patienceMs;
     while (node.isHere && performance.now() < deadline) await Bun.sleep(50);
     if (!node.isHere) return;
