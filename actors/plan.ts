@@ -14,10 +14,11 @@ import type { Cluster } from "./scheduler/cluster.ts";
 import { clusterProfile } from "./scheduler/cluster-profile.ts";
 import type { DeviceInfo } from "./scheduler/cost.ts";
 import { DEVICE_CLASSES } from "./scheduler/device-classes.ts";
+import { memoryOf, stepMsOf } from "./scheduler/device-load.ts";
 import { imaginedSegments } from "./scheduler/imagine.ts";
-import { type Plan, workersOf } from "./scheduler/plan.ts";
+import type { Plan } from "./scheduler/plan.ts";
 import { requirePlan } from "./scheduler/plan-check.ts";
-import { planCost, type WorkerCost } from "./scheduler/plan-cost.ts";
+import { type PlanCost, planCost } from "./scheduler/plan-cost.ts";
 import { PlanError } from "./scheduler/plan-error.ts";
 import { copiesThatFit } from "./scheduler/planner/copies.ts";
 import { planJoules, withPredictions } from "./scheduler/planner/draft.ts";
@@ -84,10 +85,9 @@ export function planned(request: PlanRequest, given: Plan | null = null): Planne
   }
   const plan = given ?? makePlan(request);
   const cost = planCost(plan, { ...request, stashBytes: options.stashBytes ?? 0 });
-  const { programs, run, workers, controlMs } = cost;
-  if (given) requireMemory(plan, workers, devices);
-  const simulation = simulate(programs, run);
-  const stepMs = simulation.makespanMs + controlMs;
+  if (given) requireMemory(plan, cost, devices);
+  const simulation = simulate(cost.programs, cost.run);
+  const stepMs = stepMsOf(plan, simulation, cost);
   if (!given) return { request, plan, simulation, stepMs };
   // What the file says was predicted before it was edited, or of other devices.
   const joules = planJoules(request, given, cost, simulation, stepMs);
@@ -101,22 +101,28 @@ export function planned(request: PlanRequest, given: Plan | null = null): Planne
     return { ...{ id, name, used: used.has(id), reason }, ...(copyBytes ? { copyBytes } : {}) };
   });
   const { copies: _before, ...rest } = renewed;
-  const renewedPlan = { ...rest, devices: said, ...(copies && { copies: copies.said }) };
+  const renewedPlan = {
+    ...rest,
+    predictedStepMs: stepMs,
+    devices: said,
+    ...(copies && { copies: copies.said }),
+  };
   return { request, plan: renewedPlan, simulation, stepMs };
 }
 
 /** @throws PlanError naming the device that a plan asks too much of. */
-function requireMemory(plan: Plan, workers: readonly WorkerCost[], devices: readonly DeviceInfo[]): void {
-  const limits = new Map(devices.map(({ id, memoryBytes }) => [id, memoryBytes]));
-  workersOf(plan).forEach(({ member, stage }, i) => {
-    const limit = limits.get(member.device) ?? Number.POSITIVE_INFINITY;
-    const { memoryBytes } = workers[i]!;
-    if (memoryBytes <= limit) return;
+function requireMemory(plan: Plan, cost: PlanCost, devices: readonly DeviceInfo[]): void {
+  const infos = new Map(devices.map((device) => [device.id, device]));
+  for (const [id, bytes] of memoryOf(plan, cost)) {
+    const { name, memoryBytes: limit = Number.POSITIVE_INFINITY } = infos.get(id)!;
+    if (bytes <= limit) continue;
+    const stages = plan.stages.filter(({ members }) => members.some(({ device }) => device === id));
+    const which = stages.map(({ stage }) => stage).join(" and ");
     throw new PlanError(
-      `stage ${stage.stage} of the plan needs ${mebibytes(memoryBytes)} on ${member.deviceName}, which has ` +
-        `${mebibytes(limit)}: give it less, or recompute`,
+      `${stages.length > 1 ? "stages" : "stage"} ${which} of the plan ${stages.length > 1 ? "need" : "needs"} ` +
+        `${mebibytes(bytes)} on ${name}, which has ${mebibytes(limit)}: give it less, or recompute`,
     );
-  });
+  }
 }
 
 function mebibytes(bytes: number): string {

@@ -74,7 +74,7 @@ export interface TableOptions {
 
 /** One row for each device, for `table`; columns that would say nothing are left out. */
 export function planTable(plan: Plan, { limits, most = Number.POSITIVE_INFINITY }: TableOptions = {}) {
-  const ofDevice = new Map(workersOf(plan).map((worker) => [worker.member.device, worker]));
+  const ofDevice = Map.groupBy(workersOf(plan), ({ member }) => member.device);
   const shared = plan.stages.some(({ members }) => members.length > 1);
   const cells: readonly (readonly [string, (worker: Worker) => string])[] = [
     ...(shared && plan.stages.length > 1
@@ -97,12 +97,13 @@ export function planTable(plan: Plan, { limits, most = Number.POSITIVE_INFINITY 
     ],
   ];
   const copied = plan.devices.some(({ copyBytes }) => copyBytes);
-  const place = ({ id }: { readonly id: string }) => ofDevice.get(id)?.worker ?? Number.POSITIVE_INFINITY;
+  const place = ({ id }: { readonly id: string }) =>
+    ofDevice.get(id)?.at(0)?.worker ?? Number.POSITIVE_INFINITY;
   // Of those that are not used, none is before another.
   const devices = [...plan.devices].sort((a, b) => (place(a) === place(b) ? 0 : place(a) - place(b)));
   const rows = devices.slice(0, most).map(({ id, name, reason, copyBytes }) => {
-    const worker = ofDevice.get(id);
-    const own = cells.map(([, cell]) => (worker ? cell(worker) : "-"));
+    const workers = ofDevice.get(id);
+    const own = cells.map(([, cell]) => workers?.map(cell).join(" + ") ?? "-");
     return [name, ...own, ...(copied ? [copyBytes ? bytes(copyBytes) : "-"] : []), reason];
   });
   const titles = ["device", ...cells.map(([title]) => title), ...(copied ? ["copies"] : []), "reason"];

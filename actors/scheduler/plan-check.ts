@@ -84,10 +84,10 @@ function checkRanges(stages: readonly PlanStage[]): void {
   }
 }
 
+/** A device may be in several places: it is where it has taken over those of others. */
 function checkDevices({ stages, devices }: Plan): void {
   const known = new Map(devices.map((device) => [device.id, device]));
   if (known.size < devices.length) throw new PlanError("the plan lists a device twice");
-  const used = new Map<string, number>();
   for (const { stage, members } of stages) {
     if (members.length === 0) throw new PlanError(`stage ${stage} has no members`);
     for (const { device, deviceName } of members) {
@@ -97,12 +97,6 @@ function checkDevices({ stages, devices }: Plan): void {
             [...known.keys()].join(", "),
         );
       }
-      const other = used.get(device);
-      if (other !== undefined) {
-        const where = other === stage ? `twice in stage ${stage}` : `in stage ${other} and in stage ${stage}`;
-        throw new PlanError(`device "${device}" is ${where}, it can be in one place`);
-      }
-      used.set(device, stage);
     }
   }
 }

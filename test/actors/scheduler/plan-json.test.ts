@@ -108,11 +108,6 @@ const FAULTS: readonly (readonly [string, (of: Editable) => void, string])[] = [
   ],
   ["an unknown device", (of) => (members(of)[1].device = "x"), 'stage 1 names device "x" (device 2)'],
   [
-    "a device in two places",
-    (of) => (members(of)[1].device = of.stages[0].members[0].device),
-    'device "d0" is in stage 0 and in stage 1, it can be in one place',
-  ],
-  [
     "a wrong share",
     (of) => (members(of)[0].share = 2),
     'the share of device "d1" is 2, it takes 3 micro-batches: with sharing "data" they are the same',
