@@ -31,6 +31,12 @@ export class NeighbourLost extends Error {
   override readonly name = "NeighbourLost";
 }
 
+/** A stage was told to end, by whoever it runs for or because its device leaves: what is under way is given up. */
+export class Abandoned extends Error {
+  readonly code = "ABANDONED";
+  override readonly name = "Abandoned";
+}
+
 interface Arrived {
   readonly tensor: Tensor;
   readonly taken: () => void;

@@ -14,7 +14,7 @@ import type { Engine } from "../nn/engine/engine.ts";
 import type { Tensor } from "../protocols/tensor.ts";
 import { Actor, type Down, type Monitor, type Ref } from "../runtime/index.ts";
 import type { Injector } from "./chaos/injector.ts";
-import { NeighbourLost, type Slip } from "./inbox.ts";
+import { Abandoned, NeighbourLost, type Slip } from "./inbox.ts";
 import type { KeptCopies } from "./journal/kept.ts";
 import { Copies } from "./recovery/copies.ts";
 import type { Holding } from "./recovery/ledger.ts";
@@ -260,7 +260,7 @@ export class Stage extends Actor {
 
   /** Gives up what is under way: nothing more will be delivered. */
   abandon(): void {
-    this.#session.fail(new Error("the run is over"));
+    this.#session.fail(new Abandoned("the run is over"));
   }
 
   /**

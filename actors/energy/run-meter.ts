@@ -49,17 +49,28 @@ export class RunMeter {
     this.machines = [...machines];
   }
 
-  /** Opens the meter of every machine; to be closed. */
+  /**
+   * Opens the meter of every machine; to be closed. What one of a device that is gone already has drawn is modelled.
+   * @param devices by place. @param descriptions of those that are known, whose ids are their places.
+   */
   static async open(
     devices: readonly Ref<Device>[],
-    descriptions: readonly DeviceDescription[],
+    descriptions: readonly (DeviceDescription & { readonly id: string })[],
   ): Promise<RunMeter> {
-    const hosts = Map.groupBy(descriptions.keys(), (i) => descriptions[i]!.host);
-    const machines = [...hosts.values()].map((places) => {
-      const [first] = places;
-      return machineOf(places, devices[first!]!, descriptions[first!]!, 0);
+    const hosts = Map.groupBy(descriptions, ({ host }) => host);
+    const machines = [...hosts.values()].map((own) => {
+      const places = own.map(({ id }) => Number(id));
+      return machineOf(places, devices[places[0]!]!, own[0]!, 0);
     });
-    await Promise.all(machines.map(({ meter, description }) => meter.ask.openMeter(powerOf(description))));
+    await Promise.all(
+      machines.map(async (machine) => {
+        try {
+          await machine.meter.ask.openMeter(powerOf(machine.description));
+        } catch {
+          machine.measured = false;
+        }
+      }),
+    );
     return new RunMeter(machines);
   }
 

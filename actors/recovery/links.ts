@@ -7,9 +7,9 @@ import type { Ref } from "../../runtime/index.ts";
 import type { Device } from "../device.ts";
 import { chunksOf, type Plan } from "../scheduler/plan.ts";
 
-/** Codes of failures that a lost link explains. */
+/** Codes of failures that a lost link explains, or a device that leaves: its stages end before it is known to be gone. */
 const OF_LINKS: ReadonlySet<unknown> = new Set([
-  ...["NEIGHBOUR_LOST", "NODE_LOST", "ACTOR_DOWN", "CONNECT_FAILED", "LINK_SILENT"],
+  ...["NEIGHBOUR_LOST", "ABANDONED", "NODE_LOST", "ACTOR_DOWN", "CONNECT_FAILED", "LINK_SILENT"],
 ]);
 
 /** Whether a failure may come from a link that was lost, between devices or to one of them. */

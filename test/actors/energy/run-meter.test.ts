@@ -25,7 +25,7 @@ const joules = (busyMs: number, elapsedMs: number) =>
   (busyWatts * busyMs + idleWatts * (elapsedMs - busyMs)) / 1000;
 
 test("a machine that comes counts from then on, a device on one that is there counts with it", async () => {
-  const meter = await RunMeter.open([device()], [on("desk")]);
+  const meter = await RunMeter.open([device()], [{ id: "0", ...on("desk") }]);
   await meter.resume();
   meter.took(100, [[0, 40]]);
   await meter.join(1, device(), on("desk"));
@@ -44,7 +44,7 @@ test("a machine that comes counts from then on, a device on one that is there co
 });
 
 test("sensors of a machine that comes are read from then on", async () => {
-  const meter = await RunMeter.open([device()], [on("desk")]);
+  const meter = await RunMeter.open([device()], [{ id: "0", ...on("desk") }]);
   await meter.resume();
   await meter.join(1, device(true), on("server"));
   meter.took(100, [[1, 100]]);
@@ -52,5 +52,19 @@ test("sensors of a machine that comes are read from then on", async () => {
   const { joules_per_step, from } = meter.energy()!;
   expect(joules_per_step).toBeCloseTo(joules(0, 100) + 1, 6);
   expect(from).toBe("partly measured");
+  await meter.close();
+});
+
+test("a device that is gone before its meter is open has drawn what its class does", async () => {
+  const gone = device();
+  Object.assign((gone as unknown as { ask: object }).ask, {
+    openMeter: () => Promise.reject(new Error("it is gone")),
+  });
+  // The first device was lost before it said what it is.
+  const meter = await RunMeter.open([device(), gone], [{ id: "1", ...on("desk") }]);
+  await meter.resume();
+  meter.took(100, [[1, 40]]);
+  await meter.pause();
+  expect(meter.energy()).toMatchObject({ from: "modelled", joules_per_step: joules(40, 100) });
   await meter.close();
 });
