@@ -3,6 +3,7 @@
 import type { Ref } from "../runtime/index.ts";
 import type { Device, DeviceUsage } from "./device.ts";
 import type { RunMeter } from "./energy/run-meter.ts";
+import type { RunHistory } from "./journal/history.ts";
 import type { Known } from "./recovery/roster.ts";
 import type { Behind, Scheduler } from "./scheduler/scheduler.ts";
 import type { TrainEvent } from "./train-events.ts";
@@ -33,16 +34,18 @@ export function resumedBehind({
 /**
  * Who is there at the end of a run, and who is not. One that came back is there.
  * @param everyone who was ever in the run. @param usage of each; null of those that are gone.
+ * @param before what it had come to, where another coordinator led it: some may not have been there any more behind that.
  */
 export function endedOn(
   everyone: readonly Known[],
   usage: readonly (DeviceUsage | null)[],
+  before: Pick<RunHistory, "planned"> | null,
 ): Pick<Done, "devices" | "devices_lost"> {
   const devices = everyone.flatMap(({ id, name }, i) => {
     const used = usage[i];
     return used ? [{ id, name, peak_bytes: used.peakBytes, tensor_bytes: used.tensorBytes }] : [];
   });
   const there = new Set(devices.map(({ name }) => name));
-  const names = new Set(everyone.map(({ name }) => name));
+  const names = new Set([...(before?.planned?.devices ?? []), ...everyone].map(({ name }) => name));
   return { devices, devices_lost: [...names].filter((name) => !there.has(name)) };
 }

@@ -23,6 +23,8 @@ export type TrainEvent =
       loss: number;
       grad_norm: number;
       learning_rate: number;
+      /** Its gradients overflowed, so that it has changed nothing; left out where they did not. */
+      skipped?: true;
       step_ms: number;
       /** Tokens of text, or samples of anything else. */
       tokens_per_s: number;
@@ -98,6 +100,8 @@ export type TrainEvent =
       /** What the losses are measured in. */
       loss_unit: string;
       tokens_per_s: number;
+      /** Steps of these, since it was begun or resumed, that have changed nothing; left out where there is none. */
+      steps_skipped?: number;
       weights_sha256: string;
       checkpoint: string;
       /** Null where no step was made. */

@@ -268,6 +268,7 @@ export async function train(
     // One that cannot be taken in is told of by whoever brought it.
     if (copies > 0) stopJoining = world.onDevice?.((device) => takeIn(scheduler, meter!, device));
     let training = 0;
+    let skipped = 0;
     for (let step = first; step < steps; step++) {
       const done = step + 1;
       const [validates, saves] = [options.validateEvery, options.checkpointEvery].map((every) =>
@@ -281,6 +282,7 @@ export async function train(
       const result = await scheduler.ask.step(step, steps - 1, !waits, holds);
       const ms = clock.now() - began;
       training += ms;
+      if (result.skipped) skipped++;
       loss = result.loss;
       emit({
         event: "step",
@@ -288,6 +290,7 @@ export async function train(
         loss,
         grad_norm: result.gradNorm,
         learning_rate: result.learningRate,
+        ...(result.skipped && { skipped: true as const }),
         step_ms: ms,
         tokens_per_s: (tokens / ms) * 1000,
         stages: result.reports.map(({ squareSums: _, losses: __, ...rest }) => rest),
@@ -334,7 +337,8 @@ export async function train(
       weights_sha256: saver.weights,
       checkpoint: options.checkpoint,
       energy: meter.energy(),
-      ...endedOn(everyone, usage),
+      ...(skipped > 0 && { steps_skipped: skipped }),
+      ...endedOn(everyone, usage, history),
     };
     await journal?.done(last);
     emit(done);

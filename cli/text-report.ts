@@ -166,6 +166,13 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
       const all = devices.length + lost.length;
       line(paint("yellow", `  ended on ${devices.length} of ${all} devices, without ${list(lost)}`));
     }
+    const { steps_skipped: skipped = 0 } = event;
+    if (skipped > 0) {
+      const which = skipped === 1 ? "1 step has" : `${skipped} steps have`;
+      line(
+        paint("yellow", `  ${which} changed nothing: gradients overflowed, and their samples do not count`),
+      );
+    }
     if (event.energy) {
       const { joules_per_step, from, what } = event.energy;
       line(`  energy   ${joules_per_step.toPrecision(3)} J a step, ${from} (${what.join(", ")})`);
