@@ -2,6 +2,7 @@
 
 import { isSharded, type Plan, type Worker, workersOf } from "../actors/scheduler/plan.ts";
 import { isAsynchronous } from "../actors/scheduler/schedule.ts";
+import { type ChurnOutlook, PAUSE_MS } from "../actors/scheduler/simulate/outlook.ts";
 import { list } from "./options.ts";
 import { bytes, type Column, count, percent } from "./terminal.ts";
 
@@ -45,6 +46,28 @@ export function copyNote({ copies }: Plan): string | null {
   const often = every === 1 ? "after every step" : `after every ${every} steps, as lines have time for them`;
   const kept = `copies of each stage on ${count === 1 ? "another device" : `${count} others`} ${often}`;
   return why === null ? kept : `${kept}, not on ${asked}: ${why}`;
+}
+
+/** What devices that come and go mean for a plan, a line each. */
+export function churnNotes(outlook: ChurnOutlook): string[] {
+  const { lossesPerHour, present, stated, stepsBack, goodput } = outlook;
+  const notes: string[] = [];
+  if (lossesPerHour > 0) {
+    const back = stepsBack > 0 ? ` and goes back ${+stepsBack.toFixed(1)} steps` : "";
+    notes.push(
+      `churn: losses expected in an hour: ${+lossesPerHour.toPrecision(3)}; with each the run stands still for some ` +
+        `${PAUSE_MS / 1000} s, repeats the step that is under way${back}: ${percent(goodput)} of its time counts`,
+    );
+    notes.push(
+      present === null
+        ? "churn: devices that leave do not come back, and steps take longer with each"
+        : `churn: a device is there ${percent(present)} of the time, and steps take longer for the rest of it`,
+    );
+  }
+  if (stated > 0) {
+    notes.push(`churn: devices of the plan that leave at times that the cluster file states: ${stated}`);
+  }
+  return notes;
 }
 
 /** Who does what, in a line: `device-1 stage 1, device-3 stages 2 and 3`; where there is one stage, what part of it. */

@@ -7,6 +7,7 @@ import { imaginedRequest, measuredRequest, type Planned, type PlanSubject, plann
 import { readCluster } from "../actors/scheduler/cluster.ts";
 import type { Plan } from "../actors/scheduler/plan.ts";
 import { planText } from "../actors/scheduler/plan-json.ts";
+import { type ChurnOutlook, churnOutlook } from "../actors/scheduler/simulate/outlook.ts";
 import { chromeTrace } from "../actors/scheduler/timeline.ts";
 import { openTask } from "../actors/tasks/open.ts";
 import { findSegments } from "../nn/segments.ts";
@@ -18,6 +19,7 @@ import { type Command, UsageError } from "./command.ts";
 import { Devices } from "./devices.ts";
 import { type OptionTable, parseOptions } from "./options.ts";
 import { planReport, workerNames } from "./plan-report.ts";
+import { churnNotes } from "./plan-words.ts";
 import { profilesOf } from "./profiles.ts";
 import { startable } from "./train.ts";
 import { TRAIN_OPTIONS, type TrainSettings, trainSettings } from "./train-options.ts";
@@ -74,9 +76,17 @@ async function subjectOf({ run }: TrainSettings): Promise<PlanSubject> {
   return { model: task.model, optimizer, options: run };
 }
 
-async function onCluster(settings: TrainSettings, path: string): Promise<Planned> {
+/** A plan, and what devices that come and go mean for it where a cluster file has any. */
+interface Shown extends Planned {
+  readonly churn?: ChurnOutlook | null;
+}
+
+async function onCluster(settings: TrainSettings, path: string): Promise<Shown> {
   const cluster = readCluster(new TextDecoder().decode(await files.read(path)));
-  return planned(imaginedRequest(cluster, await subjectOf(settings)), given(settings));
+  const result = planned(imaginedRequest(cluster, await subjectOf(settings)), given(settings));
+  const { checkpointEvery } = settings.run;
+  const { plan, stepMs } = result;
+  return { ...result, churn: churnOutlook({ cluster, plan, stepMs, checkpointEvery }) };
 }
 
 async function onDevices(settings: TrainSettings): Promise<Planned> {
@@ -105,17 +115,20 @@ function given({ run }: TrainSettings): Plan | null {
 }
 
 async function show(
-  result: Planned,
+  result: Shown,
   { json }: TrainSettings,
   { out, trace }: { readonly out: string | undefined; readonly trace: string | undefined },
 ): Promise<void> {
-  const { plan, simulation } = result;
+  const { plan, simulation, churn } = result;
   const encoded = (text: string) => [new TextEncoder().encode(text)];
   if (out !== undefined) await files.write(out, encoded(planText(plan)));
   if (trace !== undefined) {
     const spans = [...simulation.spans, ...simulation.collectives];
     await files.write(trace, encoded(JSON.stringify(chromeTrace(spans, workerNames(plan)))));
   }
-  if (json) standardOutput.write(`${JSON.stringify({ event: "plan", plan })}\n`);
-  else for (const line of planReport(result, standardOutput)) standardOutput.write(`${line}\n`);
+  if (json) standardOutput.write(`${JSON.stringify({ event: "plan", plan, ...(churn && { churn }) })}\n`);
+  else {
+    for (const line of planReport(result, standardOutput)) standardOutput.write(`${line}\n`);
+    for (const line of churn ? churnNotes(churn) : []) standardOutput.write(`  ${line}\n`);
+  }
 }
