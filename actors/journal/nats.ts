@@ -32,6 +32,9 @@ export class NatsJournal implements Journal {
   private last: number;
   private count: number;
   private closed = false;
+  /** What has been read, null for what cannot be used; and the log's number of the last of it. */
+  private readonly known: (Entry | null)[] = [];
+  private readTo = 0;
   /** Settles when nothing is being added. */
   private turn: Promise<void> = Promise.resolve();
 
@@ -66,7 +69,7 @@ export class NatsJournal implements Journal {
   async catchUp(): Promise<void> {
     // What is added between the two is what the next entry is refused for.
     this.last = (await this.log.last()).number;
-    this.count = Math.max(0, ...(await this.entries()).map((entry) => entry?.number ?? 0));
+    this.count = highest(await this.entries());
   }
 
   /**
@@ -105,7 +108,7 @@ export class NatsJournal implements Journal {
   async read(): Promise<JournalContents> {
     const entries = await this.entries();
     const good = entries.filter((entry) => entry !== null);
-    const lost = Math.max(0, ...good.map(({ number }) => number)) - good.length;
+    const lost = highest(good) - good.length;
     const lacking = Math.max(lost, entries.length - good.length);
     const damage =
       lacking === 0
@@ -124,10 +127,19 @@ export class NatsJournal implements Journal {
     this.closed = true;
   }
 
-  /** In their order; null for one that cannot be used. */
-  private async entries(): Promise<(Entry | null)[]> {
-    return (await this.log.read()).map(entryOf);
+  /** All, in their order. */
+  private async entries(): Promise<readonly (Entry | null)[]> {
+    for (const { entry, number } of await this.log.read(this.readTo)) {
+      if (number <= this.readTo) continue;
+      this.known.push(entryOf(entry));
+      this.readTo = number;
+    }
+    return this.known;
   }
+}
+
+function highest(entries: readonly (Entry | null)[]): number {
+  return entries.reduce((most, entry) => Math.max(most, entry?.number ?? 0), 0);
 }
 
 function textOf(entry: Entry): string {

@@ -47,7 +47,8 @@ export interface Log {
   append(entry: string, last: number): Promise<number | null>;
   /** The last entry and its number; 0 before the first. */
   last(): Promise<{ readonly entry: string; readonly number: number }>;
-  read(): Promise<readonly string[]>;
+  /** Entries behind number `after`, 0 for all, in order. */
+  read(after: number): Promise<readonly { readonly entry: string; readonly number: number }[]>;
 }
 
 /** Objects by name, whole or not at all. */
@@ -105,7 +106,7 @@ export async function connectNats(server: string): Promise<Nats> {
     },
     objects: async (bucket) => {
       const store = await attempt(server, () => new Objm(client).create(bucket));
-      return objectsOf(server, store);
+      return objectsOf(server, manager, bucket, store);
     },
     close: () => connection.close(),
   };
@@ -168,15 +169,14 @@ function logOf(
         const message = await manager.streams.getMessage(name, { seq: state.last_seq });
         return { entry: message?.string() ?? "", number: state.last_seq };
       }),
-    read: () =>
+    read: (after) =>
       attempt(server, async () => {
-        const entries: string[] = [];
-        const { state } = await manager.streams.info(name);
-        if (state.messages === 0) return entries;
-        const consumer = await client.consumers.get(name);
+        const entries: { entry: string; number: number }[] = [];
+        const consumer = await client.consumers.get(name, { opt_start_seq: after + 1 });
+        if ((await consumer.info()).num_pending === 0) return entries;
         const messages = await consumer.consume();
         for await (const message of messages) {
-          entries.push(message.string());
+          entries.push({ entry: message.string(), number: message.seq });
           if (message.info.pending === 0) break;
         }
         await messages.close();
@@ -185,15 +185,22 @@ function logOf(
   };
 }
 
-function objectsOf(server: string, store: ObjectStore): Objects {
+function objectsOf(server: string, manager: JetStreamManager, bucket: string, store: ObjectStore): Objects {
   return {
     get: (name) =>
-      attempt(server, () =>
-        store.getBlob(name).catch((cause: Error) => {
-          if (!/corrupt object/.test(cause.message)) throw cause;
-          throw new DamagedObject(`${name} is not what was put there`, { cause });
-        }),
-      ),
+      attempt(server, async () => {
+        const info = await store.info(name);
+        if (!info) return null;
+        const damaged = (cause?: unknown) =>
+          new DamagedObject(`${name} is not what was put there`, { cause });
+        // The client waits for chunks that are gone.
+        const chunks = `$O.${bucket}.C.${info.nuid}`;
+        const { state } = await manager.streams.info(`OBJ_${bucket}`, { subjects_filter: chunks });
+        if ((state.subjects?.[chunks] ?? 0) !== info.chunks) throw damaged();
+        return store.getBlob(name).catch((cause: Error) => {
+          throw /corrupt object/.test(cause.message) ? damaged(cause) : cause;
+        });
+      }),
     put: (name, chunks) => attempt(server, () => store.put({ name }, streamOf(chunks))).then(() => {}),
     names: () => attempt(server, async () => (await store.list()).map((each) => each.name)),
     remove: (name) =>

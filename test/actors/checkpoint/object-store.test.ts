@@ -1,7 +1,7 @@
 /** Checkpoints on a NATS server: whole or not there, as many as asked, and out of reach of who does not lead any more. */
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { jetstream } from "@nats-io/jetstream";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { Objm } from "@nats-io/obj";
 import { connect } from "@nats-io/transport-node";
 import { openStore } from "../../../actors/checkpoint/store.ts";
@@ -54,12 +54,16 @@ describe.skipIf(lacksNats !== null)(`on a NATS server${lacksNats === null ? "" :
   }
 
   /** As if the server's disk had changed it. */
-  async function harmed(at: string, name: string): Promise<void> {
+  async function harmed(at: string, name: string, how: "changed" | "emptied"): Promise<void> {
     const bucket = at.split("/").at(-1)!;
     const connection = await connect({ servers: server.address });
     const store = await new Objm(jetstream(connection)).open(bucket);
     const { nuid } = (await store.info(name))!;
-    await jetstream(connection).publish(`$O.${bucket}.C.${nuid}`, new Uint8Array(8));
+    const chunks = `$O.${bucket}.C.${nuid}`;
+    const { streams } = await jetstreamManager(connection);
+    await streams.purge(`OBJ_${bucket}`, { filter: chunks });
+    // As many as before.
+    if (how === "changed") await jetstream(connection).publish(chunks, new Uint8Array(8));
     await connection.close();
   }
 
@@ -96,14 +100,14 @@ describe.skipIf(lacksNats !== null)(`on a NATS server${lacksNats === null ? "" :
   });
 
   test("one with a changed or a missing file is damaged: the one before it is used, and that is said", async () => {
-    for (const harm of ["replaced", "removed", "changed"]) {
+    for (const harm of ["replaced", "removed", "changed", "emptied"]) {
       const at = place();
       const own = writer(at);
       for (const step of [4, 8]) await own.write(draft(step));
       const nats = await connectNats(server.address);
       const bucket = await nats.objects(at.split("/").at(-1)!);
       const name = (await bucket.names()).find((each) => /^step-8\..*model\.safetensors$/.test(each))!;
-      if (harm === "changed") await harmed(at, name);
+      if (harm === "changed" || harm === "emptied") await harmed(at, name, harm);
       else if (harm === "replaced") await bucket.put(name, [new Uint8Array(40)]);
       else await bucket.remove(name);
       await nats.close();

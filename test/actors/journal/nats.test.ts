@@ -1,6 +1,8 @@
 /** A journal on a NATS server: who writes, who is refused, and what is left of what was damaged. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { jetstreamManager } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
 import { Deposed } from "../../../actors/journal/leader-lease.ts";
 import { NatsJournal } from "../../../actors/journal/nats.ts";
 import { natsPlace } from "../../../actors/journal/nats-place.ts";
@@ -108,7 +110,7 @@ describe.skipIf(lacksNats !== null)(`on a NATS server${lacksNats === null ? "" :
     for (let step = 0; step < 4; step++) await first.append(steps(step, step + 1));
     const { name } = natsPlace(address);
     const log = await (await connected()).log(`TROUPE_${name}`);
-    const [, good = ""] = await log.read();
+    const good = (await log.read(1))[0]!.entry;
     await log.append(good.replace('"step":1', '"step":7'), 4);
     await log.append("something else", 5);
     const second = await journal("b");
@@ -116,6 +118,22 @@ describe.skipIf(lacksNats !== null)(`on a NATS server${lacksNats === null ? "" :
     const { records, damage } = await second.read();
     expect(records).toEqual(steps(0, 5));
     expect(damage).toContain(`the journal at ${address} is damaged, 2 of its 7 entries cannot be used`);
+  });
+
+  test("what the server has lost is missed, wherever it was", async () => {
+    const first = await journal("a");
+    for (let step = 0; step < 5; step++) await first.append(steps(step, step + 1));
+    const connection = await connect({ servers: server.address });
+    const { streams } = await jetstreamManager(connection);
+    const stream = `TROUPE_${natsPlace(address).name}`;
+    for (const number of [2, 5]) await streams.deleteMessage(stream, number);
+    await connection.close();
+    const second = await journal("b");
+    const { records, damage } = await second.read();
+    expect(records).toEqual([...steps(0, 1), ...steps(2, 4)]);
+    expect(damage).toContain("1 of its 4 entries cannot be used");
+    await second.append(steps(5, 6));
+    expect((await second.read()).records).toEqual([...steps(0, 1), ...steps(2, 4), ...steps(5, 6)]);
   });
 
   test("an entry that is larger than the server takes is told, with what to do", async () => {
