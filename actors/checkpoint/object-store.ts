@@ -75,6 +75,7 @@ export class ObjectStore implements Store {
       this.writing = { step, folder: `step-${step}.${revision}` };
       // What is in no list was not completed, or is not to be there any more.
       const objects = await nats.objects(this.at.name);
+      await objects.sweep();
       const known = new Set(checkpoints.map(({ folder }) => folder));
       for (const name of await objects.names()) {
         if (!known.has(name.slice(0, name.lastIndexOf("/")))) await objects.remove(name);

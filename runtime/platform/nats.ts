@@ -59,6 +59,8 @@ export interface Objects {
   names(): Promise<string[]>;
   /** One that is not there is fine. */
   remove(name: string): Promise<void>;
+  /** Removes what is left of objects whose putting was broken off; nobody puts any meanwhile. */
+  sweep(): Promise<void>;
 }
 
 /** A connection. It is made again by itself when it is lost; what is asked meanwhile fails after a while. */
@@ -206,6 +208,15 @@ function objectsOf(server: string, manager: JetStreamManager, bucket: string, st
     remove: (name) =>
       attempt(server, async () => {
         if (await store.info(name)) await store.delete(name);
+      }),
+    sweep: () =>
+      attempt(server, async () => {
+        const stream = `OBJ_${bucket}`;
+        const whole = new Set((await store.list()).map(({ nuid }) => `$O.${bucket}.C.${nuid}`));
+        const { state } = await manager.streams.info(stream, { subjects_filter: `$O.${bucket}.C.>` });
+        for (const chunks of Object.keys(state.subjects ?? {})) {
+          if (!whole.has(chunks)) await manager.streams.purge(stream, { filter: chunks });
+        }
       }),
   };
 }

@@ -1,7 +1,7 @@
 /** Checkpoints on a NATS server: whole or not there, as many as asked, and out of reach of who does not lead any more. */
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { type JetStreamClient, jetstream, jetstreamManager, type StreamAPI } from "@nats-io/jetstream";
 import { Objm } from "@nats-io/obj";
 import { connect } from "@nats-io/transport-node";
 import { openStore } from "../../../actors/checkpoint/store.ts";
@@ -47,25 +47,46 @@ describe.skipIf(lacksNats !== null)(`on a NATS server${lacksNats === null ? "" :
   async function objects(at: string): Promise<string[]> {
     const nats = await connectNats(server.address);
     try {
-      return await (await nats.objects(at.split("/").at(-1)!)).names();
+      return await (await nats.objects(bucketOf(at))).names();
     } finally {
       await nats.close();
     }
   }
 
-  /** As if the server's disk had changed it. */
-  async function harmed(at: string, name: string, how: "changed" | "emptied"): Promise<void> {
-    const bucket = at.split("/").at(-1)!;
+  async function withStreams<T>(
+    work: (streams: StreamAPI, client: JetStreamClient) => Promise<T>,
+  ): Promise<T> {
     const connection = await connect({ servers: server.address });
-    const store = await new Objm(jetstream(connection)).open(bucket);
-    const { nuid } = (await store.info(name))!;
-    const chunks = `$O.${bucket}.C.${nuid}`;
-    const { streams } = await jetstreamManager(connection);
-    await streams.purge(`OBJ_${bucket}`, { filter: chunks });
-    // As many as before.
-    if (how === "changed") await jetstream(connection).publish(chunks, new Uint8Array(8));
-    await connection.close();
+    try {
+      return await work((await jetstreamManager(connection)).streams, jetstream(connection));
+    } finally {
+      await connection.close();
+    }
   }
+
+  const bucketOf = (at: string) => at.split("/").at(-1)!;
+
+  /** As if whoever put an object had been killed in the middle of it. */
+  const brokenOff = (at: string) =>
+    withStreams((_, client) => client.publish(`$O.${bucketOf(at)}.C.nobody`, new Uint8Array(1000)));
+
+  const chunksOf = (at: string) =>
+    withStreams(async (streams) => {
+      const bucket = bucketOf(at);
+      const { state } = await streams.info(`OBJ_${bucket}`, { subjects_filter: `$O.${bucket}.C.>` });
+      return Object.keys(state.subjects ?? {});
+    });
+
+  /** As if the server's disk had changed it. */
+  const harmed = (at: string, name: string, how: "changed" | "emptied") =>
+    withStreams(async (streams, client) => {
+      const bucket = bucketOf(at);
+      const { nuid } = (await (await new Objm(client).open(bucket)).info(name))!;
+      const chunks = `$O.${bucket}.C.${nuid}`;
+      await streams.purge(`OBJ_${bucket}`, { filter: chunks });
+      // As many as before.
+      if (how === "changed") await client.publish(chunks, new Uint8Array(8));
+    });
 
   test("are kept as many as asked, and come back whole; nothing is left of the others", async () => {
     const at = place();
@@ -92,11 +113,13 @@ describe.skipIf(lacksNats !== null)(`on a NATS server${lacksNats === null ? "" :
     const store = openStore(files, at);
     await store.begin(2);
     await store.write("model.safetensors", [new Uint8Array(300_000)]);
+    await brokenOff(at);
     expect(await paths(at)).toEqual([`${at}/step-1`]);
     expect((await readCheckpoint(files, at)).step).toBe(1);
     await writer(at, { keep: 1, from: 1 }).write(draft(3));
     expect(await paths(at)).toEqual([`${at}/step-3`]);
     expect(await objects(at)).toHaveLength(3);
+    expect(await chunksOf(at)).toHaveLength(3);
   });
 
   test("one with a changed or a missing file is damaged: the one before it is used, and that is said", async () => {
@@ -105,7 +128,7 @@ describe.skipIf(lacksNats !== null)(`on a NATS server${lacksNats === null ? "" :
       const own = writer(at);
       for (const step of [4, 8]) await own.write(draft(step));
       const nats = await connectNats(server.address);
-      const bucket = await nats.objects(at.split("/").at(-1)!);
+      const bucket = await nats.objects(bucketOf(at));
       const name = (await bucket.names()).find((each) => /^step-8\..*model\.safetensors$/.test(each))!;
       if (harm === "changed" || harm === "emptied") await harmed(at, name, harm);
       else if (harm === "replaced") await bucket.put(name, [new Uint8Array(40)]);
