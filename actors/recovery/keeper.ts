@@ -30,6 +30,8 @@ export class Keeper {
   private readonly owner: Ref<any>;
   private readonly replicas = new Map<string, Promise<Ref<Replica>>>();
   private deployment: Deployment | undefined;
+  /** One that will be replaced: what there is of its points is what is gone on with. */
+  private suspended: Deployment | undefined;
   private placement: Placement = { replicas: [], reserves: [], short: [] };
   /** From a device to another: what it gave did not come through. */
   private readonly cut = new Set<string>();
@@ -66,17 +68,25 @@ export class Keeper {
    * @param every of so many steps one is to be copied, at most.
    */
   watch(deployment: Deployment, placement: Placement, every = 1): void {
+    if (deployment === this.suspended) return;
+    this.suspended = undefined;
     this.every = every;
+    this.placement = placement;
+    this.cut.clear();
+    if (deployment === this.deployment) {
+      // Whoever has come or gone: what is on its way goes on, and the next step is copied for those that are there.
+      this.since = every;
+      return;
+    }
     this.since = 0;
     this.deployment = deployment;
-    this.placement = placement;
     this.copying = null;
     this.isStuck = false;
-    this.cut.clear();
   }
 
-  /** Nothing more is copied of what the present deployment leaves: there will be another one. */
+  /** Nothing more is copied of what the present deployment leaves, whoever joins: there will be another one. */
   suspend(): void {
+    this.suspended = this.deployment ?? this.suspended;
     this.deployment = undefined;
   }
 

@@ -148,3 +148,29 @@ test("what an earlier deployment was still giving is no point of the next one", 
   expect(keeper.cost.points).toBe(0);
   expect(keeper.wants()).toBe(true);
 });
+
+test("who comes or goes costs no point that is on its way, and the next step is copied for them", async () => {
+  const keeper = new Keeper(devices, {} as never);
+  keeper.watch(deployment, ring, 5);
+  keeper.kept(0);
+  keeper.watch(deployment, { ...ring, replicas: [["2"], ["2"], ["0"]] }, 5);
+  // The one that is on its way comes first.
+  expect(keeper.wants()).toBe(false);
+  await settle();
+  expect(keeper.cost.points).toBe(1);
+  expect(keeper.wants()).toBe(true);
+});
+
+test("points of a deployment that is to be replaced stay as they are, whoever joins meanwhile", async () => {
+  const keeper = watching();
+  keeper.kept(0);
+  await settle();
+  keeper.kept(1);
+  // Step 0 is what a recovery goes back to.
+  keeper.suspend();
+  keeper.watch(deployment, ring);
+  await settle();
+  expect(keeper.wants()).toBe(false);
+  expect(keeper.ledger.devicesWith(0, "1/0")).toEqual(["0", "1"]);
+  expect(keeper.cost.points).toBe(1);
+});
