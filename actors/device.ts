@@ -301,6 +301,12 @@ export class Device extends Actor {
     };
   }
 
+  /** What it does for this owner is over: the owner's run goes on without it. */
+  async dismiss(owner: Ref<any>): Promise<void> {
+    this.#custody.release(owner);
+    await this.#endStages((other) => other.key === owner.key);
+  }
+
   /** Ends a stage that runs here; what it has copies of is gone with it. */
   async end(stage: Ref<Stage>): Promise<void> {
     const own = [...this.#hosted.keys()].find(({ key }) => key === stage.key);

@@ -5,7 +5,7 @@
 
 import type { Ref } from "../runtime/index.ts";
 import type { Device, DeviceDescription } from "./device.ts";
-import { type ClusterRequest, deviceProfile, profileRequest, roundTripMs } from "./profile.ts";
+import { type ClusterRequest, deviceProfile, linkProfile, profileRequest, roundTripMs } from "./profile.ts";
 import { profileKey } from "./profile-cache.ts";
 import type { DeviceProfile, LinkProfile, Profile } from "./scheduler/cost.ts";
 
@@ -43,8 +43,8 @@ export async function profileJoining(
   const from: Record<string, LinkProfile> = {};
   for (const other of others) {
     try {
-      const there = await device.ask.measureLink(other.device);
-      const back = await other.device.ask.measureLink(device);
+      const there = await linkProfile(device, other.device);
+      const back = await linkProfile(other.device, device);
       from[other.id] = there;
       links[other.id] = { ...links[other.id], [id]: back };
     } catch {

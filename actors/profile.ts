@@ -18,6 +18,7 @@ import type { Ref } from "../runtime/index.ts";
 import type { Device, DeviceDescription, ProfileRequest } from "./device.ts";
 import { type ProfileCache, profileKey } from "./profile-cache.ts";
 import { linkRounds } from "./profile-links.ts";
+import { isLinkFailure, UNREACHABLE } from "./recovery/links.ts";
 import type { DeviceProfile, LinkProfile, Profile, SegmentCost, ShardedTimes } from "./scheduler/cost.ts";
 import { segmentSizes } from "./scheduler/parts.ts";
 import { shardedSegments } from "./scheduler/sharding.ts";
@@ -72,7 +73,7 @@ export async function profileCluster(
           [b, a],
         ] as const) {
           if (linked(from, to))
-            links[ids[from]!]![ids[to]!] = await devices[from]!.ask.measureLink(devices[to]!);
+            links[ids[from]!]![ids[to]!] = await linkProfile(devices[from]!, devices[to]!);
         }
       }),
     );
@@ -171,6 +172,20 @@ async function profileDevices(
   );
   for (const i of unknown) await cache?.put(keys[i]!, profiles[i]!);
   return { profiles: profiles as ModelProfile[], keys };
+}
+
+/**
+ * Of the link from one device to another, which may be that there is none though both are there.
+ * @throws what measuring it fails with.
+ */
+export async function linkProfile(from: Ref<Device>, to: Ref<Device>): Promise<LinkProfile> {
+  try {
+    return await from.ask.measureLink(to);
+  } catch (error) {
+    if (!isLinkFailure(error)) throw error;
+    await Promise.all([from.ask.usage(), to.ask.usage()]);
+    return UNREACHABLE;
+  }
 }
 
 const ROUND_TRIPS = 5;

@@ -84,6 +84,8 @@ export type TrainEvent =
     }
   /** There are fewer devices than the model needs: the run waits for one to join, with all that is left of it. */
   | { event: "paused"; reason: string }
+  /** The run goes on without a device that lives, and why; of those that are gone whoever brought them tells. */
+  | { event: "device_left"; name: string; reason: string }
   /** A device takes so many times as long as it was measured to; what comes of it is said as `replanned` or `plan_kept`. */
   | { event: "device_drifted"; device: string; factor: number }
   | { event: "validation"; step: number; loss: number }

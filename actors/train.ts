@@ -177,6 +177,7 @@ export async function train(
         ...{ from_checkpoint: each.fromCheckpoint, plan: each.plan },
       });
     },
+    leftOut: (name: string, reason: string) => void emit({ event: "device_left", name, reason }),
     considered: (each: Replanning) => {
       const { cause, why } = each;
       const figures = { old_step_ms: each.oldStepMs, new_step_ms: each.newStepMs, plan_ms: each.planMs };

@@ -15,6 +15,7 @@ import { PlanError } from "../scheduler/plan-error.ts";
 import type { RecoveryOptions, RunRecovery, TakenOver } from "../scheduler/scheduler-options.ts";
 import type { SpecOptions } from "../scheduler/specs.ts";
 import { Keeper } from "./keeper.ts";
+import { neighboursOf } from "./links.ts";
 import { keepAll, type Moved, type MoveWorld, redeploy } from "./migration.ts";
 import { Moves } from "./moves.ts";
 import { recover, successorPlan } from "./recovery.ts";
@@ -54,6 +55,10 @@ export class Course {
     this.world = world;
     this.moves = new Moves(world.roster, world.clock, world.recovery);
     this.keeper = new Keeper(world.roster.devices, world.owner);
+    world.roster.neighbourhood = {
+      neighbours: () => [this.plan, this.target].flatMap((plan) => (plan ? neighboursOf(plan) : [])),
+      leftOut: (id, why) => this.leaveOut(id, why),
+    };
     // What it costs when this is not known is time.
     this.keeper.tell = (step, copies) =>
       void world.recovery?.continuity?.pointed(step, copies).catch(() => {});
@@ -192,6 +197,14 @@ export class Course {
     if (this.committed === undefined || has(this.plan) || has(this.target)) return true;
     if (keptCopies && this.world.recovery) this.place();
     return false;
+  }
+
+  /** The run goes on without a device that lives: what that does for it is over, and nobody asks it for copies. */
+  private leaveOut(id: string, why: string): void {
+    const { roster, owner, recovery } = this.world;
+    this.keeper.lose(id);
+    void roster.devices[Number(id)]!.ask.dismiss(owner).catch(() => {});
+    recovery?.leftOut?.(roster.name(id), why);
   }
 
   /** Goes on with the plan that is wanted, if there is one: between two steps. */

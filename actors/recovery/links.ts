@@ -5,6 +5,7 @@
 
 import type { Ref } from "../../runtime/index.ts";
 import type { Device } from "../device.ts";
+import type { LinkProfile, Profile } from "../scheduler/cost.ts";
 import { chunksOf, type Plan } from "../scheduler/plan.ts";
 
 /** Codes of failures that a lost link explains, or a device that leaves: its stages end before it is known to be gone. */
@@ -19,6 +20,17 @@ export function isLinkFailure(error: unknown): boolean {
     if (OF_LINKS.has(code)) return true;
   }
   return false;
+}
+
+/**
+ * What a link is measured as that there is none of, though both ends are there: a plan that uses it takes days for a step, so
+ * none does where there is another.
+ */
+export const UNREACHABLE: LinkProfile = { latencyMs: 1e9, bytesPerMs: 1e-3 };
+
+/** Whether a link is one that there is. */
+export function isThere(link: LinkProfile | undefined): boolean {
+  return link !== undefined && link.latencyMs < UNREACHABLE.latencyMs;
 }
 
 /** Two devices, by id. */
@@ -53,6 +65,16 @@ export async function cutPairs(pairs: readonly Pair[], device: (id: string) => R
     ),
   );
   return pairs.filter((_, i) => !reached[i]);
+}
+
+/** Those pairs of some devices that were measured not to reach each other. */
+export function unreachablePairs(ids: readonly string[], { links }: Pick<Profile, "links">): Pair[] {
+  return ids.flatMap((from, i) =>
+    ids.slice(i + 1).flatMap((to): Pair[] => {
+      const measured = [links[from]?.[to], links[to]?.[from]].filter((link) => link !== undefined);
+      return measured.every(isThere) ? [] : [[from, to]];
+    }),
+  );
 }
 
 /** One of those that are in the most of these pairs, the last of them. */

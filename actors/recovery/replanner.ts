@@ -13,7 +13,7 @@ import { correctedProfile, type Drift, type DriftWatch, NO_DRIFT, watchPlan } fr
 import type { ClusterProfile } from "../profile.ts";
 import type { DeviceInfo, Profile, SegmentCost } from "../scheduler/cost.ts";
 import { memoryOf, stepMsOf } from "../scheduler/device-load.ts";
-import { chunksOf, type Plan } from "../scheduler/plan.ts";
+import { chunksOf, type Plan, type PlanDevice } from "../scheduler/plan.ts";
 import { planCost } from "../scheduler/plan-cost.ts";
 import { PlanError } from "../scheduler/plan-error.ts";
 import { makePlan, type PlanOptions } from "../scheduler/planner.ts";
@@ -21,6 +21,7 @@ import { isAsynchronous } from "../scheduler/schedule.ts";
 import { predict } from "../scheduler/simulate.ts";
 import type { OperationSpan } from "../stage.ts";
 import { decide, moveMs, transfers } from "./decision.ts";
+import { mostCut, UNREACHABLE, unreachablePairs } from "./links.ts";
 
 /** Pipelines that are tried, each with a quarter less of the devices: a run does not wait long for a plan. */
 const MOST_TRIES = 3;
@@ -62,8 +63,8 @@ export class Replanner {
 
   /** The best plan to begin with. @throws PlanError in one line when there is none. */
   first(): Plan {
-    const { segments, options } = this;
-    return makePlan({ segments, devices: [...this.devices.values()], profile: this.base, options });
+    const { strategy, schedule } = this.options;
+    return this.planFor([...this.devices.keys()], strategy, schedule);
   }
 
   /** Goes by another plan from here on. */
@@ -228,9 +229,25 @@ export class Replanner {
   }
 
   private planFor(ids: readonly string[], strategy: string, schedule: string): Plan {
-    const devices = ids.map((id) => this.devices.get(id)!);
     const options = { ...this.options, strategy, schedule };
-    return makePlan({ segments: this.segments, devices, profile: this.profile(), options });
+    const profile = this.profile();
+    const leftOut: PlanDevice[] = [];
+    const among = [...ids];
+    for (;;) {
+      const devices = among.map((id) => this.devices.get(id)!);
+      const plan = makePlan({ segments: this.segments, devices, profile, options });
+      const pairs = plan.predictedStepMs < UNREACHABLE.latencyMs ? [] : unreachablePairs(among, profile);
+      const id = mostCut(pairs);
+      if (id === undefined) {
+        return leftOut.length === 0 ? plan : { ...plan, devices: [...plan.devices, ...leftOut] };
+      }
+      // Neighbours in it do not reach each other, so there is no plan for all of these.
+      among.splice(among.indexOf(id), 1);
+      const names = pairs.filter((pair) => pair.includes(id)).map((pair) => pair.find((end) => end !== id)!);
+      const others = names.map((other) => this.devices.get(other)!.name).join(", ");
+      const { name } = this.devices.get(id)!;
+      leftOut.push({ id, name, used: false, reason: `left out: it does not reach ${others}` });
+    }
   }
 
   private inputs() {

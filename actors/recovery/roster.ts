@@ -8,12 +8,14 @@
 
 import { type Clock, type Down, downText, type Ref, type Times } from "../../runtime/index.ts";
 import type { Device, DeviceDescription } from "../device.ts";
-import { isLinkFailure } from "./links.ts";
+import { cutPairs, isLinkFailure, mostCut, type Pair } from "./links.ts";
 
 export class DeviceLost extends Error {
   readonly code = "DEVICE_LOST";
   override readonly name = "DeviceLost";
 }
+
+type RosterTimes = Pick<Times, "patienceMs" | "explainMs" | "cutMs">;
 
 /** A device that is gone, since when nothing was heard of it, and when that was known. */
 export interface Loss {
@@ -33,11 +35,19 @@ export interface Known extends DeviceDescription {
  */
 const MOST_CUTS = 5;
 
+/** What a roster needs to know of a run whose devices lose each other. */
+export interface Neighbourhood {
+  /** Devices that exchange tensors, in pairs. */
+  neighbours(): readonly Pair[];
+  /** Hears of a device that the run goes on without, though it lives, and why. */
+  leftOut(id: string, why: string): void;
+}
+
 export class Roster {
   /** By place. */
   readonly devices: Ref<Device>[];
   private readonly clock: Clock;
-  private readonly times: Pick<Times, "explainMs" | "cutMs">;
+  private readonly times: RosterTimes;
   /** By place; of those that have been asked. */
   private readonly known: (DeviceDescription | undefined)[] = [];
   private readonly gone = new Set<string>();
@@ -46,10 +56,12 @@ export class Roster {
   private first: DeviceLost | undefined;
   private arrival = Promise.withResolvers<void>();
   private giveUp: (error: DeviceLost) => void = () => {};
-  /** Links lost between devices that live, since a step was committed. */
+  /** Links lost between devices that live, since a step was committed, and when the first was. */
   private cuts = 0;
+  private cutSince = 0;
+  neighbourhood: Neighbourhood = { neighbours: () => [], leftOut: () => {} };
 
-  constructor(devices: readonly Ref<Device>[], clock: Clock, times: Pick<Times, "explainMs" | "cutMs">) {
+  constructor(devices: readonly Ref<Device>[], clock: Clock, times: RosterTimes) {
     this.devices = [...devices];
     this.clock = clock;
     this.times = times;
@@ -163,9 +175,14 @@ export class Roster {
         const known = isOfLink ? this.reachAll() : this.clock.sleep(this.times.explainMs);
         await Promise.race([known, lost]).catch(() => {});
       }
-      if (this.first || !isOfLink || ++this.cuts > MOST_CUTS) throw this.first ?? error;
+      if (this.first || !isOfLink) throw this.first ?? error;
+      const now = this.clock.now();
+      if (this.cuts++ === 0) this.cutSince = now;
+      const leftMs = this.cutSince + this.times.patienceMs - now;
+      if (leftMs <= 0) await Promise.race([this.leaveOut(), lost]);
+      if (this.first || this.cuts > MOST_CUTS) throw this.first ?? error;
       const pauseMs = this.cuts === 1 ? 0 : this.times.cutMs * 4 ** (this.cuts - 2);
-      await Promise.race([this.clock.sleep(pauseMs), lost]);
+      await Promise.race([this.clock.sleep(leftMs > 0 ? Math.min(pauseMs, leftMs) : pauseMs), lost]);
       throw new DeviceLost(`devices have lost each other: ${(error as Error).message}`, { cause: error });
     }
   }
@@ -173,6 +190,25 @@ export class Roster {
   /** A step is committed: devices reach each other. */
   advanced(): void {
     this.cuts = 0;
+  }
+
+  /** Goes on without one of two neighbours that have not reached each other for the patience, and do not now. */
+  private async leaveOut(): Promise<void> {
+    const { neighbours, leftOut } = this.neighbourhood;
+    const pairs = neighbours().filter((pair) => !pair.some((id) => this.gone.has(id)));
+    const cut = await cutPairs(pairs, (id) => this.devices[Number(id)]!);
+    const id = mostCut(cut);
+    // Whoever reaches nobody may be gone.
+    if (id !== undefined) await this.reachAll();
+    if (id === undefined || this.first) return;
+    const others = cut.filter((pair) => pair.includes(id)).map((pair) => pair.find((end) => end !== id)!);
+    const why = `it does not reach ${others.map((other) => this.name(other)).join(", ")}, though both are there`;
+    const at = this.clock.now();
+    this.gone.add(id);
+    this.losses.push({ id, silentMs: at - this.cutSince, at });
+    this.first = new DeviceLost(`${this.name(id)} is left out: ${why}`);
+    this.cuts = 0;
+    leftOut(id, why);
   }
 
   /** Resolves when everyone has answered who is there; whoever is not, is found to be lost. */

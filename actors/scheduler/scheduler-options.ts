@@ -46,6 +46,8 @@ export interface RecoveryOptions {
   paused?(reason: string): void;
   /** Hears that a run that was paused goes on. */
   resumed?(behind: Behind): void;
+  /** Hears of a device that the run goes on without, although it lives, and why. */
+  leftOut?(name: string, why: string): void;
   /** Where a run is written down, so that another coordinator can go on with it; it ends with this one when left out. */
   readonly continuity?: Continuity;
 }

@@ -20,6 +20,8 @@ import {
   memory,
   NodeRuntime,
   type Ref,
+  RuntimeError,
+  type Transport,
 } from "../../runtime/index.ts";
 
 const CONFIG = { layers: 1, width: 8, heads: 2, context: 8, vocabulary: 256 };
@@ -47,6 +49,8 @@ export interface ClusterOptions {
   /** Of all nodes, and how long they are patient with each other; as of nodes when left out. */
   readonly clock?: Clock;
   readonly patienceMs?: number;
+  /** Whether one node takes connections from another, by name; all do when left out. */
+  readonly reaches?: (from: string, to: string) => boolean;
   /** Of `ids` i64 [8, 2] and `targets` i64 [16], unless there is a feed; a small GPT when left out. */
   readonly model?: Model;
   /** What the model reads instead of text. */
@@ -68,10 +72,20 @@ export interface Cluster {
 export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
   const { engine = "reference", together = false, apart = false, classOf = () => Device } = options;
   const network = new MemoryNetwork();
-  const { clock, patienceMs } = options;
+  const { clock, patienceMs, reaches = () => true } = options;
+  const transportOf = (name: string): Transport => {
+    const all = memory(network);
+    return {
+      ...{ scheme: all.scheme, listen: all.listen },
+      connect: async (address, handlers) => {
+        if (reaches(name, address.replace("memory://", ""))) return all.connect(address, handlers);
+        throw new RuntimeError("CONNECT_FAILED", `no way from ${name} to ${address}`);
+      },
+    };
+  };
   const create = (name: string) =>
     new NodeRuntime({
-      ...{ name, transports: [memory(network)], actors: { Device, Stage }, log: () => {} },
+      ...{ name, transports: [transportOf(name)], actors: { Device, Stage }, log: () => {} },
       ...(clock && { clock }),
       ...(patienceMs !== undefined && { heartbeat: heartbeatOf(patienceMs) }),
     });
