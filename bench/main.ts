@@ -7,6 +7,7 @@ import { CommandError, UsageError } from "../cli/command.ts";
 import { nearest } from "../cli/nearest.ts";
 import { describeOptions, type OptionTable, parseOptions } from "../cli/options.ts";
 import { EXIT_CODES, onSignal } from "../runtime/platform/process.ts";
+import { churn } from "./churn.ts";
 import { memory } from "./memory.ts";
 import { nn } from "./nn.ts";
 import { pipeline } from "./pipeline.ts";
@@ -34,6 +35,7 @@ const SUITES: readonly Suite[] = [
   nn,
   strategies,
   recovery,
+  churn,
   soak,
 ];
 

@@ -1,0 +1,215 @@
+/**
+ * `bench churn`: what is left of a run's speed when its devices come and go all the time, simulated for a thousand of them:
+ * imagined devices and links, times from the planner's simulator, decisions from the code that runs make them with.
+ */
+
+import { type Plan, workersOf } from "../actors/scheduler/plan.ts";
+import { makePlan } from "../actors/scheduler/planner.ts";
+import { DEFAULT_PATIENCE_MS } from "../runtime/times.ts";
+import { type Assumed, type ChurnRun, runInSpans } from "./churn/span.ts";
+import { runWhole } from "./churn/whole.ts";
+import { type ChurnWorld, CLASSES, LINK, MODEL, withChurn, worldOf } from "./churn/world.ts";
+import { percent, whole } from "./format.ts";
+import type { Section } from "./report.ts";
+import type { Suite } from "./suite.ts";
+
+const DEVICES = 1000;
+const CHURN = 0.1;
+const MINUTES = 30;
+const SEED = 7;
+/** Sequences in a micro-batch; micro-batches in a step, for each device. */
+const ROWS = 4;
+const PER_DEVICE = 2;
+/** Runs that differ from the first in one thing are shorter. */
+const SHORTER = 6;
+const CHURNS = [0.01, 0.05, 0.1, 0.2, 0.5];
+/** Devices of runs in which everybody stops. */
+const FEWER = [10, 30, 100];
+const EVERY = [1, 2, 5, 10];
+/** Times in a run at which all is planned anew, and gone over to where that pays. */
+const FULL_PLANS = 1;
+
+/** 50 ms is what the closing of a link may take to be known (issue "Leaving is normal"); the rest is assumed. */
+const ASSUMED: Assumed = {
+  ...{ closedMs: 50, silentMs: DEFAULT_PATIENCE_MS, silent: 0 },
+  ...{ profileMs: 2000, startMs: 2000, planMs: 2000, hysteresis: false },
+};
+
+interface Named {
+  readonly name: string;
+  readonly run: ChurnRun;
+}
+
+const goodput = ({ steps, idealSteps }: ChurnRun): number => steps / idealSteps;
+const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
+
+export const churn: Suite = {
+  name: "churn",
+  summary: "simulated: goodput of a thousand devices of which a tenth leaves or joins every minute",
+  options: {
+    devices: { value: "N", help: `that are there on average (default: ${DEVICES})` },
+    churn: { value: "x", help: `part of them that leaves or joins in a minute (default: ${CHURN})` },
+    minutes: { value: "N", help: `that are simulated (default: ${MINUTES})` },
+    seed: { value: "N", help: `of who leaves and joins when (default: ${SEED})` },
+    quick: { help: "few devices and minutes: tries the bench, says nothing about a thousand" },
+  },
+  run: async (options, { note }) => {
+    const quick = options.has("quick");
+    const devices = options.whole("devices", { from: 4, to: 5000 }) ?? (quick ? 20 : DEVICES);
+    const rate = options.number("churn", { from: 0, to: 1 }) ?? CHURN;
+    const minutes = options.whole("minutes", { from: 1, to: 600 }) ?? (quick ? 5 : MINUTES);
+    const seed = options.whole("seed", { from: 0 }) ?? SEED;
+    const of = (count: number) =>
+      worldOf({ devices: count, churn: rate, minutes, seed, rows: ROWS, microBatches: PER_DEVICE * count });
+    const world = of(devices);
+    note(`churn: planning for ${world.request.devices.length} devices`);
+    const plan = makePlan(world.request);
+    const once = (one: ChurnWorld, assumed: Partial<Assumed>, fullEveryMs: number): ChurnRun =>
+      runInSpans(one, plan, { ...ASSUMED, ...assumed }, fullEveryMs);
+    note(`churn: ${minutes} minutes of ${percent(rate)} a minute`);
+    const main = once(world, {}, (minutes * 60_000) / (FULL_PLANS + 1));
+    const short = Math.max(1, Math.round(minutes / SHORTER));
+    const variant = (name: string, changed: number, assumed: Partial<Assumed> = {}): Named => {
+      note(`churn: ${name}`);
+      const run = once(
+        withChurn(world, { churn: changed, minutes: short }),
+        assumed,
+        Number.POSITIVE_INFINITY,
+      );
+      return { name, run };
+    };
+    const rows = [
+      ...CHURNS.map((each) => variant(`${percent(each)} a minute`, each)),
+      variant(`${percent(rate)}, half of them silent`, rate, { silent: 0.5 }),
+      variant(`${percent(rate)}, joining as other moves`, rate, { hysteresis: true }),
+    ];
+    note("churn: runs in which everybody stops");
+    const stopped = [
+      ...FEWER.filter((count) => count < devices).map((count) => {
+        const fewer = of(count);
+        return { devices: count, run: runWhole(fewer, makePlan(fewer.request), ASSUMED) };
+      }),
+      { devices, run: runWhole(world, plan, ASSUMED) },
+    ];
+    const line = of(FEWER[0]!);
+    const { request } = line;
+    const chain = makePlan({ ...request, options: { ...request.options, strategy: "pipeline" } });
+    const seldom = EVERY.map((every) => ({ every, run: runWhole(line, chain, ASSUMED, every) }));
+    const figures = {
+      ...{ devices, churn: rate, minutes, seed, goodput: goodput(main), main },
+      variants: rows.map(({ name, run }) => ({ name, goodput: goodput(run), ...run })),
+      ...{ stopped, seldom },
+    };
+    return {
+      report: {
+        title: "Churn",
+        sections: [
+          mainSection(world, plan, main),
+          variantSection(rows, short),
+          stoppedSection(stopped, seldom, chain, rate),
+        ],
+        figures,
+      },
+      versions: [],
+    };
+  },
+};
+
+function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
+  const { rows, microBatches, devices, churn: rate, minutes, seed } = world;
+  const workers = workersOf(plan);
+  const used = new Set(workers.map(({ member }) => member.device)).size;
+  const stages = plan.stages.map(({ members }) => members.length).join(", ");
+  const share = (ms: number) => percent(ms / run.totalMs);
+  const { layers, width, context } = MODEL;
+  return {
+    title: "A thousand devices that come and go, simulated",
+    text: [
+      `${world.request.devices.length} imagined devices of ${CLASSES.length} classes (${CLASSES.join(", ")}), of which ${devices} ` +
+        `are there on average, on links of ${LINK.mbitPerS} Mbit/s and ${LINK.latencyMs} ms; ${percent(rate)} of those that are there ` +
+        `leave or join in a minute, as many the one as the other (Poisson, seed ${seed}), for ${minutes} minutes. They train ` +
+        `a GPT of ${layers} layers, width ${width}, context ${context}, ${microBatches} micro-batches of ${rows} sequences in ` +
+        `a step: ${plan.stages.length} stages of ${stages} members who share micro-batches, ${used} devices in use, ` +
+        `${seconds(plan.predictedStepMs)} a step with all of them.`,
+      "Goodput is the steps that were committed, over those of an undisturbed run that at each step has the devices that are " +
+        "there, at once and for nothing, by the best plan that is known for them. Real in it: the planner and its adapted " +
+        "plans, the simulator, where copies go, the ledger's rule of what is lost, the decision to go over to another plan.",
+      "What this simulation does and the runtime does not do: in the runtime a loss in a stage that is shared makes all " +
+        "devices repeat the whole step (the last table says what that comes to); here only the lost device's micro-batches are " +
+        "done again, by others of its stage, and its stage's gradients are added up again. The runtime starts stages anew " +
+        "where micro-batches are dealt in another way; here they are dealt anew between two steps for nothing but two round trips. " +
+        "The runtime measures a device that comes to all others, one device after the other; here it takes " +
+        `${seconds(ASSUMED.profileMs)}, many at once, and ${seconds(ASSUMED.startMs)} to compile, then what its stage holds over ` +
+        "its link. A new plan is made while a step is under way, " +
+        `${seconds(ASSUMED.planMs)} before its end. That a loss is known takes ${ASSUMED.closedMs} ms.`,
+    ],
+    table: {
+      columns: ["", "value"],
+      rows: [
+        ["goodput", percent(goodput(run))],
+        ["steps committed", whole(run.steps)],
+        ["steps of the undisturbed run", run.idealSteps.toFixed(1)],
+        ["devices there, on average", whole(run.lives)],
+        ["left / joined", `${run.leaves} / ${run.joins}`],
+        ["losses of devices at work", whole(run.hits)],
+        ["time: noticing losses", share(run.detectMs)],
+        ["time: doing again what was lost, adding up again", share(run.replayMs)],
+        ["time: between steps, moves to other plans", share(run.moveMs)],
+        [
+          "time: longer steps (devices that wait to be used, plans that are not the best)",
+          share(run.unevenMs),
+        ],
+        ["new plans gone over to", whole(run.moves)],
+        ["a device waits until it is used", seconds(run.waitedMs)],
+        ["given to those who came", `${(run.joinedBytes / 1e9).toFixed(1)} GB`],
+        ["given as copies", `${(run.copiedBytes / 1e9).toFixed(1)} GB`],
+        ["losses that left no copy", whole(run.bereft)],
+        ["a decision takes, here", seconds(run.decisionMs)],
+      ],
+    },
+  };
+}
+
+function variantSection(rows: readonly Named[], minutes: number): Section {
+  return {
+    title: "More churn, and less",
+    text: [
+      `The same for ${minutes} minutes each. Silent: half of those that leave are noticed after the default patience of ` +
+        `${seconds(DEFAULT_PATIENCE_MS)} only. Joining as other moves: who has come is not used before a step gains as much ` +
+        "by it as any other change of plan has to gain.",
+    ],
+    table: {
+      columns: ["", "goodput", "losses at work", "noticing", "again", "longer steps"],
+      rows: rows.map(({ name, run }) => [
+        ...[name, percent(goodput(run)), whole(run.hits)],
+        ...[run.detectMs, run.replayMs, run.unevenMs].map((ms) => percent(ms / run.totalMs)),
+      ]),
+    },
+  };
+}
+
+type Stopped = ReturnType<typeof runWhole>;
+
+function stoppedSection(
+  stopped: readonly { readonly devices: number; readonly run: Stopped }[],
+  seldom: readonly { readonly every: number; readonly run: Stopped }[],
+  chain: Plan,
+  rate: number,
+): Section {
+  const cells = ({ goodput: part, stepMs, hits }: Stopped) => [percent(part), seconds(stepMs), whole(hits)];
+  return {
+    title: "Where every loss stops everybody",
+    text: [
+      "What the runtime does where stages are shared: the step that is under way is given up and repeated, " +
+        `${seconds(ASSUMED.startMs)} after the loss is known. ${percent(rate)} a minute; steps are as long as with all devices. ` +
+        `Below, a pipeline of ${chain.stages.length} stages of one device each whose copies are made every k steps.`,
+    ],
+    table: {
+      columns: ["devices", "goodput", "a step", "losses at work"],
+      rows: [
+        ...stopped.map(({ devices, run }) => [whole(devices), ...cells(run)]),
+        ...seldom.map(({ every, run }) => [`pipeline, k = ${every}`, ...cells(run)]),
+      ],
+    },
+  };
+}

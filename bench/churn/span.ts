@@ -1,0 +1,405 @@
+/**
+ * A run in which a loss stops nobody but those who wait for what was lost: simulated in time, with the decisions of the real
+ * code (planner, adapted plans, placement of copies, the ledger's rule of what is lost, the decision for another plan).
+ *
+ * A step goes as the simulator says. Who leaves in it takes its gradients of that step with it: its micro-batches are done
+ * again by other members of its stage, which have the same weights, in the part of their time in which they wait anyhow, and
+ * the gradients of that stage are added up behind that. A stage whose sum is complete has lost nothing by a loss: every
+ * member has the sum. The step is committed when all stages have theirs. Between two steps micro-batches are dealt anew to
+ * those that are there then, with all who have come and have been given what their stage holds.
+ */
+
+import { decide, moveMs, transfers } from "../../actors/recovery/decision.ts";
+import { Ledger } from "../../actors/recovery/ledger.ts";
+import { alikeOf, placeReplicas } from "../../actors/recovery/placement.ts";
+import type { ChurnEvent } from "../../actors/scheduler/cluster.ts";
+import { changingBytes, transferMs } from "../../actors/scheduler/cost.ts";
+import { type Plan, type Worker, workersOf } from "../../actors/scheduler/plan.ts";
+import { planCost } from "../../actors/scheduler/plan-cost.ts";
+import { PlanError } from "../../actors/scheduler/plan-error.ts";
+import { dealCounts } from "../../actors/scheduler/planner/deal.ts";
+import { adaptPlan, makePlan } from "../../actors/scheduler/planner.ts";
+import { ringMs } from "../../actors/scheduler/simulate/ring.ts";
+import { simulate } from "../../actors/scheduler/simulate.ts";
+import { seededRandom } from "../../runtime/random.ts";
+import { among, type ChurnWorld, linkOf } from "./world.ts";
+
+/** What takes its time besides steps, in milliseconds. */
+export interface Assumed {
+  /** From a device's leaving until it is known: by its closed links, or by its silence. */
+  readonly closedMs: number;
+  readonly silentMs: number;
+  /** Of those that leave, the part that falls silent. */
+  readonly silent: number;
+  /** To measure a device that comes, and until its stage is compiled, both while the others work. */
+  readonly profileMs: number;
+  readonly startMs: number;
+  /** Before the end of a step, when the plan for the next one is made. */
+  readonly planMs: number;
+  /** Whether those that have come wait until they save as much as any other move has to. */
+  readonly hysteresis: boolean;
+}
+
+export interface ChurnRun {
+  readonly totalMs: number;
+  readonly steps: number;
+  /** Steps that the undisturbed run makes in that time with the devices that are there at each instant. */
+  readonly idealSteps: number;
+  readonly leaves: number;
+  readonly joins: number;
+  /** Losses of devices that had work, in a step of theirs. */
+  readonly hits: number;
+  /** Milliseconds in which the step was over but for what had been lost: until the last loss was known, then done again. */
+  readonly detectMs: number;
+  readonly replayMs: number;
+  /** Standing still between steps. */
+  readonly moveMs: number;
+  /** Longer steps than of the undisturbed run: of whom others wait to come, and plans that are not the best. */
+  readonly unevenMs: number;
+  /** Bytes that those who came were given, and that copies took. */
+  readonly joinedBytes: number;
+  readonly copiedBytes: number;
+  /** Times that no copy of something was left. */
+  readonly bereft: number;
+  /** By those that have come, on average, until they had work. */
+  readonly waitedMs: number;
+  readonly lives: number;
+  /** Processor time of a decision, on average. */
+  readonly decisionMs: number;
+  readonly stepMs: number;
+  readonly moves: number;
+}
+
+interface Stage {
+  readonly workers: readonly Worker[];
+  /** To add up gradients; and when that is over in a step, from its beginning. */
+  readonly sumMs: number;
+  readonly summedMs: number;
+  /** Part of a step in which its members wait. */
+  readonly idle: number;
+  readonly activationBytes: number;
+}
+
+/** What a plan comes to. */
+interface Course {
+  readonly plan: Plan;
+  readonly stepMs: number;
+  /** Behind the commit gate. */
+  readonly updateMs: number;
+  readonly stages: readonly Stage[];
+  readonly stageOf: ReadonlyMap<string, number>;
+  /** Bytes that go to replicas after a step. */
+  readonly copiedBytes: number;
+}
+
+export function runInSpans(world: ChurnWorld, first: Plan, assumed: Assumed, fullEveryMs: number): ChurnRun {
+  return new SpanRun(world, first, assumed, fullEveryMs).run();
+}
+
+class SpanRun {
+  private readonly world: ChurnWorld;
+  private readonly assumed: Assumed;
+  private readonly fullEveryMs: number;
+  private readonly random;
+  private readonly there: Set<string>;
+  private readonly ready = new Map<string, number>();
+  private readonly cameAt = new Map<string, number>();
+  private readonly ledger = new Ledger<string>();
+  private course: Course;
+  private reference: Plan;
+  /** By stage, what of its end is for a loss that was not known at once. */
+  private detects: number[] = [];
+  private next = 0;
+  private now = 0;
+  private nextFull: number;
+  private steps = 0;
+  private ideal = 0;
+  private idealAt = 0;
+  private readonly sums = {
+    ...{ leaves: 0, joins: 0, hits: 0, detectMs: 0, replayMs: 0, moveMs: 0, joinedBytes: 0, copiedBytes: 0 },
+    ...{
+      bereft: 0,
+      unevenMs: 0,
+      waitedMs: 0,
+      waited: 0,
+      decisionMs: 0,
+      decisions: 0,
+      planned: 0,
+      moves: 0,
+      lives: 0,
+    },
+  };
+
+  constructor(world: ChurnWorld, first: Plan, assumed: Assumed, fullEveryMs: number) {
+    this.world = world;
+    this.assumed = assumed;
+    this.fullEveryMs = fullEveryMs;
+    this.nextFull = fullEveryMs;
+    this.random = seededRandom(world.seed + 1);
+    this.there = new Set(world.request.devices.map(({ id }) => id));
+    for (const id of this.there) this.ready.set(id, 0);
+    this.reference = first;
+    this.course = this.courseOf(first);
+  }
+
+  run(): ChurnRun {
+    const end = this.world.minutes * 60_000;
+    while (this.now < end) this.step();
+    const { sums, now, steps, ideal } = this;
+    return {
+      ...{ totalMs: now, steps, idealSteps: ideal, ...sums },
+      lives: sums.lives / Math.max(1, steps),
+      waitedMs: sums.waitedMs / Math.max(1, sums.waited),
+      decisionMs: sums.decisionMs / Math.max(1, sums.decisions),
+      stepMs: sums.planned / Math.max(1, steps),
+    };
+  }
+
+  private step(): void {
+    const { course, assumed } = this;
+    const begin = this.now;
+    for (const { worker, member, stage } of workersOf(course.plan)) {
+      const holding = {
+        worker: `${worker}`,
+        names: [`stage ${stage.stage}`],
+        cuts: {},
+        rank: 0,
+        ranks: 1,
+        apart: false,
+      };
+      this.ledger.add({ holding, step: this.steps, device: member.device, source: member.device });
+    }
+    this.ledger.forgetBefore(this.steps);
+    const undisturbed = begin + course.stepMs;
+    const ends = course.stages.map(({ summedMs }) => begin + summedMs);
+    const gone = course.stages.map(() => new Set<string>());
+    this.detects = ends.map(() => 0);
+    // Whoever left behind the making of the plan is found missing when the step begins.
+    for (const [id, stage] of course.stageOf) {
+      if (!this.there.has(id)) this.hit(id, stage, begin, begin, begin, ends, gone);
+    }
+    for (;;) {
+      const end = Math.max(undisturbed, ...ends.map((each) => each + course.updateMs));
+      const event = this.world.events[this.next];
+      if (!event || event.atMs >= end) break;
+      this.next++;
+      const stage = this.take(event);
+      if (stage === undefined || event.atMs >= ends[stage]! || gone[stage]!.has(event.device)) continue;
+      const detect = this.random.next() < assumed.silent ? assumed.silentMs : assumed.closedMs;
+      this.hit(event.device, stage, begin, event.atMs, event.atMs + detect, ends, gone);
+    }
+    const last = ends.indexOf(Math.max(...ends));
+    const end = Math.max(undisturbed, ends[last]! + course.updateMs);
+    const waiting = Math.max(0, end - undisturbed);
+    const detecting = Math.min(waiting, this.detects[last]!);
+    this.sums.detectMs += detecting;
+    this.sums.replayMs += waiting - detecting;
+    this.sums.planned += course.stepMs;
+    this.sums.unevenMs += course.stepMs - this.reference.predictedStepMs;
+    this.sums.copiedBytes += course.copiedBytes;
+    this.sums.lives += this.there.size;
+    this.steps++;
+    this.takeIdeal(end);
+    this.now = end;
+    this.replan();
+  }
+
+  /** An event of the world. @returns the stage of a device that leaves, and has work. */
+  private take({ atMs, what, device }: ChurnEvent): number | undefined {
+    this.takeIdeal(atMs);
+    const { assumed, sums } = this;
+    if (what === "leave") {
+      sums.leaves++;
+      this.there.delete(device);
+      this.ready.delete(device);
+      this.cameAt.delete(device);
+      this.ledger.lose(device);
+      return this.course.stageOf.get(device);
+    }
+    sums.joins++;
+    this.there.add(device);
+    this.cameAt.set(device, atMs);
+    const stage = Math.floor(this.random.next() * this.course.stages.length);
+    const bytes = this.heldBytes(stage);
+    sums.joinedBytes += bytes;
+    const link = linkOf(this.world.request.profile);
+    this.ready.set(device, atMs + assumed.profileMs + assumed.startMs + transferMs(bytes, link));
+    return undefined;
+  }
+
+  /** A member's micro-batches of this step are done again by the others of its stage. */
+  private hit(
+    id: string,
+    stage: number,
+    begin: number,
+    leftMs: number,
+    knownMs: number,
+    ends: number[],
+    gone: readonly Set<string>[],
+  ): void {
+    this.sums.hits++;
+    gone[stage]!.add(id);
+    const { workers, sumMs, summedMs, idle, activationBytes } = this.course.stages[stage]!;
+    const others = workers.filter(
+      ({ member }) => this.there.has(member.device) && !gone[stage]!.has(member.device),
+    );
+    const link = linkOf(this.world.request.profile);
+    if (others.length === 0) {
+      // Nobody else has these weights but whoever keeps a copy of them.
+      const names = this.course.stages.map((_, i) => `stage ${i}`);
+      if (this.ledger.point(names) === null) this.sums.bereft++;
+      this.finish(stage, knownMs + this.assumed.startMs + this.course.stepMs, knownMs - leftMs, ends);
+      return;
+    }
+    const pass = others.map(({ member }) => member.forwardMs + member.backwardMs);
+    const own = this.course.plan.stages[stage]!.members.find(({ device }) => device === id)!.microBatches
+      .length;
+    const work = dealCounts(pass, own, []);
+    const from = Math.max(begin, knownMs) + (2 * own * activationBytes) / others.length / link.bytesPerMs;
+    // Until their own work is done they have the time for it in which they would wait.
+    const ownEnd = begin + summedMs - sumMs;
+    const early = Math.max(0, ownEnd - from) * idle;
+    const done = work <= early ? from + work / idle : Math.max(from, ownEnd) + work - early;
+    this.finish(stage, done + 2 * link.latencyMs + sumMs, knownMs - leftMs, ends);
+  }
+
+  /** The sum of a stage is not complete before then. */
+  private finish(stage: number, end: number, detectMs: number, ends: number[]): void {
+    if (end <= ends[stage]!) return;
+    ends[stage] = end;
+    this.detects[stage] = detectMs;
+  }
+
+  /** Between two steps: the plan for those that are there. */
+  private replan(): void {
+    const { assumed, sums, world } = this;
+    const began = performance.now();
+    const isReady = (id: string) =>
+      this.there.has(id) && (this.ready.get(id) ?? Number.POSITIVE_INFINITY) <= this.now - assumed.planMs;
+    const used = this.course.stageOf;
+    let next: Plan;
+    try {
+      next = adaptPlan(among(world, isReady), this.course.plan);
+      if (assumed.hysteresis) {
+        const present = adaptPlan(
+          among(world, (id) => this.there.has(id) && used.has(id)),
+          this.course.plan,
+        );
+        if (!decide({ ...outlook(present, next), moveMs: 0 }).moves) next = present;
+      }
+    } catch (error) {
+      if (!(error instanceof PlanError)) throw error;
+      next = makePlan(among(world, isReady));
+    }
+    sums.decisionMs += performance.now() - began;
+    sums.decisions++;
+    this.reference = this.undisturbed(this.reference, next);
+    if (this.now >= this.nextFull) next = this.full(next, isReady);
+    this.course = this.courseOf(next);
+    for (const id of this.course.stageOf.keys()) {
+      const came = this.cameAt.get(id);
+      if (came === undefined) continue;
+      sums.waitedMs += this.now - came;
+      sums.waited++;
+      this.cameAt.delete(id);
+    }
+    // A step begins with a round trip and ends with one, which imagined devices have no measured times of.
+    const pause = 2 * 2 * linkOf(world.request.profile).latencyMs;
+    sums.moveMs += pause;
+    this.now += pause;
+  }
+
+  /** Once in a while all is planned anew, and gone over to where that pays. */
+  private full(present: Plan, isReady: (id: string) => boolean): Plan {
+    const { world, assumed } = this;
+    this.nextFull += this.fullEveryMs;
+    const { segments, profile } = world.request;
+    const ideal = makePlan(among(world, (id) => this.there.has(id)));
+    this.reference = this.undisturbed(ideal, this.reference);
+    const found = makePlan(among(world, isReady));
+    const cost = moveMs(transfers(present, found, segments), profile, assumed.startMs);
+    if (!decide({ ...outlook(present, found), moveMs: cost }).moves) return present;
+    this.sums.moves++;
+    this.sums.moveMs += cost;
+    this.now += cost;
+    return found;
+  }
+
+  /** The best that is known to be planned for all devices that are there. */
+  private undisturbed(...plans: readonly Plan[]): Plan {
+    const request = among(this.world, (id) => this.there.has(id));
+    return plans
+      .map((plan) => adaptPlan(request, plan))
+      .reduce((a, b) => (b.predictedStepMs < a.predictedStepMs ? b : a));
+  }
+
+  private courseOf(plan: Plan): Course {
+    const { segments, devices, profile, options } = this.world.request;
+    const cost = planCost(plan, { segments, devices, profile, stashBytes: options.stashBytes ?? 0 });
+    const workers = workersOf(plan);
+    const { idleMs, makespanMs, gateMs, spans } = simulate(cost.programs, cost.run);
+    const sums = workers.map(() => 0);
+    for (const { worker, operation, endMs } of spans) {
+      if (operation.op === "reduce") sums[worker] = Math.max(sums[worker]!, endMs);
+    }
+    const link = linkOf(profile);
+    const stages = plan.stages.map((stage): Stage => {
+      const own = workers.filter((worker) => worker.stage === stage);
+      const [first] = own;
+      const { chunks } = cost.workers[first!.worker]!;
+      const sum = (of: (chunk: (typeof chunks)[number]) => number) =>
+        chunks.reduce((all, each) => all + of(each), 0);
+      const links = own.map(() => link);
+      const sumMs = ringMs(
+        "all-reduce",
+        sum(({ gradientBytes }) => gradientBytes),
+        links,
+      );
+      const idle = own.reduce((all, { worker }) => all + idleMs[worker]!, 0) / own.length / makespanMs;
+      const activationBytes = Math.max(...segments.map((segment) => segment.activationBytes));
+      // What no operation adds up is added up before the gate.
+      const summedMs = Math.max(...own.map(({ worker }) => sums[worker]!)) || gateMs;
+      return { workers: own, sumMs, summedMs, idle, activationBytes };
+    });
+    const stageOf = new Map(workers.map(({ member, stage }) => [member.device, stage.stage]));
+    const hosts = devices.map(({ id, memoryBytes = Number.POSITIVE_INFINITY }) => {
+      return { id, host: id, freeBytes: memoryBytes };
+    });
+    const bytes = cost.workers.map(({ copyBytes }) => copyBytes);
+    const { copies = 1 } = options;
+    const isShared = workers.every((worker) => alikeOf(worker, workers).length >= copies);
+    const replicas = isShared ? [] : placeReplicas(workers, bytes, copies, hosts).replicas;
+    const copiedBytes = replicas.reduce((all, to, worker) => all + to.length * bytes[worker]!, 0);
+    return {
+      plan,
+      stepMs: plan.predictedStepMs,
+      updateMs: makespanMs - gateMs,
+      stages,
+      stageOf,
+      copiedBytes,
+    };
+  }
+
+  /** What a member of a stage is given that comes. */
+  private heldBytes(stage: number): number {
+    const { segments } = this.world.request;
+    const { ranges } = this.course.plan.stages[stage]!;
+    return ranges
+      .flatMap(({ from, to }) => segments.slice(from, to))
+      .reduce((sum, segment) => sum + changingBytes(segment), 0);
+  }
+
+  /** What the undisturbed run has done until then, by the plan for the devices that are there. */
+  private takeIdeal(untilMs: number): void {
+    if (untilMs <= this.idealAt) return;
+    this.ideal += (untilMs - this.idealAt) / this.reference.predictedStepMs;
+    this.idealAt = untilMs;
+  }
+}
+
+/** Nobody knows how long a run on such devices goes on: as long as an hour of steps. */
+const STEPS_LEFT = 100;
+
+function outlook(present: Plan, next: Plan) {
+  return { oldStepMs: present.predictedStepMs, newStepMs: next.predictedStepMs, stepsLeft: STEPS_LEFT };
+}

@@ -1,0 +1,47 @@
+/** The simulation of churn: what it finds where that is known otherwise. */
+
+import { expect, test } from "bun:test";
+import { makePlan } from "../../actors/scheduler/planner.ts";
+import { churnOutlook } from "../../actors/scheduler/simulate/outlook.ts";
+import { type Assumed, runInSpans } from "../../bench/churn/span.ts";
+import { runWhole } from "../../bench/churn/whole.ts";
+import { withChurn, worldOf } from "../../bench/churn/world.ts";
+
+const ASSUMED: Assumed = {
+  ...{ closedMs: 50, silentMs: 10_000, silent: 0 },
+  ...{ profileMs: 2000, startMs: 2000, planMs: 2000, hysteresis: false },
+};
+const calm = worldOf({ devices: 9, churn: 0, minutes: 5, seed: 3, rows: 1, microBatches: 20 });
+const plan = makePlan(calm.request);
+
+test("without churn nothing is lost", () => {
+  const run = runInSpans(calm, plan, ASSUMED, Number.POSITIVE_INFINITY);
+  expect(run.hits).toBe(0);
+  expect(run.steps / run.idealSteps).toBeCloseTo(1, 2);
+  expect(runWhole(calm, plan, ASSUMED).goodput).toBeCloseTo(1, 9);
+});
+
+test("with it, less is lost where a loss does not stop everybody, and the same seed loses the same", () => {
+  const churning = withChurn(calm, { churn: 1 });
+  const run = () => runInSpans(churning, plan, ASSUMED, Number.POSITIVE_INFINITY);
+  const [first, again] = [run(), run()];
+  expect({ ...first, decisionMs: 0 }).toEqual({ ...again, decisionMs: 0 });
+  expect(first.hits).toBeGreaterThan(10);
+  expect(first.leaves + first.joins).toBe(churning.events.filter(({ atMs }) => atMs < first.totalMs).length);
+  const part = first.steps / first.idealSteps;
+  expect(part).toBeLessThan(1);
+  expect(part).toBeGreaterThan(runWhole(churning, plan, ASSUMED).goodput);
+});
+
+test("where everybody stops, goodput is what the closed form of plans says", () => {
+  // Of all who are there in the beginning, few enough leave in this time to call the rate constant.
+  const leavesPerHour = 3;
+  const churning = withChurn(calm, { churn: (2 * leavesPerHour) / 60, minutes: 600 });
+  const { goodput } = runWhole(churning, plan, ASSUMED);
+  const cluster = {
+    churn: { events: [], rates: { leavesPerHour: 0.9 * leavesPerHour, joinsPerHour: 0, seed: 0 } },
+  };
+  const pauseMs = ASSUMED.closedMs + ASSUMED.startMs;
+  const closed = churnOutlook({ cluster, plan, stepMs: plan.predictedStepMs, pauseMs, checkpointEvery: 1 })!;
+  expect(goodput).toBeCloseTo(closed.goodput, 1.5);
+});
