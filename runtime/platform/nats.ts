@@ -7,12 +7,11 @@
  * for a token, or NATS_CREDS, a file. A server that asks for TLS gets it.
  */
 
-import { readFile } from "node:fs/promises";
 import type { JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
 import type { KV } from "@nats-io/kv";
 import type { ObjectStore } from "@nats-io/obj";
 import type { Authenticator, ConnectionOptions, NatsConnection } from "@nats-io/transport-node";
-import type { Chunks } from "./files.ts";
+import { type Chunks, files } from "./files.ts";
 import { environment } from "./process.ts";
 
 export class NatsError extends Error {
@@ -63,9 +62,12 @@ export interface Objects {
   sweep(): Promise<void>;
 }
 
-/** A connection. It is made again by itself when it is lost; what is asked meanwhile fails after a while. */
+/**
+ * A connection. It is made again by itself when it is lost; what is asked meanwhile fails after a while. Buckets and logs
+ * that are not there are empty, and made with the first that is written.
+ */
 export interface Nats {
-  /** Makes what is not there yet. Values of a bucket are those of one stream. */
+  /** Revisions are counted by bucket. */
   register(bucket: string, key: string): Promise<Register>;
   log(name: string): Promise<Log>;
   objects(bucket: string): Promise<Objects>;
@@ -76,7 +78,7 @@ export interface Nats {
 const TIMEOUT_MS = 5000;
 const RECONNECT_MS = 200;
 
-/** @param server `nats://host:port`. @throws NatsError where nobody answers there, or not with JetStream. */
+/** @param server `nats://host:port`. @throws NatsError where nobody answers there, or not with JetStream; FileError. */
 export async function connectNats(server: string): Promise<Nats> {
   const { connect, credsAuthenticator } = await import("@nats-io/transport-node");
   const { jetstream, jetstreamManager } = await import("@nats-io/jetstream");
@@ -99,12 +101,14 @@ export async function connectNats(server: string): Promise<Nats> {
   const client = jetstream(connection, { timeout: TIMEOUT_MS });
   return {
     register: async (bucket, key) => {
-      const kv = await attempt(server, () => new Kvm(client).create(bucket, { history: 1 }));
-      return registerOf(server, kv, key);
+      const buckets = new Kvm(client);
+      const kv = await attempt(server, () => buckets.open(bucket));
+      const make = once(() => buckets.create(bucket, { history: 1 }));
+      return registerOf(server, kv, make, key);
     },
     log: async (name) => {
-      await attempt(server, () => manager.streams.add({ name, subjects: [subjectOf(name)] }));
-      return logOf(server, connection, client, manager, name);
+      const make = once(() => manager.streams.add({ name, subjects: [subjectOf(name)] }));
+      return logOf(server, connection, client, manager, make, name);
     },
     objects: async (bucket) => {
       const store = await attempt(server, () => new Objm(client).create(bucket));
@@ -118,23 +122,24 @@ async function credentials(
   creds: string | undefined,
   authenticator: (creds: Uint8Array) => Authenticator,
 ): Promise<Partial<ConnectionOptions>> {
-  if (creds) return { authenticator: authenticator(await readFile(creds)) };
+  if (creds) return { authenticator: authenticator(await files.read(creds)) };
   const [user, pass] = [environment("NATS_USER"), environment("NATS_PASSWORD")];
   if (!user) return {};
   return pass ? { user, pass } : { token: user };
 }
 
-function registerOf(server: string, kv: KV, key: string): Register {
+function registerOf(server: string, kv: KV, make: Make, key: string): Register {
   return {
     read: () =>
       attempt(server, async () => {
-        const entry = await kv.get(key);
+        const entry = await ifThere(() => kv.get(key));
         return entry ? { value: entry.string(), revision: entry.revision } : { value: "", revision: 0 };
       }),
     write: (value, revision) =>
-      attempt(server, () =>
-        ifFirst(() => kv.put(key, value, { previousSeq: revision, timeout: TIMEOUT_MS })),
-      ),
+      attempt(server, async () => {
+        await make();
+        return ifFirst(() => kv.put(key, value, { previousSeq: revision, timeout: TIMEOUT_MS }));
+      }),
   };
 }
 
@@ -145,6 +150,7 @@ function logOf(
   connection: NatsConnection,
   client: JetStreamClient,
   manager: JetStreamManager,
+  make: Make,
   name: string,
 ): Log {
   return {
@@ -158,24 +164,23 @@ function logOf(
         );
       }
       const expect = { lastSequence: last };
-      return attempt(server, () =>
-        ifFirst(
-          async () => (await client.publish(subjectOf(name), bytes, { expect, timeout: TIMEOUT_MS })).seq,
-        ),
-      );
+      const options = { expect, timeout: TIMEOUT_MS };
+      return attempt(server, async () => {
+        await make();
+        return ifFirst(async () => (await client.publish(subjectOf(name), bytes, options)).seq);
+      });
     },
     last: () =>
       attempt(server, async () => {
-        const { state } = await manager.streams.info(name);
-        if (state.messages === 0) return { entry: "", number: state.last_seq };
-        const message = await manager.streams.getMessage(name, { seq: state.last_seq });
-        return { entry: message?.string() ?? "", number: state.last_seq };
+        const number = (await ifThere(() => manager.streams.info(name)))?.state.last_seq ?? 0;
+        const message = number > 0 ? await manager.streams.getMessage(name, { seq: number }) : null;
+        return { entry: message?.string() ?? "", number };
       }),
     read: (after) =>
       attempt(server, async () => {
         const entries: { entry: string; number: number }[] = [];
-        const consumer = await client.consumers.get(name, { opt_start_seq: after + 1 });
-        if ((await consumer.info()).num_pending === 0) return entries;
+        const consumer = await ifThere(() => client.consumers.get(name, { opt_start_seq: after + 1 }));
+        if (!consumer || (await consumer.info()).num_pending === 0) return entries;
         const messages = await consumer.consume();
         for await (const message of messages) {
           entries.push({ entry: message.string(), number: message.seq });
@@ -231,6 +236,32 @@ function streamOf(chunks: Chunks): ReadableStream<Uint8Array> {
       else controller.enqueue(value);
     },
   });
+}
+
+/** Makes something on the server, unless that has been done. */
+type Make = () => Promise<unknown>;
+
+function once(make: Make): Make {
+  let made: Promise<unknown> | undefined;
+  return () => {
+    made ??= make().catch((error) => {
+      made = undefined;
+      throw error;
+    });
+    return made;
+  };
+}
+
+/** What JetStream says of a stream that is not there. */
+const NOT_THERE = 10059;
+
+async function ifThere<T>(work: () => Promise<T>): Promise<T | null> {
+  try {
+    return await work();
+  } catch (error) {
+    if ((error as { code?: unknown }).code === NOT_THERE) return null;
+    throw error;
+  }
 }
 
 /** What JetStream says of a revision that is not the last any more. */

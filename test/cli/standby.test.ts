@@ -7,6 +7,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { jetstreamManager } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
 import { readCheckpoint } from "../../actors/checkpoint.ts";
 import type { JournalRecord } from "../../actors/journal/journal.ts";
 import { NatsJournal } from "../../actors/journal/nats.ts";
@@ -131,7 +133,7 @@ describe.skipIf(lacksNats !== null)(
       const begun = { kind: "run", run: "r", settings: { options: { steps: ["5"], seed: ["1"] } } } as const;
       await write("other", [begun, plan, { kind: "step", step: 0, loss: 5 }]);
       await write("done", [begun, plan, { kind: "done", steps: 5 }]);
-      const mistakes: [string[], number, string | RegExp][] = [
+      const mistakes: [string[], number, string][] = [
         [
           ["--journal", "redis://box/a"],
           2,
@@ -159,6 +161,7 @@ describe.skipIf(lacksNats !== null)(
           "/other holds a run that is not done, with another --steps: choose another name, or stand by",
         ],
         [["--journal", `${server.address}/done`], 2, "/done holds a run that is done: choose another name"],
+        [["--journal", `${server.address}/fresh`, "--steps", "0"], 2, "--steps 0: expected a whole number"],
       ];
       const lines = mistakes.map(([args]) => ["train", "--out", join(folder, "never"), ...args]);
       const child = Bun.spawn([process.execPath, join(import.meta.dir, "many.ts"), JSON.stringify(lines)], {
@@ -169,11 +172,16 @@ describe.skipIf(lacksNats !== null)(
       for (const [i, [, exitCode, line]] of mistakes.entries()) {
         const { code, out, err, left } = performed[i]!;
         expect(err).toMatch(/^troupe: [^\n]+\n$/);
-        expect(err).toContain(line as string);
+        expect(err).toContain(line);
         expect(err).not.toContain("secret");
         expect([code, out, left]).toEqual([exitCode, "", []]);
       }
       expect(await files.exists(join(folder, "never"))).toBe(false);
+      const connection = await connect({ servers: server.address });
+      const streams = await (await jetstreamManager(connection)).streams.names().next();
+      await connection.close();
+      expect(streams).toContain("TROUPE_other");
+      expect(streams.filter((name) => name.endsWith("_fresh"))).toEqual([]);
     }, 60_000);
   },
 );
