@@ -6,14 +6,7 @@
 
 import { type CopyFlow, keepEvery } from "../../recovery/pace.ts";
 import { copyRoom } from "../../recovery/room.ts";
-import {
-  changingBytes,
-  type DeviceInfo,
-  linkBetween,
-  type Profile,
-  type SegmentCost,
-  transferMs,
-} from "../cost.ts";
+import { changingBytes, type DeviceInfo, type Profile, type SegmentCost, transferMs } from "../cost.ts";
 import { type Plan, type PlanCopies, type Worker, workersOf } from "../plan.ts";
 import type { PlanCost } from "../plan-cost.ts";
 import { PlanError } from "../plan-error.ts";
@@ -72,7 +65,10 @@ export function copiesOf(
   };
 }
 
-/** Steps from one that is kept to the next, such that copies go in time in which lines would be idle. */
+/**
+ * Steps from one that is kept to the next, such that copies go in time in which lines would be idle. A line that nobody has
+ * measured, because the plan needs none, takes no time.
+ */
 export function copiesEvery(
   plan: Plan,
   cost: PlanCost,
@@ -93,7 +89,8 @@ export function copiesEvery(
     own.reduce((all, { worker }) => all + traffic[worker]![what], 0);
   for (const { worker, member } of workers) {
     for (const to of replicas[worker]!) {
-      const link = linkBetween(profile, member.device, to);
+      const link = profile.links[member.device]?.[to];
+      if (!link) continue;
       const copyMs = transferMs(cost.workers[worker]!.copyBytes, link);
       const busy = (device: string, what: "sentBytes" | "receivedBytes") =>
         transferMs(sum(ofDevice.get(device) ?? [], what), link);

@@ -127,6 +127,12 @@ test("copies are made as often as lines have time for them", () => {
   expect(every(10)).toBeGreaterThan(every(100));
 });
 
+test("where no lines are measured, since one device does all of it, copies are made with every step", () => {
+  const asked = request([1e6, 1e6], { strategy: "single", copies: 1 });
+  const plan = makePlan({ ...asked, profile: { ...asked.profile, links: {} } });
+  expect(plan.copies).toEqual({ asked: 1, count: 1, every: 1, why: null });
+});
+
 test("no number of copies that makes no sense", () => {
   expect(() => makePlan(request([1e6], { copies: -1 }))).toThrow("-1 copies were asked for");
   expect(() => makePlan(request([1e6], { copies: 1.5 }))).toThrow("1.5 copies were asked for");
