@@ -170,6 +170,29 @@ export function correctedProfile(profile: Profile, drifts: Readonly<Record<strin
   return { ...profile, devices: Object.fromEntries(devices) };
 }
 
+/**
+ * What is known of the devices of a run, also of those that do nothing in it: a machine that is slow for one of its devices is
+ * slow for the others too, by as much as it is at least for all that are seen.
+ * @param hosts machines, by device id.
+ */
+export function machineDrifts(
+  drifts: Readonly<Record<string, Drift>>,
+  hosts: Readonly<Record<string, string>>,
+): Readonly<Record<string, Drift>> {
+  const least = new Map<string, Drift>();
+  for (const [id, drift] of Object.entries(drifts)) {
+    const host = hosts[id];
+    if (host === undefined) continue;
+    const before = least.get(host);
+    if (!before || drift.factor < before.factor) least.set(host, drift);
+  }
+  const others = Object.entries(hosts).flatMap(([id, host]): [string, Drift][] => {
+    const drift = least.get(host);
+    return drift && !drifts[id] ? [[id, drift]] : [];
+  });
+  return { ...drifts, ...Object.fromEntries(others) };
+}
+
 /** A device's own profile, as it is now. */
 export function correctedModelProfile(profile: ModelProfile, { factor }: Drift): ModelProfile {
   return scaled(profile, factor);

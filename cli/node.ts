@@ -164,6 +164,7 @@ async function run(args: readonly string[]): Promise<number> {
         : `${name} listens on ${listening}, ${protectionOf(security, listening)}${certificate}\n`,
     );
     if (home !== undefined) {
+      if (!options.has("json")) standardOutput.write(`${name} calls ${home} until it answers\n`);
       // Why it can never be is in the log.
       runtime.join(home).first.then(
         (peer) => {

@@ -16,11 +16,14 @@ type StepEvent = Extract<TrainEvent, { event: "step" }>;
 type PlanEvent = Extract<TrainEvent, { event: "plan" }>;
 type RecoveredEvent = Extract<TrainEvent, { event: "recovered" }>;
 type ReplannedEvent = Extract<TrainEvent, { event: "replanned" }>;
+type DriftedEvent = Extract<TrainEvent, { event: "device_drifted" }>;
 type DoneEvent = Extract<TrainEvent, { event: "done" }>;
 
 /** Where no bar can be drawn: this many lines in a run. */
 const LINES = 20;
 const BAR_COLUMNS = 24;
+/** A device that is slow is told of again when it is twice as slow or half: what machines do besides changes all the time. */
+const TOLD_CHANGE = 2;
 /** Weight of the newest step in the smoothed time a step takes. */
 const NEWEST = 0.1;
 
@@ -50,6 +53,9 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
   let smoothMs: number | undefined;
   let sample: string | undefined;
   let exported = false;
+  /** Factors that were told since the plan is another one, by device; and whether the last one was. */
+  const drifts = new Map<string, number>();
+  let tellsDrift = true;
   /** By device. */
   const spent = new Map<string, Spent>();
 
@@ -116,6 +122,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
 
   const showRecovered = (event: RecoveredEvent) => {
     places = placesOf(event.plan);
+    drifts.clear();
     const { lost, detect_ms, resume_ms, steps_lost, moved_bytes, from_checkpoint } = event;
     const again = steps_lost === 0 ? "no step" : steps_lost === 1 ? "1 step" : `${steps_lost} steps`;
     const from = from_checkpoint ? " from the last checkpoint, for copies are lost" : "";
@@ -129,10 +136,19 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
 
   const showReplanned = (event: ReplannedEvent) => {
     places = placesOf(event.plan);
+    drifts.clear();
     line(`  another plan: ${event.why}`);
     line(
       `  ${bytes(event.moved_bytes)} moved in ${brief(event.move_ms)}, now ${planTitle(event.plan)}: ${whoDoesWhat(event.plan)}`,
     );
+  };
+
+  const showDrifted = ({ device, factor }: DriftedEvent) => {
+    const change = factor / (drifts.get(device) ?? 1);
+    tellsDrift = !drifts.has(device) || change >= TOLD_CHANGE || change <= 1 / TOLD_CHANGE;
+    if (!tellsDrift) return;
+    drifts.set(device, factor);
+    line(paint("yellow", `  ${driftText(device, { factor })}`));
   };
 
   const showDone = (event: DoneEvent) => {
@@ -214,7 +230,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
       case "paused":
         return line(paint("yellow", `  waits for a device: ${event.reason}`));
       case "device_drifted":
-        return line(paint("yellow", `  ${driftText(event.device, event)}`));
+        return showDrifted(event);
       case "plan":
         return showPlan(event);
       case "step":
@@ -237,6 +253,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
       case "checkpoint_damaged":
         return line(paint("yellow", `  ${event.why}; going on from step ${event.step}, ${event.used}`));
       case "plan_kept":
+        if (event.cause === "drifted" && !tellsDrift) return;
         return line(paint("dim", `  the plan stays as it is: ${event.why}`));
       case "checkpoint": // Often, and always in the same place.
         return;

@@ -60,7 +60,6 @@ export class Chaos {
       await this.world.device(name)?.ask.arm(this.faults.filter(({ device }) => device === name));
     }
     this.tellRandom();
-    for (const each of this.series) if ("ms" in each.every) this.deal(each, faultsOf(each, this.victims));
   }
 
   /** So many steps are done. */
@@ -68,6 +67,10 @@ export class Chaos {
     if (done <= this.step) return;
     this.step = done;
     this.tellRandom();
+    // Before the first step it would depend on the machine what they find.
+    for (const each of this.series) {
+      if ("ms" in each.every && !this.timers.has(each)) this.deal(each, faultsOf(each, this.victims));
+    }
   }
 
   /** A device is there, or there again. */

@@ -9,7 +9,14 @@
  * the least energy, which is not sooner done.
  */
 
-import { correctedProfile, type Drift, type DriftWatch, NO_DRIFT, watchPlan } from "../drift.ts";
+import {
+  correctedProfile,
+  type Drift,
+  type DriftWatch,
+  machineDrifts,
+  NO_DRIFT,
+  watchPlan,
+} from "../drift.ts";
 import type { ClusterProfile } from "../profile.ts";
 import type { DeviceInfo, Profile, SegmentCost } from "../scheduler/cost.ts";
 import { memoryOf, stepMsOf } from "../scheduler/device-load.ts";
@@ -90,7 +97,8 @@ export class Replanner {
 
   /** As it is now. */
   profile(): Profile {
-    return this.watch ? correctedProfile(this.base, this.watch.drifts) : this.base;
+    if (!this.watch) return this.base;
+    return correctedProfile(this.base, machineDrifts(this.watch.drifts, this.base.hosts ?? {}));
   }
 
   /** A device has joined. @param profile with its times and its links. */

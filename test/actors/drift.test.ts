@@ -8,6 +8,7 @@ import {
   DriftWatch,
   driftText,
   hasDrifted,
+  machineDrifts,
   NO_DRIFT,
   observe,
   stepTime,
@@ -91,6 +92,15 @@ test("a plan is watched where each worker has a core for itself, and not where t
     watchPlan(plan, { ...world, devices, profile: { ...world.profile, cores } });
   expect(watch(2)).toBeInstanceOf(DriftWatch);
   expect(watch(1)).toBeNull();
+});
+
+test("who does nothing is as slow as its machine is at least for those that do", () => {
+  const [slow, slower] = [after(times(7, 2)), after(times(7, 3))];
+  const hosts = { a: "desk", b: "desk", spare: "desk", d: "shelf", other: "attic" };
+  expect(machineDrifts({ a: slower, b: slow, d: slower }, hosts)).toEqual({
+    ...{ a: slower, b: slow, spare: slow, d: slower },
+  });
+  expect(machineDrifts({ a: slow }, {})).toEqual({ a: slow });
 });
 
 test("a corrected profile has other times, and the same of everything else", () => {
