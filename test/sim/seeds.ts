@@ -57,8 +57,15 @@ export async function liveSeeds(live: (seed: number, verbose: boolean) => Promis
   const stray: string[] = [];
   process.on("unhandledRejection", (error) => stray.push(`unhandled: ${(error as Error).stack ?? error}`));
   process.on("uncaughtException", (error) => stray.push(`uncaught: ${error.stack}`));
+  const attempt = async (seed: number, verbose: boolean): Promise<Lived> => {
+    try {
+      return await live(seed, verbose);
+    } catch (error) {
+      return { breaches: [`it could not be lived: ${(error as Error).stack ?? error}`], digest: "" };
+    }
+  };
   if (to === undefined) {
-    const { lines = [], breaches, digest } = await live(from, true);
+    const { lines = [], breaches, digest } = await attempt(from, true);
     console.log([...lines, ...stray, ...breaches.map((b) => `BROKEN ${b}`), `trace ${digest}`].join("\n"));
     process.exitCode = breaches.length + stray.length > 0 ? 1 : 0;
     return;
@@ -66,7 +73,7 @@ export async function liveSeeds(live: (seed: number, verbose: boolean) => Promis
   for (let seed = from; seed <= to; seed++) {
     // Whoever waits for this process knows where it stands, should a world never end.
     console.log(seed);
-    const { breaches } = await live(seed, false);
+    const { breaches } = await attempt(seed, false);
     const all = [...breaches, ...stray.splice(0)];
     if (all.length > 0) console.log(JSON.stringify({ seed, breaches: all } satisfies Report));
   }
@@ -121,7 +128,7 @@ async function livePiece(program: string, seeds: SeedRange, patienceMs: number):
         if (line.startsWith("{")) reports.push(JSON.parse(line));
         else reached = Number(line);
       }
-      if ((await child.exited) === 0) return reports;
+      if ((await child.exited) === 0 && reached === seeds.to) return reports;
       reports.push({ seed: reached, breaches: [`it did not come to its end: ${howItEnded(child)}`] });
       from = reached + 1;
     } finally {

@@ -1,4 +1,4 @@
-/** What is done to a simulated world, and when; drawn from chance, printed when a run breaks a promise. */
+/** What happens to a simulated world, and when; drawn from chance, printed when a run breaks a promise. */
 
 import type { Random } from "../../../../runtime/random.ts";
 import { DEVICE_PHASES, type Phase, REPLICA_PHASES, STAGE_PHASES } from "./phases.ts";
@@ -14,6 +14,19 @@ export type Harm =
   /** Nothing gets through between it and that one for a while. */
   | { readonly kind: "block"; readonly other: number | null; readonly ms: number };
 
+/** What else happens to a run. */
+export type Event =
+  /** A device says goodbye. */
+  | { readonly kind: "leave" }
+  /** One that is gone is switched on again, one that was given up is found again. */
+  | { readonly kind: "return" }
+  /** Another device is there. */
+  | { readonly kind: "join" }
+  /** Another plan is wanted, which follows from the number. */
+  | { readonly kind: "migrate"; readonly number: number }
+  /** The coordinator is killed, or its power cut, and another is started so much later. */
+  | { readonly kind: "coordinator"; readonly silent: boolean; readonly afterMs: number };
+
 /** Behind the fault before it, or the begin of training: after a time, or when so many such phases have begun. */
 export type Moment =
   | { readonly afterMs: number }
@@ -23,7 +36,7 @@ export interface Fault {
   readonly when: Moment;
   /** The device where the phase is, or the one of this number. */
   readonly who: "there" | number;
-  readonly harm: Harm;
+  readonly what: Harm | Event;
 }
 
 const PHASES: readonly Phase[] = [
@@ -33,15 +46,22 @@ const PHASES: readonly Phase[] = [
 ];
 /** Phases of a recovery: where the second fault strikes best. */
 const RECOVERING: readonly Phase[] = [
-  ...(["retire", "holds", "fetch", "recall", "load", "connect", "keep"] as const).map(
+  ...(["retire", "holds", "fetch", "recall", "load", "connect", "keep", "hold", "kept"] as const).map(
     (name): Phase => `Stage.${name}`,
   ),
-  ...(["host", "end"] as const).map((name): Phase => `Device.${name}`),
+  ...(["host", "end", "attach", "describe"] as const).map((name): Phase => `Device.${name}`),
 ];
 
-/** @param untilMs about as long as an undisturbed run takes. */
-export function drawFaults(random: Random, devices: number, untilMs: number): Fault[] {
-  const count = pick(random, [1, 1, 1, 2, 2, 3, 4]);
+export interface Drawing {
+  readonly devices: number;
+  /** About as long as an undisturbed run takes. */
+  readonly untilMs: number;
+  /** Whether devices may come. */
+  readonly waits: boolean;
+}
+
+export function drawFaults(random: Random, { devices, untilMs, waits }: Drawing): Fault[] {
+  const count = pick(random, [1, 1, 2, 2, 3, 3, 4, 6]);
   return Array.from({ length: count }, (_, i): Fault => {
     const timed = (ms: number): Moment => ({ afterMs: random.next() * ms });
     const at = (phases: readonly Phase[], most: number): Moment => ({
@@ -53,8 +73,29 @@ export function drawFaults(random: Random, devices: number, untilMs: number): Fa
         ? pick(random, [timed(untilMs), at(PHASES, 4 * devices), at(PHASES, 20)])
         : pick(random, [timed(untilMs), timed(30), { afterMs: 0 }, at(RECOVERING, devices), at(PHASES, 20)]);
     const who = "phase" in when && random.next() < 0.6 ? "there" : random.integer(devices);
-    return { when, who, harm: drawHarm(random, devices) };
+    const isHarm = random.next() < 0.6;
+    return { when, who, what: isHarm ? drawHarm(random, devices) : drawEvent(random, waits) };
   });
+}
+
+function drawEvent(random: Random, waits: boolean): Event {
+  const coming = waits ? (["return", "return", "join", "join"] as const) : [];
+  const kind = pick(random, [
+    "leave",
+    "migrate",
+    "migrate",
+    "coordinator",
+    "coordinator",
+    ...coming,
+  ] as const);
+  switch (kind) {
+    case "migrate":
+      return { kind, number: random.integer(1000) };
+    case "coordinator":
+      return { kind, silent: random.next() < 0.5, afterMs: pick(random, [10, 300, 4000, 30_000]) };
+    default:
+      return { kind };
+  }
 }
 
 function drawHarm(random: Random, devices: number): Harm {

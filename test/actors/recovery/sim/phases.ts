@@ -5,16 +5,20 @@
 
 import { Device } from "../../../../actors/device.ts";
 import { Copies } from "../../../../actors/recovery/copies.ts";
+import { Course } from "../../../../actors/recovery/course.ts";
+import type { MoveOutcome } from "../../../../actors/recovery/moves.ts";
 import { Replica } from "../../../../actors/recovery/replica.ts";
+import type { Plan } from "../../../../actors/scheduler/plan.ts";
+import { Scheduler } from "../../../../actors/scheduler/scheduler.ts";
 import { Stage } from "../../../../actors/stage.ts";
 import type { NodeRuntime } from "../../../../runtime/node.ts";
 
 export const STAGE_PHASES = [
   ...["train", "commit", "keep", "replicate", "recall", "evaluate", "forgetBefore", "retire", "state"],
-  ...["holds", "fetch", "load", "connect", "abandon"],
+  ...["holds", "fetch", "load", "connect", "abandon", "hold", "kept"],
 ] as const;
-export const REPLICA_PHASES = ["put", "keep"] as const;
-export const DEVICE_PHASES = ["host", "end", "replica"] as const;
+export const REPLICA_PHASES = ["put", "complete", "kept", "recall", "keep"] as const;
+export const DEVICE_PHASES = ["host", "end", "replica", "attach", "describe"] as const;
 
 /** A class's method, as `Stage.commit`. */
 export type Phase =
@@ -43,6 +47,41 @@ for (const [type, names] of [
     };
   }
 }
+
+let course: any;
+
+const { onStart } = Scheduler.prototype;
+Scheduler.prototype.onStart = function () {
+  course = undefined;
+  onStart.call(this);
+};
+
+/** The run that goes on now is to go over to another plan, as one does that has found a better one. */
+export function wantPlan(plan: Plan): void {
+  course?.moves.want(plan, ({ bytes, ms, failure }: MoveOutcome) => {
+    const moved = failure === undefined;
+    course.world.recovery.considered({
+      ...{ cause: "drifted", why: failure ?? "it was wanted", oldStepMs: null, newStepMs: null, planMs: 0 },
+      ...{ moved, movedBytes: bytes, moveMs: ms, plan: moved ? plan : course.plan },
+    });
+  });
+}
+
+let committed: number[] = [];
+
+/** Steps that all stages have committed, since this was asked before. */
+export function committedSteps(): readonly number[] {
+  const found = committed;
+  committed = [];
+  return found;
+}
+
+const { commit } = Course.prototype;
+Course.prototype.commit = function (step, keeps) {
+  committed.push(step);
+  course = this;
+  commit.call(this, step, keeps);
+};
 
 let most = 0;
 

@@ -18,7 +18,14 @@ export interface Shape {
   readonly name: string;
   readonly model: Model;
   readonly feed: Feed;
-  readonly plan: Plan;
+  /** By hand; null where the run makes its own. */
+  readonly plan: Plan | null;
+  /** That it begins with. */
+  readonly devices: number;
+  readonly strategy: string;
+  readonly schedule: string;
+  /** Whether nothing it makes may differ by a bit, whatever is done to it. */
+  readonly exact: boolean;
   readonly microBatches: number;
   readonly steps: number;
   /** Steps between validation passes, and between checkpoints. */
@@ -28,6 +35,8 @@ export interface Shape {
 
 export const SEED = 7;
 const MOST_DEVICES = 5;
+/** Of all runs, those that find their plans. */
+const PLANNED = 0.25;
 
 /** What a model is trained on: integers below `classes` and numbers, drawn from step and micro-batch. */
 function feedOf(model: Model, classes: number): Feed {
@@ -92,7 +101,7 @@ export function shapeOf(number: number): Shape {
   const random = seededRandom(number + 1);
   for (;;) {
     try {
-      return drawShape(random);
+      return random.next() < PLANNED ? drawPlanned(random) : drawShape(random);
     } catch (error) {
       if (!(error instanceof PlanError)) throw error;
     }
@@ -139,16 +148,37 @@ function drawShape(random: Random): Shape {
   return {
     name: `${kind.name}, ${schedule}, ${microBatches} micro-batches, stages to ${held.join(" | ")}`,
     ...{ model, plan, microBatches, feed: feedOf(model, kind.classes) },
-    ...{
-      steps: pick(random, [3, 4, 6]),
-      validateEvery: pick(random, [2, 3, 100]),
-      saveEvery: pick(random, [3, 100]),
-    },
+    ...{ devices: plan.devices.length, strategy: "pipeline", schedule, exact: true },
+    ...lengths(random, [3, 4, 6]),
+  };
+}
+
+/** A run that finds its plan, and looks for better ones. */
+function drawPlanned(random: Random): Shape {
+  const kind = pick(random, KINDS);
+  const model = kind.make();
+  const microBatches = pick(random, [2, 4]);
+  const strategy = pick(random, ["pipeline", "pipeline", "auto", "single"]);
+  const schedule = pick(random, ["gpipe", "1f1b"]);
+  const devices = Math.min(pick(random, [2, 3, 4]), findSegments(model).length);
+  return {
+    name: `${kind.name}, ${devices} devices planned as ${strategy}, ${microBatches} micro-batches`,
+    ...{ model, plan: null, microBatches, feed: feedOf(model, kind.classes) },
+    ...{ devices, strategy, schedule, exact: strategy !== "auto" },
+    ...lengths(random, [4, 6, 12]),
+  };
+}
+
+function lengths(random: Random, steps: readonly number[]) {
+  return {
+    steps: pick(random, steps),
+    validateEvery: pick(random, [2, 3, 100]),
+    saveEvery: pick(random, [2, 3, 100]),
   };
 }
 
 /** Where so many ranges of `segments` end. */
-function cuts(random: Random, segments: number, count: number): number[] {
+export function cuts(random: Random, segments: number, count: number): number[] {
   const inner = Array.from({ length: segments - 1 }, (_, i) => i + 1);
   while (inner.length > count - 1) inner.splice(random.integer(inner.length), 1);
   return [...inner, segments];

@@ -1,0 +1,47 @@
+/** Other plans for a run that make the same result to the bit, drawn from chance. */
+
+import type { Plan } from "../../../../actors/scheduler/plan.ts";
+import { isAsynchronous } from "../../../../actors/scheduler/schedule.ts";
+import type { Model } from "../../../../nn/model.ts";
+import { findSegments } from "../../../../nn/segments.ts";
+import type { Random } from "../../../../runtime/random.ts";
+import { planOf } from "../../plans.ts";
+import { cuts } from "./shapes.ts";
+
+export interface Candidate {
+  /** Plan id. */
+  readonly id: string;
+  readonly name: string;
+}
+
+/** The same stages elsewhere; or, of a pipeline, others. @param among devices that it may use. */
+export function anotherPlan(plan: Plan, model: Model, among: readonly Candidate[], random: Random): Plan {
+  const isPipeline = plan.stages.every(({ members, ranges }) => members.length === 1 && ranges.length === 1);
+  const isCut = isPipeline && !isAsynchronous(plan.schedule) && random.next() < 0.6;
+  return moved(isCut ? cutAgain(plan, model, random) : plan, among, random);
+}
+
+function cutAgain({ microBatches, schedule }: Plan, model: Model, random: Random): Plan {
+  const segments = findSegments(model).length;
+  const count = 1 + random.integer(Math.min(4, segments));
+  const stages = cuts(random, segments, count).map((to) => ({ to: [to] }));
+  return planOf(model, { stages, schedule, microBatches });
+}
+
+function moved(plan: Plan, among: readonly Candidate[], random: Random): Plan {
+  const left = [...among];
+  const next = () => {
+    if (left.length === 0) left.push(...among);
+    return left.splice(random.integer(left.length), 1)[0]!;
+  };
+  const stages = plan.stages.map((stage) => ({
+    ...stage,
+    members: stage.members.map((member) => {
+      const { id, name } = next();
+      return { ...member, device: id, deviceName: name };
+    }),
+  }));
+  const used = new Set(stages.flatMap(({ members }) => members.map(({ device }) => device)));
+  const devices = among.map(({ id, name }) => ({ id, name, used: used.has(id), reason: "" }));
+  return { ...plan, stages, devices };
+}
