@@ -129,7 +129,8 @@ async function run(
   let release = async () => {};
   let chaos: Chaos | undefined;
   let journal: RunJournal | undefined;
-  let deposed = false;
+  /** Whether another one leads the run from here on: devices keep it, and what ends here is not to look like its end. */
+  let handedOver = false;
   leadership?.onAway((why) => report.said("journal", `${why}; the run waits for it`));
   const work = async () => {
     if (leadership) await emit(leadership.event);
@@ -165,8 +166,10 @@ async function run(
   try {
     await Promise.race([work(), interruption(), ...(leadership ? [leadership.deposed] : [])]);
   } catch (error) {
-    deposed = error instanceof Deposed;
-    if (deposed) throw error;
+    const isDeposed = error instanceof Deposed;
+    const isInterrupted = error instanceof CommandError && error.code === "INTERRUPTED";
+    handedOver = isDeposed || (leadership !== null && isInterrupted);
+    if (isDeposed) throw error;
     const loss = LOSSES.includes((error as { code?: unknown }).code) ? await devices.lastLoss() : undefined;
     const said = loss ?? (error as Error).message;
     if (loss === undefined && lastCheckpoint === null) throw error;
@@ -175,10 +178,9 @@ async function run(
   } finally {
     chaos?.close();
     report.close();
-    // Devices keep the run for whoever leads it now: what ends here is not to look like its end.
-    if (!deposed) await devices.close();
+    if (!handedOver) await devices.close();
     await results.settle().catch(() => {}); // What failed first has been told.
-    if (!deposed) await (journal ?? leadership?.journal)?.close();
+    await (journal ?? leadership?.journal)?.close();
     await release();
     if (!existed && (await files.isFolder(out)) && (await files.list(out)).length === 0)
       await files.remove(out);

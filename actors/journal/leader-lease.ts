@@ -105,10 +105,10 @@ export class LeaderLease {
 
   /** Whether it is relied on at this moment. */
   get isHeld(): boolean {
-    return !this.isLost && this.options.clock.now() < this.until;
+    return !this.isLost && !this.released && this.options.clock.now() < this.until;
   }
 
-  /** Resolves when the lease is held, which it is unless it could not be renewed in time; never when it is lost. */
+  /** Resolves when the lease is held, which it is unless it could not be renewed in time; never when it is gone. */
   async held(): Promise<void> {
     while (!this.isHeld) await this.renewed.promise;
   }

@@ -1,6 +1,6 @@
 /**
- * Coordinators that stand by: one is killed, one is stopped and goes on when another one leads already, and the run ends on
- * the same devices with the weights of one that was spared.
+ * Coordinators that stand by: one is stopped and goes on when another one leads already, one is killed, one is told to end,
+ * and the run ends on the same devices with the weights of one that was spared.
  */
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
@@ -17,7 +17,7 @@ import { lacksNats, NatsServer } from "../actors/journal/nats-server.ts";
 import type { Performed } from "./many.ts";
 import { type Event, TINY, Troupe } from "./troupe.ts";
 
-const STEPS = 16;
+const STEPS = 24;
 const RUN = [
   ...["--layers", "2", "--steps", `${STEPS}`, "--seed", "7", "--sample", "0"],
   ...["--validate-every", "5", "--checkpoint-every", "7"],
@@ -56,8 +56,8 @@ describe.skipIf(lacksNats !== null)(
 
     const losses = (name: string) => readFileSync(join(folder, name, "loss.jsonl"), "utf8");
 
-    test("is taken over from a leader that was killed, and from one that was stopped and goes on", async () => {
-      const nodes = [1, 2, 3].map((i) =>
+    test("is taken over from a leader that was stopped and goes on, was killed, or was told to end", async () => {
+      const nodes = [1, 2].map((i) =>
         start("node", "--json", "--listen", "tcp://127.0.0.1:0", "--name", `node-${i}`),
       );
       const addresses = await Promise.all(nodes.map((node) => node.until(isCalled("listening"))));
@@ -70,15 +70,13 @@ describe.skipIf(lacksNats !== null)(
       expect(spared.event).toBe("done");
 
       const journal = ["--journal", `${server.address}/run`, "--patience", `${PATIENCE_MS}`];
-      const first = train("first", ...journal);
-      await first.until(isCalled("leader"));
-      const second = train("second", ...journal);
-      const [standby] = [await second.until(isCalled("standby"))];
-      expect(standby.leader).toStartWith(`process ${first.process.pid} on `);
-
       // The first one sleeps, and wakes up when the second one has just begun to lead.
+      const first = train("first", ...journal);
       await first.until(atStep(3));
       first.process.kill("SIGSTOP");
+      const second = train("second", ...journal);
+      const standby = await second.until(isCalled("standby"));
+      expect(standby.leader).toStartWith(`process ${first.process.pid} on `);
       await second.until(isCalled("leader"));
       first.process.kill("SIGCONT");
       const ended = await first.ended();
@@ -89,31 +87,51 @@ describe.skipIf(lacksNats !== null)(
         ),
       ]);
 
+      await second.until(atStep(8));
+      second.process.kill("SIGKILL");
       const third = train("third", ...journal);
       await third.until(isCalled("standby"));
-      await second.until(atStep(9));
-      second.process.kill("SIGKILL");
-      await third.until(isCalled("leader"));
+      await third.until(atStep(12));
+      third.process.kill("SIGINT");
+      const told = await third.ended();
+      expect([told.code, told.err]).toEqual([130, expect.stringContaining("ended by SIGINT")]);
+
+      // Whoever ends has given it back: nobody waits for anything.
       const fourth = train("fourth", ...journal);
-      const { code, err, events } = await third.ended();
+      const leader = await fourth.until(isCalled("leader"));
+      expect(leader.waited_ms).toBe(0);
+      await fourth.until(atStep(16));
+      fourth.process.kill("SIGSTOP");
+      const fifth = train("fifth", ...journal);
+      await fifth.until(isCalled("standby"));
+      fourth.process.kill("SIGCONT");
+      const { code, err, events } = await fourth.ended();
       expect([code, err]).toEqual([0, ""]);
 
-      const before = (await second.ended()).events;
-      const led = [before, events].map((each) => named(each, "leader")[0]!);
-      expect(led[1]!.epoch).toBeGreaterThan(led[0]!.epoch);
-      // It goes on where the one before it was, and nothing is lost but a step.
-      for (const each of [before, events]) {
-        expect(named(each, "resumed")).toMatchObject([{ from_checkpoint: false }]);
-        expect(named(each, "resumed")[0]!.steps_lost).toBeWithin(0, 2);
+      const successors = [(await second.ended()).events, told.events, events];
+      let epoch = 0;
+      let last = 2;
+      for (const each of successors) {
+        const [leader] = named(each, "leader");
+        expect(leader!.epoch).toBeGreaterThan(epoch);
+        epoch = leader!.epoch;
+        // It goes on where the one before it was, and nothing is lost but a step.
+        const [resumed] = named(each, "resumed");
+        expect(resumed).toMatchObject({ from_checkpoint: false });
+        expect(resumed!.steps_lost).toBeWithin(0, 2);
+        expect(resumed!.step).toBeGreaterThanOrEqual(last - 1);
+        last = named(each, "step").at(-1)!.step;
       }
-      expect(named(events, "resumed")[0]!.step).toBeGreaterThanOrEqual(8);
       expect(events.at(-1)).toMatchObject({ event: "done", weights_sha256: spared.weights_sha256 });
-      expect(losses("third")).toEqual(losses("spared"));
+      expect(losses("fourth")).toEqual(losses("spared"));
       // Nobody need stand by for it any more.
-      const spare = await fourth.ended();
+      const spare = await fifth.ended();
       expect([spare.code, spare.err]).toEqual([0, ""]);
-      const told = ["standby", "standby_ended"].map((event) => ({ event, journal: `${server.address}/run` }));
-      expect(spare.events).toMatchObject(told);
+      const waited = ["standby", "standby_ended"].map((event) => ({
+        event,
+        journal: `${server.address}/run`,
+      }));
+      expect(spare.events).toMatchObject(waited);
       expect(spare.events[1]!.steps).toBe(STEPS);
       // Its checkpoints are where its journal is.
       expect(events.at(-1)!.checkpoint).toBe(`${server.address}/run`);

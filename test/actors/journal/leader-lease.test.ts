@@ -95,6 +95,7 @@ test("one that is given back is another's at once, of a later epoch", async () =
   const second = candidate("b");
   await clock.advance(TTL_MS);
   await first.seen.lease!.release();
+  expect(first.seen.lease!.isHeld).toBe(false);
   await clock.advance(TTL_MS / 4);
   expect(second.seen.lease!.epoch).toBeGreaterThan(first.seen.lease!.epoch);
 });
