@@ -19,10 +19,44 @@ test("what is cut off loses what is written either way, accepts it, and tells no
   cable.cut = false;
   expect(say(3)).toEqual([1, 1]);
   await time.settle();
-  for (const { received, closes } of [near, far]) expect([received, closes]).toEqual([[1, 3], []]);
+  // What is behind a gap is of no use.
+  for (const { received, closes } of [near, far]) expect([received, closes]).toEqual([[1], []]);
   near.pipe.close();
   await time.settle();
   expect([near.closes.length, far.closes.length]).toEqual([1, 1]);
+});
+
+test("a pipe of which nothing was lost outlives the cut", async () => {
+  const time = new VirtualClock();
+  const cable: Cable = { cut: false };
+  const plain = memory(new MemoryNetwork());
+  const { near, far } = await connected(time, plain, severed(plain, cable));
+  cable.cut = true;
+  await time.advance(1000);
+  cable.cut = false;
+  near.pipe.write(Uint8Array.of(1));
+  await time.settle();
+  expect(far.received).toEqual([1]);
+});
+
+test("what was closed while it was cut off is closed when it can be", async () => {
+  const time = new VirtualClock();
+  const cable: Cable = { cut: false };
+  const plain = memory(new MemoryNetwork());
+  const transport = severed(plain, cable);
+  const closing = await connected(time, plain, transport);
+  const left = await connected(time, plain, transport);
+  cable.cut = true;
+  closing.far.pipe.close();
+  left.near.pipe.close();
+  await time.settle();
+  cable.cut = false;
+  await connected(time, plain, transport);
+  await time.settle();
+  expect([closing.near.closes.length, closing.far.closes.length]).toEqual([1, 1]);
+  left.far.pipe.close();
+  await time.settle();
+  expect(left.far.closes.length).toBe(1);
 });
 
 test("a close behind the cut is heard by whoever closes, and by nobody else", async () => {
