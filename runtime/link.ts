@@ -359,13 +359,15 @@ export class Link implements PipeHandlers, FrameSink {
 
   /**
    * What to give the peer up for, in words. It may be heard and yet not read: what waits for it would wait for good. That is
-   * counted in heartbeats, as long as they should be, for while this node stood still the peer may have read.
+   * counted in heartbeats in which it was heard, as long as they should be: one that stands still reads nothing either, nor
+   * may this node have seen it while it stood still itself.
    */
   private silence(isSilent: boolean, ms: number): string | undefined {
     const { patienceMs } = this.options.heartbeat;
     const stalled = this.writer.isBlocked && this.writer.progress === this.moved;
     this.moved = this.writer.progress;
-    this.stalledMs = stalled ? this.stalledMs + ms : 0;
+    if (!stalled) this.stalledMs = 0;
+    else if (this.silentMs() <= ms) this.stalledMs += ms;
     if (isSilent) return `been silent for ${Math.round(this.silentMs())}`;
     return this.stalledMs < patienceMs ? undefined : `read nothing for ${patienceMs}`;
   }

@@ -9,6 +9,7 @@ import type { NodeOptions } from "../../runtime/node_options.ts";
 import type { Ref } from "../../runtime/ref.ts";
 import { memory } from "../../runtime/transports/memory.ts";
 import type { Pipe, PipeHandlers, Transport } from "../../runtime/transports/transport.ts";
+import { Host } from "../sim/host.ts";
 import { failure, World } from "./world.ts";
 
 const world = new World();
@@ -84,6 +85,25 @@ test("a peer that is heard and reads nothing is given up when the patience is ov
   expect(lost).toEqual([]);
   await world.clock.advance(5_000);
   expect(lost).toHaveLength(1);
+  expect(lost[0]).toContain("has read nothing for 10000 ms");
+});
+
+test("a peer that has stood still is not given up for what it could not read meanwhile", async () => {
+  const machine = new Host("server", world.clock);
+  const { server } = await pair({ clock: machine, heartbeat: { intervalMs: 1000, patienceMs: 100_000 } });
+  const { transport, clog } = clogging();
+  const other = world.node("other", { transports: [transport] });
+  await other.listen("memory://other");
+  const lost: string[] = [];
+  other.onPeer((event) => event.type === "left" && lost.push(event.reason));
+  await server.connect("memory://other");
+  clog();
+  machine.freeze();
+  await world.clock.advance(8_000);
+  machine.thaw();
+  await world.clock.advance(9_000);
+  expect(lost).toEqual([]);
+  await world.clock.advance(3_000);
   expect(lost[0]).toContain("has read nothing for 10000 ms");
 });
 
