@@ -4,7 +4,7 @@
  * end together; one that never ends, or ends its process, is reported and costs no other.
  */
 
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 
 /** What a world came to. */
 export interface Lived {
@@ -34,7 +34,7 @@ export interface SeedRun {
   readonly patienceMs: number;
 }
 
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const ROOT = join(import.meta.dir, "../..");
 const PROCESSES = Math.max(1, Math.min(8, navigator.hardwareConcurrency));
 /** Of a process: what it learns is of use for so many, and what it may leak is of no account. */
 const MOST_IN_PIECE = 500;

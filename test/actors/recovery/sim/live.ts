@@ -10,12 +10,13 @@
 import { readCheckpoint } from "../../../../actors/checkpoint.ts";
 import { seededRandom } from "../../../../runtime/random.ts";
 import { type Lived, liveSeeds } from "../../../sim/seeds.ts";
+import { GRACE_MS } from "./cluster.ts";
 import { CHECKPOINT } from "./coordinator.ts";
 import { drawFaults, type Event, type Fault, type Harm } from "./faults.ts";
 import { committedSteps, mostCopies } from "./phases.ts";
 import { pick, type Shape, shapeOf } from "./shapes.ts";
 import { differences, type Outcome, outcomeOf, untruths } from "./truth.ts";
-import { GRACE_MS, TrainingWorld } from "./world.ts";
+import { TrainingWorld } from "./world.ts";
 
 /** Runs to disturb; each has to be made undisturbed once. */
 const SHAPES = 60;
@@ -53,7 +54,7 @@ function expected(number: number): Promise<Undisturbed> {
 async function liveUndisturbed(shape: Shape): Promise<Undisturbed> {
   const world = new TrainingWorld({ shape, seed: 1, copies: 1, spare: 0, waits: false });
   await world.run(world.train([]), shape.name);
-  const ms = world.now;
+  const ms = world.cluster.now;
   const outcome = await resultOf(world);
   const held = await world.end();
   if (held.length > 0 || world.record.of("recovered").length > 0) {
@@ -73,7 +74,8 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
   const devices = shape.devices + spare;
   const done = faults ?? drawFaults(random, { devices, untilMs: spared.ms, waits });
   const world = new TrainingWorld({ shape, seed, copies, spare, waits, verbose });
-  const { trace, record } = world;
+  const { cluster, record } = world;
+  const { trace, struck } = cluster;
   trace.note(`${shape.name}; ${copies} copies, ${devices} devices, waits ${waits}, ${JSON.stringify(done)}`);
   const breaches: string[] = [];
   mostCopies();
@@ -81,7 +83,7 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
   try {
     if (await world.run(world.train(done), "the run")) {
       breaches.push(...differences(await resultOf(world), spared, shape.exact));
-      const { struck, killed } = world;
+      const { killed } = world;
       const { steps } = shape;
       const isCalm = world.longestMs < GRACE_MS && done.every(({ what }) => CALM.includes(what.kind));
       breaches.push(...untruths(record, { struck, killed, steps, isCalm, committed: committedSteps() }));
@@ -93,10 +95,10 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
   }
   const kept = mostCopies();
   if (kept > MOST_COPIES) breaches.push(`somebody had copies of ${kept} steps`);
-  const isSafe = world.wasKept === true && world.struck.size <= Math.min(copies, devices - 1);
+  const isSafe = world.wasKept === true && struck.size <= Math.min(copies, devices - 1);
   const wentOn = [...record.of("recovered"), ...record.of("resumed")];
   if (isSafe && world.longestMs < GRACE_MS && wentOn.some((each) => each.from_checkpoint)) {
-    breaches.push(`it went back to a checkpoint; lost ${[...world.struck]}, and there were ${copies} copies`);
+    breaches.push(`it went back to a checkpoint; lost ${[...struck]}, and there were ${copies} copies`);
   }
   try {
     breaches.push(...(await world.end()));
