@@ -27,7 +27,7 @@ export const TRANSPORT_OPTION: OptionSpec = {
 
 export const PATIENCE_OPTION: OptionSpec = {
   value: "ms",
-  help: `silence after which another device is given up (default: ${DEFAULT_HEARTBEAT.patienceMs}); a process that ends is noticed at once`,
+  help: `silence after which another device is given up (default: ${DEFAULT_HEARTBEAT.patienceMs}); a process that ends is noticed at once, and all other waiting follows from this`,
 };
 
 /** When whoever is silent is given up. @throws UsageError. */
