@@ -40,8 +40,7 @@ export const soak: Suite = {
         (measure) => `${name}: ${measure}`,
       ),
     );
-    const { runs, failures, given, kills, steps, recovered, resumed, unforeseen, begunAgain, left, seconds } =
-      result;
+    const { runs, failures, given, kills, steps, recovered, resumed, unforeseen, left, seconds } = result;
     const exact = runs.filter((run) => run.exact).length;
     const failed = failures.length > 0 || grown.length > 0 || left.length > 0 || exact < runs.length;
     const counts = FAULT_KINDS.map((kind) => ({
@@ -64,7 +63,7 @@ export const soak: Suite = {
             text: [
               `${verdict}. ${steps} steps in ${runs.length} runs; ${kills.device + kills.coordinator} processes were killed by ` +
                 `SIGKILL, ${kills.coordinator} of them coordinators with the data source in them. ${unforeseen} devices were given up ` +
-                `that nothing had been done to. ${begunAgain} times a device was lost before a run's first step, and it was begun again.`,
+                "that nothing had been done to.",
               recoveries(result),
               ...failures,
             ],
@@ -103,7 +102,6 @@ export const soak: Suite = {
             kills,
             counts,
             unforeseen,
-            begunAgain,
             runs,
             failures,
             left,

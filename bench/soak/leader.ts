@@ -32,8 +32,8 @@ export class Leader {
     return this.process !== undefined;
   }
 
-  /** Starts it, and resolves when it has all devices that are up. */
-  async start(): Promise<void> {
+  /** Starts it, and resolves when it has all devices that are up, or is not there any more: with whether it is. */
+  async start(): Promise<boolean> {
     const { settings, environment, nodes, started, hear, died, note } = this.options;
     const ready = Promise.withResolvers<void>();
     const own = new SoakProcess({
@@ -55,14 +55,17 @@ export class Leader {
       died(how);
     });
     await ready.promise;
+    const isThere = () => this.process === own;
+    if (!isThere()) return false;
     for (const node of nodes) {
       node.isHere = false;
       if (node.isUp) this.say(`join ${node.address}`);
     }
     const deadline = performance.now() + JOIN_MS;
-    while (nodes.some((node) => node.isUp && !node.isHere) && performance.now() < deadline) {
+    while (isThere() && nodes.some((node) => node.isUp && !node.isHere) && performance.now() < deadline) {
       await Bun.sleep(20);
     }
+    return isThere();
   }
 
   /** Where there is none now, the words are lost. */

@@ -51,8 +51,6 @@ export interface SoakResult {
   readonly resumed: readonly SoakEvent[];
   /** Devices that were given up without a fault of ours. */
   readonly unforeseen: number;
-  /** Runs of which a device was lost before their first step. */
-  readonly begunAgain: number;
   readonly lives: readonly LifeOf[];
   readonly left: readonly string[];
 }
@@ -87,14 +85,12 @@ export class Soak {
   private heard = performance.now();
   private steps = 0;
   private unforeseen = 0;
-  private begunAgain = 0;
   /** Weights of the run that was spared. */
   private expected: string | undefined;
   private ending = false;
   /** Of the run that is under way. */
   private number = 0;
   private runBegan = performance.now();
-  private isStepping = false;
   private works: readonly string[] = [];
   private over: () => void = () => {};
 
@@ -131,13 +127,10 @@ export class Soak {
     });
     this.strikes = new Strikes({
       ...{ random: seededRandom(seed), nodes: this.nodes, leader: this.leader, patienceMs: PATIENCE_MS },
-      isStepping: () => this.isStepping && !this.isOver,
+      isOver: () => this.isOver,
       // In the second half of a soak nobody kills the coordinator, so that one lives long enough to be judged.
       mayBehead: () => Number.isFinite(options.kills) || this.seconds < options.seconds / 2,
       works: (name) => this.works.includes(name),
-      beheading: () => {
-        this.isStepping = false;
-      },
       lead: () => this.lead(),
       note: (line) => this.note(line),
       fail: (what) => this.fail(what),
@@ -167,14 +160,14 @@ export class Soak {
       await this.strikes.end(END_MS);
       await this.close();
     }
-    const { runs, failures, steps, recovered, resumed, unforeseen, begunAgain, lives, seconds } = this;
+    const { runs, failures, steps, recovered, resumed, unforeseen, lives, seconds } = this;
     const pids = [...lives.map(({ pid }) => pid), ...this.nodes.flatMap((node) => node.pids)];
     const traces = { mark: this.mark, addresses: this.addresses, temporary: this.temporary };
     const left = await leftovers({ ...traces, pids: new Set(pids) });
     const { given, kills } = this.strikes;
     return {
       ...{ seconds, runs, failures, given, kills, steps, recovered, resumed },
-      ...{ unforeseen, begunAgain, lives, left },
+      ...{ unforeseen, lives, left },
     };
   }
 
@@ -208,7 +201,6 @@ export class Soak {
 
   /** Where there is no coordinator now, the next one starts it. */
   private startRun(): void {
-    this.isStepping = false;
     this.heard = performance.now();
     this.leader.say(`run run-${this.number}`);
   }
@@ -216,8 +208,7 @@ export class Soak {
   /** Another coordinator goes on with the run. */
   private async lead(): Promise<void> {
     if (this.ending) return;
-    await this.leader.start();
-    this.startRun();
+    if (await this.leader.start()) this.startRun();
   }
 
   private hear(event: SoakEvent): void {
@@ -227,14 +218,14 @@ export class Soak {
     const node = this.nodes.find(({ name }) => name === event.name);
     switch (event.event) {
       case "step":
-        this.isStepping = true;
         this.steps++;
         return;
       case "validation":
       case "checkpoint":
         return;
       case "failed":
-        this.hearOfFailure(event);
+        this.fail(`${event.code ?? ""} ${event.stack}`);
+        this.ended(undefined);
         return;
       case "device_joined":
         node!.isHere = true;
@@ -255,18 +246,6 @@ export class Soak {
     if (event.event === "done") this.ended(event.weights_sha256);
   }
 
-  private hearOfFailure({ code, stack }: SoakEvent): void {
-    if (code !== "DEVICE_LOST" || this.isStepping) {
-      this.fail(`${code ?? ""} ${stack}`);
-      this.ended(undefined);
-      return;
-    }
-    this.begunAgain++;
-    this.note("somebody was lost before the first step: it is begun again");
-    this.forgetRun();
-    this.startRun();
-  }
-
   /** @param weights undefined of a run that did not come to its end. */
   private ended(weights: string | undefined): void {
     const seconds = (performance.now() - this.runBegan) / 1000;
@@ -279,14 +258,11 @@ export class Soak {
       this.runs.push({ name: `run-${this.number}`, exact, seconds });
     }
     // Others are for whoever looks into them.
-    if (weights === this.expected) this.forgetRun();
+    if (weights === this.expected) {
+      rmSync(join(this.options.folder, `run-${this.number}`), { recursive: true, force: true });
+    }
     this.number++;
-    this.isStepping = false;
     this.over();
-  }
-
-  private forgetRun(): void {
-    rmSync(join(this.options.folder, `run-${this.number}`), { recursive: true, force: true });
   }
 
   /** A run that stands still is given up, with its coordinator. */

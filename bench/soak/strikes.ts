@@ -11,14 +11,12 @@ export interface StrikesOptions {
   readonly nodes: readonly FleetNode[];
   readonly leader: Leader;
   readonly patienceMs: number;
-  /** Whether a run is making steps. */
-  isStepping(): boolean;
+  /** Whether no more faults are to come. */
+  isOver(): boolean;
   /** Whether the coordinator may be killed now. */
   mayBehead(): boolean;
   /** Whether the present plan uses a device. */
   works(name: string): boolean;
-  /** The coordinator is about to be killed. */
-  beheading(): void;
   /** Starts the coordinator again, with the run that it led. */
   lead(): Promise<void>;
   note(line: string): void;
@@ -64,14 +62,14 @@ export class Strikes {
     return this.foreseen.delete(name);
   }
 
-  /** Does something to somebody, in a moment, if a run is making steps. */
+  /** Does something to somebody, in a moment, whatever they are doing then. */
   strike(): void {
-    const { nodes, random, isStepping, mayBehead, note } = this.options;
+    const { nodes, random, leader, isOver, mayBehead, note } = this.options;
     const here = nodes.filter((node) => node.isHere && node.isUp && !this.troubled.has(node));
     const mortals = here.filter((node) => !node.steady);
     const amongWhom = (kind: FaultKind) => (OF_ANY.includes(kind) ? here : mortals);
     const allowed = FAULT_KINDS.filter((kind) => {
-      if (BEHEADING.includes(kind) && !mayBehead()) return false;
+      if (BEHEADING.includes(kind) && !(mayBehead() && leader.isAlive)) return false;
       if (kind === "kill coordinator") return true;
       return amongWhom(kind).length >= (OF_TWO.includes(kind) ? 2 : 1);
     });
@@ -83,7 +81,7 @@ export class Strikes {
     const second = this.choose(others, which[1]);
     this.errand(async () => {
       await Bun.sleep(afterMs);
-      if (!isStepping()) return;
+      if (isOver()) return;
       const meant = OF_TWO.includes(kind) ? [first, second] : kind === "kill coordinator" ? [] : [first];
       note(
         `${kind} ${meant.map((node) => node!.name).join(" ")} ${kind === "kill at a point" ? drawn.phase : ""}`,
@@ -97,7 +95,6 @@ export class Strikes {
 
   /** Kills the coordinator, and nobody starts it. */
   behead(): void {
-    this.options.beheading();
     this.foreseen.clear();
     this.options.leader.kill();
   }
@@ -210,6 +207,8 @@ export class Strikes {
   }
 
   private async beheadAndLead(awayMs: number): Promise<void> {
+    // It may have been killed a moment ago.
+    if (!this.options.leader.isAlive) return;
     this.kills.coordinator++;
     this.behead();
     await Bun.sleep(awayMs / 2);
