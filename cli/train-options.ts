@@ -107,7 +107,7 @@ export const TRAIN_OPTIONS: OptionTable = {
   out: { value: "folder", help: "where results go (default: runs/<date and time>, or the resumed run's)" },
   resume: {
     value: "place",
-    help: "a run or a checkpoint to go on from, a folder or s3://…; its text, model and optimiser hold unless given anew",
+    help: "a run or a checkpoint to go on from, a folder, s3://… or nats://…; its text, model and optimiser hold unless given anew",
   },
   copies: {
     value: "N",
