@@ -178,8 +178,8 @@ export class Device extends Actor {
   }
 
   /**
-   * These faults are to come over it while it works for the next run, and no others unless they come `besides`: for finding
-   * out what that survives.
+   * These faults are to come over it while it works for the next run, and no others: for finding out what that survives. If
+   * they come `besides` others, each comes within the time that it lasts, or not at all.
    * @throws FaultsRefused where that was not allowed when the device was started.
    */
   arm(faults: readonly Fault[], besides = false): void {
@@ -187,8 +187,8 @@ export class Device extends Actor {
       throw new FaultsRefused(
         `${this.#name} was not started to be broken: start it with troupe node --chaos`,
       );
-    if (!besides) this.#injector.arm([]);
-    for (const fault of faults) this.#injector.add(fault);
+    if (!besides) this.#injector.arm(faults);
+    else for (const fault of faults) this.#injector.offer(fault);
   }
 
   usage(): DeviceUsage {

@@ -44,6 +44,8 @@ export class Injector {
   private readonly slow: (factor: number) => void;
   private readonly clock: Clock;
   private armed: readonly Fault[] = [];
+  /** Until what was offered is not to come any more. */
+  private readonly offers = new Set<Timer>();
   /** Until kernels are as fast as ever. */
   private timer: Timer | undefined;
 
@@ -56,13 +58,21 @@ export class Injector {
 
   /** These faults are to come, each once, and no others; what makes kernels slow is over. */
   arm(faults: readonly Fault[]): void {
+    for (const timer of this.offers) this.clock.clearTimer(timer);
+    this.offers.clear();
     this.armed = faults;
     this.slowDown(1);
   }
 
-  /** This fault is to come as well. */
-  add(fault: Fault): void {
+  /** This fault is to come as well, if it can in the time that it lasts: over who has nothing to do, it does not come later. */
+  offer(fault: Fault): void {
     this.armed = [...this.armed, fault];
+    if (fault.forMs === undefined) return;
+    const timer = this.clock.setTimer(() => {
+      this.offers.delete(timer);
+      this.armed = this.armed.filter((other) => other !== fault);
+    }, fault.forMs);
+    this.offers.add(timer);
   }
 
   /** An operation of a program is about to be carried out; as `reached`. */

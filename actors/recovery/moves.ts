@@ -16,6 +16,9 @@ export interface Wanted {
   done(outcome: MoveOutcome): void;
 }
 
+/** Those that say most come first. */
+const CAUSES: readonly Cause[] = ["lost", "joined", "drifted"];
+
 export interface MoveOutcome {
   /** That stages were given. */
   readonly bytes: number;
@@ -88,7 +91,8 @@ export class Moves {
     }
     if (bound) causes.clear();
     if (!replanner || !isDue(causes, this.movedAt === null ? null : step - this.movedAt)) return;
-    const [cause] = causes;
+    // What people have seen is what they are to be told the consequence of.
+    const cause = CAUSES.find((each) => causes.has(each));
     causes.clear();
     const began = clock.now();
     const alive = this.roster.living().map(({ id }) => id);

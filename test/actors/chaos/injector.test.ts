@@ -62,10 +62,10 @@ describe("a fault comes", () => {
     const clock = new VirtualClock();
     const slow = (factor: number) => void done.push(`slow ${factor}`);
     const injector = new Injector({ kill: say("kill"), stop: say("stop"), cut: say("cut") }, slow, clock);
-    injector.add({ ...KILL, action: "stop", step: 0, forMs: 500 });
-    injector.add({ ...KILL, action: "cut", step: 0 });
-    injector.add({ ...KILL, action: "hang", step: 0, forMs: 100 });
-    injector.add({ ...KILL, action: "slow", factor: 3, step: 1, forMs: 100 });
+    injector.offer({ ...KILL, action: "stop", step: 0, forMs: 500 });
+    injector.offer({ ...KILL, action: "cut", step: 0 });
+    injector.offer({ ...KILL, action: "hang", step: 0, forMs: 100 });
+    injector.offer({ ...KILL, action: "slow", factor: 3, step: 1, forMs: 100 });
     await injector.carriesOut({ op: "forward", microBatch: 0 }, 0);
     await clock.advance(50);
     await injector.carriesOut({ op: "forward", microBatch: 0 }, 1);
@@ -73,6 +73,20 @@ describe("a fault comes", () => {
     expect(done).toEqual(["stop 500", "cut undefined", "slow Infinity", "slow 3"]);
     await clock.advance(1);
     expect(done.at(-1)).toBe("slow 1");
+  });
+
+  test("and not any more, where it was offered to who had nothing to do", async () => {
+    const clock = new VirtualClock();
+    const done: string[] = [];
+    const effects = { kill: () => void done.push("kill"), stop: () => {}, cut: () => {} };
+    const injector = new Injector(effects, () => {}, clock);
+    injector.offer({ ...KILL, step: 0, forMs: 100 });
+    await clock.advance(100);
+    expect(injector.carriesOut({ op: "forward", microBatch: 0 }, 0)).toBeUndefined();
+    injector.offer({ ...KILL, step: 0 });
+    await clock.advance(1000);
+    void injector.carriesOut({ op: "forward", microBatch: 0 }, 0);
+    expect(done).toEqual(["kill"]);
   });
 });
 
