@@ -6,6 +6,7 @@
 
 import { openStore } from "../actors/checkpoint/store.ts";
 import { hasCheckpoints } from "../actors/checkpoint.ts";
+import { CheckpointError } from "../actors/checkpoint-state.ts";
 import { historyOf, type RunHistory } from "../actors/journal/history.ts";
 import type { Journal } from "../actors/journal/journal.ts";
 import { Deposed, LeaderLease } from "../actors/journal/leader-lease.ts";
@@ -69,7 +70,12 @@ export async function takeLead(given: Options, world: StandbyWorld): Promise<Lea
     const { records, damage } = await journal.read();
     if (damage !== null) tell(damage);
     const before = await abandonedAt(address, historyOf(records), given, files);
-    const asked = await world.check(before?.options ?? given, before !== null);
+    const look = () => world.check(before?.options ?? given, before !== null);
+    const asked = await look().catch((error) => {
+      // Whoever leads may have put a newer one in the place of the one that was just being read.
+      if (before && error instanceof CheckpointError) return look();
+      throw error;
+    });
     if (await files.isFolder(asked.out)) await (await lock(`${asked.out}/.lock`))();
 
     const began = clock.now();
