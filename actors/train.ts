@@ -173,7 +173,8 @@ export async function train(
       workers = workersOf(each.plan);
       emit({
         ...{ event: "recovered", lost: each.lost, detect_ms: each.detectMs, resume_ms: each.resumeMs },
-        ...{ steps_lost: each.stepsLost, moved_bytes: each.movedBytes },
+        ...{ steps_lost: each.stepsLost, operations_replayed: each.operationsReplayed },
+        moved_bytes: each.movedBytes,
         ...{ from_checkpoint: each.fromCheckpoint, plan: each.plan },
       });
     },
@@ -322,8 +323,9 @@ export async function train(
       }
       emit({ event: "exported", path: options.exportTo });
     }
-    const usage = await scheduler.ask.usage();
+    // Whoever comes between the two questions is not lost.
     const everyone = await scheduler.ask.descriptions();
+    const usage = await scheduler.ask.usage();
     if (options.sampleBytes > 0 && task.sample) {
       const request = { prompt: options.prompt, count: options.sampleBytes, random: world.random };
       emit({ event: "sample", text: await task.sample(values, request) });
