@@ -2,7 +2,8 @@
  * Tensors that have arrived and wait for their operation, and operations that wait for their tensors.
  *
  * A pipeline's neighbours run ahead of each other, so a message may come long before it is wanted. Each is kept
- * under the place it belongs to: (generation, phase, step, micro-batch, value). Nothing is delivered twice.
+ * under the place it belongs to: (phase, step, micro-batch, value). Nothing is delivered twice; where givers do not know
+ * what has come, because one that lived in an earlier generation has been replaced, what comes again is passed over.
  */
 
 import type { Tensor } from "../protocols/tensor.ts";
@@ -47,21 +48,46 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
-const keyOf = ({ generation, phase, step, microBatch, value }: Slip): string =>
-  `${generation}/${phase}/${step}/${microBatch}/${value}`;
+/** Where a tensor belongs, as a map's key. */
+export const placeOf = ({ phase, step, microBatch, value }: Omit<Slip, "generation">): string =>
+  `${phase}/${step}/${microBatch}/${value}`;
 
 export class Inbox {
   private readonly arrived = new Map<string, Arrived>();
   private readonly waiting = new Map<string, Waiting>();
   private failure: Error | undefined;
+  /** Places of steps that tensors have come for; where it is kept. */
+  private readonly came = new Map<number, Set<string>>();
+  private readonly remembers: boolean;
+  private passesOver = false;
+
+  /** @param remembers what has come in a step, so that it can be passed over if it comes again. */
+  constructor(remembers = false) {
+    this.remembers = remembers;
+  }
+
+  /** From here on, what comes again is passed over. Not without remembering. */
+  passOver(): void {
+    this.passesOver = true;
+  }
+
+  /** Nothing comes for steps before this one any more. */
+  begin(step: number): void {
+    for (const own of this.came.keys()) if (own < step) this.came.delete(own);
+  }
 
   /**
    * Keeps a tensor (transferred); resolves when it has been taken, or when nobody will take it any more.
    * @throws InboxError for a second tensor in one place.
    */
   put(slip: Slip, tensor: Tensor): Promise<void> {
-    const key = keyOf(slip);
+    const key = placeOf(slip);
     if (this.failure) return Promise.resolve();
+    if (this.remembers && slip.phase === "train") {
+      const came = this.came.get(slip.step) ?? new Set();
+      if (this.passesOver && came.has(key)) return Promise.resolve();
+      this.came.set(slip.step, came.add(key));
+    }
     const waiting = this.waiting.get(key);
     if (waiting) {
       this.waiting.delete(key);
@@ -74,7 +100,7 @@ export class Inbox {
 
   /** The tensor of a place (transferred), as soon as it is there. @throws what `fail` was given. */
   take(slip: Slip): Promise<Tensor> {
-    const key = keyOf(slip);
+    const key = placeOf(slip);
     const arrived = this.arrived.get(key);
     if (arrived) {
       this.arrived.delete(key);

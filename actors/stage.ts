@@ -18,46 +18,37 @@ import { Abandoned, NeighbourLost, type Slip } from "./inbox.ts";
 import type { KeptCopies } from "./journal/kept.ts";
 import { Copies } from "./recovery/copies.ts";
 import type { Holding } from "./recovery/ledger.ts";
-import { give, type Replica, recalled } from "./recovery/replica.ts";
+import { type Fetch, give, type Replica, recalled } from "./recovery/replica.ts";
 import { microBatchesOf } from "./scheduler/program.ts";
 import { Chunk } from "./stage/chunk.ts";
 import { Clearing } from "./stage/clearing.ts";
-import { Kernels } from "./stage/kernels.ts";
-import { meet } from "./stage/meeting.ts";
+import { commitChunks } from "./stage/commit.ts";
 import { Session } from "./stage/session.ts";
 import { assignSlots, type Slots } from "./stage/slots.ts";
 import {
   type CommitReport,
   changesInPasses,
   holdingOf,
-  type OperationSpan,
+  type Resumed,
   type StageHoldings,
   type StageSpec,
   type StepReport,
-  updateSpan,
 } from "./stage/spec.ts";
 import { StandingCollectives } from "./stage/standing.ts";
 import { DealtStatistics } from "./stage/statistics.ts";
-import { carryOutStep } from "./stage/step.ts";
+import { StepUnderWay } from "./stage/step.ts";
 import { validate } from "./stage/validation.ts";
-import { StepRun } from "./step-run.ts";
 
 export type {
   ChunkSpec,
   CommitReport,
   GroupSpec,
   OperationSpan,
+  Resumed,
   StageHoldings,
   StageSpec,
   StepReport,
 } from "./stage/spec.ts";
-
-/** Whom to ask for copies, and for which. */
-export interface Fetch {
-  readonly source: Ref<Stage> | Ref<Replica>;
-  readonly worker: string;
-  readonly names: readonly string[];
-}
 
 export class Stage extends Actor {
   static override readonly reentrant: readonly string[] = [
@@ -76,8 +67,8 @@ export class Stage extends Actor {
   /** Of the present generation. */
   #session!: Session;
   #monitors: Monitor[] = [];
-  /** The last step that was begun. */
-  #run: StepRun | undefined;
+  /** The last step that was begun, until it is committed. */
+  #under: StepUnderWay | undefined;
   /** By chunk; where there is no need, left out. */
   readonly #statistics: DealtStatistics[] = [];
   /** What it held after steps that a run may go back to. */
@@ -87,6 +78,7 @@ export class Stage extends Actor {
   /** The step that all it holds is of; null in the middle of something. */
   #step: number | null = null;
   #retired = false;
+  #isValidating = false;
   /** Whether anything has been accumulated since the last update. */
   #dirty = false;
 
@@ -134,7 +126,7 @@ export class Stage extends Actor {
   }
 
   override onStop(): void {
-    this.abandon();
+    this.#session.fail(new Abandoned("the run is over"));
     if (!this.#retired) this.#release();
   }
 
@@ -145,14 +137,16 @@ export class Stage extends Actor {
 
   /** Another stage is gone: what it would have sent will never come. */
   override onDown(down: Down): void {
-    this.#session.fail(new NeighbourLost(`a neighbouring stage is gone: ${down.reason.message}`));
+    this.#giveUp(new NeighbourLost(`a neighbouring stage is gone: ${down.reason.message}`));
   }
 
   /**
    * Says where the workers are that this one exchanges tensors with, by number.
+   * @param goesOn with the step that was under way in the generation before; else that is forgotten.
    * @throws TensorError when something that the stage holds has not been loaded.
    */
-  connect(peers: Readonly<Record<number, Ref<Stage>>>): void {
+  async connect(peers: Readonly<Record<number, Ref<Stage>>>, goesOn = false): Promise<void> {
+    if (this.#under && !goesOn) await this.#renew(this.#session.generation);
     for (const { executor } of this.#chunks) executor.requireLoaded();
     this.#session.mail.connect(peers);
     const known = new Map(Object.values(peers).map((peer) => [peer.key, peer] as const));
@@ -260,55 +254,85 @@ export class Stage extends Actor {
 
   /** Gives up what is under way: nothing more will be delivered. */
   abandon(): void {
+    this.#giveUp(new Abandoned("the run is over"));
+  }
+
+  /** Whoever waits for what is under way hears of this. A step may go on all the same, in a further generation. */
+  #giveUp(error: Error): void {
+    if (this.#spec.keepsSent && this.#under && !this.#isValidating) this.#session.interrupt(error);
+    else this.#session.fail(error);
+  }
+
+  /** Ends all that is under way, and waits until nothing is. */
+  async #quiet(): Promise<void> {
     this.#session.fail(new Abandoned("the run is over"));
+    await this.#under?.settled();
+    this.#under = undefined;
+  }
+
+  /** Begins a generation in which nothing is under way. */
+  async #renew(generation: number): Promise<void> {
+    await this.#quiet();
+    for (const chunk of this.#chunks) chunk.letGo();
+    this.#open(generation);
   }
 
   /**
    * Goes on in a further generation, as the worker that it is, once it has been told to give up what is under way: what is
-   * compiled stays, and so does what it holds.
+   * compiled stays, and so does what it holds. A step that is under way waits for `connect`.
    * @param step that the run goes back to.
-   * @returns whether it holds what that step left; where not, it is to be given that before it is connected.
    * @throws RangeError once it is retired.
    */
-  async resume(generation: number, step: number): Promise<boolean> {
+  async resume(generation: number, step: number): Promise<Resumed> {
     if (this.#retired) throw new RangeError("a stage that has given its memory back does not go on");
-    this.abandon();
-    // A kernel cannot be broken off, and may write where the next one reads.
-    await this.#run?.settled();
     for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);
-    for (const chunk of this.#chunks) chunk.letGo();
     this.#copies.forgetAfter(step);
-    if (this.#step !== step) this.#step = null;
-    this.#open(generation);
-    return this.#step !== null;
+    const busy = this.#under !== undefined;
+    const holds = this.#step === step;
+    const midway = holds && this.#isMidway(step + 1);
+    if (!holds) this.#step = null;
+    if (midway) this.#session.advance(generation);
+    else await this.#renew(generation);
+    return { holds, midway, busy };
+  }
+
+  /** Whether it is in a step, or through with it, and can go on from there when others are replaced. */
+  #isMidway(step: number): boolean {
+    const { keepsSent } = this.#spec;
+    return keepsSent && !this.#session.isOver && this.#under?.step === step && !this.#under.failed;
   }
 
   /** Gives back what it holds in the engine, once nothing is under way; what it has copies of remains. */
-  retire(): void {
+  async retire(): Promise<void> {
     if (this.#retired) return;
     this.#retired = true;
+    await this.#quiet();
     this.#release();
   }
 
-  /** Answered when nothing is under way any more: one message is handled at a time, and this one does nothing. */
-  idle(): void {}
+  /** Ends what is under way; answered when nothing is any more. */
+  idle(): Promise<void> {
+    return this.#quiet();
+  }
 
-  /** Runs the program of one step, up to the commit gate. */
+  /** Runs the program of one step, up to the commit gate, or the rest of it where it is in the middle of it. */
   async train(step: number): Promise<StepReport> {
-    const { clock } = this.context;
     const session = this.#session;
-    const kernels = new Kernels(
-      () => clock.now(),
-      (error) => session.fail(error),
-    );
-    const run = new StepRun(step, this.#spec.microBatches, kernels);
-    this.#run = run;
+    if (!this.#isMidway(step)) await this.#begin(step);
+    const { report } = this.#under!;
+    return this.#spec.keepsSent ? Promise.race([report, session.interrupted]) : report;
+  }
+
+  async #begin(step: number): Promise<void> {
+    const session = this.#session;
+    session.mail.begin(step);
     // A step that failed before it was committed has left its gradients behind.
     if (this.#dirty) for (const { executor } of this.#chunks) await executor.clearGradients();
     this.#dirty = true;
     if (changesInPasses(this.#spec)) this.#step = null;
+    const { clock } = this.context;
     const stepping = { spec: this.#spec, chunks: this.#chunks, statistics: this.#statistics, session, clock };
-    return carryOutStep(stepping, run);
+    this.#under = new StepUnderWay(stepping, step);
   }
 
   /**
@@ -319,44 +343,39 @@ export class Stage extends Actor {
   async commit(step: number, squareSums: Tensor, meets = false, keeps = false): Promise<CommitReport> {
     const { clock } = this.context;
     await this.#injector?.reached(["commit"], step);
-    const start = clock.now();
-    const spans: OperationSpan[] = [];
     this.#step = null;
-    const results = this.#session.worker.updated.splice(0);
-    const gradNorm = Math.hypot(...results.map((result) => result.gradNorm));
-    if (results.length > 0) results[0] = { ...results[0]!, gradNorm };
-    else {
-      for (const { executor } of this.#chunks) results.push(await executor.update(step, squareSums.f32()));
-      spans.push(updateSpan(start, clock.now()));
-    }
-    if (meets) {
-      const met = clock.now();
-      const share = this.#taken.size / this.#spec.microBatches;
-      for (const chunk of this.#chunks) await meet(chunk, step, share, this.#session.collectives);
-      spans.push({ op: "reduce", microBatch: 0, start: met, end: clock.now(), kernelMs: 0 });
-    }
+    this.#under = undefined;
+    const report = await commitChunks({
+      ...{ chunks: this.#chunks, session: this.#session, clock, step, squareSums },
+      share: meets ? this.#taken.size / this.#spec.microBatches : null,
+    });
     this.#dirty = false;
     this.#step = step;
     if (keeps) await this.keep(step);
-    return { ...results[0]!, spans };
+    return report;
   }
 
   /**
    * Takes those of `count` micro-batches that are its own through the forward pass. Resolves with their losses where the
    * model ends, NaN for those of others, and with nothing elsewhere.
    */
-  evaluate(pass: number, count: number): Promise<number[]> {
+  async evaluate(pass: number, count: number): Promise<number[]> {
     const { microBatches, program } = this.#spec;
     const { mail, supply } = this.#session;
-    return validate(
-      {
-        ...{ chunks: this.#chunks, mail, supply, clearing: this.#clearing },
-        worker: program.worker,
-        takes: (microBatch) => this.#taken.has(microBatch % microBatches),
-      },
-      pass,
-      count,
-    );
+    this.#isValidating = true;
+    try {
+      return await validate(
+        {
+          ...{ chunks: this.#chunks, mail, supply, clearing: this.#clearing },
+          worker: program.worker,
+          takes: (microBatch) => this.#taken.has(microBatch % microBatches),
+        },
+        pass,
+        count,
+      );
+    } finally {
+      this.#isValidating = false;
+    }
   }
 
   /**

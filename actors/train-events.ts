@@ -33,8 +33,8 @@ export type TrainEvent =
     }
   /**
    * The run goes on without devices that are gone: how long it took to know (from the last sign of life), how long until
-   * another step was committed, how many committed steps were repeated, and what had to be moved. Nobody is lost where
-   * devices that live have lost each other.
+   * another step was committed, how many committed steps were repeated, how many operations were carried out again, of
+   * those and of the step under way, and what had to be moved. Nobody is lost where devices that live have lost each other.
    */
   | {
       event: "recovered";
@@ -42,6 +42,7 @@ export type TrainEvent =
       detect_ms: number;
       resume_ms: number;
       steps_lost: number;
+      operations_replayed: number;
       moved_bytes: number;
       from_checkpoint: boolean;
       plan: Plan;

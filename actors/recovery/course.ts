@@ -89,7 +89,7 @@ export class Course {
     if (!first) return;
     this.resuming = {
       ...{ lost: lost.map(({ id }) => roster.name(id)), detectMs: first.silentMs, at: first.at },
-      ...{ stepsLost: 0, movedBytes: 0, fromCheckpoint: false, plan: this.plan },
+      ...{ stepsLost: 0, operationsReplayed: 0, movedBytes: 0, fromCheckpoint: false, plan: this.plan },
     };
   }
 
@@ -278,12 +278,14 @@ export class Course {
     const first = lost[0] ?? { silentMs: 0, at };
     // Where somebody is lost again before a step is committed, it is all one.
     const before = this.resuming ?? {
-      ...{ lost: [], detectMs: first.silentMs, at: first.at, movedBytes: 0, fromCheckpoint: false },
+      ...{ lost: [], detectMs: first.silentMs, at: first.at, movedBytes: 0 },
+      ...{ operationsReplayed: 0, fromCheckpoint: false },
     };
     this.resuming = {
       ...{ ...before, plan: next, stepsLost: this.reached - step },
       lost: [...before.lost, ...lost.map(({ id }) => roster.name(id))],
       movedBytes: before.movedBytes + bytes,
+      operationsReplayed: before.operationsReplayed + recovered.deployment.repeated(this.reached - step),
       fromCheckpoint: before.fromCheckpoint || fromCheckpoint,
     };
     this.moves.because("lost");
@@ -338,7 +340,8 @@ export class Course {
 
   private specs(): DeployOptions {
     const { generation } = this;
-    return { generation, isOver: () => generation !== this.generation, ...this.world.specs };
+    const recovers = this.world.recovery !== undefined;
+    return { generation, isOver: () => generation !== this.generation, recovers, ...this.world.specs };
   }
 
   private further(): DeployOptions {

@@ -6,6 +6,7 @@
 import type { Tensor } from "../../protocols/tensor.ts";
 import { Actor, type Ref } from "../../runtime/index.ts";
 import type { KeptCopies } from "../journal/kept.ts";
+import type { Stage } from "../stage.ts";
 import { Copies } from "./copies.ts";
 import type { Holding } from "./ledger.ts";
 import { inPieces } from "./pieces.ts";
@@ -14,6 +15,13 @@ import { inPieces } from "./pieces.ts";
 export interface Source {
   /** Those of `names` that it has a copy of, as this step left them. */
   recall(worker: string, step: number, names: readonly string[]): Promise<Record<string, Tensor>>;
+}
+
+/** Whom to ask for copies, and for which. */
+export interface Fetch {
+  readonly source: Ref<Stage> | Ref<Replica>;
+  readonly worker: string;
+  readonly names: readonly string[];
 }
 
 export class Replica extends Actor {

@@ -3,11 +3,10 @@
  * model is where, is known here and nowhere above.
  */
 
-import { diverged, firstNonFinite } from "../../nn/optim/finite.ts";
-import { isScaled, LOSS_SCALE } from "../../nn/optim/loss-scale.ts";
+import { LOSS_SCALE } from "../../nn/optim/loss-scale.ts";
 import type { Segment } from "../../nn/segments.ts";
 import { sliceTensor } from "../../nn/shards/slices.ts";
-import { Tensor } from "../../protocols/tensor.ts";
+import type { Tensor } from "../../protocols/tensor.ts";
 import type { Ref } from "../../runtime/index.ts";
 import type { Destination, Reader } from "../data/source.ts";
 import type { Device } from "../device.ts";
@@ -20,13 +19,21 @@ import {
   type StepReport,
 } from "../stage/spec.ts";
 import type { Stage } from "../stage.ts";
-import { type Before, DeploymentOver, type DeployOptions, handOver, type Placed } from "./handover.ts";
+import {
+  type Before,
+  DeploymentOver,
+  type DeployOptions,
+  type HandedOver,
+  handOver,
+  type Placed,
+} from "./handover.ts";
 import { heldInGroups, type Part, partsOf } from "./parts.ts";
 import { chunksOf, type Plan, planPrograms, type Worker, workersOf } from "./plan.ts";
 import { Restoring } from "./restoring.ts";
 import { isDealt } from "./routes.ts";
 import { isAsynchronous } from "./schedule.ts";
 import { peersOf, specsOf } from "./specs.ts";
+import { squareSumsOf } from "./square-sums.ts";
 import { type Copies, type Share, wholeValues } from "./whole.ts";
 
 /** A device that cannot run what a plan gives it; the message names it and says why. */
@@ -57,6 +64,10 @@ export type { DeployOptions } from "./handover.ts";
 export class Deployment {
   /** By worker. */
   readonly stages: readonly Ref<Stage>[];
+  /** Whether the step that was under way in the deployment before goes on in this one, from where it is. */
+  private readonly goesOn: boolean;
+  /** Whether one was. */
+  private readonly busy: boolean;
   /** Whether members train on their own and meet now and then. */
   private readonly isLocal: boolean;
   private readonly isAsynchronous: boolean;
@@ -70,7 +81,15 @@ export class Deployment {
   /** By position. */
   private readonly parts: readonly Part[];
 
-  private constructor(plan: Plan, parts: readonly Part[], placed: readonly Placed[], options: DeployOptions) {
+  private constructor(
+    plan: Plan,
+    parts: readonly Part[],
+    placed: readonly Placed[],
+    options: DeployOptions,
+    handed: HandedOver | undefined,
+  ) {
+    this.goesOn = handed?.goesOn ?? false;
+    this.busy = handed?.busy ?? false;
     this.microBatches = plan.microBatches;
     this.workers = workersOf(plan);
     this.isLocal = plan.stages.some(({ sharing }) => sharing === "local");
@@ -101,7 +120,7 @@ export class Deployment {
     const specs = specsOf(plan, parts, planPrograms(plan), options);
     const workers = workersOf(plan);
     const handing = before && { ...before, placed: before.deployment.placed };
-    const staying = handing && (await handOver(handing, options, workers, specs));
+    const handed = handing && (await handOver(handing, options, workers, specs));
     const host = async (worker: Worker, spec: StageSpec): Promise<Placed> => {
       const device = devices[Number(worker.member.device)]!;
       try {
@@ -112,10 +131,10 @@ export class Deployment {
       }
     };
     const hosted = workers.map((worker) => {
-      return staying?.get(worker.worker) ?? host(worker, specs[worker.worker]!);
+      return handed?.staying.get(worker.worker) ?? host(worker, specs[worker.worker]!);
     });
     try {
-      return new Deployment(plan, parts, await Promise.all(hosted), options);
+      return new Deployment(plan, parts, await Promise.all(hosted), options, handed);
     } catch (error) {
       for (const each of hosted) {
         if ("then" in each) each.then((placed) => end(devices, placed)).catch(() => {});
@@ -188,7 +207,18 @@ export class Deployment {
 
   private async connect(worker: number): Promise<void> {
     const peers = [...peersOf(this.placed[worker]!.spec)].map((peer) => [peer, this.stages[peer]!]);
-    await this.to(worker).connect(Object.fromEntries(peers));
+    await this.to(worker).connect(Object.fromEntries(peers), this.goesOn);
+  }
+
+  /**
+   * How many operations of its programs are carried out again, now that it has followed another one.
+   * @param steps that had been committed and are made again.
+   */
+  repeated(steps: number): number {
+    const count = (placed: readonly Placed[]) =>
+      placed.reduce((sum, { spec }) => sum + spec.program.operations.length, 0);
+    if (this.goesOn) return count(this.placed.filter(({ has }) => has === "nothing"));
+    return count(this.placed) * (steps + Number(this.busy));
   }
 
   /** Who holds what of what training changes, by worker. */
@@ -273,10 +303,10 @@ export class Deployment {
     meets: boolean,
     keeps = false,
   ): Promise<CommitReport[]> {
-    const { isLocal, workers } = this;
-    const sumsOf = (counted: readonly Worker[]) => this.squareSums(step, reports, counted);
-    const together = isLocal ? null : sumsOf(workers);
-    const sums = workers.map((worker) => together ?? sumsOf([worker]));
+    const { isLocal, workers, placed } = this;
+    const sumsOf = (counted: readonly Placed[]) => squareSumsOf(this.options, step, reports, counted);
+    const together = isLocal ? null : sumsOf(placed);
+    const sums = placed.map((worker) => together ?? sumsOf([worker]));
     return Promise.all(
       workers.map(({ worker }, i) => this.to(worker).commit(step, sums[i]!, isLocal && meets, keeps)),
     );
@@ -287,28 +317,6 @@ export class Deployment {
     const norms = commits.map(({ gradNorm }) => gradNorm);
     if (this.isAsynchronous) return Math.hypot(...norms);
     return this.isLocal ? mean(norms) : norms[0]!;
-  }
-
-  /** The square sums of all parameters that some workers have gradients of, in the model's order, each once. */
-  private squareSums(step: number, reports: readonly StepReport[], workers: readonly Worker[]): Tensor {
-    const { model, optimizer } = this.options;
-    const place = new Map(model.parameters.map((name, i) => [name, i]));
-    const sums = new Float32Array(model.parameters.length);
-    for (const { worker, rank, stage } of workers) {
-      // Members that share micro-batches have the same sums; those that have parts of the weights, parts of the sums.
-      if (rank > 0 && stage.sharing === "data") continue;
-      const own = reports[worker]!.squareSums.f32();
-      const { parameters } = this.holdings[worker]!;
-      const broken = isScaled(optimizer) ? undefined : firstNonFinite(own);
-      if (broken) {
-        const where = `gradient of ${parameters[broken.index]} (stage ${stage.stage + 1})`;
-        throw diverged(where, step + 1, broken.value);
-      }
-      parameters.forEach((name, k) => {
-        sums[place.get(name)!]! += own[k]!;
-      });
-    }
-    return Tensor.f32([sums.length], sums);
   }
 
   /**

@@ -2,6 +2,10 @@
  * From one deployment of a run to the next. A worker that the next plan has as it is, on the same device, made from the very
  * same, stays: its stage goes on in the next generation with what it has compiled and holds, and nothing is moved. The
  * others end: their engines' memory is given back, and copies of what they held remain.
+ *
+ * Where all that are there stay, in the middle of the step behind the one that the run goes back to, and those that are not
+ * are replaced by the same, that step is not begun again: who is new carries out its own part, gets from the others what
+ * those have sent already, and the others go on from where they are.
  */
 
 import { sameBytes } from "../../nn/passes/rewrite.ts";
@@ -45,6 +49,16 @@ export interface Before {
   readonly step: number | null;
 }
 
+/** What has become of a deployment. */
+export interface HandedOver {
+  /** By worker. */
+  readonly staying: ReadonlyMap<number, Placed>;
+  /** Whether the step that was under way goes on where it is. */
+  readonly goesOn: boolean;
+  /** Whether one was. */
+  readonly busy: boolean;
+}
+
 /** Whether a stage that was made from one can go on as what is made from the other: all but the generation is the same. */
 export function isSame(a: StageSpec, b: StageSpec): boolean {
   const graphs = ({ chunks }: StageSpec) => chunks.map(({ graph }) => graph.bytes);
@@ -58,7 +72,7 @@ function textOf({ generation, chunks, ...rest }: StageSpec): string {
 
 /**
  * Ends what is under way, and whatever does not stay.
- * @param workers of the next plan, and what they are made from. @returns those that stay, by worker.
+ * @param workers of the next plan, and what they are made from.
  * @throws DeploymentOver where another one is to follow meanwhile.
  */
 export async function handOver(
@@ -66,8 +80,10 @@ export async function handOver(
   { generation, isOver }: DeployOptions,
   workers: readonly Worker[],
   specs: readonly StageSpec[],
-): Promise<ReadonlyMap<number, Placed>> {
+): Promise<HandedOver> {
   const staying = new Map<number, Placed>();
+  const midway = new Set<number>();
+  let busy = false;
   await Promise.all(
     placed.map(async (old) => {
       const { stage, spec, holdings } = old;
@@ -79,9 +95,12 @@ export async function handOver(
       const worker = workers[old.worker.worker];
       const isThere = worker?.member.device === device && isSame(spec, specs[worker.worker]!);
       if (step !== null && isThere && canStay(spec)) {
-        const holds = await stage.ask.resume(generation, step).catch(() => null);
-        if (holds !== null) {
-          staying.set(worker.worker, { worker, spec, stage, holdings, has: holds ? "all" : "fixed" });
+        const resumed = await stage.ask.resume(generation, step).catch(() => null);
+        if (resumed) {
+          const has = resumed.holds ? "all" : "fixed";
+          staying.set(worker.worker, { worker, spec, stage, holdings, has });
+          if (resumed.midway) midway.add(worker.worker);
+          busy ||= resumed.busy;
           return;
         }
         if (isOver()) return;
@@ -90,7 +109,13 @@ export async function handOver(
     }),
   );
   if (isOver()) throw new DeploymentOver(generation);
-  return staying;
+  const isSamePlan =
+    specs.length === placed.length && placed.every(({ spec }, worker) => isSame(spec, specs[worker]!));
+  const goesOn =
+    isSamePlan &&
+    midway.size > 0 &&
+    placed.every(({ worker }) => midway.has(worker.worker) || !isAlive(worker.member.device));
+  return { staying, goesOn, busy };
 }
 
 /** Of asynchronous updates more is kept than what is known of: weights of passes that are under way. */

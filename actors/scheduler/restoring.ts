@@ -4,8 +4,9 @@ import { LOSS_SCALE } from "../../nn/optim/loss-scale.ts";
 import { sliceTensor } from "../../nn/shards/slices.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
 import type { Ref } from "../../runtime/index.ts";
+import type { Fetch } from "../recovery/replica.ts";
 import { holdingOf } from "../stage/spec.ts";
-import type { Fetch, Stage } from "../stage.ts";
+import type { Stage } from "../stage.ts";
 import type { Placed } from "./handover.ts";
 import { type Copies, valueFrom } from "./whole.ts";
 

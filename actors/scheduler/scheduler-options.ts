@@ -97,6 +97,8 @@ export interface RunRecovery {
   readonly resumeMs: number;
   /** Steps that had been committed and were repeated. */
   readonly stepsLost: number;
+  /** Operations of programs that were carried out again, of those steps and of the one that was under way. */
+  readonly operationsReplayed: number;
   /** Bytes that stages were given. */
   readonly movedBytes: number;
   readonly fromCheckpoint: boolean;

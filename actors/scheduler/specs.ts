@@ -18,6 +18,8 @@ export interface SpecOptions {
   readonly optimizer: OptimizerConfig;
   readonly seed: number;
   readonly stashBytes: number;
+  /** Whether the run goes on when devices are lost. */
+  readonly recovers?: boolean;
 }
 
 /**
@@ -28,11 +30,17 @@ export function specsOf(
   plan: Plan,
   parts: readonly Part[],
   programs: readonly StageProgram[],
-  { generation, model, optimizer, seed, stashBytes }: SpecOptions,
+  { generation, model, optimizer, seed, stashBytes, recovers = false }: SpecOptions,
 ): StageSpec[] {
   const routes = new Routes(plan);
   const graphs = parts.map(({ graph }) => onnx(graph));
   const { microBatches, codecs } = plan;
+  // Members of a stage, and weights that change in a step, would have to go on from the very same point.
+  const keepsSent =
+    recovers &&
+    routes.workers.length > 1 &&
+    plan.stages.every(({ members }) => members.length === 1) &&
+    !programs.some(({ operations }) => operations.some(({ op }) => op === "update"));
   return routes.workers.map((worker): StageSpec => {
     const { stage, rank } = worker;
     const group = routes.workers.filter((other) => other.stage === stage);
@@ -46,7 +54,7 @@ export function specsOf(
       };
     });
     return {
-      ...{ generation, program: programs[worker.worker]!, microBatches, chunks, codecs },
+      ...{ generation, program: programs[worker.worker]!, microBatches, chunks, codecs, keepsSent },
       group: {
         ...{ sharing: stage.sharing, rank },
         workers: group.map((other) => other.worker),

@@ -13,6 +13,7 @@ import type { Ref } from "../../runtime/index.ts";
 import type { Exchange } from "../collectives/exchange.ts";
 import { Inbox, type Slip } from "../inbox.ts";
 import type { Stage } from "../stage.ts";
+import { Outbox, type Sent } from "./outbox.ts";
 
 /** Copies of one value that may be on their way at once; whoever gives another waits for the first. */
 const COPIES = 4;
@@ -25,6 +26,10 @@ export interface MailOptions {
   readonly node: string;
   /** Name of the codec for what goes to other stages in training; null for none. */
   readonly codec: string | null;
+  /** Whether what is sent in a step may be asked for again in it. */
+  readonly keepsSent: boolean;
+  /** Told of what was posted and has not arrived. */
+  readonly interrupt: (error: Error) => void;
 }
 
 /** Memory of a copy, and the promise that it has gone. */
@@ -34,22 +39,62 @@ interface Copy {
 }
 
 export class Mail {
-  readonly inbox = new Inbox();
+  readonly inbox: Inbox;
   private readonly options: MailOptions;
+  private generation: number;
+  /** What it has sent in the step under way, where that may be asked for again. */
+  private readonly outbox: Outbox | null;
+  private isConnected = false;
   private peers: Readonly<Record<number, Ref<Stage>>> = {};
   private readonly copies = new Map<string, Copy[]>();
 
   constructor(options: MailOptions) {
+    const { generation, keepsSent } = options;
     this.options = options;
+    this.generation = generation;
+    this.inbox = new Inbox(keepsSent);
+    this.outbox = keepsSent ? new Outbox() : null;
   }
 
-  /** Says where other workers are to be found, by number. */
+  /** Whether what is sent in training is kept until the next step; then it goes by `post`. */
+  get keepsSent(): boolean {
+    return this.outbox !== null;
+  }
+
+  /** Says where other workers are to be found, by number. They are sent what has not arrived where they are. */
   connect(peers: Readonly<Record<number, Ref<Stage>>>): void {
+    const before = this.peers;
     this.peers = peers;
+    this.isConnected = true;
+    for (const sent of this.outbox?.all() ?? []) {
+      for (const worker of sent.workers) {
+        if (before[worker]?.key !== peers[worker]?.key) sent.arrived.delete(worker);
+        if (!sent.arrived.has(worker)) this.dispatch(sent, worker);
+      }
+    }
+  }
+
+  /** Goes on in a further generation with what has come and what was sent; what is sent waits until it is connected. */
+  advance(generation: number): void {
+    this.generation = generation;
+    this.isConnected = false;
+    this.inbox.passOver();
+  }
+
+  /** Another step of training begins. */
+  begin(step: number): void {
+    this.outbox?.begin();
+    this.inbox.begin(step);
+  }
+
+  /** Sends a copy of a tensor, in training, and sends it again to whoever comes to be in a worker's place in this step. */
+  post(workers: readonly number[], slip: Slip, tensor: Tensor, codec = this.options.codec): void {
+    const sent = this.outbox!.add(workers, slip, tensor, codec);
+    if (this.isConnected) for (const worker of workers) this.dispatch(sent, worker);
   }
 
   slip(phase: Slip["phase"], step: number, microBatch: number, value: string): Slip {
-    return { generation: this.options.generation, phase, step, microBatch, value };
+    return { generation: this.generation, phase, step, microBatch, value };
   }
 
   /** Delivers a tensor, which is free to be written over when this has settled. */
@@ -91,20 +136,36 @@ export class Mail {
 
   /** As `give`, in training, with the codec for what goes to other stages. */
   send(workers: readonly number[], slip: Slip, tensor: Tensor): Promise<void> {
-    const { codec } = this.options;
-    return this.give(workers, slip, codec && tensor.dtype === "f32" ? compressed(tensor, codec) : tensor);
+    return this.give(workers, slip, encoded(tensor, this.options.codec));
   }
 
   /** What collectives of the workers of a stage go through. */
   exchange(workers: readonly number[]): Exchange {
-    const { generation, worker: own } = this.options;
-    const slip = (from: number, value: string): Slip => {
-      return { generation, phase: "collective", step: 0, microBatch: from, value };
-    };
+    const { worker: own } = this.options;
+    const slip = (from: number, value: string) => this.slip("collective", 0, from, value);
     return {
       give: (rank, key, tensor) => this.deliver(workers[rank]!, slip(own, key), tensor),
       take: (rank, key) => this.inbox.take(slip(workers[rank]!, key)),
     };
+  }
+
+  private dispatch(sent: Sent, worker: number): void {
+    const { generation } = this;
+    const peer = this.peers[worker]!;
+    sent.underWay++;
+    this.deliver(worker, { ...sent.slip, generation }, encoded(sent.tensor, sent.codec))
+      .then(
+        () => {
+          if (this.peers[worker]?.key === peer.key) sent.arrived.add(worker);
+        },
+        (error) => {
+          // Of an earlier generation, it has been sent again.
+          if (generation === this.generation) this.options.interrupt(error);
+        },
+      )
+      .finally(() => {
+        sent.underWay--;
+      });
   }
 
   private isHere(worker: number): boolean {
@@ -116,4 +177,9 @@ export class Mail {
     const given = this.isHere(worker) ? new Tensor(dtype, shape, bytes.slice()) : tensor;
     return this.peers[worker]!.ask.deliver(slip, given);
   }
+}
+
+/** A tensor as it goes to other stages. */
+function encoded(tensor: Tensor, codec: string | null): Tensor {
+  return codec && tensor.dtype === "f32" ? compressed(tensor, codec) : tensor;
 }

@@ -1,7 +1,8 @@
 /**
  * What a stage has for one generation of its run: mail and what comes by it, collectives, and what carries out its program
  * with them. It ends with the generation: what is left over from it, a send that fails late or a tensor that nobody waits
- * for, ends here, and nothing in the next one hears of it.
+ * for, ends here, and nothing in the next one hears of it. Unless the step under way goes on in the next one: then all of
+ * this does.
  */
 
 import { RingCollectives } from "../collectives/ring.ts";
@@ -10,11 +11,14 @@ import { Supply } from "./supply.ts";
 import { type Parts, Worker } from "./worker.ts";
 
 export class Session {
-  readonly generation: number;
+  generation: number;
   readonly mail: Mail;
   readonly supply: Supply;
   readonly collectives: RingCollectives;
   readonly worker: Worker;
+  /** Whether nothing goes on in it any more. */
+  isOver = false;
+  private interruption = interruption();
 
   /** @param node that the stage is on. @param parts what the stage has in all generations. */
   constructor(
@@ -26,7 +30,10 @@ export class Session {
     const { worker } = spec.program;
     const { rank, workers } = spec.group;
     this.generation = generation;
-    this.mail = new Mail({ generation, worker, node, codec: spec.codecs.activations });
+    this.mail = new Mail({
+      ...{ generation, worker, node, codec: spec.codecs.activations, keepsSent: spec.keepsSent },
+      interrupt: (error) => this.interrupt(error),
+    });
     this.supply = new Supply(
       this.mail.inbox,
       chunks.map(({ graphs }) => graphs.data.map(({ name }) => name)),
@@ -42,9 +49,33 @@ export class Session {
     });
   }
 
+  /** Rejects when what the step under way waits for will not come in this generation. It may go on in the next one. */
+  get interrupted(): Promise<never> {
+    return this.interruption.promise;
+  }
+
+  interrupt(error: Error): void {
+    this.interruption.reject(error);
+  }
+
+  /** Goes on in a further generation, with all that has come and was sent, and with the step that is under way. */
+  advance(generation: number): void {
+    this.generation = generation;
+    this.interruption = interruption();
+    this.mail.advance(generation);
+  }
+
   /** Ends all that waits in it: nothing more will come. */
   fail(error: Error): void {
+    this.isOver = true;
+    this.interrupt(error);
     this.mail.inbox.fail(error);
     this.collectives.abandon(error);
   }
+}
+
+function interruption(): PromiseWithResolvers<never> {
+  const made = Promise.withResolvers<never>();
+  made.promise.catch(() => {}); // Not always is a step under way.
+  return made;
 }

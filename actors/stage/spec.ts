@@ -54,6 +54,11 @@ export interface StageSpec {
   readonly chunks: readonly ChunkSpec[];
   readonly group: GroupSpec;
   readonly codecs: PlanCodecs;
+  /**
+   * Whether it keeps what it sends in a step until the next one begins, so that a step can go on where others have been lost
+   * and replaced.
+   */
+  readonly keepsSent: boolean;
   readonly recompute: boolean;
   /** With `recompute`, bytes of each micro-batch to keep all the same. */
   readonly stashBytes: number;
@@ -80,6 +85,16 @@ export interface StageHoldings {
 export function changesInPasses({ program, chunks }: StageSpec): boolean {
   const updates = program.operations.some(({ op }) => op === "update");
   return updates || chunks.some(({ roles }) => Object.keys(roles.statistics).length > 0);
+}
+
+/** What has become of a stage that goes on in a further generation. */
+export interface Resumed {
+  /** Whether it holds what the step left that the run goes back to; else it is to be given that. */
+  readonly holds: boolean;
+  /** Whether it is in the middle of the step behind that one, or through with it, and can go on from there. */
+  readonly midway: boolean;
+  /** Whether a step was under way. */
+  readonly busy: boolean;
 }
 
 /** What is to be known of a stage's copies wherever they are. */

@@ -1,10 +1,14 @@
-/** One step of a stage, up to the commit gate: its program, and what adds up behind the last operation. */
+/**
+ * One step of a stage, up to the commit gate: its program, and what adds up behind the last operation. It goes on by itself
+ * once it is begun, from one tensor that comes to the next.
+ */
 
 import { Tensor } from "../../protocols/tensor.ts";
 import type { Clock } from "../../runtime/index.ts";
 import { isSharded } from "../scheduler/plan.ts";
-import type { StepRun } from "../step-run.ts";
+import { StepRun } from "../step-run.ts";
 import type { Chunk } from "./chunk.ts";
+import { Kernels } from "./kernels.ts";
 import type { Session } from "./session.ts";
 import { type StageSpec, type StepReport, updateSpan } from "./spec.ts";
 import type { DealtStatistics } from "./statistics.ts";
@@ -20,8 +24,37 @@ export interface Stepping {
   readonly clock: Clock;
 }
 
-/** Carries out the program of a step whose gradients are clear, and says what has come of it. */
-export async function carryOutStep(stepping: Stepping, run: StepRun): Promise<StepReport> {
+/** A step that was begun, with gradients that are clear. */
+export class StepUnderWay {
+  readonly step: number;
+  /** What has come of it. */
+  readonly report: Promise<StepReport>;
+  failed = false;
+  private readonly run: StepRun;
+
+  constructor(stepping: Stepping, step: number) {
+    const { spec, session, clock } = stepping;
+    const kernels = new Kernels(
+      () => clock.now(),
+      (error) => session.fail(error),
+    );
+    this.step = step;
+    this.run = new StepRun(step, spec.microBatches, kernels);
+    this.report = carryOut(stepping, this.run);
+    this.report.catch(() => {
+      this.failed = true;
+    });
+  }
+
+  /** Resolves when nothing of it goes on, whatever has become of it. */
+  async settled(): Promise<void> {
+    await this.report.catch(() => {});
+    // A kernel cannot be broken off, and may write where the next one reads.
+    await this.run.settled();
+  }
+}
+
+async function carryOut(stepping: Stepping, run: StepRun): Promise<StepReport> {
   const { spec, chunks, statistics, session, clock } = stepping;
   const { program, microBatches } = spec;
   const began = clock.now();

@@ -29,9 +29,11 @@ export async function exchangeTied(
     }
   }
   const given = chunks.flatMap(({ spec, executor }) =>
-    Object.entries(spec.tied).map(async ([name, workers]) =>
-      mail.give(workers, slip(name), await executor.gradient(name)),
-    ),
+    Object.entries(spec.tied).map(async ([name, workers]) => {
+      const gradient = await executor.gradient(name);
+      if (mail.keepsSent) mail.post(workers, slip(name), gradient, null);
+      else await mail.give(workers, slip(name), gradient);
+    }),
   );
   const taken = [...wanted].map(async ([name, takers]) => {
     const here = holder.get(name);

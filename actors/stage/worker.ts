@@ -214,6 +214,10 @@ export class Worker {
     const slip = mail.slip("train", step, microBatch, name);
     const workers = (down ? next : previous)[microBatch]!;
     const tensor = chunk.value(microBatch, name);
+    if (mail.keepsSent) {
+      mail.post(workers, slip, tensor);
+      return;
+    }
     const leaves = slots.last.has(index);
     const sent = leaves
       ? (await mail.giveCopy(workers, slip, tensor)).sent

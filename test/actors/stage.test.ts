@@ -25,11 +25,12 @@ const WEIGHTS = {
 let node: NodeRuntime;
 let engine: Engine;
 let stage: Ref<Stage>;
+let spec: StageSpec;
 beforeEach(async () => {
   node = new NodeRuntime({ name: "node", log: () => {} });
   engine = createReferenceEngine();
   const bytes = encodeModel(cutGraph(graph, segments, 0, 1));
-  const spec: StageSpec = {
+  spec = {
     generation: 2,
     program: oneFOneB(chainShape(2, 1))[0]!,
     microBatches: 1,
@@ -43,7 +44,7 @@ beforeEach(async () => {
     ],
     group: { sharing: null, rank: 0, workers: [0], shares: [1] },
     codecs: { activations: null, gradients: null },
-    ...{ recompute: false, stashBytes: 0 },
+    ...{ recompute: false, stashBytes: 0, keepsSent: false },
     optimizer: { ...DEFAULT_ADAMW, warmup: 0, steps: 10 },
     totalParameters: parameters.size,
     seed: 0,
@@ -193,7 +194,7 @@ test("goes on in a further generation as it was: what was begun is forgotten, wh
   await stage.ask.deliver(slip("x"), x);
   const failing = failure(stage.ask.train(0));
   await stage.ask.abandon();
-  expect(await stage.ask.resume(3, -1)).toBe(true);
+  expect((await stage.ask.resume(3, -1)).holds).toBe(true);
   expect((await failing).message).toBe("the run is over");
   expect((await failure(stage.ask.deliver(slip("x"), x))).message).toBe(
     "generation 3 got a tensor of generation 2",
@@ -214,8 +215,8 @@ test("goes back to a step that it is behind of with its own copies, and is not w
   await stage.ask.train(0);
   await stage.ask.commit(0, Tensor.f32([parameters.size], new Float32Array(parameters.size).fill(1)));
   expect(await weights()).not.toEqual([...WEIGHTS.w0.f32()]);
-  expect(await stage.ask.resume(3, -1)).toBe(false);
-  expect(await stage.ask.resume(4, -1)).toBe(false);
+  expect((await stage.ask.resume(3, -1)).holds).toBe(false);
+  expect((await stage.ask.resume(4, -1)).holds).toBe(false);
   expect(await stage.ask.fetch(-1, [{ source: stage, worker: "2/0", names: ["w0", "b0"] }])).toBe(0);
   expect(await weights()).toEqual([...WEIGHTS.w0.f32()]);
 });
@@ -237,4 +238,52 @@ test("does not go on once its memory is given back", async () => {
   expect((await failure(stage.ask.resume(3, -1))).message).toBe(
     "a stage that has given its memory back does not go on",
   );
+});
+
+test("goes on from where it is when a neighbour is replaced: the other is given what the first has got", async () => {
+  stage = await node.spawn(Stage, [{ ...spec, keepsSent: true }, engine]);
+  await stage.ask.load(WEIGHTS);
+  const sink = await connected();
+  await feed(0);
+  const { squareSums, spans } = await stage.ask.train(0);
+
+  // The same step once more, interrupted when its activation is on its way.
+  stage = await node.spawn(Stage, [{ ...spec, keepsSent: true }, engine]);
+  await stage.ask.load(WEIGHTS);
+  await stage.ask.keep(-1);
+  const lost = await connected();
+  await stage.ask.deliver(slip("x"), x);
+  const interrupted = failure(stage.ask.train(0));
+  while ((await lost.ask.kept()).length === 0);
+  await node.kill(lost);
+  expect((await interrupted).message).toMatch(/^a neighbouring stage is gone: /);
+  expect(await stage.ask.resume(3, -1)).toEqual({ holds: true, midway: true, busy: true });
+
+  const next = await node.spawn(Sink, []);
+  await stage.ask.connect({ 1: next as Ref<any> }, true);
+  // Data is fed again, and what has been taken is passed over.
+  await stage.ask.deliver(slip("x", { generation: 3 }), Tensor.f32([3, 2], new Float32Array(6)));
+  await stage.ask.deliver(slip(`grad.${first!.output}`, { generation: 3 }), gradient());
+  const report = await stage.ask.train(0);
+  expect(report.squareSums.f32()).toEqual(squareSums.f32());
+  expect(report.spans.map(({ op }) => op)).toEqual(spans.map(({ op }) => op));
+  expect(await next.ask.kept()).toEqual(await sink.ask.kept());
+});
+
+test("begins a step again where it is not to go on", async () => {
+  stage = await node.spawn(Stage, [{ ...spec, keepsSent: true }, engine]);
+  await stage.ask.load(WEIGHTS);
+  await stage.ask.keep(-1);
+  await connected();
+  await stage.ask.deliver(slip("x"), x);
+  const interrupted = failure(stage.ask.train(0));
+  await stage.ask.abandon();
+  await interrupted;
+  expect((await stage.ask.resume(3, -1)).midway).toBe(true);
+  const sink = await connected();
+  await stage.ask.deliver(slip("x", { generation: 3 }), x);
+  await stage.ask.deliver(slip(`grad.${first!.output}`, { generation: 3 }), gradient());
+  const { spans } = await stage.ask.train(0);
+  expect(spans).toHaveLength(5);
+  expect(await sink.ask.kept()).toHaveLength(1);
 });

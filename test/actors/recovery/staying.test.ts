@@ -1,8 +1,9 @@
 /** Who stays when others are lost: stages that are as they were go on with what they have, and nothing else is started or moved. */
 
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, beforeAll, describe, expect, test } from "bun:test";
 import type { Fault } from "../../../actors/chaos/fault.ts";
 import { Device } from "../../../actors/device.ts";
+import { planPrograms } from "../../../actors/scheduler/plan.ts";
 import type { StageSpec } from "../../../actors/stage.ts";
 import type { NodeRuntime, Ref } from "../../../runtime/index.ts";
 import type { Cluster } from "../cluster.ts";
@@ -21,7 +22,7 @@ interface Watched extends runs.Disturbed {
   readonly started: string[];
 }
 
-async function watched(shape: runs.Shape, faults: readonly Fault[] = []): Promise<Watched> {
+async function watched(shape: runs.Shape, faults: readonly Fault[] = [], copies = 1): Promise<Watched> {
   const plan = runs.handPlan(shape);
   const started: string[] = [];
   const classOf = (index: number) =>
@@ -36,7 +37,11 @@ async function watched(shape: runs.Shape, faults: readonly Fault[] = []): Promis
     kill: () => crash(node),
     ...{ stop: () => {}, hang: () => {}, cut: () => {} },
   });
-  const cluster = await runs.started({ devices: plan.devices.length, classOf, effectsOf }, { plan });
+  const cluster = await runs.started(
+    { devices: plan.devices.length, classOf, effectsOf },
+    { plan },
+    { copies },
+  );
   clusters.push(cluster);
   for (const fault of faults) await cluster.devices[Number(fault.device)]!.ask.arm([fault]);
   await cluster.scheduler.ask.plan();
@@ -44,8 +49,13 @@ async function watched(shape: runs.Shape, faults: readonly Fault[] = []): Promis
   return { ...cluster, started };
 }
 
+/** All steps; each begins when copies of what the one before it left have had all the turns that they need. */
 async function bitsAfter(cluster: Watched): Promise<Readonly<Record<string, string>>> {
-  for (let step = 0; step < STEPS; step++) await cluster.scheduler.ask.step(step, LAST, true);
+  const { scheduler } = cluster;
+  for (let step = 0; step < STEPS; step++) {
+    for (let turn = 0; turn < 20; turn++) await scheduler.ask.keepingCost();
+    await scheduler.ask.step(step, LAST);
+  }
   return bitsOf(cluster);
 }
 
@@ -77,4 +87,64 @@ test("a run goes over to a plan that differs in one cut: the stage before it sta
   for (let step = 1; step < STEPS; step++) await scheduler.ask.step(step, LAST);
   expect(cluster.started).toEqual(["0 0", "1 1", "2 2", "1 1", "2 2"]);
   expect(await bitsOf(cluster)).toEqual(await bitsAfter(await watched({ stages: runs.PIPELINE })));
+});
+
+describe("a step goes on where it is", () => {
+  /** Operations of the pipeline's stages in a step. */
+  const operations = planPrograms(runs.handPlan({ stages: runs.PIPELINE })).map(
+    (program) => program.operations.length,
+  );
+  const of = (...workers: number[]) => workers.reduce((sum, worker) => sum + operations[worker]!, 0);
+  let spared: Readonly<Record<string, string>>;
+  beforeAll(async () => {
+    spared = await bitsAfter(await watched({ stages: runs.PIPELINE }));
+  });
+
+  const moments: Omit<Fault, "action" | "device">[] = [
+    { step: 3, microBatch: 0, phase: "backward" },
+    { step: 3, microBatch: 3, phase: "forward" },
+    { step: 3, microBatch: 3, phase: "backward" },
+  ];
+  test.each(moments.flatMap((at) => [0, 1, 2].map((device) => [device, at] as const)))(
+    "device %i is lost at %p: its stage's own part of it is all that is carried out again",
+    async (device, at) => {
+      const cluster = await watched({ stages: runs.PIPELINE }, [killed(device, at)]);
+      expect(await bitsAfter(cluster)).toEqual(spared);
+      expect(cluster.told).toHaveLength(1);
+      expect(cluster.told[0]).toMatchObject({ stepsLost: 0, operationsReplayed: of(device) });
+    },
+  );
+
+  test("two are lost at once: so are their parts", async () => {
+    const at = { step: 3, microBatch: 2, phase: "forward" } as const;
+    const cluster = await watched({ stages: runs.PIPELINE }, [killed(0, at), killed(2, at)], 2);
+    expect(await bitsAfter(cluster)).toEqual(spared);
+    const again = cluster.told.reduce((sum, { operationsReplayed }) => sum + operationsReplayed, 0);
+    // One may have been replaced before the other was lost.
+    expect(again).toBeWithin(of(0, 2), 2 * of(0, 2));
+    expect(cluster.told.every(({ stepsLost }) => stepsLost === 0)).toBe(true);
+  });
+
+  test("another is lost while it is given what the first has held", async () => {
+    const faults = [
+      killed(1, { step: 3, microBatch: 2, phase: "backward" }),
+      killed(2, { step: 0, phase: "recovery" }),
+    ];
+    const cluster = await watched({ stages: runs.PIPELINE }, faults, 2);
+    expect(await bitsAfter(cluster)).toEqual(spared);
+    expect(cluster.told).toHaveLength(1);
+    expect(cluster.told[0]).toMatchObject({ stepsLost: 0, operationsReplayed: of(1, 2) });
+  });
+
+  test("not where others have committed it, or work is shared: then all of it is begun again", async () => {
+    const all = of(0, 1, 2);
+    const torn = await watched({ stages: runs.PIPELINE }, [killed(1, { step: 3, phase: "commit" })]);
+    expect(await bitsAfter(torn)).toEqual(spared);
+    expect(torn.told[0]!.operationsReplayed % all).toBe(0);
+    const shared = await watched(runs.SHARED_BY_DATA, [killed(1, { step: 3, microBatch: 1 })]);
+    await bitsAfter(shared);
+    const programs = planPrograms(runs.handPlan(runs.SHARED_BY_DATA));
+    const whole = programs.reduce((sum, program) => sum + program.operations.length, 0);
+    expect(shared.told[0]!.operationsReplayed).toBe(whole);
+  });
 });

@@ -33,7 +33,16 @@ let there: NodeRuntime;
 let near: Ref<Slow>;
 let far: Ref<Slow>;
 let mail: Mail;
+/** What mail that keeps what it has sent was told of. */
+let told: Error[] = [];
+const keeping = (worker = 0) =>
+  new Mail({
+    ...{ generation: 1, worker, node: here.id, codec: null, keepsSent: true },
+    interrupt: (error) => told.push(error),
+  });
+const connected = (mail: Mail, to: Ref<Slow>) => mail.connect({ 2: to as Ref<any> as Ref<Stage> });
 beforeEach(async () => {
+  told = [];
   const network = new MemoryNetwork();
   const create = (name: string) => new NodeRuntime({ name, transports: [memory(network)], log: () => {} });
   [here, there] = [create("here"), create("there")];
@@ -41,7 +50,14 @@ beforeEach(async () => {
   await there.spawn(Slow, [], { name: "slow" });
   const peer = await here.connect(await there.listen("memory://there"));
   far = (await here.lookup<Slow>(peer.id, "slow"))!;
-  mail = new Mail({ generation: 1, worker: 0, node: here.id, codec: null });
+  mail = new Mail({
+    generation: 1,
+    worker: 0,
+    node: here.id,
+    codec: null,
+    keepsSent: false,
+    interrupt: () => {},
+  });
   mail.connect({ 1: near as Ref<any> as Ref<Stage>, 2: far as Ref<any> as Ref<Stage> });
 });
 afterEach(async () => {
@@ -93,4 +109,53 @@ test("members of a stage take what others give under a key, by their ranks", asy
   const taking = take(1, "sum");
   await mail.inbox.put({ generation: 1, phase: "collective", step: 0, microBatch: 2, value: "sum" }, tensor);
   expect([...(await taking).f32()]).toEqual([7]);
+});
+
+/** What has come there, when so much has. */
+async function come(to: Ref<Slow>, count: number): Promise<number[][]> {
+  for (;;) {
+    await to.ask.take();
+    const kept = await to.ask.kept();
+    if (kept.length >= count) return kept;
+  }
+}
+
+test("what was sent in a step is sent again to whoever is in a worker's place, and nothing of the step before", async () => {
+  const mail = keeping();
+  connected(mail, far);
+  const tensor = Tensor.f32([1], [1]);
+  mail.post([2], slip(0), tensor);
+  await come(far, 1);
+  mail.begin(1);
+  for (const value of [2, 3]) {
+    tensor.f32()[0] = value;
+    mail.post([2], mail.slip("train", 1, value, "x"), tensor);
+    tensor.f32().fill(0);
+  }
+  expect(await come(far, 3)).toEqual([[1], [2], [3]]);
+
+  // It has arrived there: once is enough.
+  mail.advance(2);
+  connected(mail, far);
+  mail.advance(3);
+  connected(mail, near);
+  expect(await come(near, 2)).toEqual([[2], [3]]);
+  expect(await far.ask.kept()).toHaveLength(3);
+  expect(told).toEqual([]);
+});
+
+test("what cannot be sent waits for another in that place; of what went in an earlier generation nobody is told", async () => {
+  const mail = keeping();
+  mail.post([2], slip(0), Tensor.f32([1], [1]));
+  connected(mail, far);
+  await there.close();
+  mail.post([2], slip(1), Tensor.f32([1], [2]));
+  while (told.length < 2) await Bun.sleep(0);
+  const before = told.length;
+  mail.post([2], slip(2), Tensor.f32([1], [3]));
+  mail.advance(2);
+  mail.post([2], slip(3), Tensor.f32([1], [4]));
+  connected(mail, near);
+  expect(await come(near, 4)).toEqual([[1], [2], [3], [4]]);
+  expect(told).toHaveLength(before);
 });
