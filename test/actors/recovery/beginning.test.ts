@@ -49,10 +49,10 @@ async function trained(cluster: runs.Disturbed) {
   return { plan, bits: await runs.bitsOf(cluster) };
 }
 
-async function lostOne(point: Point, scheduling: Partial<SchedulerOptions>) {
+async function lostOne(point: Point, devices: number, scheduling: Partial<SchedulerOptions>) {
   let cluster: runs.Disturbed | undefined;
   const Lost = lostAt(point, () => void cluster!.hosts[1]!.close(0));
-  cluster = await begun({ classOf: (i) => (i === 1 ? Lost : Device) }, scheduling);
+  cluster = await begun({ devices, classOf: (i) => (i === 1 ? Lost : Device) }, scheduling);
   return { ...cluster, ...(await trained(cluster)) };
 }
 
@@ -70,7 +70,7 @@ describe("a device is lost", () => {
   ])(
     "%s: the others are planned for, and the run has the weights of one that was spared",
     async (_, point) => {
-      const { bits, told, plan } = await lostOne(point, { strategy: "pipeline" });
+      const { bits, told, plan } = await lostOne(point, 2, { strategy: "pipeline" });
       expect(bits).toEqual(expected);
       expect(told).toHaveLength(1);
       expect(told[0]).toMatchObject({
@@ -87,7 +87,7 @@ describe("a device is lost", () => {
 
   test("of a plan that was given: others take its place", async () => {
     const plan = runs.handPlan({ stages: runs.PIPELINE });
-    const { bits, told } = await lostOne("describe", { plan });
+    const { bits, told } = await lostOne("describe", 3, { plan });
     expect(bits).toEqual(expected);
     const [first, second, third] = told[0]!.plan.stages.map(({ members }) => members[0]!.device);
     expect([first, third]).toEqual(["0", "2"]);
