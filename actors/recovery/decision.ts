@@ -6,6 +6,7 @@
 
 import type { Profile, SegmentCost } from "../scheduler/cost.ts";
 import { isSharded, type Plan, type PlanMember, type PlanStage } from "../scheduler/plan.ts";
+import { turnOf } from "./turns.ts";
 
 /** What makes a run look for another plan: a device is gone, has come, or is not as fast as it was measured to be. */
 export type Cause = "lost" | "joined" | "drifted";
@@ -45,7 +46,8 @@ export function transfers(old: Plan, next: Plan, segments: readonly SegmentCost[
             ranges.some((r) => r.from <= segment && segment < r.to),
           );
           if (!holder || hasSame(holder, stage, rank, member)) continue;
-          const source = holder.members.find(({ device }) => device !== member.device) ?? holder.members[0]!;
+          const others = holder.members.filter(({ device }) => device !== member.device);
+          const source = others[turnOf(member.device, others.length)] ?? holder.members[0]!;
           const { parameterBytes, stateBytes = 2 * parameterBytes } = segments[segment]!;
           const bytes = (parameterBytes + stateBytes) * partOf(stage, member);
           const key = `${source.device} ${member.device}`;

@@ -7,6 +7,7 @@
  */
 
 import type { Cut } from "../../nn/shards/layout.ts";
+import { turnOf } from "./turns.ts";
 
 /** What a worker holds of what training changes. */
 export interface Holding {
@@ -75,7 +76,10 @@ export class Ledger<S> {
     return steps.find((step) => names.every((name) => this.isWhole(step, name))) ?? null;
   }
 
-  /** A copy of a value as a worker is to hold it: whole, or the very part that is its own; null where there is none. */
+  /**
+   * A copy of a value as a worker is to hold it: whole, or the very part that is its own; null where there is none. Of
+   * several, one that is `near`, or else everybody who asks is told of another.
+   */
   exact(step: number, name: string, { cuts, rank, apart }: Holding, near: string): Copy<S> | null {
     const cut = JSON.stringify(cuts[name]);
     const found = this.copies.filter(({ step: own, holding }) => {
@@ -83,7 +87,7 @@ export class Ledger<S> {
       if (JSON.stringify(holding.cuts[name]) !== cut || holding.apart !== apart) return false;
       return (cut === undefined && !apart) || holding.rank === rank;
     });
-    return found.find(({ device }) => device === near) ?? found[0] ?? null;
+    return found.find(({ device }) => device === near) ?? found[turnOf(near, found.length)] ?? null;
   }
 
   /** Devices that have a copy of what a worker holds, as of a step. */

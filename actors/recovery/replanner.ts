@@ -23,7 +23,7 @@ import { memoryOf, stepMsOf } from "../scheduler/device-load.ts";
 import { chunksOf, type Plan, type PlanDevice } from "../scheduler/plan.ts";
 import { planCost } from "../scheduler/plan-cost.ts";
 import { PlanError } from "../scheduler/plan-error.ts";
-import { makePlan, type PlanOptions } from "../scheduler/planner.ts";
+import { adaptPlan, makePlan, type PlanOptions } from "../scheduler/planner.ts";
 import { isAsynchronous } from "../scheduler/schedule.ts";
 import { predict } from "../scheduler/simulate.ts";
 import type { OperationSpan } from "../stage.ts";
@@ -32,6 +32,9 @@ import { mostCut, UNREACHABLE, unreachablePairs } from "./links.ts";
 
 /** Pipelines that are tried, each with a quarter less of the devices: a run does not wait long for a plan. */
 const MOST_TRIES = 3;
+
+/** With more devices a new plan takes longer to find than devices stay; the present one is adapted to those that are there. */
+const MOST_SEARCHED = 64;
 
 /** A plan to go over to, if there is one, and why. */
 export interface Proposal {
@@ -181,7 +184,11 @@ export class Replanner {
    */
   best(present: Plan, alive: readonly string[]): Plan {
     const devices = alive.filter((id) => this.devices.has(id));
-    if (!this.keepsBits(present)) return this.planFor(devices, this.options.strategy, this.options.schedule);
+    if (!this.keepsBits(present)) {
+      const { strategy, schedule } = this.options;
+      const adapted = devices.length > MOST_SEARCHED ? this.adapted(present, devices) : null;
+      return adapted ?? this.planFor(devices, strategy, schedule);
+    }
     const using = inOrder(present).filter((id) => devices.includes(id));
     const all = [...using, ...devices.filter((id) => !using.includes(id))];
     const most = this.segments.length;
@@ -224,6 +231,18 @@ export class Replanner {
   private passMs(id: string): number {
     const { forwardMs, backwardMs } = this.base.devices[id]!;
     return [...forwardMs, ...backwardMs].reduce((sum, ms) => sum + ms, 0);
+  }
+
+  /** The present plan for these devices; null where it cannot be. */
+  private adapted(present: Plan, ids: readonly string[]): Plan | null {
+    const devices = ids.map((id) => this.devices.get(id)!);
+    const { segments, options } = this;
+    try {
+      return adaptPlan({ segments, devices, profile: this.profile(), options }, present);
+    } catch (error) {
+      if (error instanceof PlanError) return null;
+      throw error;
+    }
   }
 
   private knowsAll({ stages }: Plan): boolean {
