@@ -6,13 +6,14 @@ import type { Random } from "../../runtime/index.ts";
 export const FAULT_KINDS = [
   ...(["kill", "kill at a point", "kill two", "kill in recovery", "stop", "hang"] as const),
   ...(["cut", "slow"] as const),
-  ...(["kill coordinator", "kill coordinator and device"] as const),
+  ...(["kill coordinator", "kill coordinator and device", "stop coordinator"] as const),
 ] as const;
 /**
  * kill: a device, from outside, whenever that is. kill at a point: it kills itself, about to do what is named. kill two: at
  * once. kill in recovery: another one, as it is about to fetch what the first has left. stop: for longer than the others'
  * patience, and then it goes on. hang: its kernels never end, until it finds that out and ends itself. cut: it works on, and
  * nothing reaches it for longer than patience. slow: for a while. kill coordinator: with the data source; it is started again.
+ * stop coordinator: for longer than patience, so that all devices have given it up when it goes on.
  */
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -28,6 +29,7 @@ const WEIGHTS: Readonly<Record<FaultKind, number>> = {
   slow: 2,
   "kill coordinator": 2,
   "kill coordinator and device": 1,
+  "stop coordinator": 1,
 };
 
 export interface Drawn {

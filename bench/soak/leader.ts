@@ -73,6 +73,14 @@ export class Leader {
     this.process?.say(line);
   }
 
+  /** Holds it still, until it is to go on, if it is still there then; resolves when that was asked for. */
+  async stop(forMs: number): Promise<void> {
+    const { process } = this;
+    process?.signal("SIGSTOP");
+    await Bun.sleep(forMs);
+    process?.signal("SIGCONT");
+  }
+
   kill(): void {
     const { process } = this;
     this.process = undefined;

@@ -234,6 +234,8 @@ export class Soak {
       case "device_left":
         node!.isHere = false;
         if (!this.strikes.foresaw(node!.name)) this.unforeseen++;
+        // It lives, and was given up by mistake, or because the coordinator stood still.
+        if (node!.isUp) this.leader.say(`join ${node!.address}`);
         break;
       case "recovered":
         this.recovered.push(event);

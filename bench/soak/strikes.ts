@@ -35,6 +35,7 @@ const POINT_MS = 10_000;
 const LATER_MS = 3000;
 const OF_TWO: readonly FaultKind[] = ["kill two", "kill in recovery"];
 const OF_ANY: readonly FaultKind[] = ["stop", "cut", "slow"];
+const OF_NONE: readonly FaultKind[] = ["kill coordinator", "stop coordinator"];
 const BEHEADING: readonly FaultKind[] = ["kill coordinator", "kill coordinator and device"];
 
 export class Strikes {
@@ -70,7 +71,7 @@ export class Strikes {
     const amongWhom = (kind: FaultKind) => (OF_ANY.includes(kind) ? here : mortals);
     const allowed = FAULT_KINDS.filter((kind) => {
       if (BEHEADING.includes(kind) && !(mayBehead() && leader.isAlive)) return false;
-      if (kind === "kill coordinator") return true;
+      if (OF_NONE.includes(kind)) return leader.isAlive;
       return amongWhom(kind).length >= (OF_TWO.includes(kind) ? 2 : 1);
     });
     if (allowed.length === 0) return;
@@ -82,7 +83,7 @@ export class Strikes {
     this.errand(async () => {
       await Bun.sleep(afterMs);
       if (isOver()) return;
-      const meant = OF_TWO.includes(kind) ? [first, second] : kind === "kill coordinator" ? [] : [first];
+      const meant = OF_TWO.includes(kind) ? [first, second] : OF_NONE.includes(kind) ? [] : [first];
       note(
         `${kind} ${meant.map((node) => node!.name).join(" ")} ${kind === "kill at a point" ? drawn.phase : ""}`,
       );
@@ -167,6 +168,9 @@ export class Strikes {
         return this.beheadAndLead(awayMs);
       case "kill coordinator":
         return this.beheadAndLead(awayMs);
+      case "stop coordinator":
+        for (const node of this.options.nodes) if (node.isHere) this.foreseen.add(node.name);
+        return leader.stop(SILENCES * this.options.patienceMs);
     }
   }
 
