@@ -19,9 +19,9 @@ const MINUTES = 30;
 const SEED = 7;
 /** Sequences in a micro-batch; micro-batches in a step, for each device. */
 const ROWS = 4;
-const PER_DEVICE = 2;
+const PER_DEVICE = 3;
 /** Runs that differ from the first in one thing are shorter. */
-const SHORTER = 6;
+const SHORTER = 10;
 const CHURNS = [0.01, 0.05, 0.1, 0.2, 0.5];
 /** Devices of runs in which everybody stops. */
 const FEWER = [10, 30, 100];
@@ -131,8 +131,8 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
         `a GPT of ${layers} layers, width ${width}, context ${context}, ${microBatches} micro-batches of ${rows} sequences in ` +
         `a step: ${plan.stages.length} stages of ${stages} members who share micro-batches, ${used} devices in use, ` +
         `${seconds(plan.predictedStepMs)} a step with all of them.`,
-      "Goodput is the steps that were committed, over those of an undisturbed run that at each step has the devices that are " +
-        "there, at once and for nothing, by the best plan that is known for them. Real in it: the planner and its adapted " +
+      "Goodput is the steps that were committed, over those of an undisturbed run that has the devices that are there, at once " +
+        "and for nothing, by the best plan that is known for them (looked for at every fourth step). Real in it: the planner and its adapted " +
         "plans, the simulator, where copies go, the ledger's rule of what is lost, the decision to go over to another plan.",
       "What this simulation does and the runtime does not do: in the runtime a loss in a stage that is shared makes all " +
         "devices repeat the whole step (the last table says what that comes to); here only the lost device's micro-batches are " +

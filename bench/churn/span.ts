@@ -107,6 +107,9 @@ class SpanRun {
   private readonly ledger = new Ledger<string>();
   private course: Course;
   private reference: Plan;
+  /** A step of the undisturbed run, and how it was to one of this run when both were looked at. */
+  private idealMs: number;
+  private lead = 1;
   /** By stage, what of its end is for a loss that was not known at once. */
   private detects: number[] = [];
   private next = 0;
@@ -139,6 +142,7 @@ class SpanRun {
     this.there = new Set(world.request.devices.map(({ id }) => id));
     for (const id of this.there) this.ready.set(id, 0);
     this.reference = first;
+    this.idealMs = first.predictedStepMs;
     this.course = this.courseOf(first);
   }
 
@@ -195,7 +199,7 @@ class SpanRun {
     this.sums.detectMs += detecting;
     this.sums.replayMs += waiting - detecting;
     this.sums.planned += course.stepMs;
-    this.sums.unevenMs += course.stepMs - this.reference.predictedStepMs;
+    this.sums.unevenMs += course.stepMs - this.idealMs;
     this.sums.copiedBytes += course.copiedBytes;
     this.sums.lives += this.there.size;
     this.steps++;
@@ -219,7 +223,7 @@ class SpanRun {
     sums.joins++;
     this.there.add(device);
     this.cameAt.set(device, atMs);
-    const stage = Math.floor(this.random.next() * this.course.stages.length);
+    const stage = Math.floor(this.random.next() * this.course.plan.stages.length);
     const bytes = this.heldBytes(stage);
     sums.joinedBytes += bytes;
     const link = linkOf(this.world.request.profile);
@@ -246,7 +250,7 @@ class SpanRun {
     const link = linkOf(this.world.request.profile);
     if (others.length === 0) {
       // Nobody else has these weights but whoever keeps a copy of them.
-      const names = this.course.stages.map((_, i) => `stage ${i}`);
+      const names = this.course.plan.stages.map((_, i) => `stage ${i}`);
       if (this.ledger.point(names) === null) this.sums.bereft++;
       this.finish(stage, knownMs + this.assumed.startMs + this.course.stepMs, knownMs - leftMs, ends);
       return;
@@ -293,7 +297,11 @@ class SpanRun {
     }
     sums.decisionMs += performance.now() - began;
     sums.decisions++;
-    this.reference = this.undisturbed(this.reference, next);
+    if (sums.decisions % REFERENCE_EVERY === 1) {
+      this.reference = this.undisturbed(this.reference, next);
+      this.lead = this.reference.predictedStepMs / next.predictedStepMs;
+    }
+    this.idealMs = this.lead * next.predictedStepMs;
     if (this.now >= this.nextFull) next = this.full(next, isReady);
     this.course = this.courseOf(next);
     for (const id of this.course.stageOf.keys()) {
@@ -316,6 +324,8 @@ class SpanRun {
     const { segments, profile } = world.request;
     const ideal = makePlan(among(world, (id) => this.there.has(id)));
     this.reference = this.undisturbed(ideal, this.reference);
+    this.lead = this.reference.predictedStepMs / present.predictedStepMs;
+    this.idealMs = this.reference.predictedStepMs;
     const found = makePlan(among(world, isReady));
     const cost = moveMs(transfers(present, found, segments), profile, assumed.startMs);
     if (!decide({ ...outlook(present, found), moveMs: cost }).moves) return present;
@@ -345,21 +355,16 @@ class SpanRun {
     const link = linkOf(profile);
     const stages = plan.stages.map((stage): Stage => {
       const own = workers.filter((worker) => worker.stage === stage);
-      const [first] = own;
-      const { chunks } = cost.workers[first!.worker]!;
-      const sum = (of: (chunk: (typeof chunks)[number]) => number) =>
-        chunks.reduce((all, each) => all + of(each), 0);
+      const { chunks } = cost.workers[own[0]!.worker]!;
+      const bytes = chunks.reduce((all, { gradientBytes }) => all + gradientBytes, 0);
       const links = own.map(() => link);
-      const sumMs = ringMs(
-        "all-reduce",
-        sum(({ gradientBytes }) => gradientBytes),
-        links,
-      );
-      const idle = own.reduce((all, { worker }) => all + idleMs[worker]!, 0) / own.length / makespanMs;
-      const activationBytes = Math.max(...segments.map((segment) => segment.activationBytes));
       // What no operation adds up is added up before the gate.
       const summedMs = Math.max(...own.map(({ worker }) => sums[worker]!)) || gateMs;
-      return { workers: own, sumMs, summedMs, idle, activationBytes };
+      return {
+        ...{ workers: own, sumMs: ringMs("all-reduce", bytes, links), summedMs },
+        idle: own.reduce((all, { worker }) => all + idleMs[worker]!, 0) / own.length / makespanMs,
+        activationBytes: Math.max(...segments.map((segment) => segment.activationBytes)),
+      };
     });
     const stageOf = new Map(workers.map(({ member, stage }) => [member.device, stage.stage]));
     const hosts = devices.map(({ id, memoryBytes = Number.POSITIVE_INFINITY }) => {
@@ -392,10 +397,13 @@ class SpanRun {
   /** What the undisturbed run has done until then, by the plan for the devices that are there. */
   private takeIdeal(untilMs: number): void {
     if (untilMs <= this.idealAt) return;
-    this.ideal += (untilMs - this.idealAt) / this.reference.predictedStepMs;
+    this.ideal += (untilMs - this.idealAt) / this.idealMs;
     this.idealAt = untilMs;
   }
 }
+
+/** Steps after which it is looked anew at what the undisturbed run would do. */
+const REFERENCE_EVERY = 4;
 
 /** Nobody knows how long a run on such devices goes on: as long as an hour of steps. */
 const STEPS_LEFT = 100;
