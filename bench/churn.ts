@@ -29,7 +29,7 @@ const EVERY = [1, 2, 5, 10];
 /** Times in a run at which all is planned anew, and gone over to where that pays. */
 const FULL_PLANS = 1;
 
-/** 50 ms is what the closing of a link may take to be known (issue "Leaving is normal"); the rest is assumed. */
+/** A link that closes is known to be closed within 50 ms; the rest is assumed. */
 const ASSUMED: Assumed = {
   ...{ closedMs: 50, silentMs: DEFAULT_PATIENCE_MS, silent: 0 },
   ...{ profileMs: 2000, startMs: 2000, planMs: 2000, hysteresis: false },
@@ -123,7 +123,7 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
   const share = (ms: number) => percent(ms / run.totalMs);
   const { layers, width, context } = MODEL;
   return {
-    title: "A thousand devices that come and go, simulated",
+    title: "Devices that come and go, simulated",
     text: [
       `${world.request.devices.length} imagined devices of ${CLASSES.length} classes (${CLASSES.join(", ")}), of which ${devices} ` +
         `are there on average, on links of ${LINK.mbitPerS} Mbit/s and ${LINK.latencyMs} ms; ${percent(rate)} of those that are there ` +
