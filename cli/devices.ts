@@ -68,7 +68,7 @@ export class Devices {
   private readonly living = new Map<string, JoinedDevice>();
   /** What happened to those that were lost and are not got over yet, by name. */
   private readonly losses = new Map<string, Promise<string>>();
-  private readonly first = Promise.withResolvers<void>();
+  private arrival = Promise.withResolvers<void>();
   /** How many the run has been given. */
   private given = 0;
   private take: Take | undefined;
@@ -113,9 +113,19 @@ export class Devices {
     });
     for (const peer of this.node.peers()) await this.takeIn(peer);
     for (const address of join) this.node.join(address).first.catch(() => {});
-    if (this.living.size > 0) return;
+    if (this.someIsThere) return;
     this.events.waiting?.();
-    await this.first.promise;
+    await this.someone();
+  }
+
+  /** Whether anybody is there. */
+  get someIsThere(): boolean {
+    return this.living.size > 0;
+  }
+
+  /** Resolves when somebody is there. */
+  async someone(): Promise<void> {
+    while (!this.someIsThere) await this.arrival.promise;
   }
 
   /** Those that the run begins with. Whoever comes from here on is for `onDevice`. */
@@ -221,7 +231,8 @@ export class Devices {
       if (!this.closing) this.losses.set(name, this.tellLoss(device, reason));
     });
     this.events.joined(device);
-    this.first.resolve();
+    this.arrival.resolve();
+    this.arrival = Promise.withResolvers();
     if (this.take) this.hand(device, this.take);
     return true;
   }

@@ -92,8 +92,10 @@ async function run(
   const report = reportOf(settings);
   const results = new Results(files, out);
   let lastCheckpoint: string | null = null;
+  let planned = false;
   const emit = async (event: RunEvent) => {
     if (event.event === "checkpoint") lastCheckpoint = event.path;
+    if (event.event === "plan") planned = true;
     if (event.event === "step") {
       lastCheckpoint ??= options.resume;
       chaos?.reached(event.step);
@@ -149,17 +151,28 @@ async function run(
     chaos = await beginChaos(settings, devices, done, (fault) => void emit({ event: "fault", fault }));
     // What cannot begin is not written down.
     journal = await runJournal(out, files, given, abandoned, systemRandom, leadership);
-    const present = devices.present();
-    journal.place(placesOf(devices.joined));
     const { node } = devices;
     const random = seededRandom(options.seed);
     const note = (line: string) => report.said("profiles", line);
     const world = {
-      ...{ node, devices: present, files, clock: systemClock, emit, random: () => random.next() },
+      ...{ node, files, clock: systemClock, emit, random: () => random.next() },
       ...{ profiles: profilesOf(settings.freshProfile, note), journal },
       ...(mayCome(settings) && { onDevice: devices.onDevice.bind(devices) }),
     };
-    await trainRun(options, world, prepared);
+    for (let over = false; !over; ) {
+      const present = devices.present();
+      journal.place(placesOf(devices.joined));
+      over = await trainRun(options, { ...world, devices: present }, prepared).then(
+        () => true,
+        async (error) => {
+          // There is nothing yet that could be lost.
+          if (planned || !mayCome(settings) || !isLoss(error) || devices.someIsThere) throw error;
+          void emit({ event: "paused", reason: (await devices.lastLoss()) ?? error.message });
+          await devices.someone();
+          return false;
+        },
+      );
+    }
     await results.settle();
     if (trace !== null) await results.writeTrace(trace);
   };
@@ -170,7 +183,7 @@ async function run(
     const isInterrupted = error instanceof CommandError && error.code === "INTERRUPTED";
     handedOver = isDeposed || (leadership !== null && isInterrupted);
     if (isDeposed) throw error;
-    const loss = LOSSES.includes((error as { code?: unknown }).code) ? await devices.lastLoss() : undefined;
+    const loss = isLoss(error) ? await devices.lastLoss() : undefined;
     const said = loss ?? (error as Error).message;
     if (loss === undefined && lastCheckpoint === null) throw error;
     const further = leadership ? "; the same command goes on with the run" : goOn(lastCheckpoint, settings);
@@ -209,6 +222,8 @@ function knownAddresses(settings: TrainSettings, { history }: Abandoned): readon
 
 /** Codes of errors that a lost device explains. */
 const LOSSES: readonly unknown[] = ["DEVICE_LOST", "NODE_LOST"];
+
+const isLoss = (error: unknown) => LOSSES.includes((error as { code?: unknown }).code);
 
 /**
  * Device processes to start for a model of so many segments. In a pipeline each device takes one at least.

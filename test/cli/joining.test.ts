@@ -58,11 +58,11 @@ test("nodes come, are killed, and come again: the run waits where nobody is left
   const spared = await end(train("spared", "--devices", "1", "--strategy", "pipeline"));
   const desk = node("desk", "--listen", "tcp://127.0.0.1:0");
   const place = (await desk.until(is("listening"))).address;
-  const run = train("run", "--listen", "tcp://127.0.0.1:0", "--join", place);
+  // Slow, so that there is time for others to come.
+  const faults = "kill desk at step 3; slow desk 20x at step 5";
+  const run = train("run", "--listen", "tcp://127.0.0.1:0", "--join", place, "--chaos", faults);
   const { address } = await run.until(is("listening"));
-  await run.until(is("step"));
-  desk.process.kill("SIGKILL");
-  expect(await next(run, is("paused"))).toMatchObject({ reason: "desk gone: no device is left" });
+  expect(await run.until(is("paused"))).toMatchObject({ reason: "desk gone: no device is left" });
 
   // Where it was, which is called upon as long as nobody answers.
   const again = node("desk", "--listen", place);
@@ -92,9 +92,14 @@ test("the coordinator is killed, and finds the nodes again that had come by them
   const lead = () => train("led", "--listen", address);
   const first = lead();
   expect(await first.until(is("paused"))).toEqual({ event: "paused", reason: "no device has come yet" });
+  // One that does not stay does not end what has not begun.
+  const guest = node("guest", "--join", address);
+  await first.until(is("device_joined"));
+  guest.process.kill("SIGKILL");
+  expect((await next(first, is("paused"))).reason).toContain("guest");
   const nodes = ["desk", "phone"].map((name) => node(name, "--join", address));
   await Promise.all(nodes.map((each) => each.until(is("joined"))));
-  await first.until(({ cause }) => cause === "joined");
+  await first.until(({ event, name }) => event === "device_joined" && name === "desk");
   await next(first, is("step"));
   first.process.kill("SIGKILL");
   await first.ended();

@@ -154,6 +154,11 @@ const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
   ["train --out $/taken", 2, /taken holds a run already: .*--resume \S+taken/],
   ["train --resume $/missing", 1, /missing is not a checkpoint folder: it does not exist/],
   ["train --resume $/nothing", 1, /nothing is neither a run nor a checkpoint/],
+  ["train --listen tcp://127.0.0.1:0 --copies 0", 2, /--listen takes devices in .* leave --copies 0 out$/],
+  ["train --listen tcp://127.0.0.1:0 --engine web", 2, /--engine is for devices started here/],
+  ["train --listen tcp://0.0.0.0:0", 2, /tcp:..0.0.0.0:0 is beyond this machine, which needs a join token/],
+  ["node --join 127.0.0.1:4000", 2, /--join 127.0.0.1:4000: expected an address such as tcp:..desk:4000$/],
+  ["train --chaos random", 2, /--chaos "random": expected how often, as in "random every 20s seed 7"/],
   ["train --join 127.0.0.1:4001", 1, /"127.0.0.1:4001".*tcp:\/\//],
   ["train --join tcp://127.0.0.1:1", 1, /cannot connect to tcp:\/\/127.0.0.1:1/],
   [
