@@ -11,17 +11,14 @@
 
 import { decide, moveMs, transfers } from "../../actors/recovery/decision.ts";
 import { Ledger } from "../../actors/recovery/ledger.ts";
-import { alikeOf, placeReplicas } from "../../actors/recovery/placement.ts";
 import type { ChurnEvent } from "../../actors/scheduler/cluster.ts";
 import { changingBytes, transferMs } from "../../actors/scheduler/cost.ts";
-import { type Plan, type Worker, workersOf } from "../../actors/scheduler/plan.ts";
-import { planCost } from "../../actors/scheduler/plan-cost.ts";
+import { type Plan, workersOf } from "../../actors/scheduler/plan.ts";
 import { PlanError } from "../../actors/scheduler/plan-error.ts";
 import { dealCounts } from "../../actors/scheduler/planner/deal.ts";
 import { adaptPlan, makePlan } from "../../actors/scheduler/planner.ts";
-import { ringMs } from "../../actors/scheduler/simulate/ring.ts";
-import { simulate } from "../../actors/scheduler/simulate.ts";
 import { seededRandom } from "../../runtime/random.ts";
+import { type Course, courseOf } from "./course.ts";
 import { among, type ChurnWorld, linkOf } from "./world.ts";
 
 /** What takes its time besides steps, in milliseconds. */
@@ -68,28 +65,6 @@ export interface ChurnRun {
   readonly decisionMs: number;
   readonly stepMs: number;
   readonly moves: number;
-}
-
-interface Stage {
-  readonly workers: readonly Worker[];
-  /** To add up gradients; and when that is over in a step, from its beginning. */
-  readonly sumMs: number;
-  readonly summedMs: number;
-  /** Part of a step in which its members wait. */
-  readonly idle: number;
-  readonly activationBytes: number;
-}
-
-/** What a plan comes to. */
-interface Course {
-  readonly plan: Plan;
-  readonly stepMs: number;
-  /** Behind the commit gate. */
-  readonly updateMs: number;
-  readonly stages: readonly Stage[];
-  readonly stageOf: ReadonlyMap<string, number>;
-  /** Bytes that go to replicas after a step. */
-  readonly copiedBytes: number;
 }
 
 export function runInSpans(world: ChurnWorld, first: Plan, assumed: Assumed, fullEveryMs: number): ChurnRun {
@@ -143,7 +118,7 @@ class SpanRun {
     for (const id of this.there) this.ready.set(id, 0);
     this.reference = first;
     this.idealMs = first.predictedStepMs;
-    this.course = this.courseOf(first);
+    this.course = courseOf(this.world, first);
   }
 
   run(): ChurnRun {
@@ -303,7 +278,7 @@ class SpanRun {
     }
     this.idealMs = this.lead * next.predictedStepMs;
     if (this.now >= this.nextFull) next = this.full(next, isReady);
-    this.course = this.courseOf(next);
+    this.course = courseOf(this.world, next);
     for (const id of this.course.stageOf.keys()) {
       const came = this.cameAt.get(id);
       if (came === undefined) continue;
@@ -341,48 +316,6 @@ class SpanRun {
     return plans
       .map((plan) => adaptPlan(request, plan))
       .reduce((a, b) => (b.predictedStepMs < a.predictedStepMs ? b : a));
-  }
-
-  private courseOf(plan: Plan): Course {
-    const { segments, devices, profile, options } = this.world.request;
-    const cost = planCost(plan, { segments, devices, profile, stashBytes: options.stashBytes ?? 0 });
-    const workers = workersOf(plan);
-    const { idleMs, makespanMs, gateMs, spans } = simulate(cost.programs, cost.run);
-    const sums = workers.map(() => 0);
-    for (const { worker, operation, endMs } of spans) {
-      if (operation.op === "reduce") sums[worker] = Math.max(sums[worker]!, endMs);
-    }
-    const link = linkOf(profile);
-    const stages = plan.stages.map((stage): Stage => {
-      const own = workers.filter((worker) => worker.stage === stage);
-      const { chunks } = cost.workers[own[0]!.worker]!;
-      const bytes = chunks.reduce((all, { gradientBytes }) => all + gradientBytes, 0);
-      const links = own.map(() => link);
-      // What no operation adds up is added up before the gate.
-      const summedMs = Math.max(...own.map(({ worker }) => sums[worker]!)) || gateMs;
-      return {
-        ...{ workers: own, sumMs: ringMs("all-reduce", bytes, links), summedMs },
-        idle: own.reduce((all, { worker }) => all + idleMs[worker]!, 0) / own.length / makespanMs,
-        activationBytes: Math.max(...segments.map((segment) => segment.activationBytes)),
-      };
-    });
-    const stageOf = new Map(workers.map(({ member, stage }) => [member.device, stage.stage]));
-    const hosts = devices.map(({ id, memoryBytes = Number.POSITIVE_INFINITY }) => {
-      return { id, host: id, freeBytes: memoryBytes };
-    });
-    const bytes = cost.workers.map(({ copyBytes }) => copyBytes);
-    const { copies = 1 } = options;
-    const isShared = workers.every((worker) => alikeOf(worker, workers).length >= copies);
-    const replicas = isShared ? [] : placeReplicas(workers, bytes, copies, hosts).replicas;
-    const copiedBytes = replicas.reduce((all, to, worker) => all + to.length * bytes[worker]!, 0);
-    return {
-      plan,
-      stepMs: plan.predictedStepMs,
-      updateMs: makespanMs - gateMs,
-      stages,
-      stageOf,
-      copiedBytes,
-    };
   }
 
   /** What a member of a stage is given that comes. */

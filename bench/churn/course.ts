@@ -1,0 +1,73 @@
+/** What a plan comes to in the simulation of churn: who works where, when which stage has its gradients, what copies take. */
+
+import { alikeOf, placeReplicas } from "../../actors/recovery/placement.ts";
+import { type Plan, type Worker, workersOf } from "../../actors/scheduler/plan.ts";
+import { planCost } from "../../actors/scheduler/plan-cost.ts";
+import { ringMs } from "../../actors/scheduler/simulate/ring.ts";
+import { simulate } from "../../actors/scheduler/simulate.ts";
+import { type ChurnWorld, linkOf } from "./world.ts";
+
+export interface Stage {
+  readonly workers: readonly Worker[];
+  /** To add up gradients; and when that is over in a step, from its beginning. */
+  readonly sumMs: number;
+  readonly summedMs: number;
+  /** Part of a step in which its members wait. */
+  readonly idle: number;
+  readonly activationBytes: number;
+}
+
+/** What a plan comes to. */
+export interface Course {
+  readonly plan: Plan;
+  readonly stepMs: number;
+  /** Behind the commit gate. */
+  readonly updateMs: number;
+  readonly stages: readonly Stage[];
+  readonly stageOf: ReadonlyMap<string, number>;
+  /** Bytes that go to replicas after a step. */
+  readonly copiedBytes: number;
+}
+
+/** How a step of a plan goes, with all who are there in the beginning. */
+export function courseOf(world: ChurnWorld, plan: Plan): Course {
+  const { segments, devices, profile, options } = world.request;
+  const cost = planCost(plan, { segments, devices, profile, stashBytes: options.stashBytes ?? 0 });
+  const workers = workersOf(plan);
+  const { idleMs, makespanMs, gateMs, spans } = simulate(cost.programs, cost.run);
+  const sums = workers.map(() => 0);
+  for (const { worker, operation, endMs } of spans) {
+    if (operation.op === "reduce") sums[worker] = Math.max(sums[worker]!, endMs);
+  }
+  const link = linkOf(profile);
+  const stages = plan.stages.map((stage): Stage => {
+    const own = workers.filter((worker) => worker.stage === stage);
+    const { chunks } = cost.workers[own[0]!.worker]!;
+    const bytes = chunks.reduce((all, { gradientBytes }) => all + gradientBytes, 0);
+    const links = own.map(() => link);
+    // What no operation adds up is added up before the gate.
+    const summedMs = Math.max(...own.map(({ worker }) => sums[worker]!)) || gateMs;
+    return {
+      ...{ workers: own, sumMs: ringMs("all-reduce", bytes, links), summedMs },
+      idle: own.reduce((all, { worker }) => all + idleMs[worker]!, 0) / own.length / makespanMs,
+      activationBytes: Math.max(...segments.map((segment) => segment.activationBytes)),
+    };
+  });
+  const stageOf = new Map(workers.map(({ member, stage }) => [member.device, stage.stage]));
+  const hosts = devices.map(({ id, memoryBytes = Number.POSITIVE_INFINITY }) => {
+    return { id, host: id, freeBytes: memoryBytes };
+  });
+  const bytes = cost.workers.map(({ copyBytes }) => copyBytes);
+  const { copies = 1 } = options;
+  const isShared = workers.every((worker) => alikeOf(worker, workers).length >= copies);
+  const replicas = isShared ? [] : placeReplicas(workers, bytes, copies, hosts).replicas;
+  const copiedBytes = replicas.reduce((all, to, worker) => all + to.length * bytes[worker]!, 0);
+  return {
+    plan,
+    stepMs: plan.predictedStepMs,
+    updateMs: makespanMs - gateMs,
+    stages,
+    stageOf,
+    copiedBytes,
+  };
+}
