@@ -33,13 +33,14 @@ export type TrainEvent =
     }
   /**
    * The run goes on without devices that are gone: how long it took to know (from the last sign of life), how long until
-   * another step was committed, how many committed steps were repeated, how many operations were carried out again, of
+   * all was in place again and until another step was committed, how many committed steps were repeated, how many operations were carried out again, of
    * those and of the step under way, and what had to be moved. Nobody is lost where devices that live have lost each other.
    */
   | {
       event: "recovered";
       lost: readonly string[];
       detect_ms: number;
+      ready_ms: number;
       resume_ms: number;
       steps_lost: number;
       operations_replayed: number;

@@ -172,7 +172,8 @@ export async function train(
     tell: (each: RunRecovery) => {
       workers = workersOf(each.plan);
       emit({
-        ...{ event: "recovered", lost: each.lost, detect_ms: each.detectMs, resume_ms: each.resumeMs },
+        ...{ event: "recovered", lost: each.lost, detect_ms: each.detectMs },
+        ...{ ready_ms: each.readyMs, resume_ms: each.resumeMs },
         ...{ steps_lost: each.stepsLost, operations_replayed: each.operationsReplayed },
         moved_bytes: each.movedBytes,
         ...{ from_checkpoint: each.fromCheckpoint, plan: each.plan },

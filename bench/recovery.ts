@@ -50,11 +50,6 @@ function places(): Place[] {
   ];
 }
 
-/** Milliseconds without detection and the step that is made behind it. */
-function aloneMs({ resumeMs, detectMs, stepAfterMs }: Resumed): number {
-  return Math.max(1, resumeMs - detectMs - stepAfterMs);
-}
-
 export const recovery: Suite = {
   name: "recovery",
   summary: "a device is killed: how soon a run goes on, beside a restart and heavy rescheduling",
@@ -100,9 +95,9 @@ export const recovery: Suite = {
             text: [
               `${model.about}; a device is killed in the middle of a step, ${rounds} times, another one each time; medians. ` +
                 "Detection is until the loss is known. A restart goes back to a checkpoint that is " +
-                `${CHECKPOINT_EVERY / 2} steps old (one every ${CHECKPOINT_EVERY}). Recovery alone is what remains without ` +
-                "detection and without one step as the devices that are left make it; the last two columns compare the " +
-                "whole and recovery alone with Troupe's.",
+                `${CHECKPOINT_EVERY / 2} steps old (one every ${CHECKPOINT_EVERY}). Recovery alone is from then until the ` +
+                "devices that are left hold all that they go on with, a step what they make one in behind it. The last two " +
+                "columns compare the whole and recovery alone with Troupe's.",
               ...chosen.map(({ name, about, kind }) => `${name}: ${about} (${kind}).`),
             ],
             table: {
@@ -113,12 +108,14 @@ export const recovery: Suite = {
                 "in steps",
                 "detected in",
                 "recovery alone",
+                "a step",
                 "steps repeated",
                 "moved",
                 "whole",
                 "alone",
               ],
               rows: results.map(({ place, contender, kills }) => {
+                const readyMs = (kill: Resumed) => kill.readyMs;
                 const resumeMs = of(kills, (kill) => kill.resumeMs);
                 const moved = kills.every(({ movedBytes }) => movedBytes !== null)
                   ? megabytes(of(kills, (kill) => kill.movedBytes!))
@@ -127,11 +124,12 @@ export const recovery: Suite = {
                   ...[place, TITLES[contender], milliseconds(resumeMs)],
                   (resumeMs / of(kills, (kill) => kill.stepMs)).toFixed(1),
                   milliseconds(of(kills, (kill) => kill.detectMs)),
-                  milliseconds(of(kills, aloneMs)),
+                  milliseconds(of(kills, readyMs)),
+                  milliseconds(of(kills, (kill) => kill.stepAfterMs)),
                   `${of(kills, (kill) => kill.stepsLost)}`,
                   moved,
                   `${(resumeMs / of(own(place), (kill) => kill.resumeMs)).toFixed(1)} ×`,
-                  `${(of(kills, aloneMs) / of(own(place), aloneMs)).toFixed(1)} ×`,
+                  `${(of(kills, readyMs) / of(own(place), readyMs)).toFixed(1)} ×`,
                 ];
               }),
             },
@@ -140,7 +138,7 @@ export const recovery: Suite = {
             title: "What copies cost",
             text: [
               `Medians of ${TIMED_STEPS} steps, twice in turns, with a copy of every stage in the memory of another device and ` +
-                "without; a recovery point is begun when the one before is complete.",
+                "without; a recovery point is begun when the one before is complete, and at most as often as the plan says.",
             ],
             table: {
               columns: ["", "step without", "step with", "cost", "recovery points", "bytes to others"],

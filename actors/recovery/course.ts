@@ -89,7 +89,8 @@ export class Course {
     if (!first) return;
     this.resuming = {
       ...{ lost: lost.map(({ id }) => roster.name(id)), detectMs: first.silentMs, at: first.at },
-      ...{ stepsLost: 0, operationsReplayed: 0, movedBytes: 0, fromCheckpoint: false, plan: this.plan },
+      ...{ readyMs: this.world.clock.now() - first.at, plan: this.plan },
+      ...{ stepsLost: 0, operationsReplayed: 0, movedBytes: 0, fromCheckpoint: false },
     };
   }
 
@@ -215,8 +216,12 @@ export class Course {
     const { clock } = this.world;
     const step = this.committed!;
     const began = clock.now();
+    const { generation } = this;
     this.target = wanted.plan;
     await keepAll(this, deployed, step);
+    // Whoever was lost meanwhile is dealt with by others: this is given up, and takes no generation from them.
+    if (this.generation !== generation) throw new DeviceLost("a device was lost meanwhile");
+    this.requireCurrent(deployed);
     const options = this.further();
     try {
       const moved = await redeploy(this.moveWorld(), wanted.plan, deployed, () => true, options, step);
@@ -283,6 +288,7 @@ export class Course {
     };
     this.resuming = {
       ...{ ...before, plan: next, stepsLost: this.reached - step },
+      readyMs: this.world.clock.now() - before.at,
       lost: [...before.lost, ...lost.map(({ id }) => roster.name(id))],
       movedBytes: before.movedBytes + bytes,
       operationsReplayed: before.operationsReplayed + recovered.deployment.repeated(this.reached - step),

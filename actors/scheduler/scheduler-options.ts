@@ -93,7 +93,9 @@ export interface RunRecovery {
   readonly lost: readonly string[];
   /** Milliseconds from the last sign of life of the first of them until it was known to be gone. */
   readonly detectMs: number;
-  /** From there to the next step that was committed. */
+  /** From there until stages held all that they go on with. */
+  readonly readyMs: number;
+  /** From when it was known to the next step that was committed. */
   readonly resumeMs: number;
   /** Steps that had been committed and were repeated. */
   readonly stepsLost: number;

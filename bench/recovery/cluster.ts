@@ -97,9 +97,9 @@ export class RecoveryCluster {
   }
 }
 
-/** The best plan that divides the model. */
-export function planFor(request: Omit<PlanRequest, "options">, microBatches: number): Plan {
-  const options = { strategy: "hybrid", schedule: "auto", microBatches, recompute: false };
+/** The best plan that divides the model. @param copies of what each device holds, with others. */
+export function planFor(request: Omit<PlanRequest, "options">, microBatches: number, copies = 0): Plan {
+  const options = { strategy: "hybrid", schedule: "auto", microBatches, recompute: false, copies };
   return makePlan({ ...request, options });
 }
 

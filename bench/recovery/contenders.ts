@@ -23,6 +23,8 @@ import { type Place, planFor, RecoveryCluster, without } from "./cluster.ts";
 const STEPS = 7;
 /** Behind the one that was repeated; the first is not counted. */
 const STEPS_AFTER = 3;
+/** Of what each device holds, with others. */
+const COPIES = 1;
 /** Steps between two checkpoints. */
 export const CHECKPOINT_EVERY = 10;
 /** More than there are. */
@@ -33,6 +35,8 @@ export interface Resumed {
   readonly resumeMs: number;
   /** From there until the loss was known. */
   readonly detectMs: number;
+  /** From then until those that are left held all that they go on with: recovery itself. */
+  readonly readyMs: number;
   /** Committed steps that were repeated. */
   readonly stepsLost: number;
   /** Bytes that stages were given, as far as they are known. */
@@ -56,7 +60,7 @@ export async function resume(
   const cluster = await RecoveryCluster.open(place, training);
   try {
     const request = await cluster.request();
-    const plan = planFor(request, training.microBatches);
+    const plan = planFor(request, training.microBatches, COPIES);
     const used = [
       ...new Set(plan.stages.flatMap(({ members }) => members.map(({ device }) => Number(device)))),
     ];
@@ -84,10 +88,10 @@ export async function resume(
       const resumeMs = performance.now() - killedAt;
       const [first] = told;
       if (!first) throw new Error("the run did not notice that a device was killed");
-      const { stepsLost, movedBytes } = first;
+      const { stepsLost, movedBytes, readyMs } = first;
       const detectMs = Math.max(0, resumeMs - first.resumeMs);
       const stepAfterMs = await medianStep(scheduler, STEPS + 1, STEPS_AFTER);
-      return { ...common, resumeMs, detectMs, stepAfterMs, stepsLost, movedBytes };
+      return { ...common, resumeMs, detectMs, readyMs, stepAfterMs, stepsLost, movedBytes };
     }
     const failed = await stepping.then(
       () => false,
@@ -99,11 +103,13 @@ export async function resume(
     const left = all.filter((i) => i !== lost);
     const smaller = planFor(without(request, lost), training.microBatches);
     const next = await cluster.deploy(smaller, left, state);
+    const extraMs = name === "heavy" ? gatherMs : 0;
+    const readyMs = performance.now() - killedAt - detectMs + extraMs;
     const stepsLost = name === "restart" ? CHECKPOINT_EVERY / 2 : 0;
     for (let step = STEPS - stepsLost; step <= STEPS; step++) await next.ask.step(step, LAST);
-    const resumeMs = performance.now() - killedAt + (name === "heavy" ? gatherMs : 0);
+    const resumeMs = performance.now() - killedAt + extraMs;
     const stepAfterMs = await medianStep(next, STEPS + 1, STEPS_AFTER);
-    return { ...common, resumeMs, detectMs, stepAfterMs, stepsLost, movedBytes: null };
+    return { ...common, resumeMs, detectMs, readyMs, stepAfterMs, stepsLost, movedBytes: null };
   } finally {
     await cluster.close();
   }
@@ -123,7 +129,7 @@ export async function costOfCopies(
   const cluster = await RecoveryCluster.open(place, training);
   try {
     const request = await cluster.request();
-    const plan = planFor(request, training.microBatches);
+    const plan = planFor(request, training.microBatches, COPIES);
     const initial = await initialState(training.model, training.seed);
     const all = request.devices.map((_, i) => i);
     const recovery = keepingCopies(initial, () => {});
@@ -154,7 +160,7 @@ type Values = Readonly<Record<string, Tensor>>;
 /** A copy of everything with one other device; without it, a run begins again. */
 function keepingCopies(initial: Values, tell: RecoveryOptions["tell"]): RecoveryOptions {
   return {
-    ...{ copies: 1, restart: async () => ({ step: -1, values: initial }), tell },
+    ...{ copies: COPIES, restart: async () => ({ step: -1, values: initial }), tell },
     fixed: async (names) => Object.fromEntries(names.map((each) => [each, initial[each]!])),
   };
 }

@@ -154,7 +154,7 @@ test("people are told who left, what it cost, who does what now, and who is miss
   said = "";
   report.show({ event: "device_left", name: "device-1", reason: "its process ended with SIGKILL" });
   const next = takeover(plan, new Set(["1"]), left, () => ["2"])!;
-  const moved = { operations_replayed: 49, moved_bytes: 1_500_000 };
+  const moved = { ready_ms: 10, operations_replayed: 49, moved_bytes: 1_500_000 };
   const recovered = { event: "recovered", lost: ["device-1"], ...moved, plan: next } as const;
   report.show({ ...recovered, detect_ms: 12, resume_ms: 1234, steps_lost: 1, from_checkpoint: false });
   expect(said.split("\n")).toEqual([
