@@ -244,7 +244,11 @@ export class Course {
       lost.push(...roster.takeLosses());
       const arrival = roster.nextArrival;
       try {
-        const missing = await roster.guard(() => this.goOn(lost, at));
+        const missing = await roster.guard(async () => {
+          // Who is coming may have what there are no copies of now: a coordinator that stood still has lost everyone at once.
+          await roster.expect(() => this.keeper.ledger.point(this.deployed.changingNames()) === null);
+          return this.goOn(lost, at);
+        });
         if (missing === null) {
           const { resuming, committed } = this;
           if (told !== undefined) recovery!.resumed?.({ ...resuming!, step: committed! });

@@ -83,6 +83,17 @@ export class Roster {
     return this.arrival.promise;
   }
 
+  /** Waits for those that are coming to be ready for use, one after the other, but no longer than the patience, while `lacks`. */
+  async expect(lacks: () => boolean): Promise<void> {
+    const isComing = () => this.devices.some((_, i) => !this.known[i] && !this.gone.has(`${i}`));
+    const until = this.clock.now() + this.times.patienceMs;
+    while (isComing() && lacks()) {
+      const leftMs = until - this.clock.now();
+      if (leftMs <= 0) return;
+      await Promise.race([this.nextArrival, this.clock.sleep(Math.min(leftMs, this.times.explainMs))]);
+    }
+  }
+
   /** Asks a device what it is, and has it among those that live. */
   async describe(id: string): Promise<void> {
     this.ready(await this.ask(id));

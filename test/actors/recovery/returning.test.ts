@@ -2,12 +2,14 @@
 
 import { afterEach, expect, test } from "bun:test";
 import { Device } from "../../../actors/device.ts";
-import type { Replanning } from "../../../actors/scheduler/scheduler.ts";
+import { MemoryJournal } from "../../../actors/journal/memory.ts";
+import { RunJournal } from "../../../actors/journal/run-journal.ts";
+import type { RecoveryOptions, Replanning, RunRecovery } from "../../../actors/scheduler/scheduler.ts";
 import { Stage } from "../../../actors/stage.ts";
-import { memory, NodeRuntime, type Ref, type Transport } from "../../../runtime/index.ts";
+import { MemoryNetwork, memory, NodeRuntime, type Ref, type Transport } from "../../../runtime/index.ts";
 import type { Pipe } from "../../../runtime/transports/transport.ts";
-import { type Cluster, makeCluster } from "../cluster.ts";
-import { bitsOf, handPlan, LAST, MODEL, STEPS, started } from "./runs.ts";
+import { type Cluster, lead, makeCluster } from "../cluster.ts";
+import { bitsOf, handPlan, LAST, MODEL, PIPELINE, STEPS, started } from "./runs.ts";
 
 let cleanups: { close(): Promise<void> }[] = [];
 afterEach(async () => {
@@ -21,7 +23,10 @@ interface Edge {
   cut(): void;
 }
 
-async function edgeOf({ coordinator, network }: Cluster): Promise<Edge> {
+async function edgeOf(
+  { coordinator, network }: Pick<Cluster, "coordinator" | "network">,
+  name = "edge",
+): Promise<Edge> {
   const pipes: Pipe[] = [];
   const plain = memory(network);
   const transport: Transport = {
@@ -33,13 +38,13 @@ async function edgeOf({ coordinator, network }: Cluster): Promise<Edge> {
       }),
   };
   const host = new NodeRuntime({
-    ...{ name: "edge", transports: [transport], actors: { Device, Stage }, log: () => {} },
+    ...{ name, transports: [transport], actors: { Device, Stage }, log: () => {} },
   });
   cleanups.push(host);
-  await host.spawn(Device, ["edge", "reference", { host: "edge" }], { name: "edge" });
-  const { id } = await coordinator.connect(await host.listen("memory://edge"));
+  await host.spawn(Device, [name, "reference", { host: name }], { name });
+  const { id } = await coordinator.connect(await host.listen(`memory://${name}`));
   return {
-    device: (await coordinator.lookup<Device>(id, "edge"))!,
+    device: (await coordinator.lookup<Device>(id, name))!,
     cut: () => {
       for (const pipe of pipes.splice(0)) pipe.close(new Error("out of reach"));
     },
@@ -94,4 +99,42 @@ test("cut off twice, it comes back twice, and the run waits for it with what the
   expect(run.told.map(({ lost }) => lost)).toEqual([["device-0"], ["edge"], ["edge"]]);
   const there = await scheduler.ask.usage();
   expect(there.map((used) => used !== null)).toEqual([false, false, false, true]);
+});
+
+test("all are lost at once and come back, as to a coordinator that stood still: nothing is, whoever comes first", async () => {
+  const plan = handPlan({ stages: PIPELINE });
+  const spared = await started({ devices: 3 }, { plan });
+  cleanups.push(spared);
+  await spared.scheduler.ask.plan();
+  await spared.scheduler.ask.deploy(spared.initial);
+  for (let at = 0; at < STEPS; at++) await spared.scheduler.ask.step(at, LAST);
+
+  const { initial } = spared;
+  const network = new MemoryNetwork();
+  const coordinator = new NodeRuntime({ name: "coordinator", transports: [memory(network)], log: () => {} });
+  cleanups.push(coordinator);
+  const edges = [];
+  for (const { name } of plan.devices) edges.push(await edgeOf({ coordinator, network }, name));
+  const devices = edges.map(({ device }) => device);
+  const continuity = await RunJournal.begin(new MemoryJournal(), "a run", {});
+  const paused = Promise.withResolvers<string>();
+  const told: RunRecovery[] = [];
+  const recovery: RecoveryOptions = {
+    ...{ copies: 1, continuity, tell: (each) => told.push(each), paused: paused.resolve },
+    restart: async () => ({ step: -1, values: initial }),
+    fixed: async (names) => Object.fromEntries(names.map((name) => [name, initial[name]!])),
+  };
+  const scheduler = await lead(coordinator, devices, { model: MODEL, scheduling: { plan, recovery } });
+  await scheduler.ask.plan();
+  await scheduler.ask.deploy(initial);
+  for (let at = 0; at < 3; at++) await scheduler.ask.step(at, LAST);
+  const stepping = scheduler.ask.step(3, LAST);
+  for (const { cut } of edges) cut();
+  await paused.promise;
+  await Promise.all(devices.map((device) => scheduler.ask.join(device)));
+  await stepping;
+  for (let at = 4; at < STEPS; at++) await scheduler.ask.step(at, LAST);
+  expect(told).toMatchObject([{ fromCheckpoint: false }]);
+  expect(told[0]!.stepsLost).toBeWithin(0, 3);
+  expect(await bitsOf({ ...spared, scheduler })).toEqual(await bitsOf(spared));
 });
