@@ -17,6 +17,7 @@
 
 import { DEFAULT_PATIENCE_MS, timesOf } from "./times.ts";
 
+/** How a link is watched. */
 export interface Heartbeat {
   /** Milliseconds between checks. */
   readonly intervalMs: number;
@@ -29,6 +30,7 @@ export function heartbeatOf(patienceMs: number): Heartbeat {
   return { intervalMs: timesOf(patienceMs).intervalMs, patienceMs };
 }
 
+/** The heartbeat of a node that was told of no other patience. */
 export const DEFAULT_HEARTBEAT: Heartbeat = heartbeatOf(DEFAULT_PATIENCE_MS);
 
 /** One mistake in 10⁸ gaps, if they were normally distributed; what Akka and Cassandra use. */

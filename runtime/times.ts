@@ -24,8 +24,9 @@ export interface Times {
   readonly connectMs: number;
   /** For peers to say whether they know a way to a node. */
   readonly routeMs: number;
-  /** Before the first attempt to get a lost connection back; twice as long before each further one, up to the other. */
+  /** Before the first attempt to get a lost connection back; twice as long before each further one. */
   readonly firstRetryMs: number;
+  /** The longest before one of these attempts. */
   readonly lastRetryMs: number;
   /** How long the loss of a device may come behind a failure and still be its reason, where links close. */
   readonly explainMs: number;

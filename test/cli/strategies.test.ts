@@ -37,7 +37,7 @@ test("a plan is printed, kept, and carried out to the weights of one device", as
     ...["--out", at("plan.json"), "--trace", at("trace.json")],
   );
   expect(made.out).toMatch(/^data on 2 devices, 4 micro-batches\n/);
-  expect(made.out).toMatch(/device +segments +share +parameters +micro-batch +memory +reason\n/);
+  expect(made.out).toMatch(/device +segments +share +parameters +micro-batch +memory +copies +reason\n/);
   expect(made.out).toMatch(/device-1 .* data \d of 4 .* of 4 micro-batches/);
   expect(made.out).toMatch(/predicted: [\d.]+ ms a step/);
   const plan = readPlan(readFileSync(at("plan.json"), "utf8"));
