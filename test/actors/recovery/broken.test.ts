@@ -4,6 +4,8 @@
  */
 
 import { expect, test } from "bun:test";
+import { Custody } from "../../../actors/journal/custody.ts";
+import { RunJournal } from "../../../actors/journal/run-journal.ts";
 import { Copies } from "../../../actors/recovery/copies.ts";
 import { Course } from "../../../actors/recovery/course.ts";
 import { Ledger } from "../../../actors/recovery/ledger.ts";
@@ -40,26 +42,26 @@ async function found(
 }
 
 test("copies that are made before the update", async () => {
-  const said = await found(4, Stage, "commit", async (stage, commit, step, sums, meets, keeps) => {
+  const said = await found(1, Stage, "commit", async (stage, commit, step, sums, meets, keeps) => {
     if (keeps) await stage.keep(step);
     return commit(step, sums, meets, false);
   });
-  expect(said).toContain("other bits");
+  expect(said).toMatch(/other bits|of the losses/);
 });
 
 test("a ledger that forgets who is lost", async () => {
-  expect(await found(11, Ledger, "lose", () => {})).toMatch(/it ended with/);
+  expect(await found(19, Ledger, "lose", () => {})).toMatch(/it ended with/);
 });
 
 test("parts of weights that are given to other members", async () => {
-  const said = await found(54, Ledger, "exact", (_, exact, step, name, holding, near) =>
+  const said = await found(232, Ledger, "exact", (_, exact, step, name, holding, near) =>
     exact(step, name, { ...holding, rank: 0 }, near),
   );
-  expect(said).toMatch(/other bits|it ended with/);
+  expect(said).toMatch(/other bits|of the losses|it ended with/);
 });
 
 test("replicas that were never given what is said to be there", async () => {
-  expect(await found(9, Stage, "replicate", () => 1)).toMatch(/there is no copy|checkpoint/);
+  expect(await found(7, Stage, "replicate", () => 1)).toMatch(/there is no copy|checkpoint/);
 });
 
 test("copies that are not given up", async () => {
@@ -71,9 +73,25 @@ test("replicas that are left behind", async () => {
 });
 
 test("a loss that is not told", async () => {
-  const said = await found(11, Course, "commit", (course, commit, ...args) => {
+  const said = await found(8, Course, "commit", (course, commit, ...args) => {
     course.resuming = undefined;
     return commit(...args);
   });
   expect(said).toContain("nobody was told");
+});
+
+test("devices that keep nothing when their coordinator is lost", async () => {
+  expect(await found(31, Custody, "lose", () => false)).toContain("checkpoint");
+});
+
+test("a coordinator that finds nothing to go on with", async () => {
+  expect(await found(1, RunJournal, "planned", async () => {})).toContain("did not go on with the run");
+});
+
+test("a plan that is gone over to as if a step had not been made", async () => {
+  const said = await found(19, Course, "goOver", (course, goOver) => {
+    if (course.moves.next) course.committed--;
+    return goOver();
+  });
+  expect(said).toMatch(/other bits|of the losses/);
 });

@@ -30,6 +30,13 @@ export interface Machine {
   slowness: number;
 }
 
+export interface ClusterOptions {
+  readonly seed: number;
+  /** Of each device. */
+  readonly memoryBytes: number;
+  readonly verbose: boolean;
+}
+
 export class Cluster {
   readonly clock = new VirtualClock(START);
   readonly random: Random;
@@ -39,12 +46,15 @@ export class Cluster {
   readonly machines: Machine[] = [];
   /** Names of devices that something has happened to that may have taken them away from the run. */
   readonly struck = new Set<string>();
+  /** Of each device. */
+  private readonly memoryBytes: number;
   private readonly seed: number;
   private readonly came: (phase: Phase, device: number) => void;
 
   /** @param came told of what actors on devices come to. */
-  constructor(seed: number, verbose: boolean, came: (phase: Phase, device: number) => void) {
+  constructor({ seed, memoryBytes, verbose }: ClusterOptions, came: (phase: Phase, device: number) => void) {
     this.seed = seed;
+    this.memoryBytes = memoryBytes;
     this.came = came;
     this.random = seededRandom(seed);
     this.trace = new Trace(() => this.clock.now() - START, verbose);
@@ -77,7 +87,7 @@ export class Cluster {
 
   /** Its device is there. */
   async start({ name, node, engine }: Machine): Promise<void> {
-    const claims = { host: name, memoryBytes: 2 ** 30 };
+    const claims = { host: name, memoryBytes: this.memoryBytes };
     await node.spawn(SimulatedDevice, [name, async () => engine, claims, undefined, GRACE_MS], { name });
     await node.listen(`sim://${name}`);
   }

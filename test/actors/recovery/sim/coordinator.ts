@@ -45,6 +45,8 @@ export interface CoordinatorWorld {
   readonly waits: boolean;
   /** Machines that there are now. */
   readonly machines: () => readonly Place[];
+  /** Told of one that it goes on without. */
+  readonly missed: (machine: Place) => void;
   readonly emit: (event: TrainEvent) => void;
 }
 
@@ -133,6 +135,7 @@ export class Coordinator {
         this.world.machines().map(async (machine) => {
           const device = await this.find(machine).catch((error) => {
             if (!lacks) throw error;
+            this.world.missed(machine);
             return null;
           });
           return device ? [{ machine, device }] : [];

@@ -24,6 +24,8 @@ export type Event =
   | { readonly kind: "join" }
   /** Another plan is wanted, which follows from the number. */
   | { readonly kind: "migrate"; readonly number: number }
+  /** All devices are gone at once. */
+  | { readonly kind: "blackout"; readonly silent: boolean }
   /** The coordinator is killed, or its power cut, and another is started so much later. */
   | { readonly kind: "coordinator"; readonly silent: boolean; readonly afterMs: number };
 
@@ -79,7 +81,7 @@ export function drawFaults(random: Random, { devices, untilMs, waits }: Drawing)
 }
 
 function drawEvent(random: Random, waits: boolean): Event {
-  const coming = waits ? (["return", "return", "join", "join"] as const) : [];
+  const coming = waits ? (["return", "return", "join", "join", "blackout"] as const) : [];
   const kind = pick(random, [
     "leave",
     "migrate",
@@ -91,6 +93,8 @@ function drawEvent(random: Random, waits: boolean): Event {
   switch (kind) {
     case "migrate":
       return { kind, number: random.integer(1000) };
+    case "blackout":
+      return { kind, silent: random.next() < 0.5 };
     case "coordinator":
       return { kind, silent: random.next() < 0.5, afterMs: pick(random, [10, 300, 4000, 30_000]) };
     default:

@@ -8,6 +8,7 @@
  */
 
 import { readCheckpoint } from "../../../../actors/checkpoint.ts";
+import type { Plan } from "../../../../actors/scheduler/plan.ts";
 import { seededRandom } from "../../../../runtime/random.ts";
 import { type Lived, liveSeeds } from "../../../sim/seeds.ts";
 import { GRACE_MS } from "./cluster.ts";
@@ -27,6 +28,9 @@ const SHAPES = 60;
  */
 const MOST_COPIES = 5;
 
+/** Of devices that have little memory, so many times as much as the plan needs that it begins with. */
+const ROOM = 1.5;
+
 /** What costs no step, besides one for a coordinator that is killed. */
 const CALM: readonly (Harm | Event)["kind"][] = ["slow", "coordinator", "migrate", "join", "return"];
 
@@ -40,6 +44,8 @@ export interface Disturbed extends Lived {
 interface Undisturbed extends Outcome {
   readonly shape: Shape;
   readonly ms: number;
+  /** That its plan needs on the device where it needs most. */
+  readonly needsBytes: number;
 }
 
 const undisturbed = new Map<number, Promise<Undisturbed>>();
@@ -60,7 +66,7 @@ async function liveUndisturbed(shape: Shape): Promise<Undisturbed> {
   if (held.length > 0 || world.record.of("recovered").length > 0) {
     throw new Error(`${shape.name}: ${held.join(", ")}`);
   }
-  return { ...outcome, shape, ms };
+  return { ...outcome, shape, ms, needsBytes: Math.max(...needsOf(world.record.plan!).values()) };
 }
 
 /** @param faults in place of those that the seed draws. */
@@ -71,9 +77,14 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
   const copies = pick(random, [1, 1, 2]);
   const spare = shape.plan ? pick(random, [0, 0, 1]) : 0;
   const waits = random.next() < 0.7;
+  const isTight = !shape.plan && random.next() < 0.5;
   const devices = shape.devices + spare;
   const done = faults ?? drawFaults(random, { devices, untilMs: spared.ms, waits });
-  const world = new TrainingWorld({ shape, seed, copies, spare, waits, verbose });
+  const world = new TrainingWorld({
+    ...{ shape, seed, copies, spare, waits, verbose },
+    // Where many are gone the others have no room for all of the model.
+    ...(isTight && { memoryBytes: Math.ceil(ROOM * spared.needsBytes) }),
+  });
   const { cluster, record } = world;
   const { trace, struck } = cluster;
   trace.note(`${shape.name}; ${copies} copies, ${devices} devices, waits ${waits}, ${JSON.stringify(done)}`);
@@ -95,7 +106,8 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
   }
   const kept = mostCopies();
   if (kept > MOST_COPIES) breaches.push(`somebody had copies of ${kept} steps`);
-  const isSafe = world.wasKept === true && struck.size <= Math.min(copies, devices - 1);
+  // Where there is little memory there is no room for copies.
+  const isSafe = !isTight && world.wasKept === true && struck.size <= Math.min(copies, devices - 1);
   const wentOn = [...record.of("recovered"), ...record.of("resumed")];
   if (isSafe && world.longestMs < GRACE_MS && wentOn.some((each) => each.from_checkpoint)) {
     breaches.push(`it went back to a checkpoint; lost ${[...struck]}, and there were ${copies} copies`);
@@ -109,6 +121,15 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
     ...{ breaches, lines: trace.lines, digest: trace.digest, faults: done },
     lost: record.of("recovered").map((event) => event.lost),
   };
+}
+
+/** Bytes that a plan needs, by device. */
+function needsOf({ stages, devices }: Plan): Map<string, number> {
+  const needs = new Map(devices.map(({ id, copyBytes = 0 }) => [id, copyBytes]));
+  for (const { device, memoryBytes } of stages.flatMap(({ members }) => members)) {
+    needs.set(device, (needs.get(device) ?? 0) + memoryBytes);
+  }
+  return needs;
 }
 
 /** Of a run that is over. */

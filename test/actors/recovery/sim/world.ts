@@ -33,6 +33,8 @@ export interface WorldOptions {
   readonly spare: number;
   /** Whether devices may join, and the run waits where it has too few. */
   readonly waits: boolean;
+  /** That a device has; more than enough when left out. */
+  readonly memoryBytes?: number | undefined;
   readonly verbose?: boolean;
 }
 
@@ -60,9 +62,9 @@ export class TrainingWorld {
   private waited = new Map<Phase, number>();
 
   constructor(options: WorldOptions) {
-    const { shape, seed, spare, verbose = false } = options;
+    const { shape, seed, spare, memoryBytes = 2 ** 30, verbose = false } = options;
     this.options = options;
-    this.cluster = new Cluster(seed, verbose, (phase, device) => this.came(phase, device));
+    this.cluster = new Cluster({ seed, memoryBytes, verbose }, (phase, device) => this.came(phase, device));
     this.record = new Chronicle(this.cluster.trace);
     for (let i = 0; i < shape.devices + spare; i++) this.cluster.add();
   }
@@ -125,12 +127,15 @@ export class TrainingWorld {
 
   private lead(): Coordinator {
     const { shape, copies, waits } = this.options;
+    const { machines, struck } = this.cluster;
+    for (const { name, host: own } of machines) if (!own.alive || own.isFrozen) struck.add(name);
     const { host, node } = this.cluster.boot("coordinator");
     return new Coordinator({
       ...{ host, node, shape, copies, waits, trace: this.cluster.trace },
       files: this.disk.through(host),
       journal: this.journalOf(host),
       machines: () => this.cluster.living(),
+      missed: ({ name }) => void this.cluster.struck.add(name),
       emit: (event) => {
         if (!host.alive) return;
         this.record.tell(event);
@@ -249,6 +254,7 @@ export class TrainingWorld {
       case "return":
       case "join":
       case "migrate":
+      case "blackout":
       case "coordinator":
         this.happen(device, what);
         break;
@@ -275,6 +281,12 @@ export class TrainingWorld {
         return;
       case "migrate":
         this.migrate(event.number);
+        return;
+      case "blackout":
+        for (const each of this.cluster.machines) {
+          this.cluster.struck.add(each.name);
+          this.cluster.switchOff(each, event.silent);
+        }
         return;
       case "coordinator": {
         const { host } = this.coordinator!;
