@@ -168,6 +168,8 @@ export class Keeper {
   /** Stages do not forget what this step has left before it is released: one step at a time. */
   hold(step: number): void {
     this.held = step;
+    // Where no others are given copies no point is made; this is one as it is, and those that were held before are forgotten.
+    if (this.deployment && this.isAlone) this.kept(step);
   }
 
   /** What was held is forgotten with the next point. */

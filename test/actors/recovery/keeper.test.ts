@@ -174,3 +174,25 @@ test("points of a deployment that is to be replaced stay as they are, whoever jo
   expect(keeper.ledger.devicesWith(0, "1/0")).toEqual(["0", "1"]);
   expect(keeper.cost.points).toBe(1);
 });
+
+test("on one device what is held for a checkpoint is a point, so that what was held before is forgotten", async () => {
+  const forgotten: [number, number | null][] = [];
+  const forgetBefore = async (step: number, held: number | null) => void forgotten.push([step, held]);
+  const [{ holding }] = deployment.held() as [ReturnType<Deployment["held"]>[number]];
+  const alone = {
+    held: () => [{ holding, device: "0", bytes: 4, stage: { ask: { forgetBefore } } }],
+  } as unknown as Deployment;
+  const keeper = new Keeper(devices, {} as never);
+  keeper.watch(alone, { replicas: [[]], reserves: [[]], short: [0] });
+  expect(keeper.wants()).toBe(false);
+  keeper.hold(3);
+  await settle();
+  keeper.release();
+  keeper.hold(6);
+  await settle();
+  expect(forgotten).toEqual([
+    [3, 3],
+    [6, 6],
+  ]);
+  expect(keeper.ledger.point(["w0"])).toBe(6);
+});
