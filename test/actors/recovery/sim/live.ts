@@ -80,6 +80,7 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
   const isTight = !shape.plan && random.next() < 0.5;
   const devices = shape.devices + spare;
   const done = faults ?? drawFaults(random, { devices, untilMs: spared.ms, waits });
+  const early = !faults && random.next() < 0.2;
   const world = new TrainingWorld({
     ...{ shape, seed, copies, spare, waits, verbose },
     // Where many are gone the others have no room for all of the model.
@@ -92,7 +93,7 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
   mostCopies();
   committedSteps();
   try {
-    if (await world.run(world.train(done), "the run")) {
+    if (await world.run(world.train(done, early), "the run")) {
       breaches.push(...differences(await resultOf(world), spared, shape.exact));
       const { killed } = world;
       const { steps } = shape;

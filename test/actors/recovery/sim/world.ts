@@ -58,6 +58,8 @@ export class TrainingWorld {
   private coordinator: Coordinator | undefined;
   /** What is still to happen; the first is armed. */
   private faults: Fault[] = [];
+  /** With what they begin to. */
+  private beginning: Phase = "Stage.train";
   private begun = false;
   private waited = new Map<Phase, number>();
 
@@ -87,11 +89,13 @@ export class TrainingWorld {
   }
 
   /**
-   * Trains, with as many coordinators as it takes; `faults` begin when the first step does.
+   * Trains, with as many coordinators as it takes; `faults` begin when the first step does, or, where that is asked for, as
+   * soon as devices have been found.
    * @returns whether there was anybody left to go on with.
    */
-  async train(faults: readonly Fault[]): Promise<boolean> {
+  async train(faults: readonly Fault[], early = false): Promise<boolean> {
     this.faults = [...faults];
+    this.beginning = early ? "Device.describe" : "Stage.train";
     for (const machine of this.cluster.machines) await this.cluster.start(machine);
     for (;;) {
       const coordinator = this.lead();
@@ -219,7 +223,7 @@ export class TrainingWorld {
   private came(phase: Phase, device: number): void {
     this.cluster.trace.note("at", device, phase);
     this.counts.set(phase, (this.counts.get(phase) ?? 0) + 1);
-    if (!this.begun && phase === "Stage.train") {
+    if (!this.begun && phase === this.beginning) {
       this.begun = true;
       this.arm();
     }
