@@ -89,7 +89,8 @@ export class Course {
     if (!first) return;
     this.resuming = {
       ...{ lost: lost.map(({ id }) => roster.name(id)), detectMs: first.silentMs, at: first.at },
-      ...{ stepsLost: 0, operationsReplayed: 0, movedBytes: 0, fromCheckpoint: false, plan: this.plan },
+      ...{ readyMs: this.world.clock.now() - first.at, plan: this.plan },
+      ...{ stepsLost: 0, operationsReplayed: 0, movedBytes: 0, fromCheckpoint: false },
     };
   }
 
@@ -291,6 +292,7 @@ export class Course {
     };
     this.resuming = {
       ...{ ...before, plan: next, stepsLost: this.reached - step },
+      readyMs: this.world.clock.now() - before.at,
       lost: [...before.lost, ...lost.map(({ id }) => roster.name(id))],
       movedBytes: before.movedBytes + bytes,
       operationsReplayed: before.operationsReplayed + recovered.deployment.repeated(this.reached - step),
