@@ -11,7 +11,7 @@ import { ws } from "../../runtime/transports/websocket/websocket.ts";
 import { WorkerNetwork, worker } from "../../runtime/transports/worker/network.ts";
 import { fuzz } from "./fuzz.ts";
 
-const FRAMES = Number(process.env.TROUPE_FUZZ_FRAMES ?? 20_000);
+const FRAMES = Number(process.env.TROUPE_FUZZ_FRAMES ?? 6_000);
 const SEED = Number(process.env.TROUPE_FUZZ_SEED ?? 1);
 const LIMIT_MS = 60_000 + FRAMES;
 /** Generated code, caches of shapes and the like. */
