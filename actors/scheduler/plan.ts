@@ -13,7 +13,7 @@
  */
 
 import type { ShardKind } from "../../nn/shards/plan.ts";
-import type { StageProgram } from "./program.ts";
+import { ProgramError, type StageProgram } from "./program.ts";
 import { type PipelineShape, SCHEDULES, type ScheduleName } from "./schedule.ts";
 
 /** The strategies a plan can have; "auto" chooses among them. */
@@ -179,5 +179,12 @@ export function shapeOf(plan: Pick<Plan, "stages" | "microBatches" | "forwardOnl
 
 /** The programs of a plan's workers. @throws ProgramError where the plan's schedule is not made for its stages. */
 export function planPrograms(plan: Plan): readonly StageProgram[] {
+  const shared = plan.stages.find(({ sharing }) => isSharded(sharing));
+  if (shared && plan.schedule === "zero-bubble") {
+    throw new ProgramError(
+      `zero-bubble makes a backward pass in two parts, members of stage ${shared.stage} with sharing "${shared.sharing}" ` +
+        "make theirs in one: use 1f1b",
+    );
+  }
   return SCHEDULES[plan.schedule](shapeOf(plan));
 }

@@ -31,11 +31,12 @@ export function strategyOf({ stages }: Pick<Draft, "stages">): Strategy {
 }
 
 /** How members of a stage may share its work under a strategy. */
-function sharingsOf(strategy: CheckedOptions["strategy"]): readonly Sharing[] {
+function sharingsOf({ strategy, schedules }: CheckedOptions): readonly Sharing[] {
   switch (strategy) {
     case "auto":
     case "hybrid":
-      return ["data", ...SHARD_KINDS];
+      // It parts backward passes, which members of a shard make in one.
+      return schedules.every((name) => name === "zero-bubble") ? ["data"] : ["data", ...SHARD_KINDS];
     case "single":
     case "pipeline":
       return [];
@@ -178,7 +179,7 @@ export class Candidates {
 
   /** How members of a stage may share its work: as the strategy has it, and as some segment allows it. */
   get sharings(): readonly Sharing[] {
-    return sharingsOf(this.checked.strategy).filter(
+    return sharingsOf(this.checked).filter(
       (sharing) =>
         sharing === "data" ||
         sharing === "local" ||

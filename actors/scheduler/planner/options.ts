@@ -76,14 +76,19 @@ export function checkOptions({ segments, devices, profile, options }: PlanReques
         "end: use it with strategy pipeline, or another schedule",
     );
   }
+  const isSharding = SHARD_KINDS.some((kind) => kind === strategy);
+  if (isSharding && schedules.every((name) => name === "zero-bubble")) {
+    throw new PlanError(
+      `schedule zero-bubble makes a backward pass in two parts, devices of strategy ${strategy} make theirs in one: use ` +
+        "another schedule",
+    );
+  }
   if ((strategy === "data" || strategy === "local") && microBatches < 2 && devices.length > 1) {
     throw new PlanError(
       `strategy ${strategy} deals micro-batches to devices, and there is only ${microBatches}: use more micro-batches`,
     );
   }
-  const whole = SHARD_KINDS.some((kind) => kind === strategy)
-    ? segments.findIndex(({ sharded }) => !sharded?.[strategy as ShardKind])
-    : -1;
+  const whole = isSharding ? segments.findIndex(({ sharded }) => !sharded?.[strategy as ShardKind]) : -1;
   if (whole >= 0 && devices.length > 1) {
     throw new PlanError(
       `strategy ${strategy} cannot divide ${segments[whole]!.name} of this model, and takes transformers without running ` +

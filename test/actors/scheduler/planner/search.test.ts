@@ -147,6 +147,17 @@ test.each(["gpipe", "interleaved", "zero-bubble"])("schedule %s is what was aske
   expect(() => checkPlan(plan)).not.toThrow();
 });
 
+test("zero-bubble parts backward passes, so no stage has its work shared within micro-batches", () => {
+  const world = randomWorld(7, { devices: 4, segments: 8, microBatches: 8, sharded: true });
+  const devices = world.devices.map(({ memoryBytes: _, ...device }) => device);
+  const asked = (strategy: string) =>
+    makePlan({ ...world, devices, options: { ...world.options, strategy, schedule: "zero-bubble" } });
+  for (const { sharing } of asked("hybrid").stages) expect([null, "data"]).toContain(sharing);
+  expect(() => asked("tensor")).toThrow(
+    "schedule zero-bubble makes a backward pass in two parts, devices of strategy tensor make theirs in one: use another schedule",
+  );
+});
+
 test("the best schedule is no worse than any that is asked for by name", () => {
   const world = randomWorld(9, { devices: 3, segments: 12, microBatches: 6 });
   const devices = world.devices.map(({ memoryBytes: _, ...device }) => device);
