@@ -7,6 +7,7 @@ import { natsPlace } from "../actors/journal/nats-place.ts";
 import type { TrainOptions } from "../actors/train.ts";
 import type { Files } from "../runtime/platform/files.ts";
 import { UsageError } from "./command.ts";
+import { JOURNAL_FILE } from "./journal.ts";
 import { withoutSlash } from "./model-options.ts";
 import type { Options, OptionTable } from "./options.ts";
 
@@ -74,9 +75,12 @@ export async function checkpointPlace(files: Files, from: string): Promise<strin
   const inside = `${place}/checkpoint`;
   if ((await files.exists(inside)) || (await hasCheckpoints(files, inside))) return inside;
   if ((await files.isFolder(place)) && !(await files.exists(`${place}/state.json`))) {
+    const journalled = await files.exists(`${place}/${JOURNAL_FILE}`);
     throw new CheckpointError(
       "missing",
-      `${place} is neither a run nor a checkpoint: it has no checkpoint folder`,
+      journalled
+        ? `${place} has no checkpoint yet: --resume ${place} with nothing else goes on from its journal`
+        : `${place} is neither a run nor a checkpoint: it has no checkpoint folder`,
     );
   }
   return place;

@@ -14,7 +14,8 @@ import { UsageError } from "./command.ts";
 import { withoutSlash } from "./model-options.ts";
 import { list, Options } from "./options.ts";
 
-const FILE = "journal.sqlite";
+/** In the folder of a run. */
+export const JOURNAL_FILE = "journal.sqlite";
 /** What does not belong to a run, but to whoever looks at it or wants it broken; and secrets. */
 const NOT_THE_RUNS: readonly string[] = [
   ...["resume", "out", "json", "trace", "print", "print-to"],
@@ -42,7 +43,7 @@ export async function abandonedRun(
 ): Promise<Abandoned | null> {
   const named = given.text("resume") ?? given.text("out");
   const folder = named === undefined ? undefined : withoutSlash(named).replace(/\/checkpoint$/, "");
-  if (folder === undefined || !(await files.exists(`${folder}/${FILE}`))) return null;
+  if (folder === undefined || !(await files.exists(`${folder}/${JOURNAL_FILE}`))) return null;
   const release = await lock(`${folder}/.lock`);
   try {
     const journal = await openJournal(folder, files, tell);
@@ -102,7 +103,7 @@ export function uniqueName(random: Random): string {
 }
 
 async function openJournal(folder: string, files: Files, tell: (damage: string) => void): Promise<Journal> {
-  const journal = await SqliteJournal.open(files, `${folder}/${FILE}`);
+  const journal = await SqliteJournal.open(files, `${folder}/${JOURNAL_FILE}`);
   const { damage } = await journal.read();
   if (damage !== null) tell(damage);
   return journal;

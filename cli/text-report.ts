@@ -96,6 +96,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     line("");
   };
 
+  /** The last step that was told. */
+  let reached = 0;
   const showStep = (event: StepEvent) => {
     for (const [i, { kernelMs, copyMs, waitMs, reduceMs, totalMs }] of event.stages.entries()) {
       const time = spent.get(places[i]!) ?? { kernel: 0, copy: 0, wait: 0, exchange: 0, total: 0 };
@@ -108,6 +110,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     }
     smoothMs = smoothMs === undefined ? event.step_ms : smoothMs + NEWEST * (event.step_ms - smoothMs);
     const { step, loss, tokens_per_s } = event;
+    reached = step;
     const held = validation === undefined ? "" : `  validation ${validation.toFixed(3)}`;
     const rest = `  ${count(tokens_per_s)} ${plan?.unit}/s  ${duration((steps - step) * smoothMs)} left`;
     if (err.terminal) {
@@ -125,7 +128,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     drifts.clear();
     const { lost, detect_ms, resume_ms, steps_lost, moved_bytes, from_checkpoint } = event;
     const again = steps_lost === 0 ? "no step" : steps_lost === 1 ? "1 step" : `${steps_lost} steps`;
-    const from = from_checkpoint ? " from the last checkpoint, for copies are lost" : "";
+    const place = steps_lost < reached ? "the last checkpoint" : "the beginning";
+    const from = from_checkpoint ? ` from ${place}, for copies are lost` : "";
     const without = lost.length === 0 ? "behind a lost link" : `without ${list(lost)}`;
     line(
       `  went on ${without}: noticed in ${brief(detect_ms)}, next step ${brief(resume_ms)} later, ` +
@@ -222,8 +226,9 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         return showRecovered(event);
       case "resumed": {
         const from = event.from_checkpoint ? " from the last checkpoint" : "";
+        const place = event.step > 0 ? `behind step ${event.step}${from}` : "from the beginning";
         const again = event.steps_lost > 0 ? `, ${event.steps_lost} done again` : "";
-        return line(`  goes on behind step ${event.step}${from}${again}, ${bytes(event.moved_bytes)} moved`);
+        return line(`  goes on ${place}${again}, ${bytes(event.moved_bytes)} moved`);
       }
       case "replanned":
         return showReplanned(event);

@@ -165,7 +165,7 @@ test("people are told who left, what it cost, who does what now, and who is miss
   ]);
   said = "";
   report.show({ ...recovered, detect_ms: 12, resume_ms: 345, steps_lost: 20, from_checkpoint: true });
-  expect(said).toContain("20 steps done again from the last checkpoint, for copies are lost");
+  expect(said).toContain("20 steps done again from the beginning, for copies are lost");
   said = "";
   report.show({ ...recovered, lost: [], detect_ms: 0, resume_ms: 30, steps_lost: 0, from_checkpoint: false });
   const cause = { cause: "lost", old_step_ms: 50, new_step_ms: 30, plan_ms: 4 } as const;
