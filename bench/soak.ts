@@ -65,7 +65,8 @@ export const soak: Suite = {
                 `SIGKILL, ${kills.coordinator} of them coordinators with the data source in them. ${unforeseen} devices were given up ` +
                 "that nothing had been done to.",
               recoveries(result),
-              ...failures,
+              // Where it was in the code is in the JSON.
+              ...failures.map((failure) => failure.split("\n")[0]!),
             ],
             table: { columns: ["fault", "times"], rows: counts.map(({ kind, count }) => [kind, count]) },
           },
