@@ -247,7 +247,7 @@ test("without --json the sample is all there is on standard output", async () =>
   expect(code).toBe(0);
   expect(printed).toBe(`${readFileSync(join(out(), "sample.txt"), "utf8")}\n`);
   expect(err).not.toContain("\x1b");
-  expect(err).toMatch(/device +segments +parameters +micro-batch +memory +reason/);
+  expect(err).toMatch(/device +segments +parameters +micro-batch +memory +copies +reason/);
   expect(err).toMatch(/step 4\/4 {2}loss \d\.\d{3}/);
   expect(err).toMatch(/device-2( +[\d.]+ %){4} +\d+ MB/);
   expect(err).toMatch(/energy +[\d.e+]+ J a step, (partly )?(measured|modelled) \(.+\)/);
