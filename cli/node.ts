@@ -144,8 +144,6 @@ async function run(args: readonly string[]): Promise<number> {
     ...(security.token === undefined ? {} : { token: security.token }),
   });
   try {
-    const listening = await runtime.listen(address);
-    await listenNear(runtime, transports);
     const allowed = breakable ? effects : undefined;
     const device = await runtime.spawn(Device, [name, engine, claims, allowed, graceMs], {
       name: DEVICE_NAME,
@@ -155,6 +153,9 @@ async function run(args: readonly string[]): Promise<number> {
       standardError.write(`troupe: the device failed: ${reason.message}\n`);
       ended.resolve(1);
     });
+    // Behind it: a run that calls as soon as somebody answers finds a device, or takes the node for one without.
+    const listening = await runtime.listen(address);
+    await listenNear(runtime, transports);
     const { pid } = machine();
     const fingerprint = security.certificate?.fingerprint ?? null;
     const certificate = fingerprint === null ? "" : `, certificate ${shortFingerprint(fingerprint)}…`;
