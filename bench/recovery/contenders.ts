@@ -67,8 +67,8 @@ export async function resume(
     const lost = used[victim % used.length]!;
     const initial = await initialState(training.model, training.seed);
     const all = request.devices.map((_, i) => i);
-    const told: RunRecovery[] = [];
-    const recovery = keepingCopies(initial, (each) => told.push(each));
+    const told: (RunRecovery & { readonly at: number })[] = [];
+    const recovery = keepingCopies(initial, (each) => told.push({ ...each, at: performance.now() }));
     const scheduler = await cluster.bed.unshaped(() =>
       cluster.deploy(plan, all, initial, name === "troupe" ? recovery : undefined),
     );
@@ -89,7 +89,8 @@ export async function resume(
       const [first] = told;
       if (!first) throw new Error("the run did not notice that a device was killed");
       const { stepsLost, movedBytes, readyMs } = first;
-      const detectMs = Math.max(0, resumeMs - first.resumeMs);
+      // It is told behind the first step that is committed again.
+      const detectMs = Math.max(0, first.at - first.resumeMs - killedAt);
       const stepAfterMs = await medianStep(scheduler, STEPS + 1, STEPS_AFTER);
       return { ...common, resumeMs, detectMs, readyMs, stepAfterMs, stepsLost, movedBytes };
     }
