@@ -84,17 +84,17 @@ export async function handOver(
   const staying = new Map<number, Placed>();
   const midway = new Set<number>();
   let busy = false;
+  const same = placed.map(({ spec }, worker) => specs[worker] !== undefined && isSame(spec, specs[worker]));
   await Promise.all(
-    placed.map(async (old) => {
+    placed.map(async (old, place) => {
       const { stage, spec, holdings } = old;
       const { device } = old.worker.member;
       if (!isAlive(device)) return;
       // One that is lost meanwhile is found out by whoever watches devices.
       await stage.ask.abandon().catch(() => {});
       if (isOver()) return;
-      const worker = workers[old.worker.worker];
-      const isThere = worker?.member.device === device && isSame(spec, specs[worker.worker]!);
-      if (step !== null && isThere && canStay(spec)) {
+      const worker = workers[place];
+      if (step !== null && worker?.member.device === device && same[place] && canStay(spec)) {
         const resumed = await stage.ask.resume(generation, step).catch(() => null);
         if (resumed) {
           const has = resumed.holds ? "all" : "fixed";
@@ -109,8 +109,7 @@ export async function handOver(
     }),
   );
   if (isOver()) throw new DeploymentOver(generation);
-  const isSamePlan =
-    specs.length === placed.length && placed.every(({ spec }, worker) => isSame(spec, specs[worker]!));
+  const isSamePlan = specs.length === placed.length && same.every(Boolean);
   const goesOn =
     isSamePlan &&
     midway.size > 0 &&
