@@ -8,6 +8,7 @@ import { VirtualClock } from "../../../runtime/clock.ts";
 import type { Down } from "../../../runtime/index.ts";
 import { Host } from "../../sim/host.ts";
 import type { Cluster } from "../cluster.ts";
+import { inTime } from "./in-time.ts";
 import * as runs from "./runs.ts";
 
 const START = 1_000_000;
@@ -122,18 +123,6 @@ describe("a run", () => {
     for (const { cluster, clock } of clusters) await inTime(clock, cluster.close());
     clusters = [];
   });
-
-  /** Lets time go by until it is settled. */
-  async function inTime<T>(clock: VirtualClock, work: Promise<T>): Promise<T> {
-    let settled = false;
-    const end = () => {
-      settled = true;
-    };
-    work.then(end, end);
-    await clock.advance(3_600_000, () => settled);
-    expect(settled).toBe(true);
-    return work;
-  }
 
   async function run(faults: readonly Fault[]) {
     const clock = new VirtualClock(START);

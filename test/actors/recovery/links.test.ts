@@ -11,6 +11,7 @@ import {
 import { VirtualClock } from "../../../runtime/clock.ts";
 import { cut } from "../../runtime/world.ts";
 import type { Cluster } from "../cluster.ts";
+import { inTime } from "./in-time.ts";
 import * as runs from "./runs.ts";
 
 describe("neighbours", () => {
@@ -58,17 +59,6 @@ describe("a run", () => {
     }
     clusters = [];
   });
-
-  async function inTime<T>(clock: VirtualClock, work: Promise<T>): Promise<T> {
-    let settled = false;
-    const end = () => {
-      settled = true;
-    };
-    work.then(end, end);
-    await clock.advance(3_600_000, () => settled);
-    expect(settled).toBe(true);
-    return work;
-  }
 
   const isPair = (pair: Pair, from: string, to: string) =>
     pair.includes(from.slice(-1)) &&
