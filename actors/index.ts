@@ -44,6 +44,7 @@ export {
 } from "./plan.ts";
 export { type ClusterProfile, type ClusterRequest, profileCluster } from "./profile.ts";
 export { ProfileCache } from "./profile-cache.ts";
+export { RunStopped } from "./run-stopped.ts";
 export type { Sampling } from "./sample.ts";
 export { type Cluster, ClusterError, readCluster } from "./scheduler/cluster.ts";
 export { clusterProfile } from "./scheduler/cluster-profile.ts";

@@ -29,6 +29,7 @@ import type { Device } from "./device.ts";
 import { RunMeter } from "./energy/run-meter.ts";
 import type { RunJournal } from "./journal/run-journal.ts";
 import type { ProfileCache } from "./profile-cache.ts";
+import { RunStopped } from "./run-stopped.ts";
 import { type Plan, type Worker, workersOf } from "./scheduler/plan.ts";
 import { type Behind, type Replanning, type RunRecovery, Scheduler } from "./scheduler/scheduler.ts";
 import { type ModelSpec, openTask } from "./tasks/open.ts";
@@ -100,6 +101,8 @@ export interface World {
   readonly onDevice?: (join: (device: Ref<Device>) => Promise<void>) => () => void;
   /** Where the run is written down, and what is to be gone on with; it ends with this process when left out. */
   readonly journal?: RunJournal;
+  /** Where it is aborted the run ends behind the step under way, with a checkpoint, and rejects with RunStopped. */
+  readonly ending?: AbortSignal;
 }
 
 /** All of a run that can be known, and can be wrong, without a device. */
@@ -158,6 +161,8 @@ export async function train(
   const valuesOf = (from: Checkpoint | null) =>
     from ? checkpointValues(from, model, options.optimizer) : {};
   let workers: readonly Worker[] = [];
+  /** The step of the last checkpoint. */
+  let saved = resumed?.step ?? 0;
   const recovery = {
     copies,
     ...(journal && { continuity: journal }),
@@ -166,8 +171,9 @@ export async function train(
       await saver.idle();
       const last =
         saver.weights === "" ? resumed : await readCheckpoint(files, options.checkpoint, tellDamage);
-      writer.goBackTo(last?.step ?? 0);
-      return { step: (last?.step ?? 0) - 1, values: await initialState(model, seed, valuesOf(last)) };
+      saved = last?.step ?? 0;
+      writer.goBackTo(saved);
+      return { step: saved - 1, values: await initialState(model, seed, valuesOf(last)) };
     },
     tell: (each: RunRecovery) => {
       workers = workersOf(each.plan);
@@ -219,6 +225,7 @@ export async function train(
   const saver: Saver = new Saver({
     ...{ scheduler, writer, ...contentsOf(options, task) },
     tell: async (step, weights) => {
+      saved = step;
       await emit({ event: "checkpoint", step, path: options.checkpoint });
       await journal?.saved(step, options.checkpoint, weights);
     },
@@ -273,6 +280,11 @@ export async function train(
     let training = 0;
     let skipped = 0;
     for (let step = first; step < steps; step++) {
+      if (world.ending?.aborted) {
+        await saver.settled();
+        if (step > saved) await saver.save(step);
+        throw new RunStopped(step);
+      }
       const done = step + 1;
       const [validates, saves] = [options.validateEvery, options.checkpointEvery].map((every) =>
         isDue(done, every),

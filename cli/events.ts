@@ -10,6 +10,8 @@ export type RunEvent =
   | DeviceJoined
   | LeaderEvent
   | { event: "device_left"; name: string; reason: string }
+  /** A signal has come: the run ends behind the step under way, with a checkpoint, or at once if another one comes. */
+  | { event: "ending"; signal: string }
   /** A fault that nobody named is about to come, in words that `--chaos` takes. */
   | { event: "fault"; fault: string }
   /** Nodes may come to this address, and how what is said there is protected, in words. */

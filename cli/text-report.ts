@@ -220,6 +220,10 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         return line(`  the run at ${event.journal} is done, after ${event.steps} steps`);
       case "device_left":
         return line(paint("yellow", `  ${event.name} left: ${event.reason}`));
+      case "ending":
+        return line(
+          paint("yellow", "  ends behind the step under way, with a checkpoint; told again, at once"),
+        );
       case "fault":
         return line(paint("dim", `  chaos: ${event.fault}`));
       case "recovered":

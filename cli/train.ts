@@ -7,6 +7,7 @@ import type { Chaos } from "../actors/chaos/chaos.ts";
 import type { DevicePlace } from "../actors/journal/journal.ts";
 import { Deposed } from "../actors/journal/leader-lease.ts";
 import type { RunJournal } from "../actors/journal/run-journal.ts";
+import { RunStopped } from "../actors/run-stopped.ts";
 import { prepare, train as trainRun } from "../actors/train.ts";
 import { DEFAULT_GPT, gptParameters } from "../nn/models/gpt.ts";
 import { findSegments } from "../nn/segments.ts";
@@ -15,17 +16,11 @@ import { DEFAULT_HEARTBEAT, seededRandom, systemClock, systemRandom } from "../r
 import { files } from "../runtime/platform/files.ts";
 import { lock } from "../runtime/platform/lock.ts";
 import { machine } from "../runtime/platform/machine.ts";
-import {
-  EXIT_CODES,
-  exit,
-  onOutputClosed,
-  onSignal,
-  standardError,
-  standardOutput,
-} from "../runtime/platform/process.ts";
+import { standardError, standardOutput } from "../runtime/platform/process.ts";
 import { resumeArguments } from "./checkpoint-options.ts";
 import { type Command, CommandError, UsageError } from "./command.ts";
 import { Devices, type JoinedDevice } from "./devices.ts";
+import { Ending } from "./ending.ts";
 import type { Reporter, RunEvent } from "./events.ts";
 import { type Abandoned, abandonedRun, runJournal } from "./journal.ts";
 import { jsonReport } from "./json-report.ts";
@@ -49,7 +44,7 @@ export const train: Command = {
   options: TRAIN_OPTIONS,
   notes: [
     `Without options: a GPT of ${count(PARAMETERS)} parameters on installed TypeScript declarations, over three processes.`,
-    "Ctrl-C ends a run; --resume goes on from its last checkpoint.",
+    "Ctrl-C ends a run behind the step under way, with a checkpoint that --resume goes on from; twice, it ends at once.",
     "One that was killed goes on by the same command, or by --resume; nodes that it had joined wait for it.",
     "With --journal nats://… the same command, also on another machine, stands by and takes the run over.",
   ],
@@ -93,13 +88,14 @@ async function run(
   const results = new Results(files, out);
   let lastCheckpoint: string | null = null;
   let planned = false;
+  const ending = new Ending((signal) => void emit({ event: "ending", signal }));
   const emit = async (event: RunEvent) => {
     if (event.event === "checkpoint") lastCheckpoint = event.path;
     if (event.event === "plan") planned = true;
-    if (event.event === "step") {
-      lastCheckpoint ??= options.resume;
-      chaos?.reached(event.step);
-    }
+    if (event.event === "step") chaos?.reached(event.step);
+    if (event.event === "step" || event.event === "resumed") lastCheckpoint ??= options.resume;
+    // One that another may go on with, as it is, is handed over at once.
+    if (!leadership) ending.take(event);
     results.take(event);
     // Who hears of a checkpoint may rely on the losses up to it.
     if (event.event === "checkpoint") await results.settle();
@@ -156,7 +152,7 @@ async function run(
     const note = (line: string) => report.said("profiles", line);
     const world = {
       ...{ node, files, clock: systemClock, emit, random: () => random.next() },
-      ...{ profiles: profilesOf(settings.freshProfile, note), journal },
+      ...{ profiles: profilesOf(settings.freshProfile, note), journal, ending: ending.behindStep },
       ...(mayCome(settings) && { onDevice: devices.onDevice.bind(devices) }),
     };
     for (let over = false; !over; ) {
@@ -177,16 +173,21 @@ async function run(
     if (trace !== null) await results.writeTrace(trace);
   };
   try {
-    await Promise.race([work(), interruption(), ...(leadership ? [leadership.deposed] : [])]);
-  } catch (error) {
+    await Promise.race([work(), ending.atOnce, ...(leadership ? [leadership.deposed] : [])]);
+  } catch (caught) {
+    const loss = isLoss(caught) ? await devices.lastLoss() : undefined;
+    const error = endedAs(caught, loss, ending) ?? caught;
     const isDeposed = error instanceof Deposed;
-    const isInterrupted = error instanceof CommandError && error.code === "INTERRUPTED";
-    handedOver = isDeposed || (leadership !== null && isInterrupted);
-    if (isDeposed) throw error;
-    const loss = isLoss(error) ? await devices.lastLoss() : undefined;
-    const said = loss ?? (error as Error).message;
-    if (loss === undefined && lastCheckpoint === null) throw error;
-    const further = leadership ? "; the same command goes on with the run" : goOn(lastCheckpoint, settings);
+    // Nodes of a run that could not end in order keep what they have of it.
+    const isBrokenOff = error === caught && error instanceof CommandError && error.code === "INTERRUPTED";
+    handedOver = isDeposed || (isBrokenOff && (leadership !== null || (planned && isReached(settings))));
+    if (isDeposed || (loss === undefined && lastCheckpoint === null && !handedOver)) throw error;
+    const said = error === caught ? (loss ?? (error as Error).message) : (error as Error).message;
+    const further = leadership
+      ? "; the same command goes on with the run"
+      : handedOver && lastCheckpoint === null
+        ? `; its nodes keep what they have of it for a while, go on with: npx bun run train --resume ${quoted(out)}`
+        : goOn(lastCheckpoint, settings);
     throw new CommandError("RUN", said + further, exitCodeOf(error));
   } finally {
     chaos?.close();
@@ -240,19 +241,11 @@ export function startable({ devices, devicesAsked, join, run }: TrainSettings, s
   return Math.min(devices, segments);
 }
 
-/** Rejects when this process is told to end, or when nobody reads what it says. */
-function interruption(): Promise<never> {
-  return new Promise((_, reject) => {
-    let told = false;
-    onSignal((signal) => {
-      const code = EXIT_CODES[signal];
-      // Asked twice, it ends without good manners; the devices are killed.
-      if (told) void exit(code);
-      told = true;
-      reject(new CommandError("INTERRUPTED", `ended by ${signal}`, code));
-    });
-    onOutputClosed(() => reject(new CommandError("INTERRUPTED", "nobody reads standard output any more", 1)));
-  });
+/** The end of a run that was told to end, where that is why it ended. */
+function endedAs(error: unknown, loss: string | undefined, ending: Ending): CommandError | undefined {
+  if (error instanceof RunStopped) return ending.byRequest(` behind step ${error.step}`);
+  // What was to be waited for will not come.
+  return loss === undefined ? undefined : ending.byRequest(`, and ${loss}`);
 }
 
 function exitCodeOf(error: unknown): number {
@@ -273,9 +266,11 @@ function goOn(checkpoint: string | null, settings: TrainSettings): string {
   if (transport !== "auto") args.push("--transport", transport);
   if (security.insecure) args.push("--insecure");
   if (identity !== undefined) args.push("--identity", identity);
-  const words = args.map((arg) => (/^[\w./:=@-]+$/.test(arg) ? arg : JSON.stringify(arg)));
-  return `; the last checkpoint is ${checkpoint}, go on with: npx bun run train ${words.join(" ")}`;
+  return `; the last checkpoint is ${checkpoint}, go on with: npx bun run train ${args.map(quoted).join(" ")}`;
 }
+
+/** As a word for a shell. */
+const quoted = (word: string) => (/^[\w./:=@-]+$/.test(word) ? word : JSON.stringify(word));
 
 /** @throws FileError now rather than at the end of the run. */
 async function requireWritable(path: string): Promise<void> {

@@ -199,19 +199,35 @@ test.each([
   ["SIGINT", 130],
   ["SIGTERM", 143],
 ] as const)(
-  "%s ends it and its devices",
+  "%s ends it behind the step under way, with a checkpoint, and its devices",
   async (signal, exitCode) => {
-    const run = start("--devices", "2", "--steps", "100000", "--checkpoint-every", "1", "--out", out());
-    await run.until(({ event }) => event === "checkpoint");
+    const settings = ["--steps", "100000", "--checkpoint-every", "100000", "--out", out()];
+    const run = start("--devices", "2", ...settings);
+    await run.until(({ event, step }) => event === "step" && step === 3);
     run.process.kill(signal);
-    const { code, err } = await run.ended();
+    const { code, err, events } = await run.ended();
     expect(run.living()).toEqual([]);
     expect(code).toBe(exitCode);
-    expect(err).toMatch(new RegExp(`^troupe: ended by ${signal}; the last checkpoint is [^\\n]+\\n$`));
-    expect((await readCheckpoint(files, join(out(), "checkpoint"))).step).toBeGreaterThan(0);
+    const last = events.findLast(({ event }) => event === "step")!.step;
+    const told = new RegExp(
+      `^troupe: ended by ${signal} behind step ${last}; the last checkpoint is [^\\n]+\\n$`,
+    );
+    expect(err).toMatch(told);
+    expect(events.filter(({ event }) => event === "ending")).toEqual([{ event: "ending", signal }]);
+    expect((await readCheckpoint(files, join(out(), "checkpoint"))).step).toBe(last);
   },
-  60_000,
+  180_000,
 );
+
+test("told to end before there is anything to lose, it ends at once", async () => {
+  const run = start("--devices", "2", "--out", out());
+  await run.until(({ event }) => event === "device_joined");
+  run.process.kill("SIGINT");
+  const { code, err } = await run.ended();
+  expect(run.living()).toEqual([]);
+  expect([code, err]).toEqual([130, "troupe: ended by SIGINT\n"]);
+  expect(existsSync(join(out(), "checkpoint"))).toBe(false);
+}, 60_000);
 
 test("ends when nobody reads what it says", async () => {
   const run = Bun.spawn(
