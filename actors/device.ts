@@ -191,6 +191,11 @@ export class Device extends Actor {
     else for (const fault of faults) this.#injector.offer(fault);
   }
 
+  /** Faults that are still to come over it. */
+  armed(): readonly Fault[] {
+    return this.#injector?.toCome ?? [];
+  }
+
   usage(): DeviceUsage {
     return { peakBytes: machine().peakBytes, tensorBytes: this.#engine!.usage().tensorBytes };
   }

@@ -88,7 +88,7 @@ export interface World {
   readonly devices: readonly Ref<Device>[];
   readonly files: Files;
   readonly clock: Clock;
-  /** A promise it returns for a checkpoint is waited for: what belongs to it can be stored along with it. */
+  /** A promise it returns for a checkpoint is waited for, and for the end: what belongs to it can be stored along with it. */
   readonly emit: (event: TrainEvent) => unknown;
   /** Numbers in [0, 1), for the sample at the end. */
   readonly random: () => number;
@@ -357,7 +357,7 @@ export async function train(
       ...endedOn(everyone, usage, history),
     };
     await journal?.done(last);
-    emit(done);
+    await emit(done);
     return done;
   } finally {
     stopJoining?.();

@@ -12,8 +12,10 @@ export type RunEvent =
   | { event: "device_left"; name: string; reason: string }
   /** A signal has come: the run ends behind the step under way, with a checkpoint, or at once if another one comes. */
   | { event: "ending"; signal: string }
-  /** A fault that nobody named is about to come, in words that `--chaos` takes. */
+  /** A fault is about to come, or has come, in words that `--chaos` takes. */
   | { event: "fault"; fault: string }
+  /** One that was asked for has not come in all of the run, and why not. */
+  | { event: "fault_missed"; fault: string; why: string }
   /** Nodes may come to this address, and how what is said there is protected, in words. */
   | { event: "listening"; address: string; protection: string };
 

@@ -8,7 +8,7 @@ import type { TrainSettings } from "./train-options.ts";
 
 /**
  * Arms the devices that are there.
- * @param done steps of the run. @param tell hears in words of each fault of a series that is about to come.
+ * @param done steps of the run. @param tell hears in words of each fault that is about to come, or has come.
  * @throws UsageError, FaultsRefused in one line.
  */
 export async function beginChaos(

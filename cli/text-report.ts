@@ -226,6 +226,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         );
       case "fault":
         return line(paint("dim", `  chaos: ${event.fault}`));
+      case "fault_missed":
+        return line(paint("yellow", `  chaos: ${event.fault} has not come: ${event.why}`));
       case "recovered":
         return showRecovered(event);
       case "resumed": {

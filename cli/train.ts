@@ -17,6 +17,7 @@ import { files } from "../runtime/platform/files.ts";
 import { lock } from "../runtime/platform/lock.ts";
 import { machine } from "../runtime/platform/machine.ts";
 import { standardError, standardOutput } from "../runtime/platform/process.ts";
+import { faultText } from "./chaos.ts";
 import { resumeArguments } from "./checkpoint-options.ts";
 import { type Command, CommandError, UsageError } from "./command.ts";
 import { Devices, type JoinedDevice } from "./devices.ts";
@@ -99,6 +100,10 @@ async function run(
     results.take(event);
     // Who hears of a checkpoint may rely on the losses up to it.
     if (event.event === "checkpoint") await results.settle();
+    if (event.event === "done") {
+      for (const { fault, why } of (await chaos?.missed()) ?? [])
+        report.show({ event: "fault_missed", fault: faultText(fault), why });
+    }
     // Who left comes first.
     if (event.event === "recovered") await devices.gotOver(event.lost);
     report.show(event);
@@ -116,8 +121,8 @@ async function run(
       chaos?.joined(name);
     },
     left: (name, reason) => {
-      void emit({ event: "device_left", name, reason });
       const againMs = chaos?.lost(name);
+      void emit({ event: "device_left", name, reason });
       if (againMs !== undefined) void devices.startAgain(name, againMs);
     },
     said: (name, line) => report.said(name, line),

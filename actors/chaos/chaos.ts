@@ -2,19 +2,28 @@
  * The faults of a run, from outside: arms whoever is there with what is to come over them, and whoever comes back with what is
  * still to come; deals those out that go by the time; and knows for whom it is over. What a fault does is the device's
  * (`injector.ts`).
+ *
+ * Each is told when its step begins, for every device that computes has such operations in it; but where the operation is
+ * one that may not be there, a recovery or a copy, it is told when it has come. What did not come is known at the end.
  */
 
 import type { Clock, Ref, Timer } from "../../runtime/index.ts";
 import type { Device } from "../device.ts";
-import type { Fault } from "./fault.ts";
-import { type FaultSeries, faultsOf, type Victims } from "./series.ts";
+import { type Fault, isSame, type Phase } from "./fault.ts";
+import { type FaultSeries, faultsOf, POINTS, type Victims } from "./series.ts";
 
 export interface ChaosWorld {
   readonly clock: Clock;
   /** Whoever has this name now. */
   device(name: string): Ref<Device> | undefined;
-  /** Hears of each fault of a series when it is about to come. */
+  /** Hears of each fault that is about to come, or has come. */
   told(fault: Fault): void;
+}
+
+/** A fault that was asked for and has not come, and why not, for people. */
+export interface MissedFault {
+  readonly fault: Fault;
+  readonly why: string;
 }
 
 export interface ChaosOptions {
@@ -32,8 +41,8 @@ export class Chaos {
   private readonly victims: Victims;
   /** Those that are to come or have come, but for those that somebody was lost with. */
   private faults: Fault[];
-  /** Of series that go by steps. */
-  private readonly random = new Set<Fault>();
+  /** Those that go by steps: what came of each, if anything did yet. */
+  private readonly known = new Map<Fault, "waits" | "told" | "missed">();
   private readonly timers = new Map<FaultSeries, Timer>();
   /** The step that is under way. */
   private step: number;
@@ -44,13 +53,15 @@ export class Chaos {
     this.series = series;
     this.victims = victims;
     this.step = done;
+    const random: Fault[] = [];
     for (const each of series.filter(({ every }) => "steps" in every)) {
       for (const fault of faultsOf(each, victims)) {
         if (fault.step >= steps) break;
-        if (fault.step >= done) this.random.add(fault);
+        if (fault.step >= done) random.push(fault);
       }
     }
-    this.faults = [...faults, ...this.random];
+    this.faults = [...faults, ...random];
+    for (const fault of this.faults) this.known.set(fault, "waits");
   }
 
   /** Arms everyone. @throws FaultsRefused of a device that does not let itself be broken. */
@@ -59,14 +70,15 @@ export class Chaos {
     for (const name of new Set(names)) {
       await this.world.device(name)?.ask.arm(this.faults.filter(({ device }) => device === name));
     }
-    this.tellRandom();
+    this.tellDue();
   }
 
   /** So many steps are done. */
   reached(done: number): void {
     if (done <= this.step) return;
     this.step = done;
-    this.tellRandom();
+    this.tellDue();
+    this.lookFor(this.waiting().filter(({ step }) => step < done)).catch(() => {});
     // Before the first step it would depend on the machine what they find.
     for (const each of this.series) {
       if ("ms" in each.every && !this.timers.has(each)) this.deal(each, faultsOf(each, this.victims));
@@ -89,9 +101,28 @@ export class Chaos {
     // The next step may have begun.
     const has = ({ device, step, action }: Fault) =>
       device === name && action !== "slow" && step <= this.step + 1;
-    const [last] = this.faults.filter(has).sort((a, b) => b.step - a.step);
+    const all = this.faults.filter(has).sort((a, b) => b.step - a.step);
     this.faults = this.faults.filter((fault) => !has(fault));
-    return last?.forMs;
+    // The last one that was told explains it, or the first that nobody knows of yet.
+    const isTold = (fault: Fault) => this.known.get(fault) === "told" && fault.step >= this.step - 1;
+    const waiting = all.filter((fault) => this.known.get(fault) === "waits");
+    const cause = all.some(isTold) ? undefined : waiting.at(-1);
+    for (const fault of waiting) {
+      if (fault === cause) this.tell(fault);
+      else this.known.set(fault, "missed");
+    }
+    const began = ({ device, step }: Fault) => device === name && step <= this.step;
+    for (const fault of this.waiting().filter(began)) this.known.set(fault, "missed");
+    return all[0]?.forMs;
+  }
+
+  /** Those by steps that have not come, at the end of the run: devices are still there. */
+  async missed(): Promise<readonly MissedFault[]> {
+    const toCome = await this.lookFor([...this.known.keys()]);
+    return [...this.known].flatMap(([fault, what]) => {
+      if (toCome.includes(fault)) return { fault, why: `${fault.device} did nothing of the kind` };
+      return what === "told" ? [] : { fault, why: `${fault.device} was not there` };
+    });
   }
 
   close(): void {
@@ -99,8 +130,39 @@ export class Chaos {
     for (const timer of this.timers.values()) this.world.clock.clearTimer(timer);
   }
 
-  private tellRandom(): void {
-    for (const fault of this.random) if (fault.step === this.step) this.world.told(fault);
+  private waiting(): Fault[] {
+    return [...this.known].flatMap(([fault, what]) => (what === "waits" ? [fault] : []));
+  }
+
+  private tell(fault: Fault): void {
+    if (this.known.get(fault) === "told") return;
+    this.known.set(fault, "told");
+    this.world.told(fault);
+  }
+
+  /** The step that is under way has begun. */
+  private tellDue(): void {
+    for (const fault of this.waiting().filter(({ step }) => step === this.step)) {
+      if (!this.world.device(fault.device)) this.known.set(fault, "missed");
+      else if (isCertain(fault.phase)) this.tell(fault);
+    }
+  }
+
+  /** Asks devices that are there which of these are still to come over them, and tells the others. */
+  private async lookFor(faults: readonly Fault[]): Promise<readonly Fault[]> {
+    const toCome: Fault[] = [];
+    for (const [name, own] of Map.groupBy(faults, ({ device }) => device)) {
+      const armed = await this.world
+        .device(name)
+        ?.ask.armed()
+        .catch(() => undefined);
+      if (!armed) continue;
+      for (const fault of own) {
+        if (armed.some((other) => isSame(other, fault))) toCome.push(fault);
+        else if (this.known.get(fault) === "waits") this.tell(fault);
+      }
+    }
+    return toCome;
   }
 
   /** Has faults of a series come when it is time. Over one that is not there none comes. */
@@ -118,4 +180,9 @@ export class Chaos {
     };
     this.timers.set(series, clock.setTimer(next, (series.every as { ms: number }).ms));
   }
+}
+
+/** Whether every device that computes does this in every step. */
+function isCertain(phase: Phase | undefined): boolean {
+  return POINTS.includes(phase);
 }

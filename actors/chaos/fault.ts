@@ -48,6 +48,12 @@ export interface Fault {
   readonly forMs?: number;
 }
 
+/** Whether both are the same to whom they come over. */
+export function isSame(a: Fault, b: Fault): boolean {
+  const fields = ["action", "device", "factor", "step", "microBatch", "phase", "forMs"] as const;
+  return fields.every((field) => a[field] === b[field]);
+}
+
 /** An operation that is about to be carried out. */
 export interface Moment {
   /** A recovery's is the one that the run goes on with. */

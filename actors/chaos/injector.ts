@@ -56,6 +56,11 @@ export class Injector {
     this.clock = clock;
   }
 
+  /** Faults that are still to come. */
+  get toCome(): readonly Fault[] {
+    return this.armed;
+  }
+
   /** These faults are to come, each once, and no others; what makes kernels slow is over. */
   arm(faults: readonly Fault[]): void {
     for (const timer of this.offers) this.clock.clearTimer(timer);

@@ -22,7 +22,7 @@ export interface Victims {
 }
 
 /** Of these every device that computes has some in every step. */
-const POINTS: readonly (Phase | undefined)[] = [undefined, "forward", "backward", "commit"];
+export const POINTS: readonly (Phase | undefined)[] = [undefined, "forward", "backward", "commit"];
 /** Slow ones take this many times as long, at the most. */
 const SLOWEST = 4;
 

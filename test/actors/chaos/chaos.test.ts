@@ -41,18 +41,24 @@ const KILL: Fault = { action: "kill", device: "a", step: 2 };
 /** A run of three devices, of whom c is away. */
 function run(options: Partial<ChaosOptions>) {
   const clock = new VirtualClock();
-  const armed: [string, readonly Fault[], boolean][] = [];
+  const all: [string, readonly Fault[], boolean][] = [];
   const told: Fault[] = [];
+  /** What is still to come, by device; who is not there is left out. */
+  const toCome = new Map<string, readonly Fault[]>([
+    ["a", []],
+    ["b", []],
+  ]);
   const device = (name: string) => {
-    if (name === "c") return undefined;
+    if (!toCome.has(name)) return undefined;
+    const armed = async () => toCome.get(name)!.map((fault) => ({ ...fault }));
     const arm = async (faults: readonly Fault[], besides = false) => {
-      armed.push([name, faults, besides]);
+      all.push([name, faults, besides]);
     };
-    return { ask: { arm } } as unknown as Ref<Device>;
+    return { ask: { arm, armed } } as unknown as Ref<Device>;
   };
   const base = { faults: [], series: [], victims: VICTIMS, done: 0, steps: 20 };
   const chaos = new Chaos({ ...base, ...options }, { clock, device, told: (fault) => told.push(fault) });
-  return { chaos, clock, armed, told };
+  return { chaos, clock, armed: all, told, toCome };
 }
 
 test("devices are armed with what is to come, and those that come back with what is still to come", async () => {
@@ -78,7 +84,47 @@ test("a series by steps is known from the beginning, and told step by step", asy
   const faults = drawn(BY_STEPS, VICTIMS, 4);
   await chaos.begin();
   for (let done = 6; done < 20; done++) chaos.reached(done);
-  expect(told).toEqual(faults.slice(1));
+  expect(told).toEqual(faults.slice(1).filter(({ device }) => device !== "c"));
+});
+
+test("a fault is told when its step begins, where it may not come when it has; and what has not, at the end", async () => {
+  const later: Fault = { action: "slow", device: "b", factor: 2, step: 3, phase: "copy" };
+  const never: Fault = { action: "hang", device: "b", step: 4, phase: "recovery" };
+  const away: Fault = { ...KILL, device: "c", step: 5 };
+  const behind: Fault = { ...KILL, step: 8 };
+  const { chaos, told, toCome } = run({ faults: [KILL, later, never, away, behind] });
+  await chaos.begin();
+  toCome.set("b", [later, never]);
+  chaos.reached(1);
+  expect(told).toEqual([]);
+  chaos.reached(2);
+  expect(told).toEqual([KILL]);
+  chaos.lost("a");
+  toCome.delete("a");
+  for (const done of [3, 4, 5]) chaos.reached(done);
+  await Promise.resolve();
+  expect(told).toEqual([KILL]);
+  toCome.set("b", [never]);
+  for (const done of [6, 7, 8, 9]) chaos.reached(done);
+  expect(await chaos.missed()).toEqual([
+    { fault: never, why: "b did nothing of the kind" },
+    { fault: away, why: "c was not there" },
+    { fault: behind, why: "a was not there" },
+  ]);
+  expect(told).toEqual([KILL, later]);
+});
+
+test("who is lost has met the first fault that nobody knew of", async () => {
+  const first: Fault = { ...KILL, phase: "recovery" };
+  const second: Fault = { ...KILL, step: 3, phase: "recovery" };
+  const { chaos, told, toCome } = run({ faults: [second, first] });
+  await chaos.begin();
+  toCome.set("a", [first, second]);
+  chaos.reached(3);
+  chaos.lost("a");
+  toCome.delete("a");
+  expect(told).toEqual([first]);
+  expect(await chaos.missed()).toEqual([{ fault: second, why: "a was not there" }]);
 });
 
 test("one by the time is dealt to those that are there, until it is closed", async () => {
