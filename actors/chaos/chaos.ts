@@ -103,10 +103,11 @@ export class Chaos {
       device === name && action !== "slow" && step <= this.step + 1;
     const all = this.faults.filter(has).sort((a, b) => b.step - a.step);
     this.faults = this.faults.filter((fault) => !has(fault));
-    // The last one that was told explains it, or the first that nobody knows of yet.
+    // The last one that was told explains it, or the first that nobody knows of yet, of those that surely come rather.
     const isTold = (fault: Fault) => this.known.get(fault) === "told" && fault.step >= this.step - 1;
     const waiting = all.filter((fault) => this.known.get(fault) === "waits");
-    const cause = all.some(isTold) ? undefined : waiting.at(-1);
+    const likely = waiting.findLast(({ phase }) => isCertain(phase)) ?? waiting.at(-1);
+    const cause = all.some(isTold) ? undefined : likely;
     for (const fault of waiting) {
       if (fault === cause) this.tell(fault);
       else this.known.set(fault, "missed");

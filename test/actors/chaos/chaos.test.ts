@@ -125,6 +125,13 @@ test("who is lost has met the first fault that nobody knew of", async () => {
   toCome.delete("a");
   expect(told).toEqual([first]);
   expect(await chaos.missed()).toEqual([{ fault: second, why: "a was not there" }]);
+
+  // The step behind the one that was told last may have begun, and in that one everybody computes.
+  const likelier = run({ faults: [first, { ...KILL, step: 3 }] });
+  await likelier.chaos.begin();
+  likelier.chaos.reached(2);
+  likelier.chaos.lost("a");
+  expect(likelier.told).toEqual([{ ...KILL, step: 3 }]);
 });
 
 test("one by the time is dealt to those that are there, until it is closed", async () => {
