@@ -75,7 +75,7 @@ export type TrainEvent =
       move_ms: number;
       plan: Plan;
     }
-  /** Another plan was looked for, and the run stays with the one that it has. */
+  /** Another plan was looked for, and the run stays with the one that it has; because of drifts, where one was told. */
   | {
       event: "plan_kept";
       cause: Cause;
@@ -88,7 +88,10 @@ export type TrainEvent =
   | { event: "paused"; reason: string }
   /** The run goes on without a device that lives, and why; of those that are gone whoever brought them tells. */
   | { event: "device_left"; name: string; reason: string }
-  /** A device takes so many times as long as it was measured to; what comes of it is said as `replanned` or `plan_kept`. */
+  /**
+   * A device takes so many times as long as it was measured to, or than before the present plan: told once for a plan, and again
+   * when the factor is twice the one that was told, or half of it. What comes of it is said as `replanned` or `plan_kept`.
+   */
   | { event: "device_drifted"; device: string; factor: number }
   | { event: "validation"; step: number; loss: number }
   | { event: "checkpoint"; step: number; path: string }

@@ -26,6 +26,7 @@ import {
 } from "./checkpoint.ts";
 import { DataSource } from "./data/source.ts";
 import type { Device } from "./device.ts";
+import { DriftNews } from "./drift-news.ts";
 import { RunMeter } from "./energy/run-meter.ts";
 import type { RunJournal } from "./journal/run-journal.ts";
 import type { ProfileCache } from "./profile-cache.ts";
@@ -161,6 +162,7 @@ export async function train(
   const valuesOf = (from: Checkpoint | null) =>
     from ? checkpointValues(from, model, options.optimizer) : {};
   let workers: readonly Worker[] = [];
+  const drifts = new DriftNews();
   /** The step of the last checkpoint. */
   let saved = resumed?.step ?? 0;
   const recovery = {
@@ -177,6 +179,7 @@ export async function train(
     },
     tell: (each: RunRecovery) => {
       workers = workersOf(each.plan);
+      drifts.clear();
       emit({
         ...{ event: "recovered", lost: each.lost, detect_ms: each.detectMs },
         ...{ ready_ms: each.readyMs, resume_ms: each.resumeMs },
@@ -191,9 +194,11 @@ export async function train(
       const figures = { old_step_ms: each.oldStepMs, new_step_ms: each.newStepMs, plan_ms: each.planMs };
       if (each.moved) {
         workers = workersOf(each.plan);
+        drifts.clear();
         const move = { moved_bytes: each.movedBytes, move_ms: each.moveMs, plan: each.plan };
         emit({ event: "replanned", cause, why, ...figures, ...move });
-      } else emit({ event: "plan_kept", cause, why, ...figures });
+      } else if (cause !== "drifted" || drifts.considered())
+        emit({ event: "plan_kept", cause, why, ...figures });
     },
     ...(world.onDevice && {
       paused: (reason: string) => void emit({ event: "paused", reason }),
@@ -310,7 +315,7 @@ export async function train(
         tokens_per_s: (tokens / ms) * 1000,
         stages: result.reports.map(({ squareSums: _, losses: __, ...rest }) => rest),
       });
-      for (const drifted of result.drifted) emit({ event: "device_drifted", ...drifted });
+      for (const drifted of drifts.of(result.drifted)) emit({ event: "device_drifted", ...drifted });
       meter.took(
         ms,
         result.reports.map(({ kernelMs }, i) => [Number(workers[i]!.member.device), kernelMs]),

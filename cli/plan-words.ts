@@ -88,6 +88,38 @@ export function whoDoesWhat(plan: Plan): string {
   return [...devices.values()].map((own) => `${own[0]!.member.deviceName} ${what(own)}`).join(", ");
 }
 
+/** Of a move so many parts are said. */
+const MOST_MOVES = 4;
+
+/** What another plan gives to whom, in a line: `segments 2-3 from device-1 to device-2`; null where it is the same. */
+export function whatMoves(from: Plan, to: Plan): string | null {
+  const [before, after] = [from, to].map(holders) as [string[], string[]];
+  const moves: { first: number; last: number; from: string; to: string }[] = [];
+  for (const [segment, next] of after.entries()) {
+    const old = before[segment] ?? "nobody";
+    if (old === next) continue;
+    const open = moves.at(-1);
+    if (open?.last === segment - 1 && open.from === old && open.to === next) open.last = segment;
+    else moves.push({ first: segment, last: segment, from: old, to: next });
+  }
+  if (moves.length === 0) return null;
+  const said = moves.slice(0, MOST_MOVES).map(({ first, last, ...ends }) => {
+    const what = first === last ? `segment ${first}` : `segments ${first}-${last}`;
+    return `${what} from ${ends.from} to ${ends.to}`;
+  });
+  return said.join(", ") + (moves.length > MOST_MOVES ? ` and ${moves.length - MOST_MOVES} more` : "");
+}
+
+/** By segment, the names of the devices that hold it. */
+function holders({ stages }: Plan): string[] {
+  const found: string[] = [];
+  for (const { ranges, members } of stages) {
+    const names = list(members.map(({ deviceName }) => deviceName).sort());
+    for (const { from, to } of ranges) for (let i = from; i < to; i++) found[i] = names;
+  }
+  return found;
+}
+
 export interface TableOptions {
   /** Memory that each device has, by id, where that is known. */
   readonly limits?: ReadonlyMap<string, number | undefined>;

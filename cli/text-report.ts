@@ -9,21 +9,18 @@ import type { TrainEvent } from "../actors/train.ts";
 import type { Output } from "../runtime/platform/process.ts";
 import type { Reporter, RunEvent } from "./events.ts";
 import { list } from "./options.ts";
-import { caveats, copyNote, planTable, planTitle, whoDoesWhat } from "./plan-words.ts";
+import { caveats, copyNote, planTable, planTitle, whatMoves, whoDoesWhat } from "./plan-words.ts";
 import { bar, bytes, count, duration, painter, percent, table } from "./terminal.ts";
 
 type StepEvent = Extract<TrainEvent, { event: "step" }>;
 type PlanEvent = Extract<TrainEvent, { event: "plan" }>;
 type RecoveredEvent = Extract<TrainEvent, { event: "recovered" }>;
 type ReplannedEvent = Extract<TrainEvent, { event: "replanned" }>;
-type DriftedEvent = Extract<TrainEvent, { event: "device_drifted" }>;
 type DoneEvent = Extract<TrainEvent, { event: "done" }>;
 
 /** Where no bar can be drawn: this many lines in a run. */
 const LINES = 20;
 const BAR_COLUMNS = 24;
-/** A device that is slow is told of again when it is twice as slow or half: what machines do besides changes all the time. */
-const TOLD_CHANGE = 2;
 /** Weight of the newest step in the smoothed time a step takes. */
 const NEWEST = 0.1;
 
@@ -49,13 +46,12 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
   let plan: PlanEvent | undefined;
   /** By worker: the device that it is on. */
   let places: readonly string[] = [];
+  /** The plan that the run goes by now. */
+  let present: Plan | undefined;
   let validation: number | undefined;
   let smoothMs: number | undefined;
   let sample: string | undefined;
   let exported = false;
-  /** Factors that were told since the plan is another one, by device; and whether the last one was. */
-  const drifts = new Map<string, number>();
-  let tellsDrift = true;
   /** By device. */
   const spent = new Map<string, Spent>();
 
@@ -74,9 +70,14 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     err.write(`${text}\n`);
   };
 
+  const goesBy = (next: Plan) => {
+    present = next;
+    places = placesOf(next);
+  };
+
   const showPlan = (event: PlanEvent) => {
     plan = event;
-    places = placesOf(event.plan);
+    goesBy(event.plan);
     const { microBatches, predictedStepMs, bubbleFraction } = event.plan;
     line("");
     const frozen = event.frozen_bytes > 0 ? ` beside ${bytes(event.frozen_bytes)} of frozen ones` : "";
@@ -124,8 +125,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
   };
 
   const showRecovered = (event: RecoveredEvent) => {
-    places = placesOf(event.plan);
-    drifts.clear();
+    goesBy(event.plan);
     const { lost, detect_ms, resume_ms, steps_lost, moved_bytes, from_checkpoint } = event;
     const again = steps_lost === 0 ? "no step" : steps_lost === 1 ? "1 step" : `${steps_lost} steps`;
     const place = steps_lost < reached ? "the last checkpoint" : "the beginning";
@@ -139,20 +139,13 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
   };
 
   const showReplanned = (event: ReplannedEvent) => {
-    places = placesOf(event.plan);
-    drifts.clear();
+    const moves = present && whatMoves(present, event.plan);
+    goesBy(event.plan);
     line(`  another plan: ${event.why}`);
     line(
-      `  ${bytes(event.moved_bytes)} moved in ${brief(event.move_ms)}, now ${planTitle(event.plan)}: ${whoDoesWhat(event.plan)}`,
+      `  ${moves ?? "the same devices, others shares"}: ${bytes(event.moved_bytes)} in ${brief(event.move_ms)}`,
     );
-  };
-
-  const showDrifted = ({ device, factor }: DriftedEvent) => {
-    const change = factor / (drifts.get(device) ?? 1);
-    tellsDrift = !drifts.has(device) || change >= TOLD_CHANGE || change <= 1 / TOLD_CHANGE;
-    if (!tellsDrift) return;
-    drifts.set(device, factor);
-    line(paint("yellow", `  ${driftText(device, { factor })}`));
+    line(`  now ${planTitle(event.plan)}: ${whoDoesWhat(event.plan)}`);
   };
 
   const showDone = (event: DoneEvent) => {
@@ -241,7 +234,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
       case "paused":
         return line(paint("yellow", `  waits for a device: ${event.reason}`));
       case "device_drifted":
-        return showDrifted(event);
+        return line(paint("yellow", `  ${driftText(event.device, event)}`));
       case "plan":
         return showPlan(event);
       case "step":
@@ -264,7 +257,6 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
       case "checkpoint_damaged":
         return line(paint("yellow", `  ${event.why}; going on from step ${event.step}, ${event.used}`));
       case "plan_kept":
-        if (event.cause === "drifted" && !tellsDrift) return;
         return line(paint("dim", `  the plan stays as it is: ${event.why}`));
       case "checkpoint": // Often, and always in the same place.
         return;

@@ -1,6 +1,7 @@
-/** What people read of devices that come, are slow, and are broken on purpose. */
+/** What people read of devices that come, are given other work, and are broken on purpose. */
 
 import { expect, test } from "bun:test";
+import type { Plan } from "../../actors/scheduler/plan.ts";
 import { textReport } from "../../cli/text-report.ts";
 import { gptModel } from "../../nn/models/gpt.ts";
 import { planOf } from "../actors/plans.ts";
@@ -37,29 +38,29 @@ test("where devices may come to, and what they are to be told", () => {
   ]);
 });
 
-test("a device is told to be slow once, and again when it is another matter", () => {
+test("another plan says what goes from whom to whom", () => {
   const { report, lines } = reader();
-  const figures = { old_step_ms: 50, new_step_ms: 50, plan_ms: 4 };
-  const drift = (factor: number) => {
-    report.show({ event: "device_drifted", device: "phone", factor });
-    report.show({ event: "plan_kept", cause: "drifted", why: "the present plan is the best", ...figures });
-  };
-  const kept = "  the plan stays as it is: the present plan is the best";
-  for (const factor of [1.5, 2, 1.2, 2.9]) drift(factor);
-  expect(lines()).toEqual(["  phone takes 1.5 times as long as it was measured to", kept]);
-  drift(3);
-  expect(lines()).toEqual(["  phone takes 3.0 times as long as it was measured to", kept]);
-  drift(1.5);
-  expect(lines()).toHaveLength(2);
+  const model = gptModel({ layers: 2, width: 8, heads: 2, context: 8, vocabulary: 256 }, 2);
+  const plan = (...ends: readonly number[]) =>
+    planOf(model, { microBatches: 4, stages: ends.map((to) => ({ to: [to] })) });
+  const of = { parameters: 1, frozen_bytes: 0, unit: "tokens", data: "text", data_bytes: 1 };
+  report.show({ event: "plan", plan: plan(2, 4, 6), ...of });
+  report.show({ event: "device_drifted", device: "device-1", factor: 1.5 });
+  lines();
+  const figures = { old_step_ms: 50, new_step_ms: 40, plan_ms: 4 };
+  const move = { moved_bytes: 1, move_ms: 1, ...figures };
+  const replanned = (next: Plan) =>
+    report.show({ event: "replanned", cause: "drifted", why: "it is better", plan: next, ...move });
+  replanned(plan(1, 5, 6));
+  expect(lines()).toEqual([
+    "  another plan: it is better",
+    "  segment 1 from device-0 to device-1, segment 4 from device-2 to device-1: 1 B in 1 ms",
+    "  now hybrid of 3 stages on 3 devices, 1f1b: device-0 stage 1, device-1 stage 2, device-2 stage 3",
+  ]);
+  replanned(plan(6));
+  expect(lines()[1]).toBe(
+    "  segments 1-4 from device-1 to device-0, segment 5 from device-2 to device-0: 1 B in 1 ms",
+  );
   report.show({ event: "plan_kept", cause: "joined", why: "it is small", ...figures });
   expect(lines()).toEqual(["  the plan stays as it is: it is small"]);
-
-  const model = gptModel({ layers: 2, width: 8, heads: 2, context: 8, vocabulary: 256 }, 2);
-  const plan = planOf(model, { microBatches: 4, stages: [{ to: [6] }] });
-  const move = { moved_bytes: 1, move_ms: 1, plan, ...figures };
-  report.show({ event: "replanned", cause: "drifted", why: "it is better", ...move });
-  lines();
-  // Of the plan that it is now.
-  drift(1.5);
-  expect(lines()).toHaveLength(2);
 });
