@@ -4,7 +4,7 @@ import type { Planned } from "../actors/plan.ts";
 import { type Plan, workersOf } from "../actors/scheduler/plan.ts";
 import { GANTT_LEGEND, gantt } from "../actors/scheduler/timeline.ts";
 import type { Output } from "../runtime/platform/process.ts";
-import { caveats, copyNote, planTable, planTitle } from "./plan-words.ts";
+import { caveats, copyNote, otherStrategy, planTable, planTitle } from "./plan-words.ts";
 import { painter, percent, table } from "./terminal.ts";
 
 /** Columns of the timeline where nobody says how wide it may be. */
@@ -16,8 +16,8 @@ export function workerNames(plan: Plan): string[] {
   return workersOf(plan).map(({ member, stage }) => `${member.deviceName} (stage ${stage.stage + 1})`);
 }
 
-/** Lines of text. */
-export function planReport(planned: Planned, out: Output): string[] {
+/** Lines of text. @param asked the strategy that was asked for; undefined where none was. */
+export function planReport(planned: Planned, out: Output, asked?: string): string[] {
   const { plan, simulation, request, stepMs } = planned;
   const paint = painter(out);
   const limits = new Map(request.devices.map(({ id, memoryBytes }) => [id, memoryBytes]));
@@ -31,7 +31,9 @@ export function planReport(planned: Planned, out: Output): string[] {
     ...(more > 0 ? [`  and ${more} devices more`] : []),
     "",
     `  predicted: ${stepMs.toFixed(1)} ms a step, ${percent(simulation.bubbleFraction)} of it idle${energy}`,
-    ...[copyNote(plan) ?? [], ...caveats(plan)].flat().map((line) => `  ${line}`),
+    ...[otherStrategy(plan, asked) ?? [], copyNote(plan) ?? [], ...caveats(plan)]
+      .flat()
+      .map((line) => `  ${line}`),
     "",
     ...(workersOf(plan).length > MOST_ROWS ? [] : timeline(planned, out)),
   ];

@@ -19,6 +19,16 @@ export function planTitle(plan: Plan): string {
   return name + meets + (isAsynchronous(schedule) ? `, ${schedule}` : "");
 }
 
+/**
+ * That a plan is of another strategy than somebody asked for, in a line: few devices, or slow lines, make it no pipeline, and
+ * a hybrid may have one stage. Null where it is what was asked for.
+ * @param asked undefined where nobody asked for any.
+ */
+export function otherStrategy(plan: Plan, asked: string | undefined): string | null {
+  if (asked === undefined || asked === "auto" || asked === plan.strategy) return null;
+  return `--strategy ${asked} was asked for: the best plan that was found for these devices is ${planTitle(plan)}`;
+}
+
 /** What makes the result another than one device's, a line each. */
 export function caveats(plan: Plan): string[] {
   const { schedule, stages, codecs, microBatches } = plan;

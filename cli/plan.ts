@@ -17,7 +17,7 @@ import { machine } from "../runtime/platform/machine.ts";
 import { standardError, standardOutput } from "../runtime/platform/process.ts";
 import { type Command, UsageError } from "./command.ts";
 import { Devices } from "./devices.ts";
-import { type OptionTable, parseOptions } from "./options.ts";
+import { type Options, type OptionTable, parseOptions } from "./options.ts";
 import { planReport, workerNames } from "./plan-report.ts";
 import { churnNotes } from "./plan-words.ts";
 import { profilesOf } from "./profiles.ts";
@@ -65,7 +65,7 @@ export const plan: Command = {
       cluster === undefined ? machine().memoryBytes : Number.POSITIVE_INFINITY,
     );
     const result = cluster === undefined ? await onDevices(settings) : await onCluster(settings, cluster);
-    await show(result, settings, { out: options.text("out"), trace: options.text("trace") });
+    await show(result, settings, options);
     return 0;
   },
 };
@@ -114,11 +114,8 @@ function given({ run }: TrainSettings): Plan | null {
   return run.plan ?? null;
 }
 
-async function show(
-  result: Shown,
-  { json }: TrainSettings,
-  { out, trace }: { readonly out: string | undefined; readonly trace: string | undefined },
-): Promise<void> {
+async function show(result: Shown, { json }: TrainSettings, options: Options): Promise<void> {
+  const [out, trace, asked] = ["out", "trace", "strategy"].map((name) => options.text(name));
   const { plan, simulation, churn } = result;
   const encoded = (text: string) => [new TextEncoder().encode(text)];
   if (out !== undefined) await files.write(out, encoded(planText(plan)));
@@ -128,7 +125,7 @@ async function show(
   }
   if (json) standardOutput.write(`${JSON.stringify({ event: "plan", plan, ...(churn && { churn }) })}\n`);
   else {
-    for (const line of planReport(result, standardOutput)) standardOutput.write(`${line}\n`);
+    for (const line of planReport(result, standardOutput, asked)) standardOutput.write(`${line}\n`);
     for (const line of churn ? churnNotes(churn) : []) standardOutput.write(`  ${line}\n`);
   }
 }

@@ -9,7 +9,15 @@ import type { TrainEvent } from "../actors/train.ts";
 import type { Output } from "../runtime/platform/process.ts";
 import type { Reporter, RunEvent } from "./events.ts";
 import { list } from "./options.ts";
-import { caveats, copyNote, planTable, planTitle, whatMoves, whoDoesWhat } from "./plan-words.ts";
+import {
+  caveats,
+  copyNote,
+  otherStrategy,
+  planTable,
+  planTitle,
+  whatMoves,
+  whoDoesWhat,
+} from "./plan-words.ts";
 import { bar, bytes, count, duration, painter, percent, table } from "./terminal.ts";
 
 type StepEvent = Extract<TrainEvent, { event: "step" }>;
@@ -27,6 +35,8 @@ const NEWEST = 0.1;
 export interface RunFacts {
   readonly steps: number;
   readonly out: string;
+  /** The strategy that was asked for, where one was. */
+  readonly asked?: string | undefined;
 }
 
 /** Milliseconds of a stage, summed over the steps. */
@@ -39,7 +49,7 @@ interface Spent {
   total: number;
 }
 
-export function textReport(out: Output, err: Output, { steps, out: folder }: RunFacts): Reporter {
+export function textReport(out: Output, err: Output, { steps, out: folder, asked }: RunFacts): Reporter {
   const paint = painter(err);
   const every = Math.max(1, Math.round(steps / LINES));
   let drawn = false;
@@ -75,6 +85,11 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     places = placesOf(next);
   };
 
+  const tellOther = () => {
+    const other = otherStrategy(present!, asked);
+    if (other !== null) line(paint("yellow", `  ${other}`));
+  };
+
   const showPlan = (event: PlanEvent) => {
     plan = event;
     goesBy(event.plan);
@@ -93,6 +108,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     if (copies && copies.why !== null && event.plan.devices.length > 1) {
       line(paint("yellow", `  ${copyNote(event.plan)}`));
     }
+    tellOther();
     for (const caveat of caveats(event.plan)) line(paint("yellow", `  ${caveat}`));
     line("");
   };
@@ -136,6 +152,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
         `${again} done again${from}, ${bytes(moved_bytes)} moved`,
     );
     line(`  now ${planTitle(event.plan)}: ${whoDoesWhat(event.plan)}`);
+    tellOther();
   };
 
   const showReplanned = (event: ReplannedEvent) => {
@@ -146,6 +163,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
       `  ${moves ?? "the same devices, others shares"}: ${bytes(event.moved_bytes)} in ${brief(event.move_ms)}`,
     );
     line(`  now ${planTitle(event.plan)}: ${whoDoesWhat(event.plan)}`);
+    tellOther();
   };
 
   const showDone = (event: DoneEvent) => {

@@ -56,7 +56,7 @@ export const train: Command = {
     const check = (options: Options, goesOn: boolean) =>
       trainSettings(options, files, systemClock.now(), memoryBytes, goesOn);
     if (given.has("journal") && !given.has("print")) {
-      const show = (event: RunEvent, settings: TrainSettings) => reportOf(settings).show(event);
+      const show = (event: RunEvent, settings: TrainSettings) => reportOf(settings, given).show(event);
       const world = { files, clock: systemClock, random: systemRandom, check, tell, show };
       const led = await takeLead(given, world);
       if (led) await run(led.settings, led.options, led.abandoned, led);
@@ -72,10 +72,10 @@ export const train: Command = {
   },
 };
 
-function reportOf({ json, run: { steps }, out }: TrainSettings): Reporter {
+function reportOf({ json, run: { steps }, out }: TrainSettings, given: Options): Reporter {
   return json
     ? jsonReport(standardOutput, standardError)
-    : textReport(standardOutput, standardError, { steps, out });
+    : textReport(standardOutput, standardError, { steps, out, asked: given.text("strategy") });
 }
 
 async function run(
@@ -85,7 +85,7 @@ async function run(
   leadership: Leadership | null,
 ): Promise<void> {
   const { run: options, out, trace } = settings;
-  const report = reportOf(settings);
+  const report = reportOf(settings, given);
   const results = new Results(files, out);
   let lastCheckpoint: string | null = null;
   let planned = false;

@@ -6,13 +6,13 @@ import { textReport } from "../../cli/text-report.ts";
 import { gptModel } from "../../nn/models/gpt.ts";
 import { planOf } from "../actors/plans.ts";
 
-function reader() {
+function reader(asked?: string) {
   let said = "";
   const output = { terminal: false, colours: false, columns: () => 80, write: () => {} };
   const write = (text: string) => {
     said += text;
   };
-  const report = textReport(output, { ...output, write }, { steps: 10, out: "runs/1" });
+  const report = textReport(output, { ...output, write }, { steps: 10, out: "runs/1", asked });
   const lines = () => {
     const all = said.split("\n").slice(0, -1);
     said = "";
@@ -63,4 +63,26 @@ test("another plan says what goes from whom to whom", () => {
   );
   report.show({ event: "plan_kept", cause: "joined", why: "it is small", ...figures });
   expect(lines()).toEqual(["  the plan stays as it is: it is small"]);
+});
+
+test("a plan of another strategy than was asked for says so, whenever there is one", () => {
+  const { report, lines } = reader("hybrid");
+  const model = gptModel({ layers: 2, width: 8, heads: 2, context: 8, vocabulary: 256 }, 2);
+  const plan: Plan = { ...planOf(model, { microBatches: 4, stages: [{ to: [6] }] }), strategy: "single" };
+  const said =
+    /^ {2}--strategy hybrid was asked for: the best plan that was found for these devices is single device$/;
+  const of = { parameters: 1, frozen_bytes: 0, unit: "tokens", data: "text", data_bytes: 1 };
+  report.show({ event: "plan", plan, ...of });
+  expect(lines().filter((line) => said.test(line))).toHaveLength(1);
+  const figures = { old_step_ms: 50, new_step_ms: 40, plan_ms: 4, moved_bytes: 1, move_ms: 1 };
+  report.show({ event: "replanned", cause: "lost", why: "it is better", plan, ...figures });
+  expect(lines().at(-1)).toMatch(said);
+  report.show({
+    event: "replanned",
+    cause: "lost",
+    why: "it is",
+    plan: { ...plan, strategy: "hybrid" },
+    ...figures,
+  });
+  expect(lines().filter((line) => line.includes("asked"))).toEqual([]);
 });
