@@ -18,7 +18,8 @@ import type { KeptCopies } from "./kept.ts";
 import type { Continuity, PlanBefore } from "./run-journal.ts";
 
 /**
- * The plan of a history, with the ids that its devices have now.
+ * The plan of a history, with the ids that its devices have now. Of one that has come back the plan may know its former lives
+ * as well: whoever is there is its last one, and the others are forgotten.
  * @param now those that are there, with their new ids. Each is known again by its address, else by its name.
  */
 export function planFor(
@@ -28,7 +29,7 @@ export function planFor(
   const left = [...now];
   const ids = new Map<string, string>();
   const find = (same: (a: DevicePlace, b: DevicePlace) => boolean) => {
-    for (const device of devices) {
+    for (const device of devices.toReversed()) {
       const at = ids.has(device.id) ? -1 : left.findIndex((other) => same(device, other));
       if (at >= 0) ids.set(device.id, left.splice(at, 1)[0]!.id);
     }
@@ -37,13 +38,18 @@ export function planFor(
   find((a, b) => a.name === b.name);
   // Those that are not there have ids that nobody has.
   const idOf = (id: string) => ids.get(id) ?? `gone-${id}`;
+  const used = new Set(plan.stages.flatMap(({ members }) => members.map(({ device }) => device)));
+  const there = new Set(devices.flatMap(({ id, name }) => (ids.has(id) ? [name] : [])));
+  const isFormer = (id: string, name: string) => !ids.has(id) && !used.has(id) && there.has(name);
   return {
     ...plan,
     stages: plan.stages.map((stage) => ({
       ...stage,
       members: stage.members.map((member) => ({ ...member, device: idOf(member.device) })),
     })),
-    devices: plan.devices.map((device) => ({ ...device, id: idOf(device.id) })),
+    devices: plan.devices
+      .filter(({ id, name }) => !isFormer(id, name))
+      .map((device) => ({ ...device, id: idOf(device.id) })),
   };
 }
 
