@@ -13,6 +13,7 @@ import {
   type Resumed,
   resume,
 } from "./recovery/contenders.ts";
+import { detection } from "./recovery/detection.ts";
 import { median } from "./statistics.ts";
 import { bedOf, SCENARIOS } from "./strategies/scenarios.ts";
 import { SCENARIO_MODELS } from "./strategies/scenarios-models.ts";
@@ -71,6 +72,7 @@ export const recovery: Suite = {
     };
     const results: { place: string; contender: ContenderName; kills: Resumed[] }[] = [];
     const costs: ({ place: string } & Awaited<ReturnType<typeof costOfCopies>>)[] = [];
+    const detected: ({ place: string } & Awaited<ReturnType<typeof detection>>)[] = [];
     for (const place of chosen) {
       const kills = new Map(CONTENDERS.map((name): [ContenderName, Resumed[]] => [name, []]));
       for (let round = 0; round < rounds; round++) {
@@ -82,6 +84,8 @@ export const recovery: Suite = {
       for (const [contender, own] of kills) results.push({ place: place.name, contender, kills: own });
       note(`${place.name}: cost of copies`);
       costs.push({ place: place.name, ...(await costOfCopies(place, training, TIMED_STEPS)) });
+      note(`${place.name}: how soon losses are known`);
+      detected.push({ place: place.name, ...(await detection(place)) });
     }
     const of = (kills: readonly Resumed[], value: (kill: Resumed) => number) => median(kills.map(value));
     const own = (place: string) =>
@@ -135,6 +139,26 @@ export const recovery: Suite = {
             },
           },
           {
+            title: "How soon a loss is known",
+            text: [
+              "By the coordinator, without anything under way: from SIGKILL, which closes a device's links, and from SIGSTOP, " +
+                "behind which they stand and nothing comes; medians. Silence counts from the last sign of life, which is up to a tenth " +
+                "of the patience before.",
+            ],
+            table: {
+              columns: ["", "links close", "silent", "patience", "of each"],
+              rows: detected.map(({ place, closedMs, silentMs, patienceMs, count }) => [
+                ...[
+                  place,
+                  milliseconds(closedMs),
+                  milliseconds(silentMs),
+                  milliseconds(patienceMs),
+                  `${count}`,
+                ],
+              ]),
+            },
+          },
+          {
             title: "What copies cost",
             text: [
               `Medians of ${TIMED_STEPS} steps, twice in turns, with a copy of every stage in the memory of another device and ` +
@@ -149,7 +173,7 @@ export const recovery: Suite = {
             },
           },
         ],
-        figures: { results, costs },
+        figures: { results, costs, detected },
       },
       versions: [],
     };
