@@ -37,7 +37,7 @@ export interface SeedRun {
 const ROOT = join(import.meta.dir, "../..");
 const PROCESSES = Math.max(1, Math.min(8, navigator.hardwareConcurrency));
 /** Of a process: what it learns is of use for so many, and what it may leak is of no account. */
-const MOST_IN_PIECE = 500;
+const MOST_IN_PIECE = 1000;
 const MOST_TOLD = 10;
 
 /** `500` for the first so many, `2001-4000` for those; `share` of them where nothing is asked for. */

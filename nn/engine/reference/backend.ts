@@ -12,13 +12,15 @@ import { type NdArray, read, write } from "./ndarray.ts";
 import { Call, type Operator } from "./operator.ts";
 import { operatorOf } from "./operators.ts";
 
-interface Program {
+/** What a graph is compiled to. */
+export interface Program {
   readonly constants: ReadonlyMap<string, NdArray>;
   readonly steps: readonly { readonly node: Node; readonly operator: Operator }[];
   readonly times: Map<string, { ms: number; calls: number }> | undefined;
 }
 
-interface Bound {
+/** A program, and the memory that it reads and writes. */
+export interface Bound {
   readonly program: Program;
   readonly feeds: readonly BoundTensor[];
   readonly fetches: readonly BoundTensor[];
@@ -86,7 +88,8 @@ export class ReferenceBackend implements Backend<Graph> {
     return program;
   }
 
-  private execute({ program, feeds, fetches }: Bound): void {
+  /** What it leaves in the fetches follows from the program and the feeds, and from nothing else. */
+  protected execute({ program, feeds, fetches }: Bound): void {
     const values = new Map(program.constants);
     const value = (name: string): NdArray => {
       const array = values.get(name);

@@ -4,7 +4,7 @@
  *
  *     TROUPE_RECOVERY_SEEDS=10000 nice -n 19 bun test test/actors/recovery/simulated.test.ts
  *
- * It lives them on all processors, 500 at a time, and says of each piece when it is done what it has broken, and what
+ * It lives them on all processors, 1000 at a time, and says of each piece when it is done what it has broken, and what
  * replays that; so whoever breaks it off goes on with `TROUPE_RECOVERY_SEEDS=4001-10000`. On one processor a thousand take
  * five minutes. `TROUPE_RECOVERY_SEED=17` lives that one, with what happened in it if it breaks a promise.
  */
