@@ -168,6 +168,11 @@ export class Devices {
     }
   }
 
+  /** Resolves when all has been told of those that are lost so far. */
+  async toldLosses(): Promise<void> {
+    await Promise.all(this.losses.values());
+  }
+
   /** The run goes on without these. Resolves when all has been told of them. */
   async gotOver(names: readonly string[]): Promise<void> {
     const told = names.map((name) => this.losses.get(name));

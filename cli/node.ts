@@ -5,9 +5,10 @@
 
 import type { FaultEffects } from "../actors/chaos/injector.ts";
 import { Device, type DeviceClaims } from "../actors/device.ts";
+import { DeviceStuck } from "../actors/recovery/lease.ts";
 import { DEVICE_CLASSES, type DeviceClassName } from "../actors/scheduler/device-classes.ts";
 import { Stage } from "../actors/stage.ts";
-import { NodeRuntime, shortFingerprint, systemClock } from "../runtime/index.ts";
+import { downText, NodeRuntime, shortFingerprint, systemClock } from "../runtime/index.ts";
 import { machine, machineId } from "../runtime/platform/machine.ts";
 import {
   EXIT_CODES,
@@ -139,7 +140,8 @@ async function run(args: readonly string[]): Promise<number> {
     transports,
     machine: machineId(),
     heartbeat: heartbeatFrom(options),
-    log: lineLog,
+    // A device that is stuck ends itself, which is told below.
+    log: (entry) => entry.error instanceof DeviceStuck || lineLog(entry),
     actors: { Device, Stage },
     ...(security.token === undefined ? {} : { token: security.token }),
   });
@@ -150,7 +152,8 @@ async function run(args: readonly string[]): Promise<number> {
     });
     runtime.monitor(device, ({ reason }) => {
       if (reason.code === "normal") return;
-      standardError.write(`troupe: the device failed: ${reason.message}\n`);
+      // Whoever has started it is told as everyone else who watches it.
+      if (!attached) standardError.write(`troupe: the device failed: ${downText(reason)}\n`);
       ended.resolve(1);
     });
     // Behind it: a run that calls as soon as somebody answers finds a device, or takes the node for one without.

@@ -8,14 +8,14 @@ import type { TrainSettings } from "./train-options.ts";
 
 /**
  * Arms the devices that are there.
- * @param done steps of the run. @param tell hears in words of each fault that is about to come, or has come.
+ * @param done steps of the run. @param tell hears in words of each fault that is about to come, or has come; and whether that is known by a loss.
  * @throws UsageError, FaultsRefused in one line.
  */
 export async function beginChaos(
   { chaos: { faults, series }, run: { steps } }: TrainSettings,
   devices: Devices,
   done: number,
-  tell: (fault: string) => void,
+  tell: (fault: string, isLoss: boolean) => void,
 ): Promise<Chaos> {
   const names = devices.joined.map(({ name }) => name);
   const own = devices.joined.flatMap(({ name, pid }) => (pid === undefined ? [] : [name]));
@@ -28,7 +28,7 @@ export async function beginChaos(
     {
       clock: devices.node.clock,
       device: (name) => devices.find(name)?.ref,
-      told: (fault: Fault) => tell(faultText(fault)),
+      told: (fault: Fault, isLoss: boolean) => tell(faultText(fault), isLoss),
     },
   );
   await chaos.begin();

@@ -90,22 +90,33 @@ async function run(
   let lastCheckpoint: string | null = null;
   let planned = false;
   const ending = new Ending((signal) => void emit({ event: "ending", signal }));
-  const emit = async (event: RunEvent) => {
+  /** What has to be told, or kept, before this is. */
+  const before = async (event: RunEvent) => {
+    // Who hears of a checkpoint may rely on the losses up to it.
+    if (event.event === "checkpoint") await results.settle();
+    if (event.event === "recovered") await devices.gotOver(event.lost);
+    if (event.event === "paused") await devices.toldLosses();
+    if (event.event !== "done") return;
+    for (const { fault, why } of (await chaos?.missed()) ?? [])
+      report.show({ event: "fault_missed", fault: faultText(fault), why });
+  };
+  /** When all so far has been told, in its order. */
+  let told: Promise<unknown> = Promise.resolve();
+  const emit = (event: RunEvent): Promise<void> => {
     if (event.event === "checkpoint") lastCheckpoint = event.path;
     if (event.event === "plan") planned = true;
-    if (event.event === "step") chaos?.reached(event.step);
     if (event.event === "step" || event.event === "resumed") lastCheckpoint ??= options.resume;
     // One that another may go on with, as it is, is handed over at once.
     if (!leadership) ending.take(event);
     results.take(event);
-    // Who hears of a checkpoint may rely on the losses up to it.
-    if (event.event === "checkpoint") await results.settle();
-    if (event.event === "done") {
-      for (const { fault, why } of (await chaos?.missed()) ?? [])
-        report.show({ event: "fault_missed", fault: faultText(fault), why });
-    }
-    // Who left comes first.
-    if (event.event === "recovered") await devices.gotOver(event.lost);
+    const turn = told.then(() => before(event)).then(() => report.show(event));
+    told = turn.catch(() => {});
+    if (event.event === "step") chaos?.reached(event.step);
+    return turn;
+  };
+  /** Of devices: what others wait for. */
+  const tellNow = (event: RunEvent) => {
+    results.take(event);
     report.show(event);
   };
   const { security } = settings;
@@ -116,13 +127,13 @@ async function run(
     joined: ({ name, address, pid, peer }) => {
       const { transport, route } = peer;
       const how = pid === undefined ? { protection: linkProtection(security, peer) } : { pid };
-      void emit({ event: "device_joined", name, address, transport, route, ...how });
+      tellNow({ event: "device_joined", name, address, transport, route, ...how });
       journal?.place(placesOf(devices.joined));
       chaos?.joined(name);
     },
     left: (name, reason) => {
       const againMs = chaos?.lost(name);
-      void emit({ event: "device_left", name, reason });
+      tellNow({ event: "device_left", name, reason });
       if (againMs !== undefined) void devices.startAgain(name, againMs);
     },
     said: (name, line) => report.said(name, line),
@@ -149,7 +160,11 @@ async function run(
       ...(abandoned && { lacks: true, known: knownAddresses(settings, abandoned) }),
     });
     const done = abandoned ? (abandoned.history.step ?? -1) + 1 : (prepared.resumed?.step ?? 0);
-    chaos = await beginChaos(settings, devices, done, (fault) => void emit({ event: "fault", fault }));
+    chaos = await beginChaos(settings, devices, done, (fault, isLoss) => {
+      // The device that it has come over is told of next.
+      if (isLoss) tellNow({ event: "fault", fault });
+      else void emit({ event: "fault", fault });
+    });
     // What cannot begin is not written down.
     journal = await runJournal(out, files, given, abandoned, systemRandom, leadership);
     const { node } = devices;
@@ -196,6 +211,7 @@ async function run(
     throw new CommandError("RUN", said + further, exitCodeOf(error));
   } finally {
     chaos?.close();
+    await told;
     report.close();
     if (!handedOver) await devices.close();
     await results.settle().catch(() => {}); // What failed first has been told.

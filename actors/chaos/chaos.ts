@@ -16,8 +16,8 @@ export interface ChaosWorld {
   readonly clock: Clock;
   /** Whoever has this name now. */
   device(name: string): Ref<Device> | undefined;
-  /** Hears of each fault that is about to come, or has come. */
-  told(fault: Fault): void;
+  /** Hears of each fault that is about to come, or has come. @param isLoss whether that is known by a loss, now. */
+  told(fault: Fault, isLoss: boolean): void;
 }
 
 /** A fault that was asked for and has not come, and why not, for people. */
@@ -109,7 +109,7 @@ export class Chaos {
     const likely = waiting.findLast(({ phase }) => isCertain(phase)) ?? waiting.at(-1);
     const cause = all.some(isTold) ? undefined : likely;
     for (const fault of waiting) {
-      if (fault === cause) this.tell(fault);
+      if (fault === cause) this.tell(fault, true);
       else this.known.set(fault, "missed");
     }
     const began = ({ device, step }: Fault) => device === name && step <= this.step;
@@ -135,10 +135,10 @@ export class Chaos {
     return [...this.known].flatMap(([fault, what]) => (what === "waits" ? [fault] : []));
   }
 
-  private tell(fault: Fault): void {
+  private tell(fault: Fault, isLoss = false): void {
     if (this.known.get(fault) === "told") return;
     this.known.set(fault, "told");
-    this.world.told(fault);
+    this.world.told(fault, isLoss);
   }
 
   /** The step that is under way has begun. */
@@ -174,7 +174,7 @@ export class Chaos {
       const device = this.world.device(fault.device);
       if (device) {
         this.faults.push(fault);
-        this.world.told(fault);
+        this.world.told(fault, false);
         device.ask.arm([fault], true).catch(() => {});
       }
       if (!this.closed) this.timers.set(series, clock.setTimer(next, (series.every as { ms: number }).ms));

@@ -49,5 +49,10 @@ test("killed, and at random: each fault is told in words, whoever is lost comes 
     ...["device-1", "device-2", "device-1"],
   ]);
   expect(named(events, "device_joined").length).toBeGreaterThanOrEqual(4);
+  // Who left is told before what follows from it.
+  for (const [i, { event, reason }] of events.entries()) {
+    const gone = event === "paused" && /^(\S+) gone: /.exec(reason)?.[1];
+    if (gone) expect(named(events.slice(0, i), "device_left").map(({ name }) => name)).toContain(gone);
+  }
   expect(events.at(-1)!.weights_sha256).toBe(weights);
 }, 180_000);
