@@ -12,8 +12,8 @@ import type { Tensor } from "../protocols/tensor.ts";
 export interface Slip {
   /** Counts the times that stages were deployed in a run; what is left over from an earlier one is refused. */
   readonly generation: number;
-  /** What members of a stage give each other is of no step: its name says which. */
   readonly phase: "train" | "evaluate" | "collective";
+  /** In a collective: the step of training that was begun last. */
   readonly step: number;
   /** In a collective: number of the worker that it is from. */
   readonly microBatch: number;
@@ -83,7 +83,7 @@ export class Inbox {
   put(slip: Slip, tensor: Tensor): Promise<void> {
     const key = placeOf(slip);
     if (this.failure) return Promise.resolve();
-    if (this.remembers && slip.phase === "train") {
+    if (this.remembers && slip.phase !== "evaluate") {
       const came = this.came.get(slip.step) ?? new Set();
       if (this.passesOver && came.has(key)) return Promise.resolve();
       this.came.set(slip.step, came.add(key));

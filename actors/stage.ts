@@ -27,12 +27,12 @@ import { Session } from "./stage/session.ts";
 import { assignSlots, type Slots } from "./stage/slots.ts";
 import {
   type CommitReport,
-  changesInPasses,
   holdingOf,
   type Resumed,
   type StageHoldings,
   type StageSpec,
   type StepReport,
+  updatesInPasses,
 } from "./stage/spec.ts";
 import { StandingCollectives } from "./stage/standing.ts";
 import { DealtStatistics } from "./stage/statistics.ts";
@@ -217,7 +217,7 @@ export class Stage extends Actor {
     await this.#injector?.reached(["copy"], step);
     // Behind a recovery, what a step leaves may be copied again.
     const isOver = () => this.#session !== session;
-    return give(this.#copies, { ...this.#holding!, worker }, step, to, isOver);
+    return give(this.#copies, { ...this.#holding!, worker }, step, to, isOver, this.context.clock);
   }
 
   /** Copies that it has kept of what it holds: for whoever did not have it keep them. */
@@ -329,7 +329,7 @@ export class Stage extends Actor {
     // A step that failed before it was committed has left its gradients behind.
     if (this.#dirty) for (const { executor } of this.#chunks) await executor.clearGradients();
     this.#dirty = true;
-    if (changesInPasses(this.#spec)) this.#step = null;
+    if (updatesInPasses(this.#spec.program)) this.#step = null;
     const { clock } = this.context;
     const stepping = { spec: this.#spec, chunks: this.#chunks, statistics: this.#statistics, session, clock };
     this.#under = new StepUnderWay(stepping, step);
@@ -345,6 +345,7 @@ export class Stage extends Actor {
     await this.#injector?.reached(["commit"], step);
     this.#step = null;
     this.#under = undefined;
+    this.#session.mail.end();
     const report = await commitChunks({
       ...{ chunks: this.#chunks, session: this.#session, clock, step, squareSums },
       share: meets ? this.#taken.size / this.#spec.microBatches : null,

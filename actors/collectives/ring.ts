@@ -165,7 +165,7 @@ export class RingCollectives implements Collectives {
       return;
     }
     const lent = chunks[this.behind(1)]!.map(({ from, to, name }) =>
-      this.give(`${key}/sum/${name}`, encoded(values.subarray(from, to), name).tensor),
+      this.send("lend", `${key}/sum/${name}`, encoded(values.subarray(from, to), name).tensor),
     );
     for (let hop = 2; hop <= this.ranks; hop++) {
       const owner = this.behind(hop);
@@ -213,11 +213,14 @@ export class RingCollectives implements Collectives {
     return (this.rank - hops + this.ranks) % this.ranks;
   }
 
-  /** Resolves when the tensor's memory may be written over. */
-  private give(key: string, tensor: Tensor): Promise<unknown> {
-    const given = this.exchange.give((this.rank + 1) % this.ranks, key, tensor);
-    given.catch((error) => this.abandon(error));
-    return given;
+  private give(key: string, tensor: Tensor): void {
+    void this.send("give", key, tensor);
+  }
+
+  private send(how: "give" | "lend", key: string, tensor: Tensor): Promise<unknown> {
+    const sent = this.exchange[how]((this.rank + 1) % this.ranks, key, tensor);
+    sent.catch((error) => this.abandon(error));
+    return sent;
   }
 
   private take(key: string): Promise<Tensor> {

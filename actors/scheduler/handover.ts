@@ -10,7 +10,7 @@
 
 import { sameBytes } from "../../nn/passes/rewrite.ts";
 import type { Ref } from "../../runtime/index.ts";
-import type { StageHoldings, StageSpec } from "../stage/spec.ts";
+import { type StageHoldings, type StageSpec, updatesInPasses } from "../stage/spec.ts";
 import type { Stage } from "../stage.ts";
 import type { Worker } from "./plan.ts";
 import type { SpecOptions } from "./specs.ts";
@@ -94,7 +94,13 @@ export async function handOver(
       await stage.ask.abandon().catch(() => {});
       if (isOver()) return;
       const worker = workers[place];
-      if (step !== null && worker?.member.device === device && same[place] && canStay(spec)) {
+      // Of asynchronous updates more is kept than what is known of: weights of passes that are under way.
+      if (
+        step !== null &&
+        worker?.member.device === device &&
+        same[place] &&
+        !updatesInPasses(spec.program)
+      ) {
         const resumed = await stage.ask.resume(generation, step).catch(() => null);
         if (resumed) {
           const has = resumed.holds ? "all" : "fixed";
@@ -115,9 +121,4 @@ export async function handOver(
     midway.size > 0 &&
     placed.every(({ worker }) => midway.has(worker.worker) || !isAlive(worker.member.device));
   return { staying, goesOn, busy };
-}
-
-/** Of asynchronous updates more is kept than what is known of: weights of passes that are under way. */
-function canStay({ program }: StageSpec): boolean {
-  return !program.operations.some(({ op }) => op === "update");
 }

@@ -5,11 +5,11 @@ import type { Graph } from "../../nn/onnx/graph.ts";
 import { encodeModel } from "../../nn/onnx/proto.ts";
 import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
 import { Tensor } from "../../protocols/tensor.ts";
-import type { ByMicroBatch, ChunkSpec, StageSpec } from "../stage/spec.ts";
+import { type ByMicroBatch, type ChunkSpec, type StageSpec, updatesInPasses } from "../stage/spec.ts";
 import type { Part } from "./parts.ts";
 import type { Plan, Worker } from "./plan.ts";
 import type { StageProgram } from "./program.ts";
-import { Routes } from "./routes.ts";
+import { isDealt, Routes } from "./routes.ts";
 
 export interface SpecOptions {
   /** Counts deployments: what is left over from an earlier one is refused. */
@@ -35,12 +35,8 @@ export function specsOf(
   const routes = new Routes(plan);
   const graphs = parts.map(({ graph }) => onnx(graph));
   const { microBatches, codecs } = plan;
-  // Members of a stage, and weights that change in a step, would have to go on from the very same point.
   const keepsSent =
-    recovers &&
-    routes.workers.length > 1 &&
-    plan.stages.every(({ members }) => members.length === 1) &&
-    !programs.some(({ operations }) => operations.some(({ op }) => op === "update"));
+    recovers && routes.workers.length > 1 && isRepeatable(plan) && !programs.some(updatesInPasses);
   return routes.workers.map((worker): StageSpec => {
     const { stage, rank } = worker;
     const group = routes.workers.filter((other) => other.stage === stage);
@@ -63,6 +59,16 @@ export function specsOf(
       ...{ recompute: stage.recompute, stashBytes, optimizer, seed },
       totalParameters: model.parameters.length,
     };
+  });
+}
+
+/**
+ * Whether another worker in the place of one comes to the very same by what is sent to it again. Not where members share
+ * the work within a pass, or where what they give each other depends on what codecs have left out in earlier steps.
+ */
+function isRepeatable({ stages, codecs }: Plan): boolean {
+  return stages.every(({ members, sharing }) => {
+    return members.length === 1 || (isDealt(sharing) && codecs.gradients === null);
   });
 }
 

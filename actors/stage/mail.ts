@@ -44,6 +44,9 @@ export class Mail {
   private generation: number;
   /** What it has sent in the step under way, where that may be asked for again. */
   private readonly outbox: Outbox | null;
+  /** Of training, the last that was begun, and whether it is not committed yet. */
+  private step = 0;
+  private isUnderWay = false;
   private isConnected = false;
   private peers: Readonly<Record<number, Ref<Stage>>> = {};
   private readonly copies = new Map<string, Copy[]>();
@@ -83,14 +86,21 @@ export class Mail {
 
   /** Another step of training begins. */
   begin(step: number): void {
-    this.outbox?.begin();
+    this.step = step;
+    this.outbox?.forget();
     this.inbox.begin(step);
+    this.isUnderWay = true;
+  }
+
+  /** The step is committed: nothing of it is sent again, and what belongs to its commit is sent once. */
+  end(): void {
+    this.outbox?.forget();
+    this.isUnderWay = false;
   }
 
   /** Sends a copy of a tensor, in training, and sends it again to whoever comes to be in a worker's place in this step. */
   post(workers: readonly number[], slip: Slip, tensor: Tensor, codec = this.options.codec): void {
-    const sent = this.outbox!.add(workers, slip, tensor, codec);
-    if (this.isConnected) for (const worker of workers) this.dispatch(sent, worker);
+    this.dispatchAll(this.outbox!.add(workers, slip, tensor, codec));
   }
 
   slip(phase: Slip["phase"], step: number, microBatch: number, value: string): Slip {
@@ -142,11 +152,21 @@ export class Mail {
   /** What collectives of the workers of a stage go through. */
   exchange(workers: readonly number[]): Exchange {
     const { worker: own } = this.options;
-    const slip = (from: number, value: string) => this.slip("collective", 0, from, value);
+    const slip = (from: number, value: string) => this.slip("collective", this.step, from, value);
+    const send = async (how: "keep" | "add", rank: number, key: string, tensor: Tensor) => {
+      const [to, place] = [workers[rank]!, slip(own, key)];
+      if (this.outbox && this.isUnderWay) this.dispatchAll(this.outbox[how]([to], place, tensor, null));
+      else await this.deliver(to, place, tensor);
+    };
     return {
-      give: (rank, key, tensor) => this.deliver(workers[rank]!, slip(own, key), tensor),
+      give: (rank, key, tensor) => send("keep", rank, key, tensor),
+      lend: (rank, key, tensor) => send("add", rank, key, tensor),
       take: (rank, key) => this.inbox.take(slip(workers[rank]!, key)),
     };
+  }
+
+  private dispatchAll(sent: Sent): void {
+    if (this.isConnected) for (const worker of sent.workers) this.dispatch(sent, worker);
   }
 
   private dispatch(sent: Sent, worker: number): void {

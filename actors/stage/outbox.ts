@@ -1,7 +1,7 @@
 /**
- * What a stage has sent in a step, until the next one begins: copies, so that the memory they were made from is free at
- * once, and whoever takes a lost stage's place can be sent again what that one had got. Memory is used again from step to
- * step, which all send the same.
+ * What a stage has sent in a step, until that is committed, so that whoever takes a lost stage's place can be sent again
+ * what that one had got. Of what is borrowed it has copies, so that the memory they were made from is free at once; their
+ * own is used again from step to step, which all send the same.
  */
 
 import { Tensor } from "../../protocols/tensor.ts";
@@ -22,16 +22,19 @@ export interface Sent {
 }
 
 export class Outbox {
-  private sent = new Map<string, Sent>();
+  private readonly sent = new Map<string, Sent>();
+  private readonly copies = new Set<Sent>();
   private readonly rooms = new Map<string, Uint8Array>();
 
-  /** Another step begins: nobody asks for what the last one sent. */
-  begin(): void {
+  /** Nobody asks for what has been sent so far any more. */
+  forget(): void {
+    if (this.sent.size === 0) return;
     this.rooms.clear();
-    for (const { slip, tensor, underWay } of this.sent.values()) {
+    for (const { slip, tensor, underWay } of this.copies) {
       if (underWay === 0) this.rooms.set(roomOf(slip), tensor.bytes);
     }
-    this.sent = new Map();
+    this.copies.clear();
+    this.sent.clear();
   }
 
   /** Copies what is to be sent. */
@@ -39,7 +42,13 @@ export class Outbox {
     const room = this.rooms.get(roomOf(slip));
     const copy = room?.byteLength === bytes.byteLength ? room : new Uint8Array(bytes.byteLength);
     copy.set(bytes);
-    const tensor = new Tensor(dtype, shape, copy);
+    const sent = this.keep(workers, slip, new Tensor(dtype, shape, copy), codec);
+    this.copies.add(sent);
+    return sent;
+  }
+
+  /** As `add`, without a copy: nobody writes to the tensor any more. */
+  keep(workers: readonly number[], slip: Slip, tensor: Tensor, codec: string | null): Sent {
     const sent: Sent = { slip, tensor, codec, workers, arrived: new Set(), underWay: 0 };
     this.sent.set(placeOf(slip), sent);
     return sent;

@@ -81,10 +81,9 @@ export interface StageHoldings {
   readonly cuts: Readonly<Record<string, Cut>>;
 }
 
-/** Whether some of what training changes is changed before a step's commit already: statistics, asynchronous updates. */
-export function changesInPasses({ program, chunks }: StageSpec): boolean {
-  const updates = program.operations.some(({ op }) => op === "update");
-  return updates || chunks.some(({ roles }) => Object.keys(roles.statistics).length > 0);
+/** Whether what training changes is changed before a step's commit already. Statistics are kept by the commit. */
+export function updatesInPasses({ operations }: StageProgram): boolean {
+  return operations.some(({ op }) => op === "update");
 }
 
 /** What has become of a stage that goes on in a further generation. */

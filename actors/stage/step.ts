@@ -90,9 +90,8 @@ async function addUp({ spec, chunks, statistics, session, clock }: Stepping, run
   const start = clock.now();
   await Promise.all(run.background);
   for (const { index, position, executor } of chunks) {
-    const key = `${run.step}/${position}`;
-    await statistics[index]?.reduce(`${key}/statistics`, collectives, microBatches);
-    if (isSharded(group.sharing)) await executor.reduce(key, collectives);
+    await statistics[index]?.reduce(`statistics/${position}`, collectives, microBatches);
+    if (isSharded(group.sharing)) await executor.reduce(`gradients/${position}`, collectives);
   }
   run.reduceMs += clock.now() - start;
 }

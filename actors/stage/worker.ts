@@ -159,7 +159,7 @@ export class Worker {
     const { executor, graphs, position } = chunks[at]!;
     const reduced = run.kernels.ended().then(async () => {
       const start = clock.now();
-      await executor.reduce(`${run.step}/${position}`, collectives);
+      await executor.reduce(`gradients/${position}`, collectives);
       const span: OperationSpan = { op: "reduce", microBatch: 0, start, end: clock.now(), kernelMs: 0 };
       run.performed[index] = chunks.length > 1 ? { ...span, chunk: at } : span;
       for (const { dtype, shape } of graphs.parameters) clearing.count(byteLength(dtype, shape));

@@ -72,6 +72,10 @@ test("once it has to, passes over what has come before, taken or not, and nothin
   await inbox.put(slip, tensor(3));
   await inbox.put({ ...slip, step: 4, generation: 2 }, tensor(4));
   inbox.put({ ...slip, microBatch: 3 }, tensor(5));
+  const sum: Slip = { ...slip, phase: "collective", step: 4 };
+  inbox.put(sum, tensor(7));
+  await inbox.take(sum);
+  await inbox.put({ ...sum, generation: 2 }, tensor(8));
   const waiting = inbox.take(slip);
   expect([...(await inbox.take({ ...slip, step: 4 })).f32()]).toEqual([2]);
   expect([...(await inbox.take({ ...slip, microBatch: 3 })).f32()]).toEqual([5]);

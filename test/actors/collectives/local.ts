@@ -33,18 +33,20 @@ export class LocalRanks {
   }
 
   private exchangeOf(from: number): Exchange {
+    const give: Exchange["give"] = async (to, key, { dtype, shape, bytes }) => {
+      if (this.gone.has(to)) throw new Error(`rank ${to} is gone`);
+      this.bytes[from]! += bytes.byteLength;
+      this.messages[from]!++;
+      const [place, tensor] = [`${from}>${to} ${key}`, new Tensor(dtype, shape, bytes.slice())];
+      if (this.arrived.has(place)) throw new Error(`${place} was given twice`);
+      const waiting = this.waiting.get(place);
+      this.waiting.delete(place);
+      if (waiting) waiting(tensor);
+      else this.arrived.set(place, tensor);
+    };
     return {
-      give: async (to, key, { dtype, shape, bytes }) => {
-        if (this.gone.has(to)) throw new Error(`rank ${to} is gone`);
-        this.bytes[from]! += bytes.byteLength;
-        this.messages[from]!++;
-        const [place, tensor] = [`${from}>${to} ${key}`, new Tensor(dtype, shape, bytes.slice())];
-        if (this.arrived.has(place)) throw new Error(`${place} was given twice`);
-        const waiting = this.waiting.get(place);
-        this.waiting.delete(place);
-        if (waiting) waiting(tensor);
-        else this.arrived.set(place, tensor);
-      },
+      give,
+      lend: give,
       take: (to, key) => {
         const place = `${to}>${from} ${key}`;
         const tensor = this.arrived.get(place);

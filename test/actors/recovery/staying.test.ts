@@ -2,14 +2,12 @@
 
 import { afterEach, beforeAll, describe, expect, test } from "bun:test";
 import type { Fault } from "../../../actors/chaos/fault.ts";
-import { Device } from "../../../actors/device.ts";
 import { Inbox } from "../../../actors/inbox.ts";
-import { planPrograms } from "../../../actors/scheduler/plan.ts";
 import { Outbox } from "../../../actors/stage/outbox.ts";
-import { Stage, type StageSpec } from "../../../actors/stage.ts";
-import type { NodeRuntime, Ref } from "../../../runtime/index.ts";
+import { Stage } from "../../../actors/stage.ts";
 import type { Cluster } from "../cluster.ts";
 import * as runs from "./runs.ts";
+import { bitsAfter, killed, operationsOf, watched as watchedBy, whileBroken } from "./watched.ts";
 
 const { bitsOf, LAST, STEPS } = runs;
 
@@ -19,57 +17,14 @@ afterEach(async () => {
   clusters = [];
 });
 
-interface Watched extends runs.Disturbed {
-  /** Stages that were started, as `device worker`, in order. */
-  readonly started: string[];
-}
-
-async function watched(shape: runs.Shape, faults: readonly Fault[] = [], copies = 1): Promise<Watched> {
-  const plan = runs.handPlan(shape);
-  const started: string[] = [];
-  const classOf = (index: number) =>
-    class extends Device {
-      override host(spec: StageSpec, owner: Ref<any>) {
-        started.push(`${index} ${spec.program.worker}`);
-        return super.host(spec, owner);
-      }
-    };
-  const crash = (node: NodeRuntime) => void node.close(0);
-  const effectsOf = (node: NodeRuntime) => ({
-    kill: () => crash(node),
-    ...{ stop: () => {}, hang: () => {}, cut: () => {} },
-  });
-  const cluster = await runs.started(
-    { devices: plan.devices.length, classOf, effectsOf },
-    { plan },
-    { copies },
-  );
-  clusters.push(cluster);
-  for (const fault of faults) await cluster.devices[Number(fault.device)]!.ask.arm([fault]);
-  await cluster.scheduler.ask.plan();
-  await cluster.scheduler.ask.deploy(cluster.initial);
-  return { ...cluster, started };
-}
-
-/** All steps; each begins when copies of what the one before it left have had all the turns that they need. */
-async function bitsAfter(cluster: Watched): Promise<Readonly<Record<string, string>>> {
-  const { scheduler } = cluster;
-  for (let step = 0; step < STEPS; step++) {
-    for (let turn = 0; turn < 20; turn++) await scheduler.ask.keepingCost();
-    await scheduler.ask.step(step, LAST);
-  }
-  return bitsOf(cluster);
-}
+const watched = (shape: runs.Shape, faults: readonly Fault[] = [], copies = 1) =>
+  watchedBy(clusters, shape, faults, { copies });
 
 /** Of the pipeline, when nobody is lost. */
 let spared: Readonly<Record<string, string>>;
 beforeAll(async () => {
   spared = await bitsAfter(await watched({ stages: runs.PIPELINE }));
 });
-
-const killed = (device: number, at: Omit<Fault, "action" | "device">): Fault => {
-  return { action: "kill", device: `${device}`, ...at };
-};
 
 test.each([
   ["in a step", runs.PIPELINE, { step: 3, microBatch: 1, phase: "backward" }],
@@ -98,11 +53,8 @@ test("a run goes over to a plan that differs in one cut: the stage before it sta
 });
 
 describe("a step goes on where it is", () => {
-  /** Operations of the pipeline's stages in a step. */
-  const operations = planPrograms(runs.handPlan({ stages: runs.PIPELINE })).map(
-    (program) => program.operations.length,
-  );
-  const of = (...workers: number[]) => workers.reduce((sum, worker) => sum + operations[worker]!, 0);
+  const plan = runs.handPlan({ stages: runs.PIPELINE });
+  const of = (...workers: number[]) => operationsOf({ plan }, ...workers);
   test.each([
     [0, { step: 3, microBatch: 0, phase: "backward" }],
     [1, { step: 3, microBatch: 3, phase: "forward" }],
@@ -138,16 +90,13 @@ describe("a step goes on where it is", () => {
     expect(cluster.told[0]).toMatchObject({ stepsLost: 0, operationsReplayed: of(1, 2) });
   });
 
-  test("not where others have committed it, or work is shared: then all of it is begun again", async () => {
-    const all = of(0, 1, 2);
+  test("not where others have committed it, or work within a pass is shared: then all of it is begun again", async () => {
     const torn = await watched({ stages: runs.PIPELINE }, [killed(1, { step: 3, phase: "commit" })]);
     expect(await bitsAfter(torn)).toEqual(spared);
-    expect(torn.told[0]!.operationsReplayed % all).toBe(0);
-    const shared = await watched(runs.SHARED_BY_DATA, [killed(1, { step: 3, microBatch: 1 })]);
+    expect(torn.told[0]!.operationsReplayed % of(0, 1, 2)).toBe(0);
+    const shared = await watched(runs.SHARED_BY_TENSOR, [killed(1, { step: 3, microBatch: 1 })]);
     await bitsAfter(shared);
-    const programs = planPrograms(runs.handPlan(runs.SHARED_BY_DATA));
-    const whole = programs.reduce((sum, program) => sum + program.operations.length, 0);
-    expect(shared.told[0]!.operationsReplayed).toBe(whole);
+    expect(shared.told[0]!.operationsReplayed).toBe(operationsOf(shared, 0, 1, 2));
   });
 });
 
@@ -159,18 +108,8 @@ describe("found out", () => {
     method: string,
     instead: (original: (...args: any[]) => any, ...args: any[]) => unknown,
   ): Promise<unknown> {
-    const prototype = type.prototype as any;
-    const original = prototype[method];
-    prototype[method] = function (...args: unknown[]) {
-      return instead(original.bind(this), ...args);
-    };
-    try {
-      return await bitsAfter(await watched({ stages: runs.PIPELINE }, [fault]));
-    } catch (error) {
-      return (error as { code?: unknown }).code;
-    } finally {
-      prototype[method] = original;
-    }
+    const run = async () => bitsAfter(await watched({ stages: runs.PIPELINE }, [fault]));
+    return whileBroken(type, method, (_, ...args) => instead(...args), run).catch(({ code }) => code);
   }
   test("a stage that says that it holds what it does not", async () => {
     const fault = killed(1, { step: 3, phase: "commit" });

@@ -159,3 +159,28 @@ test("what cannot be sent waits for another in that place; of what went in an ea
   expect(await come(near, 4)).toEqual([[1], [2], [3], [4]]);
   expect(told).toHaveLength(before);
 });
+
+test("what members of a stage give each other is kept until the step is committed; only what is lent is copied", async () => {
+  const mail = keeping();
+  connected(mail, far);
+  const { give, lend } = mail.exchange([0, 2]);
+  mail.begin(0);
+  const [lent, given] = [Tensor.f32([1], [1]), Tensor.f32([1], [2])];
+  await lend(1, "a", lent);
+  lent.f32().fill(0);
+  await give(1, "b", given);
+  expect(await come(far, 2)).toEqual([[1], [2]]);
+  mail.advance(2);
+  connected(mail, near);
+  expect(await come(near, 2)).toEqual([[1], [2]]);
+
+  mail.end();
+  const late = give(1, "c", given);
+  expect(await come(near, 3)).toEqual([[1], [2], [2]]);
+  await late;
+  mail.advance(3);
+  connected(mail, far);
+  await far.ask.take();
+  expect(await far.ask.kept()).toHaveLength(2);
+  expect(told).toEqual([]);
+});

@@ -1,0 +1,137 @@
+/** Small runs by plans written by hand, whose devices are killed, and what they start and tell meanwhile. For tests. */
+
+import type { Fault } from "../../../actors/chaos/fault.ts";
+import type { Feed } from "../../../actors/data/feed.ts";
+import { Device } from "../../../actors/device.ts";
+import { Keeper } from "../../../actors/recovery/keeper.ts";
+import { type Plan, planPrograms } from "../../../actors/scheduler/plan.ts";
+import type { StageSpec } from "../../../actors/stage.ts";
+import type { Model } from "../../../nn/model.ts";
+import type { NodeRuntime, Ref } from "../../../runtime/index.ts";
+import type { Cluster, ClusterOptions } from "../cluster.ts";
+import { planOf } from "../plans.ts";
+import * as runs from "./runs.ts";
+
+export interface Watched extends runs.Disturbed {
+  readonly plan: Plan;
+  /** Stages that were started, as `device worker`, in order. */
+  readonly started: string[];
+}
+
+export interface Watching {
+  readonly copies?: number;
+  /** That is trained; a small GPT when left out. */
+  readonly model?: Model;
+  /** Of all devices. */
+  readonly engine?: ClusterOptions["engine"];
+  /** What the model reads instead of text. */
+  readonly feed?: Feed;
+}
+
+/** A run by this plan, with its stages in place. @param faults that are to come, each over the device of its number. */
+export async function watched(
+  cleanups: Cluster[],
+  shape: runs.Shape,
+  faults: readonly Fault[] = [],
+  { copies = 1, model = runs.MODEL, engine, feed }: Watching = {},
+): Promise<Watched> {
+  const plan = planOf(model, { microBatches: 4, ...shape });
+  const started: string[] = [];
+  const classOf = (index: number) =>
+    class extends Device {
+      override host(spec: StageSpec, owner: Ref<any>) {
+        started.push(`${index} ${spec.program.worker}`);
+        return super.host(spec, owner);
+      }
+    };
+  const effectsOf = (node: NodeRuntime) => ({
+    kill: () => void node.close(0),
+    ...{ stop: () => {}, hang: () => {}, cut: () => {} },
+  });
+  const cluster = await runs.started(
+    {
+      devices: plan.devices.length,
+      classOf,
+      effectsOf,
+      model,
+      ...(feed && { feed }),
+      ...(engine && { engine }),
+    },
+    { plan },
+    { copies },
+  );
+  cleanups.push(cluster);
+  for (const fault of faults) await cluster.devices[Number(fault.device)]!.ask.arm([fault]);
+  await cluster.scheduler.ask.plan();
+  await cluster.scheduler.ask.deploy(cluster.initial);
+  return { ...cluster, plan, started };
+}
+
+/** More than it takes until copies of a step are everywhere; where they never are, nobody waits for ever. */
+const TURNS = 2000;
+
+/** All steps; each begins when copies of what the one before it left are where they go. */
+export async function bitsAfter(
+  cluster: Watched,
+  steps = runs.STEPS,
+): Promise<Readonly<Record<string, string>>> {
+  const { scheduler } = cluster;
+  const going = { kept: -1, complete: -1 };
+  const seen = (what: keyof typeof going, stepOf: (...args: any[]) => number) => {
+    return (_: unknown, original: (...args: any[]) => any, ...args: any[]) => {
+      going[what] = stepOf(...args);
+      return original(...args);
+    };
+  };
+  const run = async () => {
+    for (let step = 0; step < steps; step++) {
+      for (let turn = 0; going.complete < going.kept && turn < TURNS; turn++) {
+        await scheduler.ask.keepingCost();
+        await Bun.sleep(0);
+      }
+      await scheduler.ask.step(step, steps - 1);
+    }
+  };
+  await whileBroken(
+    Keeper,
+    "kept",
+    seen("kept", (step) => step),
+    () =>
+      whileBroken(
+        Keeper,
+        "complete",
+        seen("complete", (_, step) => step),
+        run,
+      ),
+  );
+  return runs.bitsOf(cluster);
+}
+
+export const killed = (device: number, at: Omit<Fault, "action" | "device">): Fault => {
+  return { action: "kill", device: `${device}`, ...at };
+};
+
+/** Operations of these workers in a step. */
+export function operationsOf({ plan }: Pick<Watched, "plan">, ...workers: number[]): number {
+  const programs = planPrograms(plan);
+  return workers.reduce((sum, worker) => sum + programs[worker]!.operations.length, 0);
+}
+
+/** What comes of `work` while a method is another. */
+export async function whileBroken<T>(
+  type: { prototype: object },
+  method: string,
+  instead: (self: any, original: (...args: any[]) => any, ...args: any[]) => unknown,
+  work: () => Promise<T>,
+): Promise<T> {
+  const prototype = type.prototype as any;
+  const original = prototype[method];
+  prototype[method] = function (...args: unknown[]) {
+    return instead(this, original.bind(this), ...args);
+  };
+  try {
+    return await work();
+  } finally {
+    prototype[method] = original;
+  }
+}
