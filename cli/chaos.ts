@@ -38,10 +38,13 @@ export interface ChaosSettings {
 
 /** @throws UsageError in one line that quotes the fault. */
 export function readChaos(texts: readonly string[], range: FaultRange): ChaosSettings {
-  const all = texts
-    .flatMap((text) => text.split(";"))
-    .map((text) => text.trim().replace(/\s+/g, " "))
-    .filter((text) => text !== "");
+  const all = texts.flatMap((text) => {
+    const parts = text.split(";").map((part) => part.trim().replace(/\s+/g, " "));
+    const named = parts.filter((part) => part !== "");
+    if (named.length === 0)
+      throw new UsageError(`--chaos "${text}": it names no fault, as "${EXAMPLE}" does`);
+    return named;
+  });
   const isSeries = (text: string) => text.split(" ")[0] === "random";
   return {
     faults: all.filter((text) => !isSeries(text)).map((text) => readFault(text, range)),

@@ -3,7 +3,7 @@
 import { isRemotePlace } from "../actors/checkpoint/store.ts";
 import { hasCheckpoints } from "../actors/checkpoint.ts";
 import { CheckpointError } from "../actors/checkpoint-state.ts";
-import { natsPlace } from "../actors/journal/nats-place.ts";
+import { isNatsPlace, type NatsPlace, natsPlace, PlaceError } from "../actors/journal/nats-place.ts";
 import type { TrainOptions } from "../actors/train.ts";
 import type { Files } from "../runtime/platform/files.ts";
 import { UsageError } from "./command.ts";
@@ -44,7 +44,8 @@ export async function checkpointsOf(
 ): Promise<Pick<TrainOptions, "checkpoint" | "checkpointEvery" | "keepCheckpoints">> {
   const asked = options.text("checkpoint");
   const journal = options.text("journal");
-  const usual = journal === undefined ? `${out}/checkpoint` : natsPlace(journal).address;
+  const usual = journal === undefined ? `${out}/checkpoint` : natsPlaceOf("journal", journal).address;
+  if (asked !== undefined && isNatsPlace(asked)) natsPlaceOf("checkpoint", asked);
   const place = asked === undefined ? usual : withoutSlash(asked);
   if (asked !== undefined && place !== resume && (await hasCheckpoints(files, place))) {
     throw new UsageError(
@@ -58,6 +59,15 @@ export async function checkpointsOf(
   };
 }
 
+/** @throws UsageError for an address that an option was given and that names no place. */
+export function natsPlaceOf(option: "journal" | "checkpoint" | "resume", address: string): NatsPlace {
+  try {
+    return natsPlace(address);
+  } catch (error) {
+    throw error instanceof PlaceError ? new UsageError(`--${option} ${error.message}`) : error;
+  }
+}
+
 /** How a run is gone on with that has checkpoints: `--resume` and what belongs to it. */
 export function resumeArguments(checkpoint: string, out: string, run: TrainOptions): string[] {
   const { keepCheckpoints = DEFAULTS.keepCheckpoints } = run;
@@ -68,9 +78,10 @@ export function resumeArguments(checkpoint: string, out: string, run: TrainOptio
   return ["--resume", checkpoint, "--checkpoint", checkpoint, "--out", out, ...keep];
 }
 
-/** The checkpoint of a run's folder, or the place itself. @throws CheckpointError when it is not there. */
+/** The checkpoint of a run's folder, or the place itself. @throws CheckpointError when it is not there, UsageError. */
 export async function checkpointPlace(files: Files, from: string): Promise<string> {
   const place = withoutSlash(from);
+  if (isNatsPlace(place)) natsPlaceOf("resume", place);
   if (isRemotePlace(place)) return place;
   const inside = `${place}/checkpoint`;
   if ((await files.exists(inside)) || (await hasCheckpoints(files, inside))) return inside;

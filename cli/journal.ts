@@ -3,6 +3,8 @@
  * coordinator was lost, with the options that it was given then.
  */
 
+import { hasCheckpoints } from "../actors/checkpoint.ts";
+import { CheckpointError } from "../actors/checkpoint-state.ts";
 import { historyOf, type RunHistory } from "../actors/journal/history.ts";
 import type { Journal } from "../actors/journal/journal.ts";
 import { RunJournal } from "../actors/journal/run-journal.ts";
@@ -34,7 +36,8 @@ export interface Abandoned {
  * run behind a checkpoint; or that of --out, by the same command.
  * @param tell is told of damage.
  * @returns null where there is none.
- * @throws UsageError for a folder with a run by another command, FileError where somebody leads it.
+ * @throws UsageError for a folder with a run by another command, CheckpointError for one with nothing to go on with, FileError
+ *   where somebody leads it.
  */
 export async function abandonedRun(
   given: Options,
@@ -49,7 +52,18 @@ export async function abandonedRun(
     const journal = await openJournal(folder, files, tell);
     const history = historyOf((await journal.read()).records);
     await journal.close();
-    if (!history || history.done || history.planned === null) return null;
+    const hasBegun = history !== null && history.planned !== null;
+    if (!hasBegun) {
+      const path = `${folder}/${JOURNAL_FILE}`;
+      if (given.has("resume") && !(await hasCheckpoints(files, `${folder}/checkpoint`))) {
+        const nothing = `${path} has no run in it, and there is no checkpoint: start the run anew`;
+        throw new CheckpointError("missing", `${folder} has nothing to go on with: ${nothing}`);
+      }
+      // A run that has begun leaves its plan.
+      if (await files.exists(`${folder}/plan.json`))
+        tell(`${path} has no run in it: what that had come to behind its last checkpoint is lost`);
+    }
+    if (!history || !hasBegun || history.done) return null;
     const recorded = recordedOptions(history);
     const other = otherOptions(history, given);
     if (given.has("resume")) {

@@ -12,11 +12,12 @@ import type { Journal } from "../actors/journal/journal.ts";
 import { Deposed, LeaderLease } from "../actors/journal/leader-lease.ts";
 import { LedJournal } from "../actors/journal/led.ts";
 import { NatsJournal } from "../actors/journal/nats.ts";
-import { isNatsPlace, natsPlace } from "../actors/journal/nats-place.ts";
+import { isNatsPlace } from "../actors/journal/nats-place.ts";
 import type { Clock, Random } from "../runtime/index.ts";
 import type { Files } from "../runtime/platform/files.ts";
 import { lock } from "../runtime/platform/lock.ts";
 import { machine } from "../runtime/platform/machine.ts";
+import { natsPlaceOf } from "./checkpoint-options.ts";
 import { UsageError } from "./command.ts";
 import type { RunEvent } from "./events.ts";
 import { type Abandoned, otherOptions, recordedOptions, uniqueName } from "./journal.ts";
@@ -58,7 +59,7 @@ export interface StandbyWorld {
 /**
  * Resolves when this is the one who leads the run, or with null when the run it stood by for is done. What is wrong is told
  * before it waits.
- * @throws UsageError for another run than the one that is there, PlaceError, NatsError.
+ * @throws UsageError for another run than the one that is there, NatsError.
  */
 export async function takeLead(given: Options, world: StandbyWorld): Promise<Leadership | null> {
   const { files, clock, random, tell, show } = world;
@@ -130,7 +131,7 @@ function placeOf(given: Options): string {
       `--journal ${text}: expected nats://<host>[:<port>]/<name>; without it the journal is in the folder of the results`,
     );
   }
-  const { address, step } = natsPlace(text);
+  const { address, step } = natsPlaceOf("journal", text);
   if (step !== null)
     throw new UsageError(`--journal ${text} is a checkpoint's address: the run's is ${address}`);
   return address;

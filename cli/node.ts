@@ -29,6 +29,7 @@ import {
   heartbeatFrom,
   listenNear,
   PATIENCE_OPTION,
+  requireAddress,
   TRANSPORT_OPTION,
   TRANSPORTS,
   transportsOf,
@@ -86,13 +87,12 @@ export const node: Command = {
 async function run(args: readonly string[]): Promise<number> {
   const options = parseOptions("node", OPTIONS, args);
   const home = options.text("join");
-  if (home !== undefined && !/^tcp:\/\/.+:\d+$/.test(home)) {
-    throw new UsageError(`--join ${home}: expected an address such as tcp://desk:4000`);
-  }
+  if (home !== undefined) requireAddress("join", home);
   const address = options.text("listen") ?? (home === undefined ? undefined : beside(home));
   if (address === undefined) {
     throw new UsageError("--listen is missing: an address such as tcp://127.0.0.1:4001 is needed");
   }
+  requireAddress("listen", address);
   const name = options.text("name") ?? machine().host;
   if (name.length > MOST_NAME || /\p{Cc}/u.test(name)) {
     throw new UsageError(

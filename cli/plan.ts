@@ -22,16 +22,19 @@ import { planReport, workerNames } from "./plan-report.ts";
 import { churnNotes } from "./plan-words.ts";
 import { profilesOf } from "./profiles.ts";
 import { startable } from "./train.ts";
-import { TRAIN_OPTIONS, type TrainSettings, trainSettings } from "./train-options.ts";
+import { NAMED_STRATEGIES, TRAIN_OPTIONS, type TrainSettings, trainSettings } from "./train-options.ts";
 
 /** Options of `train` that decide nothing about a plan. */
 const OF_TRAINING = [
-  ...["steps", "validate-every", "checkpoint-every", "sample", "prompt", "resume", "print", "print-to"],
-  ...["out", "trace", "plan", "listen"],
+  ...["steps", "seed", "validate-every", "sample", "prompt", "resume", "print", "print-to"],
+  ...["checkpoint", "checkpoint-every", "keep-checkpoints", "journal", "chaos"],
+  ...["lr", "warmup", "decay", "lr-floor", "weight-decay", "beta1", "beta2", "clip"],
+  ...["augment", "out", "trace", "plan", "listen"],
 ];
 
 const PLAN_OPTIONS: OptionTable = {
   ...Object.fromEntries(Object.entries(TRAIN_OPTIONS).filter(([name]) => !OF_TRAINING.includes(name))),
+  strategy: { value: "name", help: `${NAMED_STRATEGIES.join(", ")} (default: auto)` },
   cluster: {
     value: "file",
     help: "plan for devices that are imagined, from a cluster file; none is started",

@@ -30,12 +30,13 @@ import { bytes, count } from "./terminal.ts";
 import {
   heartbeatFrom,
   PATIENCE_OPTION,
+  requireAddress,
   TRANSPORT_OPTION,
   TRANSPORTS,
   type TransportChoice,
 } from "./transports.ts";
 
-const NAMED_STRATEGIES = ["auto", ...STRATEGIES] as const;
+export const NAMED_STRATEGIES = ["auto", ...STRATEGIES] as const;
 const NAMED_SCHEDULES = ["auto", ...(Object.keys(SCHEDULES) as ScheduleName[])] as const;
 const DEFAULTS = {
   devices: 3,
@@ -181,6 +182,8 @@ export async function trainSettings(
       "--listen takes devices in while the run goes on, for which copies are needed: leave --copies 0 out",
     );
   }
+  for (const address of join) requireAddress("join", address);
+  if (listen !== undefined) requireAddress("listen", listen);
   const reached = [...join, ...(listen === undefined ? [] : [listen])];
   const security =
     reached.length > 0
@@ -233,7 +236,9 @@ export async function trainSettings(
   const run = resume === null ? undefined : runFolder(resume);
   const out = withoutSlash(options.text("out") ?? run ?? `runs/${dateAndTime(now)}`);
   if (out !== run && (await files.exists(`${out}/checkpoint`))) {
-    throw new UsageError(`${out} holds a run already: choose another folder, or go on with --resume ${out}`);
+    throw new UsageError(
+      `${out} holds a run already: choose another folder, or go on from its checkpoint with --resume ${out}`,
+    );
   }
   const checkpoints = await checkpointsOf(
     options,

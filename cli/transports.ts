@@ -14,6 +14,8 @@ import {
   shmUnavailable,
   type Transport,
 } from "../runtime/index.ts";
+import { parseAddress } from "../runtime/transports/tcp/address.ts";
+import { UsageError } from "./command.ts";
 import type { OptionSpec, Options } from "./options.ts";
 import { protectionOf, type Security, tcpOf } from "./security.ts";
 
@@ -33,6 +35,15 @@ export const PATIENCE_OPTION: OptionSpec = {
 /** When whoever is silent is given up. @throws UsageError. */
 export function heartbeatFrom(options: Options): Heartbeat {
   return heartbeatOf(options.whole("patience", { from: 100, to: 600_000 }) ?? DEFAULT_HEARTBEAT.patienceMs);
+}
+
+/** Where nodes are reached, or come to. @throws UsageError for what is no address. */
+export function requireAddress(option: "join" | "listen", address: string): void {
+  try {
+    parseAddress(address, "CONNECT_FAILED");
+  } catch {
+    throw new UsageError(`--${option} ${address}: expected an address such as tcp://desk:4000`);
+  }
 }
 
 /** What a node is given. */

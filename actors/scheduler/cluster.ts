@@ -228,6 +228,9 @@ function readLink(fields: Fields): LinkProfile {
   return { latencyMs, bytesPerMs };
 }
 
+/** Who comes and goes faster than that is no device of a run: a run takes as long to know of it. */
+const MOST_PER_HOUR = 3600;
+
 function readChurn(devices: readonly ClusterDevice[], given: Entry | undefined): Cluster["churn"] {
   const fields = given ? object(given.value, given.where) : object({}, "churn");
   const ids = new Set(devices.map(({ id }) => id));
@@ -249,9 +252,16 @@ function readChurn(devices: readonly ClusterDevice[], given: Entry | undefined):
 
 function readRates({ value, where }: Entry): ChurnRates {
   const fields = object(value, where);
+  const rate = (name: string, otherwise?: number) => {
+    const perHour = fields.number(name, otherwise);
+    if (perHour <= MOST_PER_HOUR) return perHour;
+    throw new ReadError(
+      `${where}: ${name} is ${perHour}, at most ${MOST_PER_HOUR} is possible: one a second`,
+    );
+  };
   const rates = {
-    leavesPerHour: fields.number("leavesPerHour"),
-    joinsPerHour: fields.number("joinsPerHour", 0),
+    leavesPerHour: rate("leavesPerHour"),
+    joinsPerHour: rate("joinsPerHour", 0),
     seed: fields.number("seed", 0),
   };
   fields.noMore();

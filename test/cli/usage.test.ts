@@ -26,6 +26,8 @@ beforeAll(() => {
   const [device, links] = [{ class: "raspberry-pi-4", count: 2 }, { default: { mbitPerS: 100 } }];
   writeFileSync(at("pis.json"), JSON.stringify({ devices: [device], links }));
   writeFileSync(at("toaster.json"), JSON.stringify({ devices: [{ class: "toaster" }] }));
+  const churn = { rates: { leavesPerHour: 1e9 } };
+  writeFileSync(at("restless.json"), JSON.stringify({ devices: [device], links, churn }));
   mkdirSync(at("mnist"));
   writeFileSync(at("mnist/train-images-idx3-ubyte"), idxFile([200, 8, 8], noise(200 * 64, 1)));
   writeFileSync(at("mnist/train-labels-idx1-ubyte"), idxFile([200], new Uint8Array(200)));
@@ -159,7 +161,18 @@ const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
   ["train --listen tcp://0.0.0.0:0", 2, /tcp:..0.0.0.0:0 is beyond this machine, which needs a join token/],
   ["node --join 127.0.0.1:4000", 2, /--join 127.0.0.1:4000: expected an address such as tcp:..desk:4000$/],
   ["train --chaos random", 2, /--chaos "random": expected how often, as in "random every 20s seed 7"/],
-  ["train --join 127.0.0.1:4001", 1, /"127.0.0.1:4001".*tcp:\/\//],
+  ["train --join 127.0.0.1:4001", 2, /--join 127.0.0.1:4001: expected an address such as tcp:\/\//],
+  ["train --listen foo", 2, /--listen foo: expected an address such as tcp:\/\/desk:4000$/],
+  ["train --journal nats://box", 2, /--journal nats:\/\/box names no place for a run: nats:\/\/<host>/],
+  ["train --checkpoint nats://box", 2, /--checkpoint nats:\/\/box names no place for a run: nats:\/\/<host>/],
+  ["train --resume nats://box", 2, /--resume nats:\/\/box names no place for a run: nats:\/\/<host>/],
+  ["train --chaos ;", 2, /--chaos ";": it names no fault, as "kill device-2 at step 20" does$/],
+  ["plan --lr 1", 2, /unknown option --lr/],
+  [
+    "plan --cluster $/restless.json",
+    1,
+    /churn.rates: leavesPerHour is 1000000000, at most 3600 is possible: /,
+  ],
   ["train --join tcp://127.0.0.1:1", 1, /cannot connect to tcp:\/\/127.0.0.1:1/],
   [
     "train --join tcp://10.1.2.3:4001",
@@ -185,8 +198,8 @@ const MISTAKES: readonly (readonly [string, number, RegExp])[] = [
   ],
   [`train --token ${TOKEN}`, 2, /--token is for devices on other machines: give it with --join/],
   ["node", 2, /--listen is missing: an address such as tcp:\/\//],
-  ["node --listen 4001", 1, /"4001".*tcp:\/\//],
-  ["node --listen tcp://127.0.0.1:123456", 1, /tcp:\/\/127.0.0.1:123456.*expected/],
+  ["node --listen 4001", 2, /--listen 4001: expected an address such as tcp:\/\//],
+  ["node --listen tcp://127.0.0.1:123456", 2, /tcp:\/\/127.0.0.1:123456: expected/],
   ["node --listen tcp://0.0.0.0:0", 2, /tcp:..0.0.0.0:0 is beyond this machine, which needs a join token/],
   [
     "node --listen tcp://0.0.0.0:0 --insecure",
@@ -252,8 +265,8 @@ test("with --json, the line is an event as well", async () => {
 
 test("leaves nothing where it was refused", () => {
   expect(readdirSync(folder).sort()).toEqual([
-    ...["binary.txt", "empty.txt", "file", "latin1.txt", "mnist", "nothing", "pis.json", "short.txt"],
-    ...["taken", "text.onnx", "toaster.json"],
+    ...["binary.txt", "empty.txt", "file", "latin1.txt", "mnist", "nothing", "pis.json"],
+    ...["restless.json", "short.txt", "taken", "text.onnx", "toaster.json"],
   ]);
 });
 
@@ -269,5 +282,8 @@ describe("help", () => {
     expect(code).toBe(0);
     expect(err).toBe("");
     expect(out).toMatch(/^ {2}--json /m);
+    // What is about training alone decides nothing about a plan.
+    const training = ["lr", "checkpoint", "journal", "steps"].map((name) => out.includes(`  --${name} `));
+    expect(training).toEqual(Array(4).fill(command === "train"));
   });
 });
