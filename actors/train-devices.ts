@@ -4,11 +4,13 @@ import type { Ref } from "../runtime/index.ts";
 import type { Device, DeviceUsage } from "./device.ts";
 import type { RunMeter } from "./energy/run-meter.ts";
 import type { RunHistory } from "./journal/history.ts";
+import type { KeepingCost } from "./recovery/keeper.ts";
 import type { Known } from "./recovery/roster.ts";
-import type { Behind, Scheduler } from "./scheduler/scheduler.ts";
-import type { TrainEvent } from "./train-events.ts";
+import type { Behind, RunRecovery, Scheduler } from "./scheduler/scheduler.ts";
+import type { CopiesTold, TrainEvent } from "./train-events.ts";
 
 type Done = Extract<TrainEvent, { event: "done" }>;
+type Recovered = Extract<TrainEvent, { event: "recovered" }>;
 type Resumed = Extract<TrainEvent, { event: "resumed" }>;
 
 /** A device has come to a run that goes on: it may be used from here on, and counts. @throws what measuring it fails with. */
@@ -29,6 +31,24 @@ export function resumedBehind({
     moved_bytes: movedBytes,
     from_checkpoint: fromCheckpoint,
   };
+}
+
+/** What the loss of devices has cost. */
+export function recoveredBy(each: RunRecovery): Omit<Recovered, "event"> {
+  return {
+    ...{ lost: each.lost, detect_ms: each.detectMs, ready_ms: each.readyMs, resume_ms: each.resumeMs },
+    ...{
+      steps_lost: each.stepsLost,
+      kept_every: each.keptEvery,
+      operations_replayed: each.operationsReplayed,
+    },
+    ...{ moved_bytes: each.movedBytes, from_checkpoint: each.fromCheckpoint, plan: each.plan },
+  };
+}
+
+/** What copies have cost so far. */
+export function copiesOf({ points, every, bytes, measured }: KeepingCost): CopiesTold {
+  return { points, every, bytes, cost: measured?.part ?? null };
 }
 
 /**

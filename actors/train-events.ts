@@ -5,6 +5,17 @@ import type { Cause } from "./recovery/decision.ts";
 import type { Plan } from "./scheduler/plan.ts";
 import type { StepReport } from "./stage.ts";
 
+/** Copies of what stages hold, with others. */
+export type CopiesTold = {
+  /** Steps of which all copies were complete so far; and of every how many one is copied. */
+  readonly points: number;
+  readonly every: number;
+  /** That went to others. */
+  readonly bytes: number;
+  /** What part of its time copies were measured to make the run longer by; null where there is nothing to compare. */
+  readonly cost: number | null;
+};
+
 export type TrainEvent =
   | {
       event: "plan";
@@ -33,8 +44,9 @@ export type TrainEvent =
     }
   /**
    * The run goes on without devices that are gone: how long it took to know (from the last sign of life), how long until
-   * all was in place again and until another step was committed, how many committed steps were repeated, how many operations were carried out again, of
-   * those and of the step under way, and what had to be moved. Nobody is lost where devices that live have lost each other.
+   * all was in place again and until another step was committed, how many committed steps were repeated, of which every so
+   * many had been copied, how many operations were carried out again, of those and of the step under way, and what had to
+   * be moved. Nobody is lost where devices that live have lost each other.
    */
   | {
       event: "recovered";
@@ -43,6 +55,7 @@ export type TrainEvent =
       ready_ms: number;
       resume_ms: number;
       steps_lost: number;
+      kept_every: number;
       operations_replayed: number;
       moved_bytes: number;
       from_checkpoint: boolean;
@@ -75,6 +88,10 @@ export type TrainEvent =
       move_ms: number;
       plan: Plan;
     }
+  /**
+   * What every so many steps leave is copied to others from here on, by what copies were measured to cost.
+   */
+  | ({ event: "copies" } & CopiesTold)
   /** Another plan was looked for, and the run stays with the one that it has; because of drifts, where one was told. */
   | {
       event: "plan_kept";
@@ -113,6 +130,8 @@ export type TrainEvent =
       checkpoint: string;
       /** Null where no step was made. */
       energy: RunEnergy | null;
+      /** Left out where none are kept. */
+      copies?: CopiesTold;
       /** Those that are still there. */
       devices: readonly { id: string; name: string; peak_bytes: number; tensor_bytes: number }[];
       /** Names of those that were in the run and are not there at its end. */

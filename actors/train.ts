@@ -30,12 +30,13 @@ import { DriftNews } from "./drift-news.ts";
 import { RunMeter } from "./energy/run-meter.ts";
 import type { RunJournal } from "./journal/run-journal.ts";
 import type { ProfileCache } from "./profile-cache.ts";
+import type { KeepingCost } from "./recovery/keeper.ts";
 import { RunStopped } from "./run-stopped.ts";
 import { type Plan, type Worker, workersOf } from "./scheduler/plan.ts";
 import { type Behind, type Replanning, type RunRecovery, Scheduler } from "./scheduler/scheduler.ts";
 import { type ModelSpec, openTask } from "./tasks/open.ts";
 import type { Task } from "./tasks/task.ts";
-import { endedOn, resumedBehind, takeIn } from "./train-devices.ts";
+import { copiesOf, endedOn, recoveredBy, resumedBehind, takeIn } from "./train-devices.ts";
 import type { TrainEvent } from "./train-events.ts";
 
 export { DivergedError } from "../nn/optim/finite.ts";
@@ -180,14 +181,9 @@ export async function train(
     tell: (each: RunRecovery) => {
       workers = workersOf(each.plan);
       drifts.clear();
-      emit({
-        ...{ event: "recovered", lost: each.lost, detect_ms: each.detectMs },
-        ...{ ready_ms: each.readyMs, resume_ms: each.resumeMs },
-        ...{ steps_lost: each.stepsLost, operations_replayed: each.operationsReplayed },
-        moved_bytes: each.movedBytes,
-        ...{ from_checkpoint: each.fromCheckpoint, plan: each.plan },
-      });
+      emit({ event: "recovered", ...recoveredBy(each) });
     },
+    copying: (cost: KeepingCost) => void emit({ event: "copies", ...copiesOf(cost) }),
     leftOut: (name: string, reason: string) => void emit({ event: "device_left", name, reason }),
     considered: (each: Replanning) => {
       const { cause, why } = each;
@@ -348,6 +344,7 @@ export async function train(
       const request = { prompt: options.prompt, count: options.sampleBytes, random: world.random };
       emit({ event: "sample", text: await task.sample(values, request) });
     }
+    const kept = copies > 0 && plan.devices.length > 1 ? copiesOf(await scheduler.ask.keepingCost()) : null;
     const done = {
       event: "done" as const,
       steps: last,
@@ -359,6 +356,7 @@ export async function train(
       checkpoint: options.checkpoint,
       energy: meter.energy(),
       ...(skipped > 0 && { steps_skipped: skipped }),
+      ...(kept && { copies: kept }),
       ...endedOn(everyone, usage, history),
     };
     await journal?.done(last);

@@ -3,6 +3,7 @@
 import { isSharded, type Plan, type Worker, workersOf } from "../actors/scheduler/plan.ts";
 import { isAsynchronous } from "../actors/scheduler/schedule.ts";
 import { type ChurnOutlook, PAUSE_MS } from "../actors/scheduler/simulate/outlook.ts";
+import type { CopiesTold } from "../actors/train-events.ts";
 import { list } from "./options.ts";
 import { bytes, type Column, count, percent } from "./terminal.ts";
 
@@ -56,6 +57,14 @@ export function copyNote({ copies }: Plan): string | null {
   const often = every === 1 ? "after every step" : `after every ${every} steps, as lines have time for them`;
   const kept = `copies of each stage on ${count === 1 ? "another device" : `${count} others`} ${often}`;
   return why === null ? kept : `${kept}, not on ${asked}: ${why}`;
+}
+
+/** What copies have cost a run, in a line. */
+export function copiesNote({ points, every, bytes: given, cost }: CopiesTold): string {
+  const often = every === 1 ? "after every step" : `after every ${every} steps`;
+  const costs =
+    cost === null ? "too few steps to say what they cost" : `${percent(cost)} of the time, as measured`;
+  return `${often}, ${points} so far with ${bytes(given)} to others: ${costs}`;
 }
 
 /** What devices that come and go mean for a plan, a line each. */

@@ -3,7 +3,8 @@
  * used for later ones, since all steps leave values of the same sizes.
  */
 
-import { Tensor } from "../../protocols/tensor.ts";
+import { byteLength, Tensor } from "../../protocols/tensor.ts";
+import type { Slice } from "./pieces.ts";
 
 export class Copies {
   private readonly steps = new Map<number, Map<string, Tensor>>();
@@ -11,16 +12,25 @@ export class Copies {
 
   /** Adds values to the copy of a step: they are read until this returns. A value that is there already is replaced. */
   put(step: number, values: Iterable<readonly [name: string, tensor: Tensor]>): void {
+    for (const [name, { dtype, shape, bytes }] of values) {
+      this.write(step, [{ name, dtype, shape, at: 0, bytes }]);
+    }
+  }
+
+  /** Adds parts of values to the copy of a step: they are read until this returns. */
+  write(step: number, slices: readonly Slice[]): void {
     let copy = this.steps.get(step);
     if (!copy) {
       copy = new Map();
       this.steps.set(step, copy);
     }
-    for (const [name, tensor] of values) {
-      const { dtype, shape, bytes } = tensor;
-      const room = copy.get(name)?.bytes ?? this.roomOf(name, bytes.byteLength);
-      room.set(bytes);
-      copy.set(name, new Tensor(dtype, shape, room));
+    for (const { name, dtype, shape, at, bytes } of slices) {
+      let own = copy.get(name);
+      if (!own) {
+        own = new Tensor(dtype, shape, this.roomOf(name, byteLength(dtype, shape)));
+        copy.set(name, own);
+      }
+      own.bytes.set(bytes, at);
     }
   }
 

@@ -54,11 +54,12 @@ export class Course {
   constructor(world: CourseWorld) {
     this.world = world;
     this.moves = new Moves(world.roster, world.clock, world.recovery);
-    this.keeper = new Keeper(world.roster.devices, world.owner);
+    this.keeper = new Keeper(world.roster.devices, world.owner, world.clock);
     world.roster.neighbourhood = {
       neighbours: () => [this.plan, this.target].flatMap((plan) => (plan ? neighboursOf(plan) : [])),
       leftOut: (id, why) => this.leaveOut(id, why),
     };
+    this.keeper.changed = (cost) => world.recovery?.copying?.(cost);
     // What it costs when this is not known is time.
     this.keeper.tell = (step, copies) =>
       void world.recovery?.continuity?.pointed(step, copies).catch(() => {});
@@ -91,6 +92,7 @@ export class Course {
       ...{ lost: lost.map(({ id }) => roster.name(id)), detectMs: first.silentMs, at: first.at },
       ...{ readyMs: this.world.clock.now() - first.at, plan: this.plan },
       ...{ stepsLost: 0, operationsReplayed: 0, movedBytes: 0, fromCheckpoint: false },
+      keptEvery: this.keeper.cost.every,
     };
   }
 
@@ -274,6 +276,7 @@ export class Course {
   private async goOn(lost: readonly Loss[], at: number): Promise<string | null> {
     const { roster } = this.world;
     const { deployed } = this;
+    const { every: keptEvery } = this.keeper.cost;
     // It was for devices that are not all there any more.
     this.moves.take();
     const options = this.further();
@@ -288,7 +291,7 @@ export class Course {
     // Where somebody is lost again before a step is committed, it is all one.
     const before = this.resuming ?? {
       ...{ lost: [], detectMs: first.silentMs, at: first.at, movedBytes: 0 },
-      ...{ operationsReplayed: 0, fromCheckpoint: false },
+      ...{ operationsReplayed: 0, fromCheckpoint: false, keptEvery },
     };
     this.resuming = {
       ...{ ...before, plan: next, stepsLost: this.reached - step },

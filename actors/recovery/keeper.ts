@@ -2,16 +2,18 @@
  * Keeps a run's recovery points: has stages copy what a step left, and give copies to the replicas of others while they go
  * on with the next steps. A point is complete when all copies are where they are to be; then the one before it is given
  * up, and another may be begun. So there is always one, however slow lines are, and on fast ones it is of the last step;
- * where copies would take the time of activations, the plan says how many steps there are to be between two (`pace.ts`).
+ * where copies would take the time of activations, there are steps between two: as many as the plan says (`pace.ts`), and then
+ * as many as copies are measured to be worth (`cadence.ts`).
  *
  * Two devices that live may not reach each other. What does not come through is given to another device instead, or, where
  * there is none, once more with the next step.
  */
 
-import type { Ref } from "../../runtime/index.ts";
+import type { Clock, Ref } from "../../runtime/index.ts";
 import type { Device } from "../device.ts";
 import type { Deployment, Held } from "../scheduler/deployment.ts";
 import type { Stage } from "../stage.ts";
+import { Cadence, type CopyCost } from "./cadence.ts";
 import { Ledger } from "./ledger.ts";
 import type { Placement } from "./placement.ts";
 import type { Replica } from "./replica.ts";
@@ -19,15 +21,23 @@ import type { Replica } from "./replica.ts";
 /** What recovery points have cost so far. */
 export interface KeepingCost {
   readonly points: number;
+  /** That others were given. */
   readonly bytes: number;
+  /** Steps from one point to the next, at present. */
+  readonly every: number;
+  /** Of a step's time, as measured; null as long as there is nothing to compare. */
+  readonly measured: CopyCost | null;
 }
 
 export class Keeper {
   readonly ledger = new Ledger<Ref<Stage> | Ref<Replica>>();
   /** Hears of every point that is complete: the step, and by worker the devices that have copies. */
   tell: (step: number, copies: Readonly<Record<string, readonly string[]>>) => void = () => {};
+  /** Hears whenever there are to be more or fewer points from here on. */
+  changed: (cost: KeepingCost) => void = () => {};
   private readonly devices: readonly Ref<Device>[];
   private readonly owner: Ref<any>;
+  private readonly clock: Clock;
   private readonly replicas = new Map<string, Promise<Ref<Replica>>>();
   private deployment: Deployment | undefined;
   /** One that will be replaced: what there is of its points is what is gone on with. */
@@ -40,18 +50,24 @@ export class Keeper {
   /** The step that is being copied, and whether some of it did not come through. */
   private copying: number | null = null;
   private isStuck = false;
-  /** Of so many steps one is copied; and steps since the last one was. */
-  private every = 1;
+  private cadence = new Cadence(1);
+  /** Steps since one was copied. */
   private since = 0;
+  /** When the step that is under way began, and whether copies are on their way in it. */
+  private beganAt: number | null = null;
+  private isCopying = false;
+  /** What copies of earlier deployments cost. */
+  private costBefore: CopyCost | null = null;
   /** A step that is asked for by others. */
   private held: number | null = null;
   private points = 0;
   private bytes = 0;
 
   /** @param devices by plan id. @param owner for whose life replicas are kept. */
-  constructor(devices: readonly Ref<Device>[], owner: Ref<any>) {
+  constructor(devices: readonly Ref<Device>[], owner: Ref<any>, clock: Clock) {
     this.devices = devices;
     this.owner = owner;
+    this.clock = clock;
   }
 
   /** Goes on with copies of others that a device has kept already. */
@@ -60,24 +76,27 @@ export class Keeper {
   }
 
   get cost(): KeepingCost {
-    return { points: this.points, bytes: this.bytes };
+    const { points, bytes, cadence } = this;
+    return { points, bytes, every: cadence.apart, measured: cadence.cost ?? this.costBefore };
   }
 
   /**
    * Goes on with a new deployment; points of the one before remain until it has one of its own.
-   * @param every of so many steps one is to be copied, at most.
+   * @param every of so many steps one is to be copied, as far as the plan knows.
    */
   watch(deployment: Deployment, placement: Placement, every = 1): void {
     if (deployment === this.suspended) return;
     this.suspended = undefined;
-    this.every = every;
     this.placement = placement;
     this.cut.clear();
     if (deployment === this.deployment) {
       // Whoever has come or gone: what is on its way goes on, and the next step is copied for those that are there.
-      this.since = every;
+      this.since = this.cadence.every;
       return;
     }
+    this.costBefore = this.cadence.cost ?? this.costBefore;
+    this.cadence = new Cadence(every);
+    this.beganAt = null;
     this.since = 0;
     this.deployment = deployment;
     this.copying = null;
@@ -103,8 +122,19 @@ export class Keeper {
     // Copies of another step would not come through either, and would be kept all the same.
     if (this.isStuck && this.deployment) this.spread(this.deployment, this.copying!);
     this.since++;
-    const isDue = this.since >= this.every && this.copying === null;
-    return this.deployment !== undefined && isDue && !this.isAlone;
+    this.stepped();
+    const { cadence } = this;
+    const isDue = this.since >= cadence.every && this.copying === null && !cadence.lacksPlain;
+    const wants = this.deployment !== undefined && isDue && !this.isAlone;
+    this.isCopying = wants || this.copying !== null;
+    return wants;
+  }
+
+  /** A step has come to its end, but for what all of them end with. */
+  private stepped(): void {
+    const now = this.clock.now();
+    if (this.beganAt !== null) this.cadence.passed(now - this.beganAt, this.isCopying);
+    this.beganAt = now;
   }
 
   /** Whether all that is held, and all that could be copied, is with one device: with that device all of it is lost. */
@@ -118,6 +148,7 @@ export class Keeper {
     const { deployment } = this;
     if (!deployment) return;
     this.copying = step;
+    this.isCopying = true;
     this.since = 0;
     for (const { holding, device, stage } of deployment.held()) {
       this.ledger.add({ holding, step, device, source: stage });
@@ -188,6 +219,7 @@ export class Keeper {
     if (this.deployment !== deployment) return;
     this.copying = null;
     this.points++;
+    if (this.cadence.complete()) this.changed(this.cost);
     const holdings = deployment.held();
     const workers = holdings.map(({ holding }) => holding.worker);
     this.ledger.forgetBefore(step);

@@ -12,14 +12,20 @@ export interface CopyFlow {
   readonly busyMs: number;
 }
 
-/** Of a step's time, what copies may cost where a line is never idle. */
+/** Of a step's time, what copies may cost. */
 export const MOST_COST = 0.05;
 
-/** Steps from one that is kept to the next: as many as copies take of the idle time of steps on the line that has least. */
+/** Of the time in which a line is idle, what copies come to use: they make way for all else (`courtesy.ts`). */
+const USED = 0.5;
+
+/**
+ * Steps from one that is kept to the next: as many as copies take of the idle time of steps on the line that has least.
+ * What they cost is measured in the run, which goes by that (`cadence.ts`).
+ */
 export function keepEvery(flows: Iterable<CopyFlow>, stepMs: number): number {
   let every = 1;
   for (const { copyMs, busyMs } of flows) {
-    const spareMs = Math.max(stepMs - busyMs, MOST_COST * stepMs);
+    const spareMs = Math.max(USED * (stepMs - busyMs), MOST_COST * stepMs);
     if (copyMs > 0 && spareMs > 0) every = Math.max(every, Math.ceil(copyMs / spareMs - 1e-9));
   }
   return every;

@@ -4,12 +4,13 @@
  */
 
 import type { Tensor } from "../../protocols/tensor.ts";
-import { Actor, type Ref } from "../../runtime/index.ts";
+import { Actor, type Clock, type Ref } from "../../runtime/index.ts";
 import type { KeptCopies } from "../journal/kept.ts";
 import type { Stage } from "../stage.ts";
 import { Copies } from "./copies.ts";
+import { Courtesy } from "./courtesy.ts";
 import type { Holding } from "./ledger.ts";
-import { inPieces } from "./pieces.ts";
+import { Cutter, type Slice } from "./pieces.ts";
 
 /** What holds copies: a replica of what others hold, a stage of what it holds itself. */
 export interface Source {
@@ -32,13 +33,13 @@ export class Replica extends Actor {
   readonly #complete = new Map<string, KeptCopies>();
 
   /** Adds to the copy of what a worker holds. */
-  put(worker: string, step: number, values: Readonly<Record<string, Tensor>>): void {
+  put(worker: string, step: number, piece: readonly Slice[]): void {
     let copies = this.#copies.get(worker);
     if (!copies) {
       copies = new Copies();
       this.#copies.set(worker, copies);
     }
-    copies.put(step, Object.entries(values));
+    copies.write(step, piece);
     // A step that is made again is copied again.
     const complete = this.#complete.get(worker);
     if (!complete?.steps.includes(step)) return;
@@ -79,7 +80,7 @@ export class Replica extends Actor {
 }
 
 /**
- * Gives replicas a copy of what a worker held after a step, piece by piece.
+ * Gives replicas a copy of what a worker held after a step, piece by piece, making way for whatever else goes there.
  * @param isOver whether it is not wanted any more. @returns bytes that each was given.
  * @throws RangeError where there is no copy of that step, or it is over.
  */
@@ -89,20 +90,28 @@ export async function give(
   step: number,
   to: readonly Ref<Replica>[],
   isOver: () => boolean,
+  clock: Clock,
 ): Promise<number> {
   const { worker } = holding;
   const requireWanted = () => {
     if (isOver()) throw new RangeError(`the copy of worker ${worker} after step ${step + 1} is given up`);
   };
-  let bytes = 0;
-  for (const piece of inPieces(copyOf(copies, worker, step))) {
+  const cutter = new Cutter(copyOf(copies, worker, step));
+  const courtesy = new Courtesy();
+  let given = 0;
+  for (;;) {
     requireWanted();
+    const piece = cutter.next(courtesy.bytes);
+    if (!piece) break;
+    const bytes = piece.reduce((sum, slice) => sum + slice.bytes.byteLength, 0);
+    const began = clock.now();
     await Promise.all(to.map((replica) => replica.ask.put(worker, step, piece)));
-    for (const tensor of Object.values(piece)) bytes += tensor.bytes.byteLength;
+    given += bytes;
+    const restMs = courtesy.took(bytes, clock.now() - began);
+    if (restMs > 0) await clock.sleep(restMs);
   }
-  requireWanted();
   await Promise.all(to.map((replica) => replica.ask.complete(holding, step)));
-  return bytes;
+  return given;
 }
 
 /** @throws RangeError where there is no copy of that step. */

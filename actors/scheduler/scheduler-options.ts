@@ -6,6 +6,7 @@ import type { Tensor } from "../../protocols/tensor.ts";
 import type { Continuity } from "../journal/run-journal.ts";
 import type { ProfileCache } from "../profile-cache.ts";
 import type { Cause } from "../recovery/decision.ts";
+import type { KeepingCost } from "../recovery/keeper.ts";
 import type { Restart } from "../recovery/migration.ts";
 import type { StepReport } from "../stage.ts";
 import type { Plan } from "./plan.ts";
@@ -37,6 +38,8 @@ export interface RecoveryOptions {
   fixed(names: readonly string[]): Promise<Readonly<Record<string, Tensor>>>;
   /** Hears of every recovery once the run goes on: behind the first step that is committed after it. */
   tell(recovery: RunRecovery): void;
+  /** Hears whenever the outcome of more or of fewer steps is copied from here on, by what copies were measured to cost. */
+  copying?(cost: KeepingCost): void;
   /** Hears of every other plan that was looked for, whether the run goes over to it or not. */
   considered?(replanning: Replanning): void;
   /**
@@ -99,6 +102,8 @@ export interface RunRecovery {
   readonly resumeMs: number;
   /** Steps that had been committed and were repeated. */
   readonly stepsLost: number;
+  /** Steps from one whose outcome was copied to the next. */
+  readonly keptEvery: number;
   /** Operations of programs that were carried out again, of those steps and of the one that was under way. */
   readonly operationsReplayed: number;
   /** Bytes that stages were given. */

@@ -1,8 +1,11 @@
 /** Recovery points: one at a time, complete when all copies are there, whichever lines copies have to go by. */
 
 import { beforeEach, expect, test } from "bun:test";
-import { Keeper } from "../../../actors/recovery/keeper.ts";
+import { Keeper, type KeepingCost } from "../../../actors/recovery/keeper.ts";
 import type { Deployment } from "../../../actors/scheduler/deployment.ts";
+import { VirtualClock } from "../../../runtime/clock.ts";
+
+let clock = new VirtualClock();
 
 type Device = ConstructorParameters<typeof Keeper>[0][number];
 
@@ -11,6 +14,7 @@ let heard: string[] = [];
 /** Pairs of devices that do not reach each other, as `0>1`; and devices that are gone. */
 let cut = new Set<string>();
 beforeEach(() => {
+  clock = new VirtualClock();
   heard = [];
   cut = new Set();
 });
@@ -50,7 +54,7 @@ const ring = { replicas: [["1"], ["2"], ["0"]], reserves: [["2"], ["0"], ["1"]],
 const NAMES = ["w0", "w1", "w2"];
 
 function watching(placement = ring): Keeper {
-  const keeper = new Keeper(devices, {} as never);
+  const keeper = new Keeper(devices, {} as never, clock);
   keeper.watch(deployment, placement);
   return keeper;
 }
@@ -65,7 +69,7 @@ test("one point is on its way at a time, and the one before is there until it is
   expect(keeper.wants()).toBe(false);
   await settle();
   expect(keeper.wants()).toBe(true);
-  expect(keeper.cost).toEqual({ points: 1, bytes: 12 });
+  expect(keeper.cost).toEqual({ points: 1, bytes: 12, every: 1, measured: null });
   keeper.kept(1);
   keeper.lose("1");
   // What device 1 held of step 1 is with nobody yet.
@@ -75,7 +79,7 @@ test("one point is on its way at a time, and the one before is there until it is
 });
 
 test("where lines have little time for copies, only one of so many steps is kept", async () => {
-  const keeper = new Keeper(devices, {} as never);
+  const keeper = new Keeper(devices, {} as never, clock);
   keeper.watch(deployment, ring, 3);
   keeper.kept(0);
   await settle();
@@ -85,6 +89,29 @@ test("where lines have little time for copies, only one of so many steps is kept
   expect([4, 5, 6].map(() => keeper.wants())).toEqual([false, false, true]);
   // A step that was to be kept and was not committed is followed by one that is.
   expect(keeper.wants()).toBe(true);
+});
+
+test("copies that cost more than they may are made of fewer steps, and what they cost is told", async () => {
+  const keeper = watching();
+  const told: KeepingCost[] = [];
+  keeper.changed = (cost) => told.push(cost);
+  let kept = 0;
+  // A fifth longer with copies on their way.
+  for (let step = 0; step < 60; step++) {
+    const keeps = keeper.wants();
+    if (keeps) {
+      kept++;
+      keeper.kept(step);
+    }
+    await clock.advance(keeps ? 120 : 100);
+    await settle();
+  }
+  expect(told[0]).toMatchObject({ every: 4, measured: { stepMs: 100, extraMs: 20 } });
+  expect(keeper.cost.every).toBe(4);
+  expect(kept).toBeLessThan(45);
+  // Another deployment begins as its plan says, and what is known of copies is what the last one had.
+  keeper.watch({ ...deployment } as Deployment, ring, 2);
+  expect(keeper.cost).toMatchObject({ every: 2, measured: { extraMs: 20 } });
 });
 
 test("where two devices do not reach each other, copies go to another one, from then on", async () => {
@@ -150,7 +177,7 @@ test("what an earlier deployment was still giving is no point of the next one", 
 });
 
 test("who comes or goes costs no point that is on its way, and the next step is copied for them", async () => {
-  const keeper = new Keeper(devices, {} as never);
+  const keeper = new Keeper(devices, {} as never, clock);
   keeper.watch(deployment, ring, 5);
   keeper.kept(0);
   keeper.watch(deployment, { ...ring, replicas: [["2"], ["2"], ["0"]] }, 5);
@@ -182,7 +209,7 @@ test("on one device what is held for a checkpoint is a point, so that what was h
   const alone = {
     held: () => [{ holding, device: "0", bytes: 4, stage: { ask: { forgetBefore } } }],
   } as unknown as Deployment;
-  const keeper = new Keeper(devices, {} as never);
+  const keeper = new Keeper(devices, {} as never, clock);
   keeper.watch(alone, { replicas: [[]], reserves: [[]], short: [0] });
   expect(keeper.wants()).toBe(false);
   keeper.hold(3);

@@ -1,20 +1,20 @@
-/** How often copies are made: as often as the time allows in which lines are idle. */
+/** How often copies are made, as far as a plan knows: in half of the time in which lines are idle. */
 
 import { expect, test } from "bun:test";
 import { keepEvery, MOST_COST } from "../../../actors/recovery/pace.ts";
 
 test("every step, where lines have time for all copies in each", () => {
   expect(keepEvery([], 100)).toBe(1);
-  expect(keepEvery([{ copyMs: 60, busyMs: 40 }], 100)).toBe(1);
+  expect(keepEvery([{ copyMs: 30, busyMs: 40 }], 100)).toBe(1);
 });
 
 test("else as many steps as the line needs that has least time", () => {
-  expect(keepEvery([{ copyMs: 61, busyMs: 40 }], 100)).toBe(2);
+  expect(keepEvery([{ copyMs: 31, busyMs: 40 }], 100)).toBe(2);
   expect(
     keepEvery(
       [
         { copyMs: 10, busyMs: 0 },
-        { copyMs: 100, busyMs: 80 },
+        { copyMs: 100, busyMs: 60 },
       ],
       100,
     ),

@@ -1,32 +1,47 @@
-/** Copies travel in pieces that fit into messages: nothing is left out, nothing is said twice. */
+/** Copies travel in pieces as large as is asked for: nothing is left out, nothing is said twice, nothing is copied. */
 
 import { expect, test } from "bun:test";
-import { inPieces } from "../../../actors/recovery/pieces.ts";
+import { Copies } from "../../../actors/recovery/copies.ts";
+import { Cutter, type Slice } from "../../../actors/recovery/pieces.ts";
 import { Tensor } from "../../../protocols/tensor.ts";
 
-const MOST = 1 << 20;
-const bytesOf = (piece: Record<string, Tensor>) =>
-  Object.values(piece).reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
+const MOST = 1000;
+const bytesOf = (piece: readonly Slice[]) => piece.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
 
 test.each([
   ["nothing", []],
   ["a scalar", [4]],
   ["an empty one", [0]],
+  ["an empty one behind a full piece", [MOST, 0]],
   ["as much as there is room for", [MOST / 2, MOST / 2, 4]],
   ["one that is larger than a piece", [4, 3 * MOST, 4]],
-  ["many", Array.from({ length: 50 }, (_, i) => (i * 37 * 4096) % (MOST + 4096))],
+  ["many", Array.from({ length: 50 }, (_, i) => (i * 37 * 64) % (MOST + 300))],
 ])("%s", (_, sizes) => {
-  const given = sizes.map((bytes, i): [string, Tensor] => [`v${i}`, Tensor.zeros("u8", [bytes])]);
-  const pieces = [...inPieces(given)];
-  expect(pieces.flatMap((piece) => Object.keys(piece))).toEqual(given.map(([name]) => name));
+  const given = sizes.map((size, i): [string, Tensor] => {
+    return [
+      `v${i}`,
+      new Tensor(
+        "u8",
+        [size],
+        Uint8Array.from({ length: size }, (_, at) => at * i),
+      ),
+    ];
+  });
+  const cutter = new Cutter(given);
+  const copies = new Copies();
+  const pieces: (readonly Slice[])[] = [];
+  for (let piece = cutter.next(MOST); piece; piece = cutter.next(MOST)) pieces.push(piece);
   for (const piece of pieces) {
-    // The very tensors, which are not copied.
-    for (const [name, tensor] of Object.entries(piece)) expect(tensor).toBe(new Map(given).get(name)!);
-    if (Object.keys(piece).length > 1) expect(bytesOf(piece)).toBeLessThanOrEqual(MOST);
+    for (const { name, bytes } of piece) expect(bytes.buffer).toBe(new Map(given).get(name)!.bytes.buffer);
+    copies.write(0, piece);
   }
-  // Neighbours would not have fitted into one.
-  for (const [i, piece] of pieces.slice(1).entries()) {
-    const [next] = Object.values(piece);
-    expect(bytesOf(pieces[i]!) + next!.bytes.byteLength).toBeGreaterThan(MOST);
-  }
+  for (const piece of pieces.slice(0, -1)) expect(bytesOf(piece)).toBe(MOST);
+  expect([...(copies.at(0) ?? [])]).toEqual(given);
+});
+
+test("pieces may be of any size, each of another", () => {
+  const cutter = new Cutter([["w", Tensor.zeros("f32", [10])]]);
+  expect([7, 1, 100, 1].map((most) => cutter.next(most)?.map(({ at, bytes }) => [at, bytes.length]))).toEqual(
+    [[[0, 7]], [[7, 1]], [[8, 32]], undefined],
+  );
 });
