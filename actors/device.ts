@@ -20,6 +20,7 @@ import type { MissingSensor } from "../runtime/platform/power-sensor.ts";
 import type { Fault } from "./chaos/fault.ts";
 import { type FaultEffects, FaultsRefused, Injector } from "./chaos/injector.ts";
 import { slowed } from "./chaos/slowed.ts";
+import { type DeviceUse, DeviceUses } from "./device-uses.ts";
 import { type EnergyMeter, type EnergyReading, openMeter } from "./energy/meter.ts";
 import type { DevicePower, DeviceWork } from "./energy/model.ts";
 import { Custody } from "./journal/custody.ts";
@@ -79,6 +80,7 @@ export class Device extends Actor {
   readonly #claims: DeviceClaims;
   readonly #effects: FaultEffects | undefined;
   readonly #graceMs: number | undefined;
+  readonly #uses: DeviceUses;
   #custody!: Custody;
   #engine: Engine | undefined;
   #lease!: Lease;
@@ -96,6 +98,7 @@ export class Device extends Actor {
    * @param effects what faults do, of a device that may be made to fail.
    * @param graceMs how long copies of a run wait for another coordinator when theirs is lost; as the node's
    *   patience says when left out.
+   * @param hears of each run that uses the device, when it begins, loses its coordinator, and is over.
    */
   constructor(
     name: string,
@@ -103,8 +106,10 @@ export class Device extends Actor {
     claims: DeviceClaims = {},
     effects?: FaultEffects,
     graceMs?: number,
+    hears: (use: DeviceUse) => void = () => {},
   ) {
     super();
+    this.#uses = new DeviceUses(hears);
     this.#effects = effects;
     this.#graceMs = graceMs;
     this.#name = name;
@@ -159,10 +164,16 @@ export class Device extends Actor {
   override async onDown({ ref, reason }: Down): Promise<void> {
     const isOwner = (owner: Ref<any>) => owner.key === ref.key;
     const isLost = reason.code === "nodelost";
-    if (isLost && this.#custody.lose(ref, () => void this.#endStages(isOwner))) {
+    const letGo = () => {
+      this.#uses.ends(ref);
+      void this.#endStages(isOwner);
+    };
+    if (isLost && this.#custody.lose(ref, letGo)) {
+      this.#uses.keeps(ref);
       await Promise.all(ownedBy(this.#hosted, isOwner).map((stage) => this.#retire(stage)));
     } else {
       this.#custody.release(ref);
+      this.#uses.ends(ref);
       await this.#endStages(isOwner);
     }
     if ([...this.#hosted.values()].some((owner) => !isOwner(owner))) return;
@@ -267,6 +278,7 @@ export class Device extends Actor {
       throw error.cause ?? error;
     });
     this.#hosted.set(stage, owner);
+    this.#uses.begins(owner);
     this.context.monitor(owner);
     return stage;
   }
@@ -288,6 +300,7 @@ export class Device extends Actor {
    */
   async attach(run: string, owner: Ref<any>, epoch = 0): Promise<KeptOnDevice> {
     const before = this.#custody.take(run, owner, epoch);
+    this.#uses.passes(before ?? owner, owner);
     this.context.monitor(owner);
     const isBefore = (other: Ref<any>) => other.key === before?.key;
     const [stages, replicas] = [ownedBy(this.#hosted, isBefore), ownedBy(this.#replicas, isBefore)];
@@ -309,6 +322,7 @@ export class Device extends Actor {
   /** What it does for this owner is over: the owner's run goes on without it. */
   async dismiss(owner: Ref<any>): Promise<void> {
     this.#custody.release(owner);
+    this.#uses.ends(owner);
     await this.#endStages((other) => other.key === owner.key);
   }
 

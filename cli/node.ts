@@ -5,6 +5,7 @@
 
 import type { FaultEffects } from "../actors/chaos/injector.ts";
 import { Device, type DeviceClaims } from "../actors/device.ts";
+import type { DeviceUse } from "../actors/device-uses.ts";
 import { DeviceStuck } from "../actors/recovery/lease.ts";
 import { DEVICE_CLASSES, type DeviceClassName } from "../actors/scheduler/device-classes.ts";
 import { Stage } from "../actors/stage.ts";
@@ -147,7 +148,10 @@ async function run(args: readonly string[]): Promise<number> {
   });
   try {
     const allowed = breakable ? effects : undefined;
-    const device = await runtime.spawn(Device, [name, engine, claims, allowed, graceMs], {
+    const keepsMs = graceMs ?? runtime.times.graceMs;
+    // Whoever has started it is told by the run.
+    const hears = (use: DeviceUse) => attached || tellUse(use, { name, keepsMs }, options.has("json"));
+    const device = await runtime.spawn(Device, [name, engine, claims, allowed, graceMs, hears], {
       name: DEVICE_NAME,
     });
     runtime.monitor(device, ({ reason }) => {
@@ -184,6 +188,21 @@ async function run(args: readonly string[]): Promise<number> {
   } finally {
     await runtime.close();
   }
+}
+
+/** What becomes of the device, in a line. */
+function tellUse(
+  use: DeviceUse,
+  { name, keepsMs }: { readonly name: string; readonly keepsMs: number },
+  json: boolean,
+): void {
+  const lines: Readonly<Record<DeviceUse, string>> = {
+    used: `${name} takes part in a run`,
+    kept: `${name} has lost the coordinator of its run, and keeps what it has of it for ${keepsMs / 1000} s`,
+    released: `the run is over for ${name}, which waits for the next one`,
+  };
+  const event = { event: use, name, ...(use === "kept" && { keeps_ms: keepsMs }) };
+  standardOutput.write(`${json ? JSON.stringify(event) : lines[use]}\n`);
 }
 
 /** A free port, for this machine alone where the other end is on it. */

@@ -95,9 +95,13 @@ test("two nodes train together, twice, hold nothing in between and outlive their
 
   for (const each of [left, right]) {
     each.node.process.kill("SIGTERM");
-    const { code, err } = await each.node.ended();
+    const { code, err, events } = await each.node.ended();
     expect(code).toBe(143);
     expect(err).toBe("");
+    // Nobody came for what it had of the first, whose coordinator was killed.
+    expect(events.map(({ event }) => event)).toEqual([
+      ...["listening", "used", "kept", "used", "released", "used", "released"],
+    ]);
   }
 }, 180_000);
 
