@@ -153,11 +153,24 @@ function pinnedBun(): string {
   );
 }
 
-/** Runs to the end, as if it were this process: same terminal, same signals, same exit code. */
+/** How often is looked whether whoever started this is there. */
+const LOOK_MS = 1000;
+
+/**
+ * Runs to the end, as if it were this process: same terminal, same signals, same exit code. It is told who started it, so that
+ * it can see when that is killed; and when whoever started this one is, it is told as it would be by a terminal that closes.
+ */
 function run(bun: string, args: readonly string[]): Promise<number> {
   return new Promise((resolve, reject) => {
     const cwd = args[0] === "test" ? ROOT : process.cwd();
-    const child = spawn(bun, args, { stdio: "inherit", cwd });
+    const env = { ...process.env, TROUPE_STARTED_BY: `${process.pid}` };
+    const child = spawn(bun, args, { stdio: "inherit", cwd, env });
+    const parent = process.ppid;
+    const watch = setInterval(() => {
+      if (process.ppid === parent) return;
+      clearInterval(watch);
+      child.kill("SIGHUP");
+    }, LOOK_MS);
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
       process.on(signal, async () => {
         // Ctrl-C at a terminal reaches the whole group: sent on, it would arrive twice. Imported here because
@@ -168,7 +181,10 @@ function run(bun: string, args: readonly string[]): Promise<number> {
       });
     }
     child.on("error", reject);
-    child.on("exit", (code, signal) => resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)));
+    child.on("exit", (code, signal) => {
+      clearInterval(watch);
+      resolve(code ?? 128 + (signal ? constants.signals[signal] : 0));
+    });
   });
 }
 

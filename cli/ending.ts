@@ -23,7 +23,9 @@ export class Ending {
     this.atOnce.catch(() => {});
     this.refuse = reject;
     onSignal((signal) => {
-      // Asked twice, it ends without good manners; the devices that it has started are killed.
+      // Asked twice, it ends without good manners; the devices that it has started are killed. That nobody is there any more to
+      // see it is no second wish.
+      if (this.signal && signal === "SIGHUP") return;
       if (this.signal) void exit(EXIT_CODES[signal]);
       this.signal ??= signal;
       if (!this.stepping) return this.refuse(this.byRequest()!);

@@ -69,7 +69,9 @@ const OPTIONS: OptionTable = {
   },
   ...SECURITY_OPTIONS,
   chaos: { help: "let whoever trains on it break it, as train --chaos does" },
-  attached: { help: "end when standard input ends, and leave Ctrl-C to whoever started this" },
+  attached: {
+    help: "end when standard input ends, and leave Ctrl-C and a terminal that closes to whoever started this",
+  },
   json: { help: "one JSON object per line on standard output" },
 };
 
@@ -115,7 +117,7 @@ async function run(args: readonly string[]): Promise<number> {
 
   const ended = Promise.withResolvers<number>();
   onSignal((signal) => {
-    if (!(attached && signal === "SIGINT")) ended.resolve(EXIT_CODES[signal]);
+    if (!attached || signal === "SIGTERM") ended.resolve(EXIT_CODES[signal]);
   });
   if (attached) onInputEnd(() => ended.resolve(0));
 

@@ -5,6 +5,7 @@
 
 import { execPath } from "node:process";
 import { fileURLToPath } from "node:url";
+import { systemClock } from "../clock.ts";
 
 export { parseArgs } from "node:util";
 
@@ -55,6 +56,20 @@ export function onInputEnd(callback: () => void): void {
   process.stdin.resume();
 }
 
+/** How often is looked whether a process is there. */
+const LOOK_MS = 1000;
+
+/** Calls back once when the process that has started this one, and said so as TROUPE_STARTED_BY, is gone without a word. */
+export function onStarterGone(callback: () => void): void {
+  const starter = process.ppid;
+  if (process.env.TROUPE_STARTED_BY !== `${starter}`) return;
+  const look = () => {
+    if (process.ppid === starter) systemClock.setTimer(look, LOOK_MS);
+    else callback();
+  };
+  look();
+}
+
 /** Calls back when nobody reads standard output any more, as under `| head -1`. */
 export function onOutputClosed(callback: () => void): void {
   process.stdout.on("error", callback);
@@ -71,8 +86,11 @@ export async function exit(code: number): Promise<never> {
   process.exit(code);
 }
 
-/** Ends this process at once, or holds it still until somebody lets it go on; as if from outside, so nothing is closed. */
-export function signalSelf(signal: "SIGKILL" | "SIGSTOP"): void {
+/**
+ * Ends this process at once, holds it still until somebody lets it go on, or tells it that its terminal is gone; as if from
+ * outside, so nothing is closed.
+ */
+export function signalSelf(signal: "SIGKILL" | "SIGSTOP" | "SIGHUP"): void {
   process.kill(process.pid, signal);
 }
 

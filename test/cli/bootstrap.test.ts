@@ -105,6 +105,18 @@ describe.skipIf(process.platform === "win32")("npx bun run <job>", () => {
     await reader.cancel();
   });
 
+  test("a job ends with whoever started its bootstrap", async () => {
+    const command = [process.execPath, join(root, "cli", "bootstrap.ts"), "wait"];
+    const shell = Bun.spawn(["sh", "-c", '"$0" "$@" & wait', ...command], {
+      ...{ stdin: "ignore", stdout: "pipe", stderr: "ignore" },
+    });
+    const reader = shell.stdout.getReader();
+    await reader.read();
+    shell.kill("SIGKILL");
+    // Both have it open until they end.
+    while (!(await reader.read()).done);
+  });
+
   test("says in one line why it cannot install", async () => {
     const lock = join(root, "bun.lock");
     const text = await Bun.file(lock).text();
@@ -116,4 +128,17 @@ describe.skipIf(process.platform === "win32")("npx bun run <job>", () => {
       /^troupe: installing[^\n]*\ntroupe: could not install the dependencies with Bun [^\n]+\n$/,
     );
   });
+});
+
+test.skipIf(process.platform === "win32")("a command ends when its bootstrap is killed", async () => {
+  const root = join(import.meta.dir, "../..");
+  const command = ["cli/bootstrap.ts", "node", "--json", "--listen", "tcp://127.0.0.1:0"];
+  const child = Bun.spawn([process.execPath, ...command], {
+    ...{ cwd: root, stdin: "ignore", stdout: "pipe", stderr: "ignore" },
+  });
+  const reader = child.stdout.getReader();
+  const { event } = JSON.parse(new TextDecoder().decode((await reader.read()).value));
+  expect(event).toBe("listening");
+  child.kill("SIGKILL");
+  while (!(await reader.read()).done);
 });
