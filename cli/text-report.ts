@@ -11,6 +11,7 @@ import type { Reporter, RunEvent } from "./events.ts";
 import { list } from "./options.ts";
 import {
   caveats,
+  copiesNote,
   copyNote,
   otherStrategy,
   planTable,
@@ -156,12 +157,11 @@ export function textReport(out: Output, err: Output, { steps, out: folder, asked
   };
 
   const showReplanned = (event: ReplannedEvent) => {
-    const moves = present && whatMoves(present, event.plan);
+    const moves = present === undefined ? null : whatMoves(present, event.plan);
     goesBy(event.plan);
+    const what = moves === null ? "" : `${moves}: `;
     line(`  another plan: ${event.why}`);
-    line(
-      `  ${moves ?? "the same devices, others shares"}: ${bytes(event.moved_bytes)} in ${brief(event.move_ms)}`,
-    );
+    line(`  ${what}${bytes(event.moved_bytes)} moved in ${brief(event.move_ms)}`);
     line(`  now ${planTitle(event.plan)}: ${whoDoesWhat(event.plan)}`);
     tellOther();
   };
@@ -204,6 +204,7 @@ export function textReport(out: Output, err: Output, { steps, out: folder, asked
         paint("yellow", `  ${which} changed nothing: gradients overflowed, and their samples do not count`),
       );
     }
+    if (event.copies) line(`  copies   ${copiesNote(event.copies)}`);
     if (event.energy) {
       const { joules_per_step, from, what } = event.energy;
       line(`  energy   ${joules_per_step.toPrecision(3)} J a step, ${from} (${what.join(", ")})`);
@@ -233,7 +234,10 @@ export function textReport(out: Output, err: Output, { steps, out: folder, asked
         return line(paint("yellow", `  ${event.name} left: ${event.reason}`));
       case "ending":
         return line(
-          paint("yellow", "  ends behind the step under way, with a checkpoint; told again, at once"),
+          paint(
+            "yellow",
+            "  ends behind the step under way, with a checkpoint; Ctrl-C again ends it at once",
+          ),
         );
       case "fault":
         return line(paint("dim", `  chaos: ${event.fault}`));
@@ -241,6 +245,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder, asked
         return line(paint("yellow", `  chaos: ${event.fault} has not come: ${event.why}`));
       case "recovered":
         return showRecovered(event);
+      case "copies":
+        return line(`  copies from here on: ${copiesNote(event)}`);
       case "resumed": {
         const from = event.from_checkpoint ? " from the last checkpoint" : "";
         const place = event.step > 0 ? `behind step ${event.step}${from}` : "from the beginning";

@@ -154,7 +154,7 @@ test("people are told who left, what it cost, who does what now, and who is miss
   said = "";
   report.show({ event: "device_left", name: "device-1", reason: "its process ended with SIGKILL" });
   const next = takeover(plan, new Set(["1"]), left, () => ["2"])!;
-  const moved = { ready_ms: 10, operations_replayed: 49, moved_bytes: 1_500_000 };
+  const moved = { ready_ms: 10, kept_every: 1, operations_replayed: 49, moved_bytes: 1_500_000 };
   const recovered = { event: "recovered", lost: ["device-1"], ...moved, plan: next } as const;
   report.show({ ...recovered, detect_ms: 12, resume_ms: 1234, steps_lost: 1, from_checkpoint: false });
   expect(said.split("\n")).toEqual([
@@ -181,7 +181,8 @@ test("people are told who left, what it cost, who does what now, and who is miss
   expect(said.split("\n").filter((_, i) => i !== 1)).toEqual([
     "  went on behind a lost link: noticed in 0 ms, next step 30 ms later, no step done again, 1.5 MB moved",
     "  another plan: it is better",
-    "  512 B moved in 40 ms, now pipeline of 3, 1f1b: device-0 stage 1, device-2 stages 2 and 3",
+    "  512 B moved in 40 ms",
+    "  now pipeline of 3, 1f1b: device-0 stage 1, device-2 stages 2 and 3",
     "  waits for a device: device-0 gone: no device is left",
     "",
   ]);
@@ -194,6 +195,7 @@ test("people are told who left, what it cost, who does what now, and who is miss
     ...{ tokens_per_s: 1, weights_sha256: "0", checkpoint: "runs/1/checkpoint", energy: null },
     devices: left.map((device) => ({ ...device, peak_bytes: 0, tensor_bytes: 0 })),
     devices_lost: ["device-1"],
+    copies: { points: 7, every: 3, bytes: 12_000_000, cost: 0.031 },
   });
   expect(said).toMatch(/device-0 +75 %/);
   expect(said).toMatch(/device-2 +50 %/);

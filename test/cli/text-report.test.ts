@@ -54,12 +54,12 @@ test("another plan says what goes from whom to whom", () => {
   replanned(plan(1, 5, 6));
   expect(lines()).toEqual([
     "  another plan: it is better",
-    "  segment 1 from device-0 to device-1, segment 4 from device-2 to device-1: 1 B in 1 ms",
+    "  segment 1 from device-0 to device-1, segment 4 from device-2 to device-1: 1 B moved in 1 ms",
     "  now hybrid of 3 stages on 3 devices, 1f1b: device-0 stage 1, device-1 stage 2, device-2 stage 3",
   ]);
   replanned(plan(6));
   expect(lines()[1]).toBe(
-    "  segments 1-4 from device-1 to device-0, segment 5 from device-2 to device-0: 1 B in 1 ms",
+    "  segments 1-4 from device-1 to device-0, segment 5 from device-2 to device-0: 1 B moved in 1 ms",
   );
   report.show({ event: "plan_kept", cause: "joined", why: "it is small", ...figures });
   expect(lines()).toEqual(["  the plan stays as it is: it is small"]);
