@@ -249,12 +249,15 @@ export async function train(
       ...{ event: "plan", plan, parameters: count, frozen_bytes: frozen, unit: unit.name },
       ...{ data: source.name, data_bytes: source.bytes },
     });
+    meter = await RunMeter.open(devices, await scheduler.ask.descriptions());
+    // One that cannot be taken in is told of by whoever brought it.
+    if (copies > 0) stopJoining = world.onDevice?.((device) => takeIn(scheduler, meter!, device));
     const first = taken ? taken.step + 1 : (resumed?.step ?? 0);
     if (taken) {
       writer.goBackTo(first);
       const stepsLost = (history?.step ?? -1) - taken.step;
       emit({ event: "resumed", ...resumedBehind({ ...taken, stepsLost }) });
-    } else await scheduler.ask.deploy(await initialState(model, seed, valuesOf(resumed)));
+    } else await scheduler.ask.deploy(await initialState(model, seed, valuesOf(resumed)), first - 1);
 
     let validation = Number.NaN;
     let loss = history?.losses.get(first - 1) ?? Number.NaN;
@@ -272,12 +275,8 @@ export async function train(
         await saver.save(first);
     }
 
-    const names = await scheduler.ask.descriptions();
-    meter = await RunMeter.open(devices, names);
     await meter.resume();
     const tokens = unit.perMicroBatch * microBatches;
-    // One that cannot be taken in is told of by whoever brought it.
-    if (copies > 0) stopJoining = world.onDevice?.((device) => takeIn(scheduler, meter!, device));
     let training = 0;
     let skipped = 0;
     for (let step = first; step < steps; step++) {

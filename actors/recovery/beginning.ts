@@ -22,9 +22,10 @@ export class Beginning {
 
   /**
    * Runs `work` with the devices that are there; again where one is lost meanwhile, as long as there is one left.
+   * @param paused hears that nobody is left and why: then it goes on when a device has joined. Without it, nobody joins.
    * @throws DeviceLost for the first that was lost, where nobody is left or the run does not go on.
    */
-  async among<T>(work: () => Promise<T>): Promise<T> {
+  async among<T>(work: () => Promise<T>, paused?: (reason: string) => void): Promise<T> {
     const { roster } = this;
     let first: DeviceLost | undefined;
     for (;;) {
@@ -40,9 +41,13 @@ export class Beginning {
         first ??= error;
         if (!this.goesOn) throw error;
         this.losses.push(...roster.takeLosses());
-        if (roster.present().length === 0) throw first;
+        if (!paused && roster.present().length === 0) throw first;
         // What the others are asked for already is not to disturb what they are asked for next.
         await under.catch(() => {});
+        if (!paused || roster.living().length > 0) continue;
+        const names = this.losses.map(({ id }) => roster.name(id));
+        paused(`${names.join(", ")} gone: no device is left`);
+        while (roster.living().length === 0) await roster.nextArrival;
       }
     }
   }

@@ -6,7 +6,7 @@
 
 import type { Segment } from "../../nn/segments.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
-import type { Clock, Ref } from "../../runtime/index.ts";
+import type { Clock, Down, Ref } from "../../runtime/index.ts";
 import { type Collected, collect, reattach } from "../journal/reattach.ts";
 import type { PlanBefore } from "../journal/run-journal.ts";
 import { Deployment, type DeployOptions, DeviceFailed } from "../scheduler/deployment.ts";
@@ -47,7 +47,7 @@ export class Course {
   private target: Plan | undefined;
   /** Counts deployments: what is left over from an earlier one is refused. */
   private generation = 0;
-  private readonly world: CourseWorld;
+  readonly world: CourseWorld;
   /** A recovery that no step has been committed behind yet. */
   private resuming: (Omit<RunRecovery, "resumeMs"> & { readonly at: number }) | undefined;
 
@@ -188,8 +188,9 @@ export class Course {
     this.world.roster.arrived();
   }
 
-  /** A device is gone. @returns whether the run needs it: nothing goes on without. */
-  lose(id: string): boolean {
+  /** A device is gone; where the run needs it, nothing goes on without. */
+  lose(id: string, down: Down): void {
+    const { roster } = this.world;
     const keptCopies = this.keeper.lose(id);
     const has = (plan: Plan | undefined) =>
       plan?.stages.some(({ members }) => members.some(({ device }) => device === id)) ?? false;
@@ -197,9 +198,11 @@ export class Course {
       this.moves.take();
       this.moves.because("lost");
     }
-    if (this.committed === undefined || has(this.plan) || has(this.target)) return true;
-    if (keptCopies && this.world.recovery) this.place();
-    return false;
+    if (this.committed === undefined || has(this.plan) || has(this.target)) roster.lose(id, down);
+    else {
+      roster.dismiss(id);
+      if (keptCopies && this.world.recovery) this.place();
+    }
   }
 
   /** The run goes on without a device that lives: what that does for it is over, and nobody asks it for copies. */

@@ -31,7 +31,13 @@ import type { Deployment } from "./deployment.ts";
 import { segmentSizes } from "./parts.ts";
 import type { Plan } from "./plan.ts";
 import { requirePlan } from "./plan-check.ts";
-import type { DriftedDevice, SchedulerOptions, StepResult, TakenOver } from "./scheduler-options.ts";
+import type {
+  DriftedDevice,
+  RecoveryOptions,
+  SchedulerOptions,
+  StepResult,
+  TakenOver,
+} from "./scheduler-options.ts";
 
 export { DeviceLost } from "../recovery/roster.ts";
 export type {
@@ -86,7 +92,8 @@ export class Scheduler extends Actor {
 
   override onStart(): void {
     const { self, clock, node } = this.context;
-    const { model, optimizer, seed, stashBytes = 0, recovery } = this.#options;
+    const { model, optimizer, seed, stashBytes = 0 } = this.#options;
+    const recovery = this.#recovery();
     this.#roster = new Roster(this.#given, clock, node.times);
     this.#beginning = new Beginning(this.#roster, recovery !== undefined);
     this.#course = new Course({
@@ -103,10 +110,22 @@ export class Scheduler extends Actor {
     for (const device of this.#given) this.context.monitor(device);
   }
 
+  /** Whoever comes to a run that has nobody is taken in at once, also before its first step. */
+  #recovery(): RecoveryOptions | undefined {
+    const { recovery } = this.#options;
+    const { paused } = recovery ?? {};
+    if (!recovery || !paused) return recovery;
+    return {
+      ...recovery,
+      paused: (reason) => {
+        this.#started.resolve();
+        paused(reason);
+      },
+    };
+  }
+
   override onDown(down: Down): void {
-    const id = this.#roster.idOf(down.ref);
-    if (this.#course.lose(id)) this.#roster.lose(id, down);
-    else this.#roster.dismiss(id);
+    this.#course.lose(this.#roster.idOf(down.ref), down);
   }
 
   /** Measures the devices and makes the plan. @throws PlanError in one line when there is none. */
@@ -158,16 +177,25 @@ export class Scheduler extends Actor {
 
   /**
    * Starts the plan's stages and gives them what they hold, once: parameters, frozen values and statistics, and the
-   * optimiser's state where given. The tensors are borrowed until it is done.
+   * optimiser's state where given. The tensors are borrowed until it is done. If nobody is left meanwhile, it is done when a
+   * device has joined, where some may.
+   * @param behind the step that left these values.
    */
-  async deploy(values: Readonly<Record<string, Tensor>>): Promise<void> {
+  async deploy(values: Readonly<Record<string, Tensor>>, behind = -1): Promise<void> {
     const course = this.#course;
+    const { paused, resumed } = course.world.recovery ?? {};
+    let waited = false;
+    const wait = (reason: string) => {
+      waited = true;
+      paused!(reason);
+    };
     await this.#beginning.among(async () => {
       this.#plan = planAmong(this.#plan!, this.#roster, course.moves.replanner);
       course.moves.replanner?.follow(this.#plan);
       await course.deploy(this.#plan, values);
-    });
+    }, paused && wait);
     course.lacks(this.#beginning.takeLosses());
+    if (waited) resumed?.({ step: behind, stepsLost: 0, movedBytes: 0, fromCheckpoint: false });
   }
 
   /**

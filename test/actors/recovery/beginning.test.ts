@@ -2,7 +2,9 @@
 
 import { afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { Device } from "../../../actors/device.ts";
-import type { RecoveryOptions, SchedulerOptions } from "../../../actors/scheduler/scheduler.ts";
+import type { Behind, RecoveryOptions, SchedulerOptions } from "../../../actors/scheduler/scheduler.ts";
+import { Stage } from "../../../actors/stage.ts";
+import { memory, NodeRuntime } from "../../../runtime/index.ts";
 import { failure } from "../../runtime/world.ts";
 import { type Cluster, type ClusterOptions, makeCluster } from "../cluster.ts";
 import * as runs from "./runs.ts";
@@ -129,6 +131,43 @@ test("all are lost: it says who was the first", async () => {
   const { code, message } = await failure(cluster.scheduler.ask.plan());
   expect(code).toBe("DEVICE_LOST");
   expect(message).toMatch(/^device 1 is gone: /);
+});
+
+describe("all are lost behind the plan: the run waits, and begins with who joins", () => {
+  test.each(["while stages are started", "between deploying and the first step"])("%s", async (point) => {
+    const { promise: paused, resolve } = Promise.withResolvers<string>();
+    const resumed: Behind[] = [];
+    const recovery = { paused: resolve, resumed: (behind: Behind) => void resumed.push(behind) };
+    const plan = runs.handPlan({ stages: runs.PIPELINE });
+    const cluster = await begun({}, { plan }, recovery);
+    const { scheduler, coordinator, network, hosts, initial, told } = cluster;
+    const lose = () => Promise.all(hosts.map((host) => host.close(0)));
+    await scheduler.ask.plan();
+    if (point === "while stages are started") await lose();
+    const deployed = scheduler.ask.deploy(initial);
+    if (point === "while stages are started") expect(await paused).toMatch(/ gone: no device is left$/);
+    else {
+      await deployed;
+      await lose();
+    }
+    const made = deployed.then(() => scheduler.ask.step(0, LAST));
+    await paused;
+    const host = new NodeRuntime({
+      ...{ name: "late", transports: [memory(network)], actors: { Device, Stage }, log: () => {} },
+    });
+    try {
+      await host.spawn(Device, ["late", "reference"], { name: "late" });
+      const { id } = await coordinator.connect(await host.listen("memory://late"));
+      await scheduler.ask.join((await coordinator.lookup<Device>(id, "late"))!);
+      await made;
+      await scheduler.ask.step(1, LAST);
+      expect(await runs.bitsOf(cluster)).toEqual(expected);
+    } finally {
+      await host.close(0);
+    }
+    expect(resumed).toMatchObject([{ step: -1, stepsLost: 0 }]);
+    expect(told).toMatchObject([{ lost: ["device-0", "device-1", "device-2"], stepsLost: 0 }]);
+  });
 });
 
 test("a run that keeps no copies ends, as with any other loss", async () => {
