@@ -16,8 +16,11 @@ export class Ending {
   private signal: Signal | undefined;
   private stepping = false;
 
-  /** @param asked hears of the first signal, where the run goes on to the end of its step. */
-  constructor(asked: (signal: Signal) => void) {
+  /**
+   * @param asked hears of the first signal, where the run goes on to the end of its step. @param broken hears of the second one,
+   *   with which this process ends.
+   */
+  constructor(asked: (signal: Signal) => void, broken: (signal: Signal) => void) {
     const { promise, reject } = Promise.withResolvers<never>();
     this.atOnce = promise;
     this.atOnce.catch(() => {});
@@ -26,8 +29,12 @@ export class Ending {
       // Asked twice, it ends without good manners; the devices that it has started are killed. That nobody is there any more to
       // see it is no second wish.
       if (this.signal && signal === "SIGHUP") return;
-      if (this.signal) void exit(EXIT_CODES[signal]);
-      this.signal ??= signal;
+      if (this.signal) {
+        broken(signal);
+        void exit(EXIT_CODES[signal]);
+        return;
+      }
+      this.signal = signal;
       if (!this.stepping) return this.refuse(this.byRequest()!);
       this.controller.abort();
       asked(signal);

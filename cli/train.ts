@@ -12,17 +12,17 @@ import { prepare, train as trainRun } from "../actors/train.ts";
 import { DEFAULT_GPT, gptParameters } from "../nn/models/gpt.ts";
 import { findSegments } from "../nn/segments.ts";
 import { elements } from "../protocols/tensor.ts";
-import { DEFAULT_HEARTBEAT, seededRandom, systemClock, systemRandom } from "../runtime/index.ts";
+import { seededRandom, systemClock, systemRandom } from "../runtime/index.ts";
 import { files } from "../runtime/platform/files.ts";
 import { lock } from "../runtime/platform/lock.ts";
 import { machine } from "../runtime/platform/machine.ts";
 import { standardError, standardOutput } from "../runtime/platform/process.ts";
 import { faultText } from "./chaos.ts";
-import { resumeArguments } from "./checkpoint-options.ts";
 import { type Command, CommandError, UsageError } from "./command.ts";
 import { Devices, type JoinedDevice } from "./devices.ts";
 import { Ending } from "./ending.ts";
 import type { Reporter, RunEvent } from "./events.ts";
+import { goOn, quoted } from "./go-on.ts";
 import { type Abandoned, abandonedRun, runJournal } from "./journal.ts";
 import { jsonReport } from "./json-report.ts";
 import { type Leadership, takeLead } from "./leadership.ts";
@@ -89,7 +89,18 @@ async function run(
   const results = new Results(files, out);
   let lastCheckpoint: string | null = null;
   let planned = false;
-  const ending = new Ending((signal) => void emit({ event: "ending", signal }));
+  /** How to go on. @param isKept whether nodes keep what they have of the run. */
+  const further = (isKept: boolean) => {
+    if (leadership) return "; the same command goes on with the run";
+    if (lastCheckpoint !== null || !isKept) return goOn(lastCheckpoint, settings);
+    return `; its nodes keep what they have of it for a while, go on with: npx bun run train --resume ${quoted(out)}`;
+  };
+  /** Whether nodes have something that they keep where nobody tells them that the run is over. */
+  const wouldBeKept = () => planned && isReached(settings);
+  const ending = new Ending(
+    (signal) => void emit({ event: "ending", signal }),
+    (signal) => standardError.write(`troupe: ended at once by ${signal}${further(wouldBeKept())}\n`),
+  );
   /** What has to be told, or kept, before this is. */
   const before = async (event: RunEvent) => {
     // Who hears of a checkpoint may rely on the losses up to it.
@@ -200,15 +211,10 @@ async function run(
     const isDeposed = error instanceof Deposed;
     // Nodes of a run that could not end in order keep what they have of it.
     const isBrokenOff = error === caught && error instanceof CommandError && error.code === "INTERRUPTED";
-    handedOver = isDeposed || (isBrokenOff && (leadership !== null || (planned && isReached(settings))));
+    handedOver = isDeposed || (isBrokenOff && (leadership !== null || wouldBeKept()));
     if (isDeposed || (loss === undefined && lastCheckpoint === null && !handedOver)) throw error;
     const said = error === caught ? (loss ?? (error as Error).message) : (error as Error).message;
-    const further = leadership
-      ? "; the same command goes on with the run"
-      : handedOver && lastCheckpoint === null
-        ? `; its nodes keep what they have of it for a while, go on with: npx bun run train --resume ${quoted(out)}`
-        : goOn(lastCheckpoint, settings);
-    throw new CommandError("RUN", said + further, exitCodeOf(error));
+    throw new CommandError("RUN", said + further(handedOver), exitCodeOf(error));
   } finally {
     chaos?.close();
     await told;
@@ -272,26 +278,6 @@ function endedAs(error: unknown, loss: string | undefined, ending: Ending): Comm
 function exitCodeOf(error: unknown): number {
   return error instanceof CommandError ? error.exitCode : 1;
 }
-
-function goOn(checkpoint: string | null, settings: TrainSettings): string {
-  const { run, join, listen, devices, devicesAsked, engine, out, security, transport, identity } = settings;
-  const { patienceMs } = settings.heartbeat;
-  if (checkpoint === null) return "; there is no checkpoint yet";
-  const args = [...resumeArguments(checkpoint, out, run), ...(run.data === null ? [] : ["--data", run.data])];
-  for (const address of join) args.push("--join", address);
-  if (listen !== undefined) args.push("--listen", listen);
-  if (devicesAsked) args.push("--devices", `${devices}`);
-  if (run.copies !== undefined && run.copies !== 1) args.push("--copies", `${run.copies}`);
-  if (patienceMs !== DEFAULT_HEARTBEAT.patienceMs) args.push("--patience", `${patienceMs}`);
-  if (engine !== "auto") args.push("--engine", engine);
-  if (transport !== "auto") args.push("--transport", transport);
-  if (security.insecure) args.push("--insecure");
-  if (identity !== undefined) args.push("--identity", identity);
-  return `; the last checkpoint is ${checkpoint}, go on with: npx bun run train ${args.map(quoted).join(" ")}`;
-}
-
-/** As a word for a shell. */
-const quoted = (word: string) => (/^[\w./:=@-]+$/.test(word) ? word : JSON.stringify(word));
 
 /** @throws FileError now rather than at the end of the run. */
 async function requireWritable(path: string): Promise<void> {
