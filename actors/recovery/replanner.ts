@@ -18,6 +18,7 @@ import {
   watchPlan,
 } from "../drift.ts";
 import type { ClusterProfile } from "../profile.ts";
+import { type JoinedProfile, withJoined } from "../profile-join.ts";
 import type { DeviceInfo, Profile, SegmentCost } from "../scheduler/cost.ts";
 import { memoryOf, stepMsOf } from "../scheduler/device-load.ts";
 import { chunksOf, type Plan, type PlanDevice } from "../scheduler/plan.ts";
@@ -104,12 +105,11 @@ export class Replanner {
     return correctedProfile(this.base, machineDrifts(this.watch.drifts, this.base.hosts ?? {}));
   }
 
-  /** A device has joined. @param profile with its times and its links. */
-  add(device: DeviceInfo, profile: Profile, key: string): void {
-    // Those of the others are as the watch goes by them.
-    this.base = { ...profile, devices: { ...profile.devices, ...this.base.devices } };
+  /** A device has joined. */
+  add(device: DeviceInfo, joined: JoinedProfile): void {
+    this.base = withJoined(this.base, joined);
     this.devices.set(device.id, device);
-    this.keys[Number(device.id)] = key;
+    this.keys[Number(device.id)] = joined.key;
   }
 
   /** As measured, before anything drifted since the present plan was made. */
