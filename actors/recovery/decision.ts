@@ -13,15 +13,18 @@ export type Cause = "lost" | "joined" | "drifted";
 
 /**
  * Of a step's time. Two predictions that are nearer to each other than this say nothing: they are within a tenth of what
- * steps take.
+ * steps take. Where going over costs less than a step, less is lost if it was for nothing, and as much less has to be gained.
  */
 export const LEAST_GAIN = 0.1;
+
+/** What has to be gained by any move: plans that differ by less are as good. */
+const ANY_GAIN = 0.005;
 
 /**
  * Steps after a move because devices came or drifted in which there is no other for that. Whether one drifts is known from the median
  * of 7 steps of a plan (`drift.ts`), of which half may still be disturbed by the move: twice as many. A device that comes and
  * goes all the time costs one move in so many steps at most. Where one is lost the plan is changed anyhow, and there is no
- * reason to wait with a better one.
+ * reason to wait with a better one. Behind a move that took less than a step, devices that come wait for as much less.
  */
 export const COOL_DOWN_STEPS = 14;
 
@@ -112,9 +115,10 @@ export interface Decision {
 
 /** Whether another plan is gone over to. */
 export function decide({ oldStepMs, newStepMs, stepsLeft, moveMs: cost }: Outlook): Decision {
+  const least = Math.max(ANY_GAIN, LEAST_GAIN * Math.min(1, cost / oldStepMs));
   const gain = oldStepMs - newStepMs;
   const step = `a step would take ${ms(newStepMs)} in place of ${ms(oldStepMs)}`;
-  if (!(gain > LEAST_GAIN * oldStepMs)) {
+  if (!(gain > least * oldStepMs)) {
     return { moves: false, why: `${step}: less than predictions can tell apart` };
   }
   const saved = `${step}, which saves ${ms(gain * stepsLeft)} in ${stepsLeft} steps`;
@@ -122,14 +126,23 @@ export function decide({ oldStepMs, newStepMs, stepsLeft, moveMs: cost }: Outloo
   return { moves, why: `${saved}, and going there ${moves ? "takes" : "would take"} ${ms(cost)}` };
 }
 
+/** The last move because a device came or drifted. */
+export interface LastMove {
+  readonly stepsSince: number;
+  /** For which the run stood still, in steps. */
+  readonly costSteps: number;
+}
+
 /**
  * Whether it is time to look for another plan.
- * @param stepsSince the last move because a device came or drifted; null when there was none.
+ * @param last null when there was none.
  */
-export function isDue(causes: Iterable<Cause>, stepsSince: number | null): boolean {
+export function isDue(causes: Iterable<Cause>, last: LastMove | null): boolean {
   const all = [...causes];
   if (all.length === 0) return false;
-  return all.includes("lost") || stepsSince === null || stepsSince >= COOL_DOWN_STEPS;
+  if (all.includes("lost") || last === null || last.stepsSince >= COOL_DOWN_STEPS) return true;
+  // Whether a device drifts is not known sooner, whatever the move cost.
+  return all.includes("joined") && last.stepsSince >= COOL_DOWN_STEPS * last.costSteps;
 }
 
 function ms(value: number): string {

@@ -6,7 +6,7 @@
 import type { Clock } from "../../runtime/index.ts";
 import type { Plan } from "../scheduler/plan.ts";
 import type { RecoveryOptions } from "../scheduler/scheduler-options.ts";
-import { type Cause, isDue } from "./decision.ts";
+import { type Cause, isDue, type LastMove } from "./decision.ts";
 import type { Replanner } from "./replanner.ts";
 import type { Roster } from "./roster.ts";
 
@@ -38,8 +38,9 @@ export class Moves {
   private readonly recovery: RecoveryOptions | undefined;
   private wanted: Wanted | undefined;
   private readonly causes = new Set<Cause>();
-  /** The step behind which the run went over to another plan, and nobody was lost. */
+  /** The step behind which the run went over to another plan, and nobody was lost; and what that cost, in steps. */
   private movedAt: number | null = null;
+  private costSteps = 0;
   /** The longest that it took until stages were there. */
   private startMs = 0;
 
@@ -76,6 +77,11 @@ export class Moves {
     this.startMs = Math.max(this.startMs, ms);
   }
 
+  private lastMove(step: number): LastMove | null {
+    if (this.movedAt === null) return null;
+    return { stepsSince: step - this.movedAt, costSteps: this.costSteps };
+  }
+
   /**
    * Looks for a better plan if there is reason to. This thread has nothing to do while a step is under way.
    * @param present plan. @param step that is under way.
@@ -90,7 +96,7 @@ export class Moves {
       recovery.considered?.({ cause: "joined", moved: false, why, ...figures, plan: present });
     }
     if (bound) causes.clear();
-    if (!replanner || !isDue(causes, this.movedAt === null ? null : step - this.movedAt)) return;
+    if (!replanner || !isDue(causes, this.lastMove(step))) return;
     // What people have seen is what they are to be told the consequence of.
     const cause = CAUSES.find((each) => causes.has(each));
     causes.clear();
@@ -106,7 +112,10 @@ export class Moves {
       return;
     }
     this.want(next, ({ bytes, ms, failure }) => {
-      if (cause !== "lost") this.movedAt = step;
+      if (cause !== "lost") {
+        this.movedAt = step;
+        this.costSteps = ms / (figures.oldStepMs ?? ms);
+      }
       if (failure !== undefined) stays(failure, ms);
       else recovery.considered?.({ ...found, why, moved: true, movedBytes: bytes, moveMs: ms, plan: next });
     });

@@ -200,4 +200,7 @@ test("people are told who left, what it cost, who does what now, and who is miss
   expect(said).toMatch(/device-0 +75 %/);
   expect(said).toMatch(/device-2 +50 %/);
   expect(said).toContain("  ended on 2 of 3 devices, without device-1\n");
+  expect(said).toContain(
+    "  copies   after every 3 steps, 7 so far with 12.0 MB to others: 3.1 % of the time, as measured\n",
+  );
 });

@@ -85,7 +85,7 @@ describe("a plan is gone over to", () => {
   });
 
   test("not for a gain that predictions cannot tell from none, however many steps are left", () => {
-    const small = { ...outlook, newStepMs: 100 * (1 - LEAST_GAIN), stepsLeft: 1e6 };
+    const small = { ...outlook, newStepMs: 100 * (1 - LEAST_GAIN), stepsLeft: 1e6, moveMs: 100 };
     expect(decide(small)).toEqual({
       moves: false,
       why: "a step would take 90 ms in place of 100 ms: less than predictions can tell apart",
@@ -94,13 +94,43 @@ describe("a plan is gone over to", () => {
     expect(decide({ ...small, newStepMs: 120 }).moves).toBe(false);
   });
 
+  test("for a smaller one where going there costs less than a step, and never for none", () => {
+    const cheap = { ...outlook, stepsLeft: 1e6, moveMs: 10 };
+    expect(decide({ ...cheap, newStepMs: 98 }).moves).toBe(true);
+    expect(decide({ ...cheap, newStepMs: 99.5 }).moves).toBe(false);
+    expect(decide({ ...cheap, moveMs: 50, newStepMs: 98 }).moves).toBe(false);
+    expect(decide({ ...cheap, moveMs: 0, newStepMs: 99 }).moves).toBe(true);
+    expect(decide({ ...cheap, moveMs: 0, newStepMs: 99.9 }).moves).toBe(false);
+  });
+
   test("not again at once because of devices that come, or drift; at once when one is lost", () => {
     expect(isDue([], null)).toBe(false);
     expect(isDue(["joined"], null)).toBe(true);
     for (const cause of ["joined", "drifted"] as const) {
-      expect(isDue([cause], COOL_DOWN_STEPS - 1)).toBe(false);
-      expect(isDue([cause], COOL_DOWN_STEPS)).toBe(true);
-      expect(isDue([cause, "lost"], 1)).toBe(true);
+      const since = (stepsSince: number) => ({ stepsSince, costSteps: 2 });
+      expect(isDue([cause], since(COOL_DOWN_STEPS - 1))).toBe(false);
+      expect(isDue([cause], since(COOL_DOWN_STEPS))).toBe(true);
+      expect(isDue([cause, "lost"], since(1))).toBe(true);
+    }
+  });
+
+  test("sooner for devices that come, where the last move cost less than a step; a drift is not known sooner", () => {
+    const last = { stepsSince: 3, costSteps: 0.2 };
+    expect(isDue(["joined"], last)).toBe(true);
+    expect(isDue(["joined"], { ...last, stepsSince: 2 })).toBe(false);
+    expect(isDue(["drifted"], last)).toBe(false);
+  });
+
+  test("so that those who come and go cost a small part of the run, however often they do", () => {
+    for (const costSteps of [0.01, 0.3, 1, 5]) {
+      let [moves, movedAt] = [0, null as number | null];
+      for (let step = 0; step < 1000; step++) {
+        if (!isDue(["joined"], movedAt === null ? null : { stepsSince: step - movedAt, costSteps })) continue;
+        moves++;
+        movedAt = step;
+      }
+      // No more than once in a step, and not for longer than one step in so many.
+      expect(moves * Math.min(1, costSteps)).toBeLessThanOrEqual(1000 / COOL_DOWN_STEPS + 1);
     }
   });
 
@@ -109,7 +139,8 @@ describe("a plan is gone over to", () => {
     let movedAt: number | null = null;
     for (let step = 0; step < 10 * COOL_DOWN_STEPS; step++) {
       const slowed = step % 8 < 4;
-      const due = isDue(["drifted"], movedAt === null ? null : step - movedAt);
+      const last = movedAt === null ? null : { stepsSince: step - movedAt, costSteps: 0 };
+      const due = isDue(["drifted"], last);
       if (!due || !decide({ ...outlook, newStepMs: slowed ? 50 : 80, stepsLeft: 1000 }).moves) continue;
       moves++;
       movedAt = step;
