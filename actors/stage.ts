@@ -20,13 +20,16 @@ import { Copies } from "./recovery/copies.ts";
 import type { Holding } from "./recovery/ledger.ts";
 import { type Fetch, give, type Replica, recalled } from "./recovery/replica.ts";
 import { microBatchesOf } from "./scheduler/program.ts";
-import { Chunk } from "./stage/chunk.ts";
+import { Chunk, stateOf } from "./stage/chunk.ts";
 import { Clearing } from "./stage/clearing.ts";
 import { commitChunks } from "./stage/commit.ts";
 import { Session } from "./stage/session.ts";
 import { assignSlots, type Slots } from "./stage/slots.ts";
 import {
+  bytesOf,
   type CommitReport,
+  type Dealing,
+  dealtAnew,
   holdingOf,
   type Resumed,
   type StageHoldings,
@@ -35,7 +38,7 @@ import {
   updatesInPasses,
 } from "./stage/spec.ts";
 import { StandingCollectives } from "./stage/standing.ts";
-import { DealtStatistics } from "./stage/statistics.ts";
+import { type DealtStatistics, dealtStatistics } from "./stage/statistics.ts";
 import { StepUnderWay } from "./stage/step.ts";
 import { validate } from "./stage/validation.ts";
 
@@ -56,13 +59,13 @@ export class Stage extends Actor {
     ...["replicate", "recall", "forgetBefore"],
   ];
 
-  readonly #spec: StageSpec;
+  #spec: StageSpec;
   readonly #engine: Engine;
   readonly #injector: Injector | undefined;
-  readonly #slots: Slots;
+  #slots: Slots;
   readonly #chunks: readonly Chunk[];
   /** Micro-batches of its own. */
-  readonly #taken: ReadonlySet<number>;
+  #taken: ReadonlySet<number>;
   readonly #clearing = new Clearing();
   /** Of the present generation. */
   #session!: Session;
@@ -70,7 +73,7 @@ export class Stage extends Actor {
   /** The last step that was begun, until it is committed. */
   #under: StepUnderWay | undefined;
   /** By chunk; where there is no need, left out. */
-  readonly #statistics: DealtStatistics[] = [];
+  #statistics: DealtStatistics[] = [];
   /** What it held after steps that a run may go back to. */
   readonly #copies = new Copies();
   /** What a copy is of, once somebody has asked what the stage holds. */
@@ -91,16 +94,14 @@ export class Stage extends Actor {
     this.#spec = spec;
     this.#engine = engine;
     this.#injector = injector;
-    const { program } = spec;
-    this.#slots = assignSlots(program);
+    this.#slots = assignSlots(spec.program);
     this.#chunks = spec.chunks.map((_, index) => new Chunk(index, spec, this.#slots));
-    this.#taken = microBatchesOf(program);
+    this.#taken = microBatchesOf(spec.program);
   }
 
   override async onStart(): Promise<void> {
-    const { generation, group } = this.#spec;
-    const { rank, workers } = group;
-    this.#open(generation);
+    const { rank, workers } = this.#spec.group;
+    this.#open(this.#spec.generation);
     const collectives = new StandingCollectives(rank, workers.length, () => this.#session.collectives);
     try {
       for (const chunk of this.#chunks) {
@@ -111,10 +112,8 @@ export class Stage extends Actor {
       this.#release();
       throw error;
     }
-    for (const { index, decays, whole } of this.#chunks) {
-      if (decays.size === 0) continue;
-      this.#statistics[index] = new DealtStatistics(whole!.movingStatistics(), decays, rank === 0);
-    }
+    // The session that is open has them too.
+    this.#statistics.push(...dealtStatistics(this.#chunks, rank === 0));
   }
 
   #open(generation: number): void {
@@ -281,19 +280,30 @@ export class Stage extends Actor {
    * Goes on in a further generation, as the worker that it is, once it has been told to give up what is under way: what is
    * compiled stays, and so does what it holds. A step that is under way waits for `connect`.
    * @param step that the run goes back to.
-   * @throws RangeError once it is retired.
+   * @param dealing of the micro-batches from there on, where it is another one; a step that is under way is begun again then.
+   * @throws RangeError once it is retired, EngineError where the engine has no memory for what it is dealt.
    */
-  async resume(generation: number, step: number): Promise<Resumed> {
+  async resume(generation: number, step: number, dealing?: Dealing): Promise<Resumed> {
     if (this.#retired) throw new RangeError("a stage that has given its memory back does not go on");
     for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);
     this.#copies.forgetAfter(step);
     const busy = this.#under !== undefined;
     const holds = this.#step === step;
-    const midway = holds && this.#isMidway(step + 1);
+    const midway = holds && !dealing && this.#isMidway(step + 1);
     if (!holds) this.#step = null;
+    if (dealing) await this.#dealAnew(dealing);
     if (midway) this.#session.advance(generation);
     else await this.#renew(generation);
     return { holds, midway, busy };
+  }
+
+  async #dealAnew(dealing: Dealing): Promise<void> {
+    await this.#quiet();
+    this.#spec = dealtAnew(this.#spec, dealing);
+    this.#slots = assignSlots(dealing.program);
+    this.#taken = microBatchesOf(dealing.program);
+    for (const chunk of this.#chunks) chunk.dealAnew(this.#spec, this.#slots);
+    this.#statistics = dealtStatistics(this.#chunks, dealing.group.rank === 0);
   }
 
   /** Whether it is in a step, or through with it, and can go on from there when others are replaced. */
@@ -385,14 +395,6 @@ export class Stage extends Actor {
    * the same node until the next step.
    */
   async state(names: readonly string[] | null = null): Promise<Record<string, Tensor>> {
-    const found: Record<string, Tensor> = {};
-    for (const { executor } of this.#chunks) {
-      for (const [name, tensor] of await executor.tensors(names ?? undefined)) found[name] = tensor;
-    }
-    return found;
+    return stateOf(this.#chunks, names);
   }
-}
-
-function bytesOf(values: Readonly<Record<string, Tensor>>): number {
-  return Object.values(values).reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
 }

@@ -105,6 +105,11 @@ export class StageExecutor implements ChunkExecutor {
     await this.slots.build(options.slots, options.lent);
   }
 
+  /** Makes room for so many micro-batches in flight, unless there is. @throws EngineError when the engine has none left. */
+  grow(slots: number): void {
+    this.slots.grow(slots, this.options.lent);
+  }
+
   /** Says which micro-batch is about to be in `slot`: what is random in it is drawn from that. Both count from 0. */
   place(slot: number, step: number, microBatch: number): void {
     this.slots.place(slot, [this.options.seed ?? 0, step, microBatch]);

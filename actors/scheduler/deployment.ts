@@ -125,7 +125,8 @@ export class Deployment {
       const device = devices[Number(worker.member.device)]!;
       try {
         const stage = await device.ask.host(spec, owner);
-        return { worker, spec, stage, holdings: await stage.ask.holds(), has: "nothing" };
+        const holdings = await stage.ask.holds();
+        return { worker, spec, name: holdingOf(spec, holdings).worker, stage, holdings, has: "nothing" };
       } catch (error) {
         throw new DeviceFailed(worker, error);
       }
@@ -230,7 +231,8 @@ export class Deployment {
   }
 
   private holding(worker: number): Holding {
-    return holdingOf(this.placed[worker]!.spec, this.holdings[worker]!);
+    const { spec, holdings, name } = this.placed[worker]!;
+    return { ...holdingOf(spec, holdings), worker: name };
   }
 
   /** All values that training changes. */

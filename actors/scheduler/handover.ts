@@ -1,6 +1,7 @@
 /**
  * From one deployment of a run to the next. A worker that the next plan has as it is, on the same device, made from the very
- * same, stays: its stage goes on in the next generation with what it has compiled and holds, and nothing is moved. The
+ * same, stays: its stage goes on in the next generation with what it has compiled and holds, and nothing is moved. So does
+ * one whose stage has the same part of the model, and other micro-batches or other members: it is told whose they are. The
  * others end: their engines' memory is given back, and copies of what they held remain.
  *
  * Where all that are there stay, in the middle of the step behind the one that the run goes back to, and those that are not
@@ -10,7 +11,8 @@
 
 import { sameBytes } from "../../nn/passes/rewrite.ts";
 import type { Ref } from "../../runtime/index.ts";
-import { type StageHoldings, type StageSpec, updatesInPasses } from "../stage/spec.ts";
+import { isSplit } from "../stage/chunk.ts";
+import { dealingOf, dealtAnew, type StageHoldings, type StageSpec, updatesInPasses } from "../stage/spec.ts";
 import type { Stage } from "../stage.ts";
 import type { Worker } from "./plan.ts";
 import type { SpecOptions } from "./specs.ts";
@@ -34,6 +36,8 @@ export class DeploymentOver extends Error {
 export interface Placed {
   readonly worker: Worker;
   readonly spec: StageSpec;
+  /** What copies of it are known by: it keeps that as long as its stage runs. */
+  readonly name: string;
   readonly stage: Ref<Stage>;
   readonly holdings: StageHoldings;
   /** Of a run that it goes on with: nothing yet, what training does not change, or all of it. */
@@ -66,6 +70,15 @@ export function isSame(a: StageSpec, b: StageSpec): boolean {
   return textOf(a) === textOf(b) && graphs(a).every((bytes, chunk) => sameBytes(bytes, others[chunk]!));
 }
 
+/** As `isSame`, once it has been told who has which micro-batches: it has compiled the same, and holds the same. */
+export function isSameButDealt(a: StageSpec, b: StageSpec): boolean {
+  const isWhole = ({ group }: StageSpec) => group.sharing === null || group.sharing === "data";
+  const { positions } = a.program;
+  if (!isWhole(a) || !isWhole(b) || positions.join() !== b.program.positions.join()) return false;
+  const isSplitAlike = positions.every((_, i) => isSplit(a.program, i) === isSplit(b.program, i));
+  return isSplitAlike && isSame(dealtAnew(a, dealingOf(b)), b);
+}
+
 function textOf({ generation, chunks, ...rest }: StageSpec): string {
   return JSON.stringify({ ...rest, chunks: chunks.map(({ graph, ...chunk }) => chunk) });
 }
@@ -85,26 +98,24 @@ export async function handOver(
   const midway = new Set<number>();
   let busy = false;
   const same = placed.map(({ spec }, worker) => specs[worker] !== undefined && isSame(spec, specs[worker]));
+  const heirs = heirsOf(placed, same, workers, specs);
   await Promise.all(
     placed.map(async (old, place) => {
-      const { stage, spec, holdings } = old;
+      const { stage, holdings, name } = old;
       const { device } = old.worker.member;
       if (!isAlive(device)) return;
       // One that is lost meanwhile is found out by whoever watches devices.
       await stage.ask.abandon().catch(() => {});
       if (isOver()) return;
-      const worker = workers[place];
-      // Of asynchronous updates more is kept than what is known of: weights of passes that are under way.
-      if (
-        step !== null &&
-        worker?.member.device === device &&
-        same[place] &&
-        !updatesInPasses(spec.program)
-      ) {
-        const resumed = await stage.ask.resume(generation, step).catch(() => null);
+      const worker = workers[heirs[place] ?? -1];
+      if (step !== null && worker) {
+        const isDealt = place !== worker.worker || !same[place];
+        const spec = isDealt ? specs[worker.worker]! : old.spec;
+        const dealing = isDealt ? dealingOf(spec) : undefined;
+        const resumed = await stage.ask.resume(generation, step, dealing).catch(() => null);
         if (resumed) {
           const has = resumed.holds ? "all" : "fixed";
-          staying.set(worker.worker, { worker, spec, stage, holdings, has });
+          staying.set(worker.worker, { worker, spec, name, stage, holdings, has });
           if (resumed.midway) midway.add(worker.worker);
           busy ||= resumed.busy;
           return;
@@ -121,4 +132,34 @@ export async function handOver(
     midway.size > 0 &&
     placed.every(({ worker }) => midway.has(worker.worker) || !isAlive(worker.member.device));
   return { staying, goesOn, busy };
+}
+
+/**
+ * The worker that each can go on as, by place; undefined where there is none. Of asynchronous updates more is kept than what
+ * is known of: weights of passes that are under way.
+ */
+function heirsOf(
+  placed: readonly Placed[],
+  same: readonly boolean[],
+  workers: readonly Worker[],
+  specs: readonly StageSpec[],
+): (number | undefined)[] {
+  const deviceOf = (worker: number) => workers[worker]!.member.device;
+  const canStay = ({ spec }: Placed) => !updatesInPasses(spec.program);
+  const heirs = placed.map((old, place) => {
+    const isHere = same[place] && deviceOf(place) === old.worker.member.device;
+    return isHere && canStay(old) ? place : undefined;
+  });
+  const taken = new Set(heirs);
+  for (const [place, old] of placed.entries()) {
+    if (heirs[place] !== undefined || !canStay(old)) continue;
+    const heir = specs.findIndex((spec, worker) => {
+      const isFree = !taken.has(worker) && deviceOf(worker) === old.worker.member.device;
+      return isFree && isSameButDealt(old.spec, spec);
+    });
+    if (heir < 0) continue;
+    heirs[place] = heir;
+    taken.add(heir);
+  }
+  return heirs;
 }

@@ -3,6 +3,8 @@
 import type { ChunkExecutor, ChunkValues } from "../../nn/chunk-executor.ts";
 import type { Engine } from "../../nn/engine/engine.ts";
 import { type ExecutorOptions, StageExecutor } from "../../nn/executor.ts";
+import type { Roles } from "../../nn/model.ts";
+import type { Graph } from "../../nn/onnx/graph.ts";
 import { decodeModel } from "../../nn/onnx/proto.ts";
 import { perMicroBatch } from "../../nn/optim/asynchronous.ts";
 import { isScaled } from "../../nn/optim/loss-scale.ts";
@@ -13,8 +15,8 @@ import { ShardExecutor } from "../../nn/shards/executor.ts";
 import { statisticDecays } from "../../nn/training/decay.ts";
 import { type StageGraphs, trainingGraphs } from "../../nn/training.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
-import { isSharded } from "../scheduler/plan.ts";
-import { isOfMicroBatch, microBatchesOf } from "../scheduler/program.ts";
+import { isSharded, type Sharing } from "../scheduler/plan.ts";
+import { isOfMicroBatch, microBatchesOf, type StageProgram } from "../scheduler/program.ts";
 import type { Slots } from "./slots.ts";
 import type { ChunkSpec, StageSpec } from "./spec.ts";
 
@@ -25,19 +27,19 @@ export class Chunk {
   /** Index into the program's positions. */
   readonly index: number;
   readonly position: number;
-  readonly spec: ChunkSpec;
+  spec: ChunkSpec;
   readonly graphs: ChunkValues;
   executor!: ChunkExecutor;
   /** The same, unless it is a part of the chunk that it runs. */
   whole: StageExecutor | undefined;
   /** How its running statistics forget, where micro-batches are shared. */
-  readonly decays: ReadonlyMap<string, number>;
+  decays: ReadonlyMap<string, number>;
   /** Whether it reads what goes in where the chunk before it has written that, and the same on the way back. */
   isJoined = false;
   private readonly way: Way;
   private readonly trained: StageGraphs | ShardChunk;
   private readonly stage: StageSpec;
-  private readonly slots: Slots;
+  private slots: Slots;
   /** What each slot is in use for: kernels, and what is sent from there. */
   private readonly held: Promise<unknown>[][];
 
@@ -50,14 +52,11 @@ export class Chunk {
     this.position = stage.program.positions[index]!;
     this.held = Array.from({ length: slots.counts[index]! }, () => []);
     const { recompute, stashBytes, program } = stage;
-    const split = program.operations.some(
-      (operation) =>
-        isOfMicroBatch(operation) && (operation.chunk ?? 0) === index && operation.op.startsWith("backward-"),
-    );
+    const split = isSplit(program, index);
     const graph = decodeModel(this.spec.graph.bytes);
     const { roles, input, output, inputGradient } = this.spec;
     const { sharing, rank, workers, shares } = stage.group;
-    this.decays = sharing === "data" ? statisticDecays(graph, roles.statistics) : new Map();
+    this.decays = decaysOf(graph, roles, sharing);
     this.way = wayOf(stage);
     const options = { input, output, inputGradient, recompute, stashBytes };
     if (isSharded(sharing)) {
@@ -90,6 +89,18 @@ export class Chunk {
     this.isJoined = lent !== undefined;
     this.whole = await StageExecutor.create(engine, trained, { ...options, ...(lent && { lent }) });
     this.executor = this.whole;
+  }
+
+  /**
+   * Goes on with other micro-batches, while nothing is under way; not where it runs a part of the chunk.
+   * @throws EngineError when the engine has no memory for more at once.
+   */
+  dealAnew({ chunks, group }: StageSpec, slots: Slots): void {
+    this.whole!.grow(slots.counts[this.index]!);
+    this.spec = chunks[this.index]!;
+    this.slots = slots;
+    this.decays = decaysOf(decodeModel(this.spec.graph.bytes), this.spec.roles, group.sharing);
+    while (this.held.length < slots.counts[this.index]!) this.held.push([]);
   }
 
   slotOf(microBatch: number): number {
@@ -128,6 +139,30 @@ export class Chunk {
   release(): void {
     this.executor?.release();
   }
+}
+
+/** What training changes of these chunks, by name: views; all of it, or those of `names` that there are. */
+export async function stateOf(
+  chunks: readonly Chunk[],
+  names: readonly string[] | null,
+): Promise<Record<string, Tensor>> {
+  const found: Record<string, Tensor> = {};
+  for (const { executor } of chunks) {
+    for (const [name, tensor] of await executor.tensors(names ?? undefined)) found[name] = tensor;
+  }
+  return found;
+}
+
+/** Whether backward passes of one of a program's chunks are in two. */
+export function isSplit({ operations }: StageProgram, chunk: number): boolean {
+  return operations.some(
+    (operation) =>
+      isOfMicroBatch(operation) && (operation.chunk ?? 0) === chunk && operation.op.startsWith("backward-"),
+  );
+}
+
+function decaysOf(graph: Graph, { statistics }: Roles, sharing: Sharing | null): ReadonlyMap<string, number> {
+  return sharing === "data" ? statisticDecays(graph, statistics) : new Map();
 }
 
 /** A step's gradients together; those of each micro-batch by themselves; or those of the member's own. */

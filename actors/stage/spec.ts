@@ -69,6 +69,21 @@ export interface StageSpec {
   readonly seed: number;
 }
 
+/** What of a spec may become another while its stage stays: who has which micro-batches, and where the others are. */
+export interface Dealing extends Pick<StageSpec, "generation" | "program" | "group" | "keepsSent"> {
+  readonly chunks: readonly Pick<ChunkSpec, "next" | "previous" | "tied">[];
+}
+
+export function dealingOf({ generation, program, group, keepsSent, chunks }: StageSpec): Dealing {
+  const targets = chunks.map(({ next, previous, tied }) => ({ next, previous, tied }));
+  return { generation, program, group, keepsSent, chunks: targets };
+}
+
+/** A spec as another dealing makes it. */
+export function dealtAnew(spec: StageSpec, { chunks, ...dealing }: Dealing): StageSpec {
+  return { ...spec, ...dealing, chunks: spec.chunks.map((chunk, i) => ({ ...chunk, ...chunks[i]! })) };
+}
+
 /** What a stage holds of the model. */
 export interface StageHoldings {
   /** Names, in the order in which it reports their gradients' squares. */
@@ -79,6 +94,11 @@ export interface StageHoldings {
   readonly changingBytes: number;
   /** How those values are cut of which it has the part of its rank: parameters, frozen values, optimiser state. */
   readonly cuts: Readonly<Record<string, Cut>>;
+}
+
+/** Of values together. */
+export function bytesOf(values: Readonly<Record<string, Tensor>>): number {
+  return Object.values(values).reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
 }
 
 /** Whether what training changes is changed before a step's commit already. Statistics are kept by the commit. */

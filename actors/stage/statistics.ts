@@ -7,6 +7,7 @@
 
 import type { Kept } from "../../nn/executor/updater.ts";
 import type { Collectives } from "../../nn/shards/collectives.ts";
+import type { Chunk } from "./chunk.ts";
 
 export class DealtStatistics {
   private readonly kept: ReadonlyMap<string, Kept>;
@@ -60,4 +61,13 @@ export class DealtStatistics {
       await kept.write();
     }
   }
+}
+
+/** By chunk; left out where nothing moves, or nobody else has micro-batches. @param isFirst of the members. */
+export function dealtStatistics(chunks: readonly Chunk[], isFirst: boolean): DealtStatistics[] {
+  const found: DealtStatistics[] = [];
+  for (const { index, decays, whole } of chunks) {
+    if (decays.size > 0) found[index] = new DealtStatistics(whole!.movingStatistics(), decays, isFirst);
+  }
+  return found;
 }

@@ -24,12 +24,15 @@ interface Slot {
   readonly runs: Readonly<Record<Run, Binding | null>>;
 }
 
+type Lent = (slot: number) => ReadonlyMap<string, EngineTensor>;
+
 export class Slots {
   private readonly arena: Arena;
   private readonly graphs: StageGraphs;
   private readonly state: EngineTensors;
   private readonly moving: EngineTensors;
   private readonly slots: Slot[] = [];
+  private readonly compiled: Partial<Record<Run, Executable>> = {};
   private versions!: Versions<Run>;
   /** What ends a micro-batch's stay, where forward and backward pass are apart. */
   private readonly lastRun: Run | undefined;
@@ -45,25 +48,30 @@ export class Slots {
   }
 
   /** @param lent what takes the place of a slot's own tensors. @throws EngineError when the engine refuses a graph. */
-  async build(count: number, lent: (slot: number) => ReadonlyMap<string, EngineTensor> = () => new Map()) {
-    const { arena, graphs, state } = this;
-    const place = placeIn(graphs);
-    const compiled: Partial<Record<Run, Executable>> = {};
+  async build(count: number, lent?: Lent) {
+    const { arena, graphs, state, compiled } = this;
     for (const run of RUNS) {
       const graph = graphs[run];
       if (graph) compiled[run] = await arena.compile(graph);
     }
-    for (let i = 0; i < count; i++) {
-      const tensors: EngineTensors = new Map(lent(i));
-      const bind = (run: Run) => compiled[run] && arena.bind(compiled[run], tensors, state, place);
-      const runs = Object.fromEntries(RUNS.map((run) => [run, bind(run) ?? null]));
-      this.slots.push({ tensors, runs: runs as Slot["runs"] });
-    }
+    this.grow(count, lent);
     const read = new Set(BACKWARD.flatMap((run) => graphs[run]?.inputs ?? []).map(({ name }) => name));
     const parameters = graphs.parameters.filter(({ name }) => read.has(name));
     this.versions = new Versions(arena, parameters, state, (slot, run, older) =>
       arena.bind(compiled[run]!, this.slots[slot]!.tensors, older),
     );
+  }
+
+  /** Makes room for so many micro-batches, unless there is. @throws EngineError when the engine has no memory for it. */
+  grow(count: number, lent: Lent = () => new Map()): void {
+    const { arena, graphs, state, compiled } = this;
+    const place = placeIn(graphs);
+    for (let i = this.slots.length; i < count; i++) {
+      const tensors: EngineTensors = new Map(lent(i));
+      const bind = (run: Run) => compiled[run] && arena.bind(compiled[run], tensors, state, place);
+      const runs = Object.fromEntries(RUNS.map((run) => [run, bind(run) ?? null]));
+      this.slots.push({ tensors, runs: runs as Slot["runs"] });
+    }
   }
 
   /** Says what is random in the micro-batch that is about to be in `slot`. */

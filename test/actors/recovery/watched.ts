@@ -22,6 +22,8 @@ export interface Watching {
   readonly copies?: number;
   /** That is trained; a small GPT when left out. */
   readonly model?: Model;
+  /** Devices that the plan does not have. */
+  readonly spare?: number;
   /** Of all devices. */
   readonly engine?: ClusterOptions["engine"];
   /** What the model reads instead of text. */
@@ -33,7 +35,7 @@ export async function watched(
   cleanups: Cluster[],
   shape: runs.Shape,
   faults: readonly Fault[] = [],
-  { copies = 1, model = runs.MODEL, engine, feed }: Watching = {},
+  { copies = 1, model = runs.MODEL, spare = 0, engine, feed }: Watching = {},
 ): Promise<Watched> {
   const plan = planOf(model, { microBatches: 4, ...shape });
   const started: string[] = [];
@@ -50,7 +52,7 @@ export async function watched(
   });
   const cluster = await runs.started(
     {
-      devices: plan.devices.length,
+      devices: plan.devices.length + spare,
       classOf,
       effectsOf,
       model,
@@ -70,10 +72,14 @@ export async function watched(
 /** More than it takes until copies of a step are everywhere; where they never are, nobody waits for ever. */
 const TURNS = 2000;
 
-/** All steps; each begins when copies of what the one before it left are where they go. */
+/**
+ * All steps; each begins when copies of what the one before it left are where they go.
+ * @param before what is done before each.
+ */
 export async function bitsAfter(
   cluster: Watched,
   steps = runs.STEPS,
+  before: (step: number) => Promise<unknown> = async () => {},
 ): Promise<Readonly<Record<string, string>>> {
   const { scheduler } = cluster;
   const going = { kept: -1, complete: -1 };
@@ -89,6 +95,7 @@ export async function bitsAfter(
         await scheduler.ask.keepingCost();
         await Bun.sleep(0);
       }
+      await before(step);
       await scheduler.ask.step(step, steps - 1);
     }
   };
