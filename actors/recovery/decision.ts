@@ -80,9 +80,24 @@ function partOf(stage: PlanStage, { share }: PlanMember): number {
 }
 
 /**
+ * Whether stages have to be started to go over. Not where everyone goes on with the part of the model that they have whole,
+ * whichever micro-batches they are dealt.
+ */
+export function startsStages(old: Plan, next: Plan): boolean {
+  if (old.schedule !== next.schedule) return true;
+  const made = ({ ranges, recompute, sharing }: PlanStage) => {
+    return sharing === null || sharing === "data" ? JSON.stringify([ranges, recompute]) : null;
+  };
+  return next.stages.some((stage) => {
+    const same = old.stages.find((other) => made(other) !== null && made(other) === made(stage));
+    return stage.members.some(({ device }) => !same?.members.some((own) => own.device === device));
+  });
+}
+
+/**
  * Milliseconds that a run stands still to go over: all devices send and receive at once, each as much as its lines carry,
  * and the one that takes longest is waited for. A line that nobody has measured takes no time.
- * @param startMs until stages were there, the longest that it took so far in this run.
+ * @param startMs until stages are there: the longest that it took so far in this run, or nothing where none is started.
  */
 export function moveMs(
   moves: readonly Transfer[],

@@ -28,7 +28,7 @@ import { adaptPlan, makePlan, type PlanOptions } from "../scheduler/planner.ts";
 import { isAsynchronous } from "../scheduler/schedule.ts";
 import { predict } from "../scheduler/simulate.ts";
 import type { OperationSpan } from "../stage.ts";
-import { decide, moveMs, transfers } from "./decision.ts";
+import { decide, moveMs, startsStages, transfers } from "./decision.ts";
 import { mostCut, UNREACHABLE, unreachablePairs } from "./links.ts";
 
 /** Pipelines that are tried, each with a quarter less of the devices: a run does not wait long for a plan. */
@@ -119,7 +119,7 @@ export class Replanner {
 
   /**
    * The best plan for these devices, where it is worth going over to it.
-   * @param startMs that it takes until stages are there.
+   * @param startMs that it takes until stages are there, where any is started.
    */
   propose(present: Plan, alive: readonly string[], stepsLeft: number, startMs: number): Proposal {
     const oldStepMs = this.stepMs(present);
@@ -139,7 +139,7 @@ export class Replanner {
     const moves = transfers(present, next, this.segments);
     const { moves: goes, why } = decide({
       ...{ ...figures, stepsLeft },
-      moveMs: moveMs(moves, this.profile(), startMs),
+      moveMs: moveMs(moves, this.profile(), startsStages(present, next) ? startMs : 0),
     });
     return { ...figures, why, ...(goes && { next }) };
   }

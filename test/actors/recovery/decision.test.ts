@@ -7,9 +7,11 @@ import {
   isDue,
   LEAST_GAIN,
   moveMs,
+  startsStages,
   transfers,
 } from "../../../actors/recovery/decision.ts";
 import type { Plan } from "../../../actors/scheduler/plan.ts";
+import type { HandStage } from "../plans.ts";
 import { handPlan, PIPELINE, SHARED_BY_DATA, SHARED_BY_TENSOR, type Shape } from "./runs.ts";
 
 const SEGMENTS = Array.from({ length: 6 }, (_, i) => ({
@@ -48,6 +50,25 @@ describe("what has to move", () => {
     ]);
     // Device 2 had half of each.
     expect(between(SHARED_BY_TENSOR, SHARED_BY_DATA)).toContainEqual({ from: "1", to: "2", bytes: 900 });
+  });
+});
+
+describe("stages are started", () => {
+  const starts = (old: Shape, next: Shape) => startsStages(handPlan(old), handPlan(next));
+  const [shared, last] = SHARED_BY_DATA.stages as [HandStage, HandStage];
+  const dealt = (...members: number[][]): Shape => ({ stages: [{ ...shared, members }, last] });
+
+  test("not where micro-batches are dealt in another way", () => {
+    expect(starts(SHARED_BY_DATA, dealt([0], [1, 2, 3]))).toBe(false);
+    expect(starts(SHARED_BY_DATA, SHARED_BY_DATA)).toBe(false);
+  });
+
+  test("where a device has another part of the model, or weights in parts, or makes passes in another way", () => {
+    expect(starts(SHARED_BY_DATA, dealt([0, 1], [2], [3]))).toBe(true);
+    expect(starts(SHARED_BY_DATA, { stages: PIPELINE })).toBe(true);
+    expect(starts(SHARED_BY_TENSOR, SHARED_BY_TENSOR)).toBe(true);
+    expect(starts(SHARED_BY_DATA, { stages: [{ ...shared, recompute: true }, last] })).toBe(true);
+    expect(starts(SHARED_BY_DATA, { ...SHARED_BY_DATA, schedule: "zero-bubble" })).toBe(true);
   });
 });
 
