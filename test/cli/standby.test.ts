@@ -159,10 +159,10 @@ describe.skipIf(lacksNats !== null)(
         ],
         [
           ["--journal", "nats://box"],
-          1,
+          2,
           "nats://box names no place for a run: nats://<host>[:<port>]/<name>",
         ],
-        [["--journal", "nats://me:secret@box/a"], 1, "give credentials as NATS_USER and NATS_PASSWORD"],
+        [["--journal", "nats://me:secret@box/a"], 2, "give credentials as NATS_USER and NATS_PASSWORD"],
         [
           ["--journal", `${plain.address}/a`],
           1,
