@@ -232,9 +232,9 @@ export class Stage extends Actor {
     return recalled(this.#copies, worker, step, names);
   }
 
-  /** Nobody goes back behind this step; but `held`, if there is one, is still asked for. */
-  forgetBefore(step: number, held: number | null = null): void {
-    this.#copies.forgetBefore(step, held);
+  /** Nobody goes back behind this step; but those of `asked` are still asked for. */
+  forgetBefore(step: number, asked: readonly number[] = []): void {
+    this.#copies.forgetBefore(step, asked);
   }
 
   /**

@@ -44,10 +44,10 @@ export class Copies {
     return [...this.steps.keys()];
   }
 
-  /** Gives up all copies of steps before this one, but for one that is still asked for. */
-  forgetBefore(step: number, held: number | null = null): void {
+  /** Gives up all copies of steps before this one, but for those that are still asked for. */
+  forgetBefore(step: number, asked: readonly number[] = []): void {
     for (const [own, copy] of this.steps) {
-      if (own >= step || own === held) continue;
+      if (own >= step || asked.includes(own)) continue;
       this.steps.delete(own);
       this.spare.push(copy);
     }

@@ -60,6 +60,8 @@ export class Keeper {
   private costBefore: CopyCost | null = null;
   /** A step that is asked for by others. */
   private held: number | null = null;
+  /** One that is not asked for any more, and may still be there. */
+  private released: number | null = null;
   private points = 0;
   private bytes = 0;
 
@@ -119,6 +121,7 @@ export class Keeper {
 
   /** Whether stages are to copy what the step that is about to be committed leaves. */
   wants(): boolean {
+    this.forgetReleased();
     // Copies of another step would not come through either, and would be kept all the same.
     if (this.isStuck && this.deployment) this.spread(this.deployment, this.copying!);
     this.since++;
@@ -203,9 +206,25 @@ export class Keeper {
     if (this.deployment && this.isAlone) this.kept(step);
   }
 
-  /** What was held is forgotten with the next point. */
+  /** What was held is forgotten with the next step, unless it belongs to a point. */
   release(): void {
+    this.released = this.held ?? this.released;
     this.held = null;
+  }
+
+  /** A point may take many steps to be complete, and there may be as many that are held in turn meanwhile. */
+  private forgetReleased(): void {
+    const { released, deployment, ledger } = this;
+    this.released = null;
+    if (released === null || !deployment) return;
+    const asked = [...ledger.steps(), ...this.asked];
+    for (const { stage } of deployment.held()) {
+      stage.ask.forgetBefore(released + 1, asked).catch(() => {});
+    }
+  }
+
+  private get asked(): readonly number[] {
+    return this.held === null ? [] : [this.held];
   }
 
   /** A device is gone, with all that it held. @returns whether that was copies of what others hold. */
@@ -232,7 +251,7 @@ export class Keeper {
     );
     const forgotten = [
       ...over.map(({ device, stage }) => this.devices[Number(device)]!.ask.end(stage)),
-      ...holdings.map(({ stage }) => stage.ask.forgetBefore(step, this.held)),
+      ...holdings.map(({ stage }) => stage.ask.forgetBefore(step, this.asked)),
       ...[...this.replicas.values()].map(async (replica) => (await replica).ask.keep(step, workers)),
     ];
     for (const each of forgotten) each.catch(() => {});

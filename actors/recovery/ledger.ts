@@ -70,9 +70,14 @@ export class Ledger<S> {
     this.copies = this.copies.filter(({ holding }) => isKept(holding.worker));
   }
 
+  /** Those that somebody has copies of. */
+  steps(): readonly number[] {
+    return [...new Set(this.copies.map(({ step }) => step))];
+  }
+
   /** The latest step of which living devices have all these names whole; null where there is none. */
   point(names: readonly string[]): number | null {
-    const steps = [...new Set(this.copies.map(({ step }) => step))].sort((a, b) => b - a);
+    const steps = this.steps().toSorted((a, b) => b - a);
     return steps.find((step) => names.every((name) => this.isWhole(step, name))) ?? null;
   }
 

@@ -45,7 +45,8 @@ const deployment = {
             heard.push(`${worker} after ${step} to ${to!.device}`);
             return 4;
           },
-          forgetBefore: async () => {},
+          forgetBefore: async (step: number, asked: readonly number[]) =>
+            void (i === 0 && heard.push(`0 forgets before ${step}, but ${asked}`)),
         },
       },
     })),
@@ -203,8 +204,8 @@ test("points of a deployment that is to be replaced stay as they are, whoever jo
 });
 
 test("on one device what is held for a checkpoint is a point, so that what was held before is forgotten", async () => {
-  const forgotten: [number, number | null][] = [];
-  const forgetBefore = async (step: number, held: number | null) => void forgotten.push([step, held]);
+  const forgotten: [step: number, asked: readonly number[]][] = [];
+  const forgetBefore = async (step: number, asked: readonly number[]) => void forgotten.push([step, asked]);
   const [{ holding }] = deployment.held() as [ReturnType<Deployment["held"]>[number]];
   const alone = {
     held: () => [{ holding, device: "0", bytes: 4, stage: { ask: { forgetBefore } } }],
@@ -218,8 +219,32 @@ test("on one device what is held for a checkpoint is a point, so that what was h
   keeper.hold(6);
   await settle();
   expect(forgotten).toEqual([
-    [3, 3],
-    [6, 6],
+    [3, [3]],
+    [6, [6]],
   ]);
   expect(keeper.ledger.point(["w0"])).toBe(6);
+});
+
+test("what is held in turn while a point is on its way is forgotten one by one", async () => {
+  const keeper = watching();
+  keeper.wants();
+  keeper.kept(0);
+  await settle();
+  for (const to of ["2", "0"]) cut.add(`1>${to}`);
+  keeper.wants();
+  keeper.kept(1);
+  await settle();
+  heard = [];
+  for (const step of [2, 4]) {
+    keeper.hold(step);
+    keeper.release();
+    // Whoever saves something else releases it as well.
+    keeper.release();
+    keeper.wants();
+    await settle();
+  }
+  expect(heard.filter((line) => line.includes("forgets"))).toEqual([
+    "0 forgets before 3, but 0,1",
+    "0 forgets before 5, but 0,1",
+  ]);
 });
