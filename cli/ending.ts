@@ -4,9 +4,13 @@
  * wait for, or nothing yet that could be lost, it ends at once; so it does when it is told twice.
  */
 
+import { systemClock } from "../runtime/index.ts";
 import { EXIT_CODES, exit, onOutputClosed, onSignal, type Signal } from "../runtime/platform/process.ts";
 import { CommandError } from "./command.ts";
 import type { RunEvent } from "./events.ts";
+
+/** A signal that is sent to a group of processes comes to one of them more than once: what comes so soon is the same. */
+const SAME_MS = 500;
 
 export class Ending {
   /** Rejects when the run is to end at once. */
@@ -14,6 +18,7 @@ export class Ending {
   private readonly controller = new AbortController();
   private readonly refuse: (reason: CommandError) => void;
   private signal: Signal | undefined;
+  private signalledAt = 0;
   private stepping = false;
 
   /**
@@ -26,15 +31,17 @@ export class Ending {
     this.atOnce.catch(() => {});
     this.refuse = reject;
     onSignal((signal) => {
-      // Asked twice, it ends without good manners; the devices that it has started are killed. That nobody is there any more to
-      // see it is no second wish.
-      if (this.signal && signal === "SIGHUP") return;
+      const now = systemClock.now();
       if (this.signal) {
+        // That nobody is there any more to see it is no second wish.
+        if (signal === "SIGHUP" || now - this.signalledAt < SAME_MS) return;
+        // Asked twice, it ends without good manners; the devices that it has started are killed.
         broken(signal);
         void exit(EXIT_CODES[signal]);
         return;
       }
       this.signal = signal;
+      this.signalledAt = now;
       if (!this.stepping) return this.refuse(this.byRequest()!);
       this.controller.abort();
       asked(signal);

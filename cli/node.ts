@@ -39,6 +39,8 @@ import {
 /** What device actors are registered as. */
 export const DEVICE_NAME = "device";
 const MOST_NAME = 64;
+/** Who is told to end together with whoever started it, is ended by them in good order: else it ends after so long. */
+const ATTACHED_MS = 5000;
 const CLASSES = Object.keys(DEVICE_CLASSES) as DeviceClassName[];
 export const ENGINES = ["auto", "native", "node-binding", "web", "reference"] as const;
 
@@ -117,7 +119,9 @@ async function run(args: readonly string[]): Promise<number> {
 
   const ended = Promise.withResolvers<number>();
   onSignal((signal) => {
-    if (!attached || signal === "SIGTERM") ended.resolve(EXIT_CODES[signal]);
+    const end = () => ended.resolve(EXIT_CODES[signal]);
+    if (!attached) end();
+    else if (signal === "SIGTERM") systemClock.setTimer(end, ATTACHED_MS);
   });
   if (attached) onInputEnd(() => ended.resolve(0));
 

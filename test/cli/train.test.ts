@@ -199,12 +199,13 @@ test.each([
   ["SIGINT", 130],
   ["SIGTERM", 143],
 ] as const)(
-  "%s ends it behind the step under way, with a checkpoint, and its devices",
+  "%s to it, or to all of its processes, ends it behind the step under way, with a checkpoint",
   async (signal, exitCode) => {
     const settings = ["--steps", "100000", "--checkpoint-every", "100000", "--out", out()];
     const run = start("--devices", "2", ...settings);
     await run.until(({ event, step }) => event === "step" && step === 3);
-    run.process.kill(signal);
+    const all = signal === "SIGTERM" ? [...run.living(), run.process.pid] : [run.process.pid];
+    for (const pid of all) process.kill(pid, signal);
     const { code, err, events } = await run.ended();
     expect(run.living()).toEqual([]);
     expect(code).toBe(exitCode);
@@ -218,6 +219,22 @@ test.each([
   },
   180_000,
 );
+
+test("told twice to end, it ends at once, and says how to go on", async () => {
+  const args = ["--join", "", "--steps", "100000", "--chaos", "hang desk at step 3", "--out", out()];
+  const desk = new Troupe(["node", "--json", "--listen", "tcp://127.0.0.1:0", "--name", "desk", "--chaos"]);
+  running.push(desk);
+  args[1] = (await desk.until(({ event }) => event === "listening")).address;
+  const run = start(...args);
+  await run.until(({ event, step }) => event === "step" && step === 2);
+  run.process.kill("SIGINT");
+  await run.until(({ event }) => event === "ending");
+  await Bun.sleep(600); // Any sooner it would be the same signal.
+  run.process.kill("SIGINT");
+  const { code, err } = await run.ended();
+  const how = `its nodes keep what they have of it for a while, go on with: npx bun run train --resume ${out()}`;
+  expect([code, err]).toEqual([130, `troupe: ended at once by SIGINT; ${how}\n`]);
+}, 60_000);
 
 test("told to end before there is anything to lose, it ends at once", async () => {
   const run = start("--devices", "2", "--out", out());
