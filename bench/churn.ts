@@ -6,7 +6,8 @@
 import { type Plan, workersOf } from "../actors/scheduler/plan.ts";
 import { makePlan } from "../actors/scheduler/planner.ts";
 import { DEFAULT_PATIENCE_MS } from "../runtime/times.ts";
-import { type Assumed, type ChurnRun, runInSpans } from "./churn/span.ts";
+import type { Assumed, ChurnRun, Rules } from "./churn/rules.ts";
+import { runInSpans } from "./churn/span.ts";
 import { runWhole } from "./churn/whole.ts";
 import { type ChurnWorld, CLASSES, LINK, MODEL, withChurn, worldOf } from "./churn/world.ts";
 import { percent, whole } from "./format.ts";
@@ -23,16 +24,29 @@ const PER_DEVICE = 3;
 /** Runs that differ from the first in one thing are shorter. */
 const SHORTER = 10;
 const CHURNS = [0.01, 0.05, 0.1, 0.2, 0.5];
-/** Devices of runs in which everybody stops. */
+/** Devices of smaller runs. */
 const FEWER = [10, 30, 100];
 const EVERY = [1, 2, 5, 10];
+/** Of runs by other rules, at least. */
+const COMPARED_MINUTES = 4;
 /** Times in a run at which all is planned anew, and gone over to where that pays. */
 const FULL_PLANS = 1;
+
+/** What the runtime does. */
+const RULES: Rules = { again: "one", given: "between" };
+
+/** What it might do. */
+const OTHERS: readonly { readonly name: string; readonly rules: Rules }[] = [
+  { name: "as it is", rules: RULES },
+  { name: "given beside the work", rules: { again: "one", given: "beside" } },
+  { name: "done again by all of a stage", rules: { again: "all", given: "between" } },
+  { name: "both", rules: { again: "all", given: "beside" } },
+];
 
 /** A link that closes is known to be closed within 50 ms; the rest is assumed. */
 const ASSUMED: Assumed = {
   ...{ closedMs: 50, silentMs: DEFAULT_PATIENCE_MS, silent: 0 },
-  ...{ profileMs: 2000, startMs: 2000, planMs: 2000, hysteresis: false },
+  ...{ profileMs: 2000, startMs: 2000, planMs: 2000, rules: RULES },
 };
 
 interface Named {
@@ -64,8 +78,8 @@ export const churn: Suite = {
     const world = of(devices);
     note(`churn: planning for ${world.request.devices.length} devices`);
     const plan = makePlan(world.request);
-    const once = (one: ChurnWorld, assumed: Partial<Assumed>, fullEveryMs: number): ChurnRun =>
-      runInSpans(one, plan, { ...ASSUMED, ...assumed }, fullEveryMs);
+    const once = (one: ChurnWorld, assumed: Partial<Assumed>, fullEveryMs: number, first = plan): ChurnRun =>
+      runInSpans(one, first, { ...ASSUMED, ...assumed }, fullEveryMs);
     note(`churn: ${minutes} minutes of ${percent(rate)} a minute`);
     const main = once(world, {}, (minutes * 60_000) / (FULL_PLANS + 1));
     const short = Math.max(1, Math.round(minutes / SHORTER));
@@ -81,16 +95,23 @@ export const churn: Suite = {
     const rows = [
       ...CHURNS.map((each) => variant(`${percent(each)} a minute`, each)),
       variant(`${percent(rate)}, half of them silent`, rate, { silent: 0.5 }),
-      variant(`${percent(rate)}, joining as other moves`, rate, { hysteresis: true }),
     ];
+    const smaller = FEWER.filter((count) => count < devices).map((count) => {
+      const fewer = of(count);
+      return { world: fewer, first: makePlan(fewer.request) };
+    });
+    const compared = [...smaller, { world, first: plan }].map(({ world: own, first }) => {
+      note(`churn: ${own.devices} devices by other rules`);
+      // The first minutes of many say as much as all.
+      const part =
+        own.devices < devices ? own : withChurn(own, { minutes: Math.max(short, COMPARED_MINUTES) });
+      const runs = OTHERS.map(({ rules }) => once(part, { rules }, Number.POSITIVE_INFINITY, first));
+      return { devices: own.devices, stepMs: first.predictedStepMs, runs };
+    });
     note("churn: runs in which everybody stops");
-    const stopped = [
-      ...FEWER.filter((count) => count < devices).map((count) => {
-        const fewer = of(count);
-        return { devices: count, run: runWhole(fewer, makePlan(fewer.request), ASSUMED) };
-      }),
-      { devices, run: runWhole(world, plan, ASSUMED) },
-    ];
+    const stopped = [...smaller, { world, first: plan }].map(({ world: own, first }) => {
+      return { devices: own.devices, run: runWhole(own, first, ASSUMED) };
+    });
     const line = of(FEWER[0]!);
     const { request } = line;
     const chain = makePlan({ ...request, options: { ...request.options, strategy: "pipeline" } });
@@ -98,6 +119,7 @@ export const churn: Suite = {
     const figures = {
       ...{ devices, churn: rate, minutes, seed, goodput: goodput(main), main },
       variants: rows.map(({ name, run }) => ({ name, goodput: goodput(run), ...run })),
+      ...{ compared: compared.map(({ runs, ...rest }) => ({ ...rest, goodput: runs.map(goodput) })) },
       ...{ stopped, seldom },
     };
     return {
@@ -105,6 +127,7 @@ export const churn: Suite = {
         title: "Churn",
         sections: [
           mainSection(world, plan, main),
+          rulesSection(compared, rate),
           variantSection(rows, short),
           stoppedSection(stopped, seldom, chain, rate),
         ],
@@ -134,14 +157,13 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
       "Goodput is the steps that were committed, over those of an undisturbed run that has the devices that are there, at once " +
         "and for nothing, by the best plan that is known for them (looked for at every fourth step). Real in it: the planner and its adapted " +
         "plans, the simulator, where copies go, the ledger's rule of what is lost, the decision to go over to another plan.",
-      "What this simulation does and the runtime does not do: in the runtime a loss in a stage that is shared makes all " +
-        "devices repeat the whole step (the last table says what that comes to); here only the lost device's micro-batches are " +
-        "done again, by others of its stage, and its stage's gradients are added up again. The runtime starts stages anew " +
-        "where micro-batches are dealt in another way; here they are dealt anew between two steps for nothing but two round trips. " +
-        "The runtime measures a device that comes to all others, one device after the other; here it takes " +
-        `${seconds(ASSUMED.profileMs)}, many at once, and ${seconds(ASSUMED.startMs)} to compile, then what its stage holds over ` +
-        "its link. A new plan is made while a step is under way, " +
-        `${seconds(ASSUMED.planMs)} before its end. That a loss is known takes ${ASSUMED.closedMs} ms.`,
+      "What is done again goes by the runtime's rules: another member of a lost device's stage starts its part of it, " +
+        `${seconds(ASSUMED.startMs)} after the loss is known, and does all of its micro-batches besides its own, behind which ` +
+        "the gradients of that stage are added up. Between two steps micro-batches are dealt anew for two round trips; where " +
+        `devices have come that gain what it costs, the run stands still for ${seconds(ASSUMED.startMs)} in which they compile, ` +
+        `and until they have what their stage holds. A device that comes is measured for ${seconds(ASSUMED.profileMs)}. A new ` +
+        `plan is made while a step is under way, ${seconds(ASSUMED.planMs)} before its end. That a loss is known takes ` +
+        `${ASSUMED.closedMs} ms.`,
     ],
     table: {
       columns: ["", "value"],
@@ -159,7 +181,7 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
           "time: longer steps (devices that wait to be used, plans that are not the best)",
           share(run.unevenMs),
         ],
-        ["new plans gone over to", whole(run.moves)],
+        ["plans gone over to", whole(run.moves)],
         ["a device waits until it is used", seconds(run.waitedMs)],
         ["given to those who came", `${(run.joinedBytes / 1e9).toFixed(1)} GB`],
         ["given as copies", `${(run.copiedBytes / 1e9).toFixed(1)} GB`],
@@ -170,13 +192,36 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
   };
 }
 
+interface Compared {
+  readonly devices: number;
+  readonly stepMs: number;
+  readonly runs: readonly ChurnRun[];
+}
+
+function rulesSection(compared: readonly Compared[], rate: number): Section {
+  return {
+    title: "What it would be by other rules",
+    text: [
+      `${percent(rate)} a minute. Given beside the work: who comes compiles and is given what its stage holds while the others ` +
+        "work, and the run does not stand still for it. Done again by all of a stage: a lost device's micro-batches are dealt " +
+        "to all others of its stage, who have compiled what it takes. The runtime does neither.",
+    ],
+    table: {
+      columns: ["devices", "a step", ...OTHERS.map(({ name }) => name)],
+      rows: compared.map(({ devices, stepMs, runs }) => [
+        ...[whole(devices), seconds(stepMs)],
+        ...runs.map((run) => percent(goodput(run))),
+      ]),
+    },
+  };
+}
+
 function variantSection(rows: readonly Named[], minutes: number): Section {
   return {
     title: "More churn, and less",
     text: [
       `The same for ${minutes} minutes each. Silent: half of those that leave are noticed after the default patience of ` +
-        `${seconds(DEFAULT_PATIENCE_MS)} only. Joining as other moves: who has come is not used before a step gains as much ` +
-        "by it as any other change of plan has to gain.",
+        `${seconds(DEFAULT_PATIENCE_MS)} only.`,
     ],
     table: {
       columns: ["", "goodput", "losses at work", "noticing", "again", "longer steps"],
@@ -200,7 +245,7 @@ function stoppedSection(
   return {
     title: "Where every loss stops everybody",
     text: [
-      "What the runtime does where stages are shared: the step that is under way is given up and repeated, " +
+      "What the runtime does where members share tensors or sequences: the step that is under way is given up and repeated, " +
         `${seconds(ASSUMED.startMs)} after the loss is known. ${percent(rate)} a minute; steps are as long as with all devices. ` +
         `Below, a pipeline of ${chain.stages.length} stages of one device each whose copies are made every k steps.`,
     ],

@@ -3,69 +3,25 @@
  * code (planner, adapted plans, placement of copies, the ledger's rule of what is lost, the decision for another plan).
  *
  * A step goes as the simulator says. Who leaves in it takes its gradients of that step with it: its micro-batches are done
- * again by other members of its stage, which have the same weights, in the part of their time in which they wait anyhow, and
- * the gradients of that stage are added up behind that. A stage whose sum is complete has lost nothing by a loss: every
- * member has the sum. The step is committed when all stages have theirs. Between two steps micro-batches are dealt anew to
- * those that are there then, with all who have come and have been given what their stage holds.
+ * again by one other member of its stage, or by all (`rules.ts`), which have the same weights, in the part of their time in
+ * which they wait anyhow, and the gradients of that stage are added up behind that. A stage whose sum is complete has lost
+ * nothing by a loss: every member has the sum. The step is committed when all stages have theirs. Between two steps
+ * micro-batches are dealt anew to those that are there then, with all who have come; they are given what their stage holds
+ * then, or have been given it before.
  */
 
 import { decide, moveMs, transfers } from "../../actors/recovery/decision.ts";
 import { Ledger } from "../../actors/recovery/ledger.ts";
 import type { ChurnEvent } from "../../actors/scheduler/cluster.ts";
 import { changingBytes, transferMs } from "../../actors/scheduler/cost.ts";
-import { type Plan, workersOf } from "../../actors/scheduler/plan.ts";
+import { type Plan, type Worker, workersOf } from "../../actors/scheduler/plan.ts";
 import { PlanError } from "../../actors/scheduler/plan-error.ts";
 import { dealCounts } from "../../actors/scheduler/planner/deal.ts";
 import { adaptPlan, makePlan } from "../../actors/scheduler/planner.ts";
 import { seededRandom } from "../../runtime/random.ts";
 import { type Course, courseOf } from "./course.ts";
+import type { Assumed, ChurnRun } from "./rules.ts";
 import { among, type ChurnWorld, linkOf } from "./world.ts";
-
-/** What takes its time besides steps, in milliseconds. */
-export interface Assumed {
-  /** From a device's leaving until it is known: by its closed links, or by its silence. */
-  readonly closedMs: number;
-  readonly silentMs: number;
-  /** Of those that leave, the part that falls silent. */
-  readonly silent: number;
-  /** To measure a device that comes, and until its stage is compiled, both while the others work. */
-  readonly profileMs: number;
-  readonly startMs: number;
-  /** Before the end of a step, when the plan for the next one is made. */
-  readonly planMs: number;
-  /** Whether those that have come wait until they save as much as any other move has to. */
-  readonly hysteresis: boolean;
-}
-
-export interface ChurnRun {
-  readonly totalMs: number;
-  readonly steps: number;
-  /** Steps that the undisturbed run makes in that time with the devices that are there at each instant. */
-  readonly idealSteps: number;
-  readonly leaves: number;
-  readonly joins: number;
-  /** Losses of devices that had work, in a step of theirs. */
-  readonly hits: number;
-  /** Milliseconds in which the step was over but for what had been lost: until the last loss was known, then done again. */
-  readonly detectMs: number;
-  readonly replayMs: number;
-  /** Standing still between steps. */
-  readonly moveMs: number;
-  /** Longer steps than of the undisturbed run: of whom others wait to come, and plans that are not the best. */
-  readonly unevenMs: number;
-  /** Bytes that those who came were given, and that copies took. */
-  readonly joinedBytes: number;
-  readonly copiedBytes: number;
-  /** Times that no copy of something was left. */
-  readonly bereft: number;
-  /** By those that have come, on average, until they had work. */
-  readonly waitedMs: number;
-  readonly lives: number;
-  /** Processor time of a decision, on average. */
-  readonly decisionMs: number;
-  readonly stepMs: number;
-  readonly moves: number;
-}
 
 export function runInSpans(world: ChurnWorld, first: Plan, assumed: Assumed, fullEveryMs: number): ChurnRun {
   return new SpanRun(world, first, assumed, fullEveryMs).run();
@@ -87,6 +43,8 @@ class SpanRun {
   private lead = 1;
   /** By stage, what of its end is for a loss that was not known at once. */
   private detects: number[] = [];
+  /** By device, milliseconds of others' work that it has taken over in this step. */
+  private taken = new Map<string, number>();
   private next = 0;
   private now = 0;
   private nextFull: number;
@@ -153,6 +111,7 @@ class SpanRun {
     const ends = course.stages.map(({ summedMs }) => begin + summedMs);
     const gone = course.stages.map(() => new Set<string>());
     this.detects = ends.map(() => 0);
+    this.taken = new Map();
     // Whoever left behind the making of the plan is found missing when the step begins.
     for (const [id, stage] of course.stageOf) {
       if (!this.there.has(id)) this.hit(id, stage, begin, begin, begin, ends, gone);
@@ -199,14 +158,19 @@ class SpanRun {
     this.there.add(device);
     this.cameAt.set(device, atMs);
     const stage = Math.floor(this.random.next() * this.course.plan.stages.length);
+    const measured = atMs + assumed.profileMs;
+    if (assumed.rules.given === "between") {
+      this.ready.set(device, measured);
+      return undefined;
+    }
     const bytes = this.heldBytes(stage);
     sums.joinedBytes += bytes;
     const link = linkOf(this.world.request.profile);
-    this.ready.set(device, atMs + assumed.profileMs + assumed.startMs + transferMs(bytes, link));
+    this.ready.set(device, measured + assumed.startMs + transferMs(bytes, link));
     return undefined;
   }
 
-  /** A member's micro-batches of this step are done again by the others of its stage. */
+  /** A member's micro-batches of this step are done again by others of its stage. */
   private hit(
     id: string,
     stage: number,
@@ -230,11 +194,22 @@ class SpanRun {
       this.finish(stage, knownMs + this.assumed.startMs + this.course.stepMs, knownMs - leftMs, ends);
       return;
     }
-    const pass = others.map(({ member }) => member.forwardMs + member.backwardMs);
+    const pass = ({ member }: Worker) => member.forwardMs + member.backwardMs;
     const own = this.course.plan.stages[stage]!.members.find(({ device }) => device === id)!.microBatches
       .length;
-    const work = dealCounts(pass, own, []);
-    const from = Math.max(begin, knownMs) + (2 * own * activationBytes) / others.length / link.bytesPerMs;
+    const isOne = this.assumed.rules.again === "one";
+    let work = isOne ? 0 : dealCounts(others.map(pass), own, []);
+    if (isOne) {
+      const busyMs = (other: Worker) =>
+        other.member.microBatches.length * pass(other) + (this.taken.get(other.member.device) ?? 0);
+      const { member } = others.reduce((a, b) => (busyMs(b) < busyMs(a) ? b : a));
+      work = (this.taken.get(member.device) ?? 0) + own * (member.forwardMs + member.backwardMs);
+      this.taken.set(member.device, work);
+    }
+    const startMs = isOne ? this.assumed.startMs : 0;
+    const receivers = isOne ? 1 : others.length;
+    const from =
+      Math.max(begin, knownMs) + startMs + (2 * own * activationBytes) / receivers / link.bytesPerMs;
     // Until their own work is done they have the time for it in which they would wait.
     const ownEnd = begin + summedMs - sumMs;
     const early = Math.max(0, ownEnd - from) * idle;
@@ -255,20 +230,17 @@ class SpanRun {
     const began = performance.now();
     const isReady = (id: string) =>
       this.there.has(id) && (this.ready.get(id) ?? Number.POSITIVE_INFINITY) <= this.now - assumed.planMs;
-    const used = this.course.stageOf;
-    let next: Plan;
-    try {
-      next = adaptPlan(among(world, isReady), this.course.plan);
-      if (assumed.hysteresis) {
-        const present = adaptPlan(
-          among(world, (id) => this.there.has(id) && used.has(id)),
-          this.course.plan,
-        );
-        if (!decide({ ...outlook(present, next), moveMs: 0 }).moves) next = present;
-      }
-    } catch (error) {
-      if (!(error instanceof PlanError)) throw error;
-      next = makePlan(among(world, isReady));
+    let next = this.planFor(isReady);
+    while (!next) {
+      // Too few are there for the model: the run waits for whoever comes.
+      const event = this.world.events[this.next++];
+      if (!event) return;
+      this.take(event);
+      this.now = Math.max(
+        this.now,
+        event.atMs + (event.what === "join" ? assumed.profileMs + assumed.planMs : 0),
+      );
+      next = this.planFor(isReady);
     }
     sums.decisionMs += performance.now() - began;
     sums.decisions++;
@@ -277,6 +249,7 @@ class SpanRun {
       this.lead = this.reference.predictedStepMs / next.predictedStepMs;
     }
     this.idealMs = this.lead * next.predictedStepMs;
+    if (assumed.rules.given === "between") next = this.goOver(next);
     if (this.now >= this.nextFull) next = this.full(next, isReady);
     this.course = courseOf(this.world, next);
     for (const id of this.course.stageOf.keys()) {
@@ -290,6 +263,29 @@ class SpanRun {
     const pause = 2 * 2 * linkOf(world.request.profile).latencyMs;
     sums.moveMs += pause;
     this.now += pause;
+  }
+
+  /** The present plan for these, or another; undefined where they cannot hold the model. */
+  private planFor(isReady: (id: string) => boolean): Plan | undefined {
+    const request = among(this.world, isReady);
+    return planned(() => adaptPlan(request, this.course.plan)) ?? planned(() => makePlan(request));
+  }
+
+  /** The plan that is gone on with, and what it costs to go there, while the run stands still. */
+  private goOver(next: Plan): Plan {
+    const { world, assumed, course } = this;
+    const { segments, profile } = world.request;
+    const moves = transfers(course.plan, next, segments);
+    const cost = moves.length > 0 ? moveMs(moves, profile, assumed.startMs) : 0;
+    // Where somebody is lost, another does the work of two.
+    const isWhole = [...course.stageOf.keys()].every((id) => this.there.has(id));
+    const oldStepMs = (isWhole ? 1 : 2) * course.stepMs;
+    if (!decide({ ...outlook(course.plan, next), oldStepMs, moveMs: cost }).moves) return course.plan;
+    this.sums.moves++;
+    this.sums.moveMs += cost;
+    this.sums.joinedBytes += moves.reduce((all, { bytes }) => all + bytes, 0);
+    this.now += cost;
+    return next;
   }
 
   /** Once in a while all is planned anew, and gone over to where that pays. */
@@ -313,9 +309,8 @@ class SpanRun {
   /** The best that is known to be planned for all devices that are there. */
   private undisturbed(...plans: readonly Plan[]): Plan {
     const request = among(this.world, (id) => this.there.has(id));
-    return plans
-      .map((plan) => adaptPlan(request, plan))
-      .reduce((a, b) => (b.predictedStepMs < a.predictedStepMs ? b : a));
+    const found = plans.flatMap((plan) => planned(() => adaptPlan(request, plan)) ?? []);
+    return found.reduce((a, b) => (b.predictedStepMs < a.predictedStepMs ? b : a), plans.at(-1)!);
   }
 
   /** What a member of a stage is given that comes. */
@@ -332,6 +327,16 @@ class SpanRun {
     if (untilMs <= this.idealAt) return;
     this.ideal += (untilMs - this.idealAt) / this.idealMs;
     this.idealAt = untilMs;
+  }
+}
+
+/** Undefined where there is no plan. */
+function planned(make: () => Plan): Plan | undefined {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof PlanError) return undefined;
+    throw error;
   }
 }
 

@@ -7,7 +7,7 @@
 import { alikeOf } from "../../actors/recovery/placement.ts";
 import { type Plan, workersOf } from "../../actors/scheduler/plan.ts";
 import { seededRandom } from "../../runtime/random.ts";
-import type { Assumed } from "./span.ts";
+import type { Assumed } from "./rules.ts";
 import type { ChurnWorld } from "./world.ts";
 
 export interface WholeRun {

@@ -3,13 +3,14 @@
 import { expect, test } from "bun:test";
 import { makePlan } from "../../actors/scheduler/planner.ts";
 import { churnOutlook } from "../../actors/scheduler/simulate/outlook.ts";
-import { type Assumed, runInSpans } from "../../bench/churn/span.ts";
+import type { Assumed, Rules } from "../../bench/churn/rules.ts";
+import { runInSpans } from "../../bench/churn/span.ts";
 import { runWhole } from "../../bench/churn/whole.ts";
 import { withChurn, worldOf } from "../../bench/churn/world.ts";
 
 const ASSUMED: Assumed = {
   ...{ closedMs: 50, silentMs: 10_000, silent: 0 },
-  ...{ profileMs: 2000, startMs: 2000, planMs: 2000, hysteresis: false },
+  ...{ profileMs: 2000, startMs: 2000, planMs: 2000, rules: { again: "all", given: "beside" } },
 };
 const calm = worldOf({ devices: 9, churn: 0, minutes: 5, seed: 3, rows: 1, microBatches: 20 });
 const plan = makePlan(calm.request);
@@ -33,6 +34,26 @@ test("with it, less is lost where a loss does not stop everybody, and the same s
   // Devices that are waited for are a loss of another kind, which a run where everybody stops is spared here.
   const stopped = runWhole(churning, plan, ASSUMED);
   expect(first.detectMs + first.replayMs).toBeLessThan(stopped.repeatedMs + stopped.stoppedMs);
+});
+
+test("it takes one alone longer than all of a stage to do again what was lost, and longer to stand still for who comes", () => {
+  const churning = withChurn(calm, { churn: 2, minutes: 3 });
+  const run = (rules: Rules) => runInSpans(churning, plan, { ...ASSUMED, rules }, Number.POSITIVE_INFINITY);
+  const both = run(ASSUMED.rules);
+  const one = run({ again: "one", given: "beside" });
+  expect(one.hits).toBeGreaterThan(5);
+  expect(one.replayMs / one.totalMs).toBeGreaterThan(both.replayMs / both.totalMs);
+  const still = run({ again: "all", given: "between" });
+  expect(still.moveMs / still.totalMs).toBeGreaterThan(both.moveMs / both.totalMs);
+  expect(still.moves).toBeGreaterThan(2);
+});
+
+test("where too few are left for the model, the run waits for who comes", () => {
+  const few = worldOf({ devices: 4, churn: 2, minutes: 20, seed: 3, rows: 4, microBatches: 12 });
+  const run = runInSpans(few, makePlan(few.request), ASSUMED, Number.POSITIVE_INFINITY);
+  expect(run.steps).toBeGreaterThan(0);
+  expect(run.totalMs).toBeGreaterThan(19 * 60_000);
+  expect(run.steps / run.idealSteps).toBeLessThan(0.9);
 });
 
 test("where everybody stops, goodput is what the closed form of plans says", () => {
