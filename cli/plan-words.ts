@@ -26,7 +26,9 @@ export function planTitle(plan: Plan): string {
  * @param asked undefined where nobody asked for any.
  */
 export function otherStrategy(plan: Plan, asked: string | undefined): string | null {
-  if (asked === undefined || asked === "auto" || asked === plan.strategy) return null;
+  // A pipeline of one stage is called what it was asked for.
+  const strategy = workersOf(plan).length === 1 ? "single" : plan.strategy;
+  if (asked === undefined || asked === "auto" || asked === strategy) return null;
   return `--strategy ${asked} was asked for: the best plan that was found for these devices is ${planTitle(plan)}`;
 }
 
