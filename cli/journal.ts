@@ -52,18 +52,16 @@ export async function abandonedRun(
     const journal = await openJournal(folder, files, tell);
     const history = historyOf((await journal.read()).records);
     await journal.close();
-    const hasBegun = history !== null && history.planned !== null;
-    if (!hasBegun) {
-      const path = `${folder}/${JOURNAL_FILE}`;
-      if (given.has("resume") && !(await hasCheckpoints(files, `${folder}/checkpoint`))) {
-        const nothing = `${path} has no run in it, and there is no checkpoint: start the run anew`;
-        throw new CheckpointError("missing", `${folder} has nothing to go on with: ${nothing}`);
-      }
-      // A run that has begun leaves its plan.
-      if (await files.exists(`${folder}/plan.json`))
-        tell(`${path} has no run in it: what that had come to behind its last checkpoint is lost`);
+    const path = `${folder}/${JOURNAL_FILE}`;
+    const planned = history?.planned ?? null;
+    if (planned === null && given.has("resume") && !(await hasCheckpoints(files, `${folder}/checkpoint`))) {
+      const nothing = `${path} has no run that has begun, and there is no checkpoint: start the run anew`;
+      throw new CheckpointError("missing", `${folder} has nothing to go on with: ${nothing}`);
     }
-    if (!history || !hasBegun || history.done) return null;
+    // A run that has begun leaves its plan in the folder.
+    if (history === null && (await files.exists(`${folder}/plan.json`)))
+      tell(`${path} has no run in it: what that had come to behind its last checkpoint is lost`);
+    if (history === null || planned === null || history.done) return null;
     const recorded = recordedOptions(history);
     const other = otherOptions(history, given);
     if (given.has("resume")) {

@@ -42,6 +42,6 @@ test("a journal that was lost is told, and the run goes on from its checkpoint",
 test("where there is no checkpoint either there is nothing to go on with; a run that never began is no news", async () => {
   const run = lost("nothing");
   expect(await found("out", run)).toEqual({ abandoned: null, told: [] });
-  const refused = `${run} has nothing to go on with: ${run}/journal.sqlite has no run in it, and there is no checkpoint: start the run anew`;
+  const refused = `${run} has nothing to go on with: ${run}/journal.sqlite has no run that has begun, and there is no checkpoint: start the run anew`;
   await expect(found("resume", run)).rejects.toThrow(refused);
 });
