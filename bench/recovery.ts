@@ -162,13 +162,26 @@ export const recovery: Suite = {
             title: "What copies cost",
             text: [
               `Medians of ${TIMED_STEPS} steps, twice in turns, with a copy of every stage in the memory of another device and ` +
-                "without; a recovery point is begun when the one before is complete, and at most as often as the plan says.",
+                "without; a recovery point is begun when the one before is complete, and at most as often as the plan says. Copies " +
+                "make way for what steps wait for, and are on their way for some steps; what is lost with a device are the steps since the " +
+                "last point that is complete. Late: results of emulated kernels that came later than they were due, in a step, " +
+                "where this machine was too busy.",
             ],
             table: {
-              columns: ["", "step without", "step with", "cost", "recovery points", "bytes to others"],
-              rows: costs.map(({ place, withoutMs, withMs, points, bytes }) => [
+              columns: [
+                "",
+                "step without",
+                "step with",
+                "cost",
+                "points",
+                "a point every",
+                "bytes to others",
+                "late",
+              ],
+              rows: costs.map(({ place, withoutMs, withMs, points, every, bytes, lateMs }) => [
                 ...[place, milliseconds(withoutMs), milliseconds(withMs), percent(withMs / withoutMs - 1)],
-                ...[`${points} in ${TIMED_STEPS + 1} steps`, megabytes(bytes)],
+                ...[`${points} in ${TIMED_STEPS + 1} steps`, every === 1 ? "step" : `${every} steps`],
+                ...[megabytes(bytes), lateMs === null ? "–" : milliseconds(lateMs)],
               ]),
             },
           },

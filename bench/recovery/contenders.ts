@@ -125,7 +125,10 @@ export async function costOfCopies(
   readonly withoutMs: number;
   readonly withMs: number;
   readonly points: number;
+  readonly every: number;
   readonly bytes: number;
+  /** That the results of a step's kernels came late, on the device where they came latest; null where nobody knows. */
+  readonly lateMs: number | null;
 }> {
   const cluster = await RecoveryCluster.open(place, training);
   try {
@@ -135,7 +138,9 @@ export async function costOfCopies(
     const all = request.devices.map((_, i) => i);
     const recovery = keepingCopies(initial, () => {});
     const found: Record<"plain" | "kept", number[]> = { plain: [], kept: [] };
-    let cost = { points: 0, bytes: 0 };
+    let cost = { points: 0, bytes: 0, every: 1 };
+    const lateMs = async () => (await cluster.bed.usage()).map((usage) => usage.lateMs);
+    const before = await lateMs();
     for (let round = 0; round < 2; round++) {
       for (const kind of ["plain", "kept"] as const) {
         const scheduler = await cluster.bed.unshaped(() =>
@@ -146,11 +151,20 @@ export async function costOfCopies(
           await scheduler.ask.step(step, LAST, true);
           if (step > 0) found[kind].push(performance.now() - began);
         }
-        if (kind === "kept") cost = await scheduler.ask.keepingCost();
+        if (kind === "kept") {
+          const { points, bytes, every } = await scheduler.ask.keepingCost();
+          cost = { points, bytes, every };
+        }
         await cluster.stop();
       }
     }
-    return { withoutMs: median(found.plain), withMs: median(found.kept), ...cost };
+    const late = (await lateMs()).map((ms, i) => (ms === null ? null : ms - before[i]!));
+    const made = 2 * 2 * (steps + 1);
+    const isKnown = late.every((ms) => ms !== null);
+    return {
+      ...{ withoutMs: median(found.plain), withMs: median(found.kept), ...cost },
+      lateMs: isKnown ? Math.max(...(late as number[])) / made : null,
+    };
   } finally {
     await cluster.close();
   }
