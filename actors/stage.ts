@@ -23,6 +23,7 @@ import { microBatchesOf } from "./scheduler/program.ts";
 import { Chunk, stateOf } from "./stage/chunk.ts";
 import { Clearing } from "./stage/clearing.ts";
 import { commitChunks } from "./stage/commit.ts";
+import { fetchFrom } from "./stage/fetching.ts";
 import { Session } from "./stage/session.ts";
 import { assignSlots, type Slots } from "./stage/slots.ts";
 import {
@@ -42,16 +43,7 @@ import { type DealtStatistics, dealtStatistics } from "./stage/statistics.ts";
 import { StepUnderWay } from "./stage/step.ts";
 import { validate } from "./stage/validation.ts";
 
-export type {
-  ChunkSpec,
-  CommitReport,
-  GroupSpec,
-  OperationSpan,
-  Resumed,
-  StageHoldings,
-  StageSpec,
-  StepReport,
-} from "./stage/spec.ts";
+export type * from "./stage/spec.ts";
 
 export class Stage extends Actor {
   static override readonly reentrant: readonly string[] = [
@@ -81,7 +73,10 @@ export class Stage extends Actor {
   /** The step that all it holds is of; null in the middle of something. */
   #step: number | null = null;
   #retired = false;
-  #isValidating = false;
+  /** Whether it does what cannot go on in a further generation: a validation pass, a meeting. */
+  #isBound = false;
+  /** Whether what it has of an earlier generation goes on in this one, if all others' does. */
+  #isCarried = false;
   /** Whether anything has been accumulated since the last update. */
   #dirty = false;
 
@@ -145,7 +140,8 @@ export class Stage extends Actor {
    * @throws TensorError when something that the stage holds has not been loaded.
    */
   async connect(peers: Readonly<Record<number, Ref<Stage>>>, goesOn = false): Promise<void> {
-    if (this.#under && !goesOn) await this.#renew(this.#session.generation);
+    if (this.#isCarried && !goesOn) await this.#renew(this.#session.generation);
+    this.#isCarried = false;
     for (const { executor } of this.#chunks) executor.requireLoaded();
     this.#session.mail.connect(peers);
     const known = new Map(Object.values(peers).map((peer) => [peer.key, peer] as const));
@@ -180,18 +176,10 @@ export class Stage extends Actor {
   async fetch(step: number, from: readonly Fetch[]): Promise<number> {
     await this.#injector?.reached(["recovery"], step + 1);
     const { self, node } = this.context;
-    let bytes = 0;
-    await Promise.all(
-      from.map(async ({ source, worker, names }) => {
-        const isOwn = source.key === self.key;
-        const values = isOwn
-          ? this.recall(worker, step, names)
-          : await source.ask.recall(worker, step, names);
-        await this.load(values);
-        if (source.address.node !== node.id) bytes += bytesOf(values);
-      }),
-    );
-    return bytes;
+    return fetchFrom(from, step, {
+      ...{ self: self as Ref<Stage>, node: node.id, copies: this.#copies },
+      load: (values) => this.load(values),
+    });
   }
 
   /** Keeps a copy of what it holds now, which is how this step has left it, unless it has. */
@@ -258,7 +246,7 @@ export class Stage extends Actor {
 
   /** Whoever waits for what is under way hears of this. A step may go on all the same, in a further generation. */
   #giveUp(error: Error): void {
-    if (this.#spec.keepsSent && this.#under && !this.#isValidating) this.#session.interrupt(error);
+    if (this.#spec.keepsSent && !this.#isBound) this.#session.interrupt(error);
     else this.#session.fail(error);
   }
 
@@ -289,9 +277,10 @@ export class Stage extends Actor {
     this.#copies.forgetAfter(step);
     const busy = this.#under !== undefined;
     const holds = this.#step === step;
-    const midway = holds && !dealing && this.#isMidway(step + 1);
+    const midway = holds && !dealing && this.#canGoOn(step + 1);
     if (!holds) this.#step = null;
     if (dealing) await this.#dealAnew(dealing);
+    this.#isCarried = midway;
     if (midway) this.#session.advance(generation);
     else await this.#renew(generation);
     return { holds, midway, busy };
@@ -306,10 +295,14 @@ export class Stage extends Actor {
     this.#statistics = dealtStatistics(this.#chunks, dealing.group.rank === 0);
   }
 
-  /** Whether it is in a step, or through with it, and can go on from there when others are replaced. */
+  /** Whether it can go on when others are replaced: ahead of a step, with what has come for it, in it, or through with it. */
+  #canGoOn(step: number): boolean {
+    const isAhead = this.#under === undefined && !this.#session.isOver;
+    return this.#spec.keepsSent && (isAhead || this.#isMidway(step));
+  }
+
   #isMidway(step: number): boolean {
-    const { keepsSent } = this.#spec;
-    return keepsSent && !this.#session.isOver && this.#under?.step === step && !this.#under.failed;
+    return !this.#session.isOver && this.#under?.step === step && !this.#under.failed;
   }
 
   /** Gives back what it holds in the engine, once nothing is under way; what it has copies of remains. */
@@ -328,7 +321,7 @@ export class Stage extends Actor {
   /** Runs the program of one step, up to the commit gate, or the rest of it where it is in the middle of it. */
   async train(step: number): Promise<StepReport> {
     const session = this.#session;
-    if (!this.#isMidway(step)) await this.#begin(step);
+    if (!this.#spec.keepsSent || !this.#isMidway(step)) await this.#begin(step);
     const { report } = this.#under!;
     return this.#spec.keepsSent ? Promise.race([report, session.interrupted]) : report;
   }
@@ -356,9 +349,12 @@ export class Stage extends Actor {
     this.#step = null;
     this.#under = undefined;
     this.#session.mail.end();
+    this.#isBound = meets;
     const report = await commitChunks({
       ...{ chunks: this.#chunks, session: this.#session, clock, step, squareSums },
       share: meets ? this.#taken.size / this.#spec.microBatches : null,
+    }).finally(() => {
+      this.#isBound = false;
     });
     this.#dirty = false;
     this.#step = step;
@@ -373,7 +369,8 @@ export class Stage extends Actor {
   async evaluate(pass: number, count: number): Promise<number[]> {
     const { microBatches, program } = this.#spec;
     const { mail, supply } = this.#session;
-    this.#isValidating = true;
+    this.#session.requireWhole();
+    this.#isBound = true;
     try {
       return await validate(
         {
@@ -385,7 +382,7 @@ export class Stage extends Actor {
         count,
       );
     } finally {
-      this.#isValidating = false;
+      this.#isBound = false;
     }
   }
 

@@ -129,7 +129,7 @@ export async function handOver(
   const isSamePlan = specs.length === placed.length && same.every(Boolean);
   const goesOn =
     isSamePlan &&
-    midway.size > 0 &&
+    busy &&
     placed.every(({ worker }) => midway.has(worker.worker) || !isAlive(worker.member.device));
   return { staying, goesOn, busy };
 }

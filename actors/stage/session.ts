@@ -19,6 +19,7 @@ export class Session {
   /** Whether nothing goes on in it any more. */
   isOver = false;
   private interruption = interruption();
+  private interruptedBy: Error | undefined;
 
   /** @param node that the stage is on. @param parts what the stage has in all generations. */
   constructor(
@@ -55,13 +56,20 @@ export class Session {
   }
 
   interrupt(error: Error): void {
+    this.interruptedBy ??= error;
     this.interruption.reject(error);
+  }
+
+  /** @throws what it was interrupted with: somebody is gone, and what would be begun now would wait for them. */
+  requireWhole(): void {
+    if (this.interruptedBy) throw this.interruptedBy;
   }
 
   /** Goes on in a further generation, with all that has come and was sent, and with the step that is under way. */
   advance(generation: number): void {
     this.generation = generation;
     this.interruption = interruption();
+    this.interruptedBy = undefined;
     this.mail.advance(generation);
   }
 

@@ -110,7 +110,7 @@ export function updatesInPasses({ operations }: StageProgram): boolean {
 export interface Resumed {
   /** Whether it holds what the step left that the run goes back to; else it is to be given that. */
   readonly holds: boolean;
-  /** Whether it is in the middle of the step behind that one, or through with it, and can go on from there. */
+  /** Whether it is ahead of the step behind that one, in the middle of it, or through with it, and can go on from there. */
   readonly midway: boolean;
   /** Whether a step was under way. */
   readonly busy: boolean;

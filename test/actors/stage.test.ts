@@ -270,6 +270,35 @@ test("goes on from where it is when a neighbour is replaced: the other is given 
   expect(await next.ask.kept()).toEqual(await sink.ask.kept());
 });
 
+test.each([true, false])(
+  "ahead of a step that goes on (%p), has what came for it only then",
+  async (goesOn) => {
+    stage = await node.spawn(Stage, [{ ...spec, keepsSent: true }, engine]);
+    await stage.ask.load(WEIGHTS);
+    await stage.ask.keep(-1);
+    await connected();
+    await stage.ask.deliver(slip("x"), x);
+    await stage.ask.abandon();
+    expect((await failure(stage.ask.evaluate(0, 1))).message).toBe("the run is over");
+    expect(await stage.ask.resume(3, -1)).toEqual({ holds: true, midway: true, busy: false });
+    const next = await node.spawn(Sink, []);
+    await stage.ask.connect({ 1: next as Ref<any> }, goesOn);
+    const other = Tensor.f32([3, 2], new Float32Array(6));
+    await stage.ask.deliver(slip("x", { generation: 3 }), other);
+    await stage.ask.deliver(slip(`grad.${first!.output}`, { generation: 3 }), gradient());
+    await stage.ask.train(0);
+    const [sent] = await next.ask.kept();
+
+    stage = await node.spawn(Stage, [spec, engine]);
+    await stage.ask.load(WEIGHTS);
+    const sink = await connected();
+    await stage.ask.deliver(slip("x"), goesOn ? x : other);
+    await stage.ask.deliver(slip(`grad.${first!.output}`), gradient());
+    await stage.ask.train(0);
+    expect([sent]).toEqual(await sink.ask.kept());
+  },
+);
+
 test("begins a step again where it is not to go on", async () => {
   stage = await node.spawn(Stage, [{ ...spec, keepsSent: true }, engine]);
   await stage.ask.load(WEIGHTS);

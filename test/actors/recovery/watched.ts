@@ -70,7 +70,7 @@ export async function watched(
 }
 
 /** More than it takes until copies of a step are everywhere; where they never are, nobody waits for ever. */
-const TURNS = 2000;
+const TURNS = 20_000;
 
 /**
  * All steps; each begins when copies of what the one before it left are where they go.
