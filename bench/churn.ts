@@ -23,12 +23,12 @@ const ROWS = 4;
 const PER_DEVICE = 3;
 /** Runs that differ from the first in one thing are shorter. */
 const SHORTER = 10;
+/** Steps take half a minute. */
+const LEAST_MINUTES = 4;
 const CHURNS = [0.01, 0.05, 0.1, 0.2, 0.5];
 /** Devices of smaller runs. */
 const FEWER = [10, 30, 100];
 const EVERY = [1, 2, 5, 10];
-/** Of runs by other rules, at least. */
-const COMPARED_MINUTES = 4;
 /** Times in a run at which all is planned anew, and gone over to where that pays. */
 const FULL_PLANS = 1;
 
@@ -82,7 +82,7 @@ export const churn: Suite = {
       runInSpans(one, first, { ...ASSUMED, ...assumed }, fullEveryMs);
     note(`churn: ${minutes} minutes of ${percent(rate)} a minute`);
     const main = once(world, {}, (minutes * 60_000) / (FULL_PLANS + 1));
-    const short = Math.max(1, Math.round(minutes / SHORTER));
+    const short = Math.max(LEAST_MINUTES, Math.round(minutes / SHORTER));
     const variant = (name: string, changed: number, assumed: Partial<Assumed> = {}): Named => {
       note(`churn: ${name}`);
       const run = once(
@@ -103,8 +103,7 @@ export const churn: Suite = {
     const compared = [...smaller, { world, first: plan }].map(({ world: own, first }) => {
       note(`churn: ${own.devices} devices by other rules`);
       // The first minutes of many say as much as all.
-      const part =
-        own.devices < devices ? own : withChurn(own, { minutes: Math.max(short, COMPARED_MINUTES) });
+      const part = own.devices < devices ? own : withChurn(own, { minutes: short });
       const runs = OTHERS.map(({ rules }) => once(part, { rules }, Number.POSITIVE_INFINITY, first));
       return { devices: own.devices, stepMs: first.predictedStepMs, runs };
     });
@@ -220,7 +219,7 @@ function variantSection(rows: readonly Named[], minutes: number): Section {
   return {
     title: "More churn, and less",
     text: [
-      `The same for ${minutes} minutes each. Silent: half of those that leave are noticed after the default patience of ` +
+      `By the runtime's rules, for ${minutes} minutes each. Silent: half of those that leave are noticed after the default patience of ` +
         `${seconds(DEFAULT_PATIENCE_MS)} only.`,
     ],
     table: {

@@ -47,6 +47,8 @@ class SpanRun {
   private taken = new Map<string, number>();
   private next = 0;
   private now = 0;
+  /** Steps count as long as devices come and go; one that is committed behind that does not. */
+  private isOver = false;
   private nextFull: number;
   private steps = 0;
   private ideal = 0;
@@ -80,8 +82,7 @@ class SpanRun {
   }
 
   run(): ChurnRun {
-    const end = this.world.minutes * 60_000;
-    while (this.now < end) this.step();
+    while (!this.isOver) this.step();
     const { sums, now, steps, ideal } = this;
     return {
       ...{ totalMs: now, steps, idealSteps: ideal, ...sums },
@@ -128,6 +129,17 @@ class SpanRun {
     }
     const last = ends.indexOf(Math.max(...ends));
     const end = Math.max(undisturbed, ends[last]! + course.updateMs);
+    const overMs = this.world.minutes * 60_000;
+    if (end > overMs) {
+      this.isOver = true;
+      if (this.steps > 0) return;
+      // Nothing was done in all this time.
+      this.takeIdeal(overMs);
+      this.now = overMs;
+      this.sums.replayMs = Math.max(0, overMs - undisturbed);
+      this.sums.lives = this.there.size;
+      return;
+    }
     const waiting = Math.max(0, end - undisturbed);
     const detecting = Math.min(waiting, this.detects[last]!);
     this.sums.detectMs += detecting;
@@ -234,7 +246,10 @@ class SpanRun {
     while (!next) {
       // Too few are there for the model: the run waits for whoever comes.
       const event = this.world.events[this.next++];
-      if (!event) return;
+      if (!event) {
+        this.isOver = true;
+        return;
+      }
       this.take(event);
       this.now = Math.max(
         this.now,

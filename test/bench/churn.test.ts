@@ -28,7 +28,7 @@ test("with it, less is lost where a loss does not stop everybody, and the same s
   const [first, again] = [run(), run()];
   expect({ ...first, decisionMs: 0 }).toEqual({ ...again, decisionMs: 0 });
   expect(first.hits).toBeGreaterThan(10);
-  expect(first.leaves + first.joins).toBe(churning.events.filter(({ atMs }) => atMs < first.totalMs).length);
+  expect(first.leaves + first.joins).toBe(churning.events.length);
   const part = first.steps / first.idealSteps;
   expect(part).toBeLessThan(1);
   // Devices that are waited for are a loss of another kind, which a run where everybody stops is spared here.
@@ -52,7 +52,7 @@ test("where too few are left for the model, the run waits for who comes", () => 
   const few = worldOf({ devices: 4, churn: 2, minutes: 20, seed: 3, rows: 4, microBatches: 12 });
   const run = runInSpans(few, makePlan(few.request), ASSUMED, Number.POSITIVE_INFINITY);
   expect(run.steps).toBeGreaterThan(0);
-  expect(run.totalMs).toBeGreaterThan(19 * 60_000);
+  expect(run.totalMs).toBeGreaterThan(10 * 60_000);
   expect(run.steps / run.idealSteps).toBeLessThan(0.9);
 });
 
