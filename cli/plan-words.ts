@@ -135,7 +135,7 @@ export function whatMoves(from: Plan, to: Plan): string | null {
 function holders({ stages }: Plan): string[] {
   const found: string[] = [];
   for (const { ranges, members } of stages) {
-    const names = list(members.map(({ deviceName }) => deviceName).sort());
+    const names = list([...new Set(members.map(({ deviceName }) => deviceName))].sort());
     for (const { from, to } of ranges) for (let i = from; i < to; i++) found[i] = names;
   }
   return found;

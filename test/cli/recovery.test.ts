@@ -104,6 +104,8 @@ test("one of those who share the data is killed: weights are within 1e-5", async
     ends.map(async ({ done }) => (await readCheckpoint(files, done.checkpoint)).parameters),
   );
   for (const [name, tensor] of whole!) {
+    // What is added to all keys changes no attention: its gradient is rounding alone, which AdamW makes whole steps of.
+    if (name.endsWith(".attn.k.bias")) continue;
     const [a, b] = [tensor.f32(), own!.get(name)!.f32()];
     expect(Math.max(...a.map((value, i) => Math.abs(value - b[i]!)))).toBeLessThan(1e-5);
   }
