@@ -46,8 +46,15 @@ const PHASES: readonly Phase[] = [
   ...REPLICA_PHASES.map((name): Phase => `Replica.${name}`),
   ...DEVICE_PHASES.map((name): Phase => `Device.${name}`),
 ];
+/** Phases that every run comes to, again and again. */
+export const STEADY: readonly Phase[] = [
+  ...(
+    ["train", "train", "commit", "keep", "replicate", "forgetBefore", "evaluate", "state", "recall"] as const
+  ).map((name): Phase => `Stage.${name}`),
+  ...(["put", "complete", "keep"] as const).map((name): Phase => `Replica.${name}`),
+];
 /** Phases of a recovery: where the second fault strikes best. */
-const RECOVERING: readonly Phase[] = [
+export const RECOVERING: readonly Phase[] = [
   ...(["retire", "holds", "fetch", "recall", "load", "connect", "keep", "hold", "kept"] as const).map(
     (name): Phase => `Stage.${name}`,
   ),
@@ -56,28 +63,44 @@ const RECOVERING: readonly Phase[] = [
 
 export interface Drawing {
   readonly devices: number;
-  /** About as long as an undisturbed run takes. */
-  readonly untilMs: number;
+  readonly steps: number;
+  /** Stages that go through each of them, at least. */
+  readonly workers: number;
   /** Whether devices may come. */
   readonly waits: boolean;
 }
 
-export function drawFaults(random: Random, { devices, untilMs, waits }: Drawing): Fault[] {
+export function drawFaults(random: Random, drawing: Drawing): Fault[] {
+  const { devices, waits } = drawing;
   const count = pick(random, [1, 1, 2, 2, 3, 3, 4, 6]);
   return Array.from({ length: count }, (_, i): Fault => {
-    const timed = (ms: number): Moment => ({ afterMs: random.next() * ms });
-    const at = (phases: readonly Phase[], most: number): Moment => ({
-      ...{ phase: pick(random, phases), count: 1 + random.integer(most) },
-      delayMs: pick(random, [0, 0, 1, 10]),
-    });
     const when =
       i === 0
-        ? pick(random, [timed(untilMs), at(PHASES, 4 * devices), at(PHASES, 20)])
-        : pick(random, [timed(untilMs), timed(30), { afterMs: 0 }, at(RECOVERING, devices), at(PHASES, 20)]);
+        ? pick(random, [during(random, drawing), at(random, STEADY, 4), at(random, STEADY, 12)])
+        : pick(random, [
+            ...[timed(random, 300), timed(random, 30), { afterMs: 0 }],
+            ...[at(random, RECOVERING, 1), at(random, RECOVERING, devices), at(random, PHASES, 4)],
+          ]);
     const who = "phase" in when && random.next() < 0.6 ? "there" : random.integer(devices);
     const isHarm = random.next() < 0.6;
     return { when, who, what: isHarm ? drawHarm(random, devices) : drawEvent(random, waits) };
   });
+}
+
+/** Behind the fault before it. */
+export function timed(random: Random, ms: number): Moment {
+  return { afterMs: random.next() * ms };
+}
+
+/** Somewhere in the run; before its end, whatever machines it is on. */
+export function during(random: Random, { steps, workers }: Drawing): Moment {
+  const delayMs = random.next() * pick(random, [1, 10, 100]);
+  return { phase: "Stage.train", count: 1 + random.integer(steps * workers), delayMs };
+}
+
+export function at(random: Random, phases: readonly Phase[], most: number): Moment {
+  const count = 1 + random.integer(most);
+  return { phase: pick(random, phases), count, delayMs: pick(random, [0, 0, 1, 10]) };
 }
 
 function drawEvent(random: Random, waits: boolean): Event {

@@ -13,8 +13,9 @@ import { seededRandom } from "../../../../runtime/random.ts";
 import { type Lived, liveSeeds } from "../../../sim/seeds.ts";
 import { GRACE_MS } from "./cluster.ts";
 import { CHECKPOINT } from "./coordinator.ts";
-import { drawFaults, type Event, type Fault, type Harm } from "./faults.ts";
-import { committedSteps, mostCopies } from "./phases.ts";
+import { drawFate } from "./fates.ts";
+import type { Event, Fault, Harm } from "./faults.ts";
+import { committedSteps, mostCopies, strays } from "./phases.ts";
 import { pick, type Shape, shapeOf } from "./shapes.ts";
 import { differences, type Outcome, outcomeOf, untruths } from "./truth.ts";
 import { TrainingWorld } from "./world.ts";
@@ -27,6 +28,9 @@ const SHAPES = 60;
  * given up, and one that is kept because the coordinator is gone.
  */
 const MOST_COPIES = 5;
+
+/** Likewise of what others hold: one that is kept, one on its way, and one that is about to be given up. */
+const MOST_REPLICAS = 3;
 
 /** Of devices that have little memory, so many times as much as the plan needs that it begins with. */
 const ROOM = 1.5;
@@ -43,7 +47,6 @@ export interface Disturbed extends Lived {
 
 interface Undisturbed extends Outcome {
   readonly shape: Shape;
-  readonly ms: number;
   /** That its plan needs on the device where it needs most. */
   readonly needsBytes: number;
 }
@@ -60,13 +63,12 @@ function expected(number: number): Promise<Undisturbed> {
 async function liveUndisturbed(shape: Shape): Promise<Undisturbed> {
   const world = new TrainingWorld({ shape, seed: 1, copies: 1, spare: 0, waits: false });
   await world.run(world.train([]), shape.name);
-  const ms = world.cluster.now;
   const outcome = await resultOf(world);
   const held = await world.end();
   if (held.length > 0 || world.record.of("recovered").length > 0) {
     throw new Error(`${shape.name}: ${held.join(", ")}`);
   }
-  return { ...outcome, shape, ms, needsBytes: Math.max(...needsOf(world.record.plan!).values()) };
+  return { ...outcome, shape, needsBytes: Math.max(...needsOf(world.record.plan!).values()) };
 }
 
 /** @param faults in place of those that the seed draws. */
@@ -79,8 +81,8 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
   const waits = random.next() < 0.7;
   const isTight = !shape.plan && random.next() < 0.5;
   const devices = shape.devices + spare;
-  const done = faults ?? drawFaults(random, { devices, untilMs: spared.ms, waits });
-  const early = !faults && random.next() < 0.2;
+  const fate = drawFate(random, { devices, steps: shape.steps, workers: shape.workers, waits });
+  const { faults: done, early } = faults ? { faults, early: false } : fate;
   const world = new TrainingWorld({
     ...{ shape, seed, copies, spare, waits, verbose },
     // Where many are gone the others have no room for all of the model.
@@ -92,6 +94,7 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
   const breaches: string[] = [];
   mostCopies();
   committedSteps();
+  strays();
   try {
     if (await world.run(world.train(done, early), "the run")) {
       breaches.push(...differences(await resultOf(world), spared, shape.exact));
@@ -106,7 +109,8 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
     breaches.push(`it ended with ${code ?? stack}: ${message}`);
   }
   const kept = mostCopies();
-  if (kept > MOST_COPIES) breaches.push(`somebody had copies of ${kept} steps`);
+  if (kept.stages > MOST_COPIES) breaches.push(`somebody had copies of ${kept.stages} steps`);
+  if (kept.replicas > MOST_REPLICAS) breaches.push(`a replica had copies of ${kept.replicas} steps`);
   // Where there is little memory there is no room for copies.
   const isSafe = !isTight && world.wasKept === true && struck.size <= Math.min(copies, devices - 1);
   const wentOn = [...record.of("recovered"), ...record.of("resumed")];
@@ -118,6 +122,11 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
   } catch (error) {
     breaches.push((error as Error).message);
   }
+  const { early: undone, untaken } = strays();
+  breaches.push(...undone);
+  // One that was given up, and lives, ends later than the run.
+  const isGivenUp = cluster.machines.some(({ name, host }) => host.alive && struck.has(name));
+  if (!isGivenUp) breaches.push(...untaken);
   return {
     ...{ breaches, lines: trace.lines, digest: trace.digest, faults: done },
     lost: record.of("recovered").map((event) => event.lost),

@@ -4,6 +4,7 @@
  */
 
 import { Device } from "../../../../actors/device.ts";
+import { Inbox } from "../../../../actors/inbox.ts";
 import { Copies } from "../../../../actors/recovery/copies.ts";
 import { Course } from "../../../../actors/recovery/course.ts";
 import type { MoveOutcome } from "../../../../actors/recovery/moves.ts";
@@ -17,12 +18,15 @@ export const STAGE_PHASES = [
   ...["train", "commit", "keep", "replicate", "recall", "evaluate", "forgetBefore", "retire", "state"],
   ...["holds", "fetch", "load", "connect", "abandon", "hold", "kept"],
 ] as const;
+/** Comes to a stage with every tensor that another member of it gives it. */
+const REDUCE = "Stage.reduce";
 export const REPLICA_PHASES = ["put", "complete", "kept", "recall", "keep"] as const;
 export const DEVICE_PHASES = ["host", "end", "replica", "attach", "describe"] as const;
 
 /** A class's method, as `Stage.commit`. */
 export type Phase =
   | `Stage.${(typeof STAGE_PHASES)[number]}`
+  | typeof REDUCE
   | `Replica.${(typeof REPLICA_PHASES)[number]}`
   | `Device.${(typeof DEVICE_PHASES)[number]}`;
 
@@ -47,6 +51,12 @@ for (const [type, names] of [
     };
   }
 }
+
+const { deliver } = Stage.prototype;
+Stage.prototype.deliver = function (this: any, slip, tensor) {
+  if (slip.phase === "collective") listeners.get(this.context.node)?.(REDUCE);
+  return deliver.call(this, slip, tensor);
+};
 
 let course: any;
 
@@ -83,17 +93,71 @@ Course.prototype.commit = function (step, keeps) {
   commit.call(this, step, keeps);
 };
 
-let most = 0;
+/** What was found where nothing is to be, in words. */
+interface Strays {
+  /** Tensors in stages of a run that is done. */
+  readonly untaken: Set<string>;
+  readonly early: Set<string>;
+}
 
-/** The most steps that somebody has had copies of at once, since this was asked before. */
-export function mostCopies(): number {
-  const found = most;
-  most = 0;
+const noStrays = (): Strays => ({ untaken: new Set(), early: new Set() });
+let stray = noStrays();
+let isDone = false;
+
+/** Since this was asked before. */
+export function strays(): Strays {
+  const found = stray;
+  stray = noStrays();
+  isDone = false;
   return found;
 }
 
-const { put } = Copies.prototype;
+/** Whatever was sent has been taken, but for what was broken off before. */
+export function runIsDone(): void {
+  isDone = true;
+}
+
+const { fail } = Inbox.prototype;
+Inbox.prototype.fail = function (this: any, error) {
+  if (isDone) for (const place of this.arrived.keys()) stray.untaken.add(`nobody has taken ${place}`);
+  fail.call(this, error);
+};
+
+const commitStage = Stage.prototype.commit;
+Stage.prototype.commit = function (step, ...rest) {
+  if (this.kept().steps.includes(step)) {
+    stray.early.add(`somebody has a copy of step ${step + 1} before it is made`);
+  }
+  return commitStage.call(this, step, ...rest);
+};
+
+/** The most steps that one had copies of at once. */
+interface Copied {
+  /** Of what it holds itself. */
+  stages: number;
+  /** Of what one other holds. */
+  replicas: number;
+}
+
+let most: Copied = { stages: 0, replicas: 0 };
+
+/** Since this was asked before. */
+export function mostCopies(): Readonly<Copied> {
+  const found = most;
+  most = { stages: 0, replicas: 0 };
+  return found;
+}
+
+// Stages keep what they hold in one go, replicas are given theirs in slices.
+const { put, write } = Copies.prototype;
+let isPut = false;
 Copies.prototype.put = function (...given) {
+  isPut = true;
   put.apply(this, given);
-  most = Math.max(most, this.ofSteps().length);
+  isPut = false;
+  most.stages = Math.max(most.stages, this.ofSteps().length);
+};
+Copies.prototype.write = function (...given) {
+  write.apply(this, given);
+  if (!isPut) most.replicas = Math.max(most.replicas, this.ofSteps().length);
 };

@@ -22,6 +22,8 @@ export interface Shape {
   readonly plan: Plan | null;
   /** That it begins with. */
   readonly devices: number;
+  /** That go through a step, at least. */
+  readonly workers: number;
   readonly strategy: string;
   readonly schedule: string;
   /** Whether nothing it makes may differ by a bit, whatever is done to it. */
@@ -137,7 +139,11 @@ function drawShape(random: Random): Shape {
     return { to, sharing, members, shares: members.map(({ length }) => length), recompute };
   });
   const localSteps = stages[0]!.sharing === "local" ? pick(random, [1, 2, 3]) : 1;
-  const plan = planOf(model, { stages, schedule, microBatches, localSteps });
+  const every = pick(random, [1, 1, 2, 4]);
+  const plan: Plan = {
+    ...planOf(model, { stages, schedule, microBatches, localSteps }),
+    copies: { asked: 1, count: 1, every, why: null },
+  };
   checkPlan(plan);
   const held = stages.map(({ to, sharing, members = 1, recompute }) => {
     const shared = sharing
@@ -146,10 +152,11 @@ function drawShape(random: Random): Shape {
     return `${to}${shared}${recompute ? " recomputed" : ""}`;
   });
   return {
-    name: `${kind.name}, ${schedule}, ${microBatches} micro-batches, stages to ${held.join(" | ")}`,
+    name: `${kind.name}, ${schedule}, ${microBatches} micro-batches, kept every ${every}, stages to ${held.join(" | ")}`,
     ...{ model, plan, microBatches, feed: feedOf(model, kind.classes) },
     ...{ devices: plan.devices.length, strategy: "pipeline", schedule, exact: true },
-    ...lengths(random, [3, 4, 6]),
+    workers: plan.devices.length,
+    ...lengths(random, [4, 6]),
   };
 }
 
@@ -160,11 +167,15 @@ function drawPlanned(random: Random): Shape {
   const microBatches = pick(random, [2, 4]);
   const strategy = pick(random, ["pipeline", "pipeline", "auto", "single"]);
   const schedule = pick(random, ["gpipe", "1f1b"]);
-  const devices = Math.min(pick(random, [2, 3, 4]), findSegments(model).length);
+  // Searching all plans for four takes longer than ten runs.
+  const devices = Math.min(
+    pick(random, strategy === "auto" ? [2, 3] : [2, 3, 4]),
+    findSegments(model).length,
+  );
   return {
     name: `${kind.name}, ${devices} devices planned as ${strategy}, ${microBatches} micro-batches`,
     ...{ model, plan: null, microBatches, feed: feedOf(model, kind.classes) },
-    ...{ devices, strategy, schedule, exact: strategy !== "auto" },
+    ...{ devices, workers: 1, strategy, schedule, exact: strategy !== "auto" },
     ...lengths(random, [4, 6, 12]),
   };
 }

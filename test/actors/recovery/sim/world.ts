@@ -3,6 +3,7 @@
  * simulated network, with engines whose kernels take the world's time. Everything in it follows from its seed.
  */
 
+import { historyOf } from "../../../../actors/journal/history.ts";
 import type { Journal } from "../../../../actors/journal/journal.ts";
 import { MemoryJournal } from "../../../../actors/journal/memory.ts";
 import type { Files } from "../../../../runtime/platform/files.ts";
@@ -14,13 +15,13 @@ import { Coordinator } from "./coordinator.ts";
 import { Disk } from "./disk.ts";
 import type { Event, Fault } from "./faults.ts";
 import { anotherPlan } from "./migrations.ts";
-import { type Phase, wantPlan } from "./phases.ts";
+import { type Phase, runIsDone, wantPlan } from "./phases.ts";
 import type { Shape } from "./shapes.ts";
 
 /** Enough for every detector and shutdown. */
 const PATIENCE_MS = 60_000;
 /** Far longer than any run here takes, with everything that is done to it. */
-const FOREVER_MS = 3_600_000;
+const FOREVER_MS = 1_200_000;
 /** After so long somebody comes to help a run that waits for devices. */
 const HELP_MS = 20_000;
 const MOST_DEVICES = 9;
@@ -116,7 +117,7 @@ export class TrainingWorld {
       }
       if (typeof pause !== "number") return true;
       await this.cluster.clock.sleep(pause);
-      if (this.cluster.living().length === 0) await this.help();
+      await this.helpUp();
     }
   }
 
@@ -143,6 +144,8 @@ export class TrainingWorld {
       emit: (event) => {
         if (!host.alive) return;
         this.record.tell(event);
+        // Until then steps are broken off.
+        if (event.event === "done") runIsDone();
         if (event.event === "step" && event.step === shape.steps - 1) this.departed = this.gone();
         if (event.event === "paused") void this.helpOut();
       },
@@ -180,6 +183,19 @@ export class TrainingWorld {
     for (let { progress } = this.record; progress === this.record.progress; ) {
       await this.cluster.clock.sleep(HELP_MS);
       if (progress === this.record.progress) await this.help();
+    }
+  }
+
+  /** There is somebody to go on with; whoever begins has as many as the run is for. */
+  private async helpUp(): Promise<void> {
+    const { records } = await this.journal.read();
+    const isPlanned = (historyOf(records)?.planned ?? null) !== null;
+    const least = isPlanned ? 1 : this.options.shape.devices;
+    while (this.cluster.living().length < least) {
+      const off = this.cluster.machines.findIndex(({ host }) => !host.alive);
+      if (off >= 0) await this.switchOn(off);
+      // It stands still.
+      else await this.cluster.clock.sleep(HELP_MS);
     }
   }
 
@@ -303,8 +319,9 @@ export class TrainingWorld {
   private migrate(number: number): void {
     const { places, host } = this.coordinator!;
     const { plan } = this.record;
-    const candidates = places.flatMap(({ name, host: own }, id) =>
-      own.alive ? [{ id: `${id}`, name }] : [],
+    // One that was cut off and has come again is in its last place.
+    const candidates = places.flatMap((place, id) =>
+      place.host.alive && places.lastIndexOf(place) === id ? [{ id: `${id}`, name: place.name }] : [],
     );
     if (!plan || !host.alive || candidates.length === 0) return;
     const { model } = this.options.shape;
