@@ -117,8 +117,8 @@ async function run(
     if (event.event === "checkpoint") lastCheckpoint = event.path;
     if (event.event === "plan") planned = true;
     if (event.event === "step" || event.event === "resumed") lastCheckpoint ??= options.resume;
-    // One that another may go on with, as it is, is handed over at once.
-    if (!leadership) ending.take(event);
+    // One that another may go on with, as it is on its nodes, is handed over at once.
+    if (!leadership || !isReached(settings)) ending.take(event);
     results.take(event);
     const turn = told.then(() => before(event)).then(() => report.show(event));
     told = turn.catch(() => {});
