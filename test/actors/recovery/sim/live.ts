@@ -101,7 +101,10 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
       const { killed } = world;
       const { steps } = shape;
       const isCalm = world.longestMs < GRACE_MS && done.every(({ what }) => CALM.includes(what.kind));
-      breaches.push(...untruths(record, { struck, killed, steps, isCalm, committed: committedSteps() }));
+      const mostRepeated = isCalm ? shape.mostRepeated : null;
+      breaches.push(
+        ...untruths(record, { struck, killed, steps, mostRepeated, committed: committedSteps() }),
+      );
       breaches.push(...world.untold());
     }
   } catch (error) {

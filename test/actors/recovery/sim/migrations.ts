@@ -6,7 +6,7 @@ import type { Model } from "../../../../nn/model.ts";
 import { findSegments } from "../../../../nn/segments.ts";
 import type { Random } from "../../../../runtime/random.ts";
 import { planOf } from "../../plans.ts";
-import { cuts } from "./shapes.ts";
+import { cuts, type Shape } from "./shapes.ts";
 
 export interface Candidate {
   /** Plan id. */
@@ -14,10 +14,19 @@ export interface Candidate {
   readonly name: string;
 }
 
-/** The same stages elsewhere; or, of a pipeline, others. @param among devices that it may use. */
-export function anotherPlan(plan: Plan, model: Model, among: readonly Candidate[], random: Random): Plan {
+/**
+ * The same stages elsewhere; or, of a pipeline, others. A run that was asked for one device has not measured what others
+ * need to know, and never makes another plan than that.
+ * @param among devices that it may use.
+ */
+export function anotherPlan(
+  plan: Plan,
+  { model, strategy }: Pick<Shape, "model" | "strategy">,
+  among: readonly Candidate[],
+  random: Random,
+): Plan {
   const isPipeline = plan.stages.every(({ members, ranges }) => members.length === 1 && ranges.length === 1);
-  const isCut = isPipeline && !isAsynchronous(plan.schedule) && random.next() < 0.6;
+  const isCut = isPipeline && strategy !== "single" && !isAsynchronous(plan.schedule) && random.next() < 0.6;
   return moved(isCut ? cutAgain(plan, model, random) : plan, among, random);
 }
 

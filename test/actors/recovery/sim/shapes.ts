@@ -30,6 +30,8 @@ export interface Shape {
   readonly exact: boolean;
   readonly microBatches: number;
   readonly steps: number;
+  /** That are repeated when a coordinator is lost, and nobody else. */
+  readonly mostRepeated: number;
   /** Steps between validation passes, and between checkpoints. */
   readonly validateEvery: number;
   readonly saveEvery: number;
@@ -156,6 +158,8 @@ function drawShape(random: Random): Shape {
     ...{ model, plan, microBatches, feed: feedOf(model, kind.classes) },
     ...{ devices: plan.devices.length, strategy: "pipeline", schedule, exact: true },
     workers: plan.devices.length,
+    // Members that train on their own meet in a commit: where that is broken off, not even they know what they had before.
+    mostRepeated: stages[0]!.sharing === "local" ? every : 1,
     ...lengths(random, [4, 6]),
   };
 }
@@ -175,7 +179,7 @@ function drawPlanned(random: Random): Shape {
   return {
     name: `${kind.name}, ${devices} devices planned as ${strategy}, ${microBatches} micro-batches`,
     ...{ model, plan: null, microBatches, feed: feedOf(model, kind.classes) },
-    ...{ devices, workers: 1, strategy, schedule, exact: strategy !== "auto" },
+    ...{ devices, workers: 1, mostRepeated: 1, strategy, schedule, exact: strategy !== "auto" },
     ...lengths(random, [4, 6, 12]),
   };
 }

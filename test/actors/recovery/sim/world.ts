@@ -324,7 +324,6 @@ export class TrainingWorld {
       place.host.alive && places.lastIndexOf(place) === id ? [{ id: `${id}`, name: place.name }] : [],
     );
     if (!plan || !host.alive || candidates.length === 0) return;
-    const { model } = this.options.shape;
-    wantPlan(anotherPlan(plan, model, candidates, seededRandom(number)));
+    wantPlan(anotherPlan(plan, this.options.shape, candidates, seededRandom(number)));
   }
 }
