@@ -279,7 +279,10 @@ export class Course {
   private async goOn(lost: readonly Loss[], at: number): Promise<string | null> {
     const { roster } = this.world;
     const { deployed } = this;
+    const committed = this.committed!;
     const { every: keptEvery } = this.keeper.cost;
+    // One that was cut off and has come again may have copies of steps that the run has gone back behind since.
+    this.keeper.ledger.forgetAfter(committed);
     // It was for devices that are not all there any more.
     this.moves.take();
     const options = this.further();
@@ -294,14 +297,15 @@ export class Course {
     // Where somebody is lost again before a step is committed, it is all one.
     const before = this.resuming ?? {
       ...{ lost: [], detectMs: first.silentMs, at: first.at, movedBytes: 0 },
-      ...{ operationsReplayed: 0, fromCheckpoint: false, keptEvery },
+      ...{ operationsReplayed: 0, fromCheckpoint: false, keptEvery, stepsLost: 0 },
     };
+    const again = committed - step;
     this.resuming = {
-      ...{ ...before, plan: next, stepsLost: this.reached - step },
+      ...{ ...before, plan: next, stepsLost: before.stepsLost + again },
       readyMs: this.world.clock.now() - before.at,
       lost: [...before.lost, ...lost.map(({ id }) => roster.name(id))],
       movedBytes: before.movedBytes + bytes,
-      operationsReplayed: before.operationsReplayed + recovered.deployment.repeated(this.reached - step),
+      operationsReplayed: before.operationsReplayed + recovered.deployment.repeated(again),
       fromCheckpoint: before.fromCheckpoint || fromCheckpoint,
     };
     this.moves.because("lost");
