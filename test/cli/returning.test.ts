@@ -36,9 +36,9 @@ const FAULTS = "kill device-1 at step 3 for 200ms; random every 9 steps seed 4 f
 
 test("killed, and at random: each fault is told in words, whoever is lost comes back, and the weights are the same", async () => {
   const events = await train("random", "--chaos", FAULTS);
-  // By the last one it may not be there again.
+  // By the last one it may not be there again, or may have nothing to do.
   const faults = ["fault", "fault_missed"].flatMap((name) => named(events, name));
-  expect(faults.map(({ fault }) => fault)).toEqual([
+  expect([...new Set(faults.map(({ fault }) => fault))]).toEqual([
     "kill device-1 at step 3 for 200ms",
     "kill device-2 at step 9 backward for 500ms",
     "stop device-1 at step 18 commit for 500ms",
