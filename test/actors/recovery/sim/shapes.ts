@@ -158,8 +158,9 @@ function drawShape(random: Random): Shape {
     ...{ model, plan, microBatches, feed: feedOf(model, kind.classes) },
     ...{ devices: plan.devices.length, strategy: "pipeline", schedule, exact: true },
     workers: plan.devices.length,
-    // Members that train on their own meet in a commit: where that is broken off, not even they know what they had before.
-    mostRepeated: stages[0]!.sharing === "local" ? every : 1,
+    // Members that train on their own meet in a commit: where that is broken off, nobody has what they held before, and the
+    // run goes back to the last complete point.
+    mostRepeated: stages[0]!.sharing === "local" ? Number.POSITIVE_INFINITY : 1,
     ...lengths(random, [4, 6]),
   };
 }
