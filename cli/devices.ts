@@ -66,6 +66,8 @@ export class Devices {
   private readonly children: Child[] = [];
   /** Those that are there, by node. */
   private readonly living = new Map<string, JoinedDevice>();
+  /** How many will be started again. */
+  private returning = 0;
   /** What happened to those that were lost and are not got over yet, by name. */
   private readonly losses = new Map<string, Promise<string>>();
   private arrival = Promise.withResolvers<void>();
@@ -123,6 +125,11 @@ export class Devices {
     return this.living.size > 0;
   }
 
+  /** Whether one that was started here and is gone will be started again. */
+  get someReturns(): boolean {
+    return this.returning > 0;
+  }
+
   /** Resolves when somebody is there. */
   async someone(): Promise<void> {
     while (!this.someIsThere) await this.arrival.promise;
@@ -158,6 +165,7 @@ export class Devices {
   /** Starts a process again that was lost, after a while; nothing where it was not started here. */
   async startAgain(name: string, afterMs: number): Promise<void> {
     if (!this.joined.some((device) => device.name === name && device.pid !== undefined)) return;
+    this.returning++;
     await this.node.clock.sleep(afterMs);
     if (this.closing) return;
     try {
@@ -165,6 +173,8 @@ export class Devices {
       await this.node.connect(await this.start(name));
     } catch (error) {
       if (!this.closing) this.events.left(name, (error as Error).message);
+    } finally {
+      this.returning--;
     }
   }
 

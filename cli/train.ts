@@ -7,6 +7,7 @@ import type { Chaos } from "../actors/chaos/chaos.ts";
 import type { DevicePlace } from "../actors/journal/journal.ts";
 import { Deposed } from "../actors/journal/leader-lease.ts";
 import type { RunJournal } from "../actors/journal/run-journal.ts";
+import { DeviceLost } from "../actors/recovery/roster.ts";
 import { RunStopped } from "../actors/run-stopped.ts";
 import { prepare, train as trainRun } from "../actors/train.ts";
 import { DEFAULT_GPT, gptParameters } from "../nn/models/gpt.ts";
@@ -101,26 +102,40 @@ async function run(
     (signal) => void emit({ event: "ending", signal }),
     (signal) => standardError.write(`troupe: ended at once by ${signal}${further(wouldBeKept())}\n`),
   );
-  /** What has to be told, or kept, before this is. */
-  const before = async (event: RunEvent) => {
+  /** Rejects where nobody is left, and nobody can come. */
+  const bereft = Promise.withResolvers<never>();
+  bereft.promise.catch(() => {}); // It may be before anybody waits for it.
+  /** What has to be told, or kept, before this is. @returns whether this is to be told. */
+  const before = async (event: RunEvent): Promise<boolean> => {
     // Who hears of a checkpoint may rely on the losses up to it.
     if (event.event === "checkpoint") await results.settle();
     if (event.event === "recovered") await devices.gotOver(event.lost);
-    if (event.event === "paused") await devices.toldLosses();
-    if (event.event !== "done") return;
+    if (event.event === "paused") {
+      await devices.toldLosses();
+      const isOver = planned && !isReached(settings) && !devices.someIsThere && !devices.someReturns;
+      if (isOver) bereft.reject(new DeviceLost(event.reason));
+      return !isOver;
+    }
+    if (event.event !== "done") return true;
     for (const { fault, why } of (await chaos?.missed()) ?? [])
       report.show({ event: "fault_missed", fault: faultText(fault), why });
+    return true;
   };
   /** When all so far has been told, in its order. */
   let told: Promise<unknown> = Promise.resolve();
   const emit = (event: RunEvent): Promise<void> => {
     if (event.event === "checkpoint") lastCheckpoint = event.path;
     if (event.event === "plan") planned = true;
+    if ("plan" in event) chaos?.planned(event.plan);
     if (event.event === "step" || event.event === "resumed") lastCheckpoint ??= options.resume;
     // One that another may go on with, as it is on its nodes, is handed over at once.
     if (!leadership || !isReached(settings)) ending.take(event);
     results.take(event);
-    const turn = told.then(() => before(event)).then(() => report.show(event));
+    const turn = told
+      .then(() => before(event))
+      .then((isTold) => {
+        if (isTold) report.show(event);
+      });
     told = turn.catch(() => {});
     if (event.event === "step") chaos?.reached(event.step);
     return turn;
@@ -204,7 +219,7 @@ async function run(
     if (trace !== null) await results.writeTrace(trace);
   };
   try {
-    await Promise.race([work(), ending.atOnce, ...(leadership ? [leadership.deposed] : [])]);
+    await Promise.race([work(), ending.atOnce, bereft.promise, ...(leadership ? [leadership.deposed] : [])]);
   } catch (caught) {
     const loss = isLoss(caught) ? await devices.lastLoss() : undefined;
     const error = endedAs(caught, loss, ending) ?? caught;

@@ -3,12 +3,13 @@
  * still to come; deals those out that go by the time; and knows for whom it is over. What a fault does is the device's
  * (`injector.ts`).
  *
- * Each is told when its step begins, for every device that computes has such operations in it; but where the operation is
- * one that may not be there, a recovery or a copy, it is told when it has come. What did not come is known at the end.
+ * Each is told when its step begins, if the device then has such operations to do; where the operation is one that may not be
+ * there, a recovery or a copy, it is told when it has come. What did not come is known at the end.
  */
 
 import type { Clock, Ref, Timer } from "../../runtime/index.ts";
 import type { Device } from "../device.ts";
+import type { Plan } from "../scheduler/plan.ts";
 import { type Fault, isSame, type Phase } from "./fault.ts";
 import { type FaultSeries, faultsOf, POINTS, type Victims } from "./series.ts";
 
@@ -46,6 +47,8 @@ export class Chaos {
   private readonly timers = new Map<FaultSeries, Timer>();
   /** The step that is under way. */
   private step: number;
+  /** By which it is made, once there is one. */
+  private plan: Plan | undefined;
   private closed = false;
 
   constructor({ faults, series, victims, done, steps }: ChaosOptions, world: ChaosWorld) {
@@ -70,6 +73,11 @@ export class Chaos {
     for (const name of new Set(names)) {
       await this.world.device(name)?.ask.arm(this.faults.filter(({ device }) => device === name));
     }
+  }
+
+  /** The run goes on by this plan: who computes, and what. */
+  planned(plan: Plan): void {
+    this.plan = plan;
     this.tellDue();
   }
 
@@ -145,8 +153,17 @@ export class Chaos {
   private tellDue(): void {
     for (const fault of this.waiting().filter(({ step }) => step === this.step)) {
       if (!this.world.device(fault.device)) this.known.set(fault, "missed");
-      else if (isCertain(fault.phase)) this.tell(fault);
+      else if (this.comes(fault)) this.tell(fault);
     }
+  }
+
+  /** Whether its device surely does in this step what it comes over. */
+  private comes({ device, phase, microBatch }: Fault): boolean {
+    if (!this.plan || !POINTS.includes(phase)) return false;
+    const own = this.plan.stages.flatMap(({ members }) =>
+      members.filter(({ deviceName }) => deviceName === device),
+    );
+    return own.some(({ microBatches }) => microBatch === undefined || microBatches.includes(microBatch));
   }
 
   /** Asks devices that are there which of these are still to come over them, and tells the others. */
@@ -166,13 +183,13 @@ export class Chaos {
     return toCome;
   }
 
-  /** Has faults of a series come when it is time. Over one that is not there none comes. */
+  /** Has faults of a series come when it is time. Over one that is not there, or has nothing to do, none comes. */
   private deal(series: FaultSeries, faults: Generator<Fault>): void {
     const { clock } = this.world;
     const next = () => {
       const fault = { ...(faults.next().value as Fault), step: this.step };
       const device = this.world.device(fault.device);
-      if (device) {
+      if (device && this.comes(fault)) {
         this.faults.push(fault);
         this.world.told(fault, false);
         device.ask.arm([fault], true).catch(() => {});
@@ -184,6 +201,4 @@ export class Chaos {
 }
 
 /** Whether every device that computes does this in every step. */
-function isCertain(phase: Phase | undefined): boolean {
-  return POINTS.includes(phase);
-}
+const isCertain = (phase: Phase | undefined) => POINTS.includes(phase);

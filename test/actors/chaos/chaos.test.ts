@@ -6,6 +6,7 @@ import { ACTIONS, type Fault } from "../../../actors/chaos/fault.ts";
 import { type FaultSeries, faultsOf, type Victims } from "../../../actors/chaos/series.ts";
 import { slowed } from "../../../actors/chaos/slowed.ts";
 import type { Device } from "../../../actors/device.ts";
+import type { Plan } from "../../../actors/scheduler/plan.ts";
 import type { Engine } from "../../../nn/engine/engine.ts";
 import { type Ref, VirtualClock } from "../../../runtime/index.ts";
 
@@ -37,6 +38,12 @@ test("who cannot be started again is not killed", () => {
 });
 
 const KILL: Fault = { action: "kill", device: "a", step: 2 };
+
+/** A plan by which these take both micro-batches. */
+const planOf = (...names: string[]) =>
+  ({
+    stages: names.map((deviceName) => ({ members: [{ deviceName, microBatches: [0, 1] }] })),
+  }) as unknown as Plan;
 
 /** A run of three devices, of whom c is away. */
 function run(options: Partial<ChaosOptions>) {
@@ -83,6 +90,7 @@ test("a series by steps is known from the beginning, and told step by step", asy
   const { chaos, told } = run({ series: [BY_STEPS], done: 5 });
   const faults = drawn(BY_STEPS, VICTIMS, 4);
   await chaos.begin();
+  chaos.planned(planOf("a", "b", "c"));
   for (let done = 6; done < 20; done++) chaos.reached(done);
   expect(told).toEqual(faults.slice(1).filter(({ device }) => device !== "c"));
 });
@@ -94,6 +102,7 @@ test("a fault is told when its step begins, where it may not come when it has; a
   const behind: Fault = { ...KILL, step: 8 };
   const { chaos, told, toCome } = run({ faults: [KILL, later, never, away, behind] });
   await chaos.begin();
+  chaos.planned(planOf("a", "b", "c"));
   toCome.set("b", [later, never]);
   chaos.reached(1);
   expect(told).toEqual([]);
@@ -119,6 +128,7 @@ test("who is lost has met the first fault that nobody knew of", async () => {
   const second: Fault = { ...KILL, step: 3, phase: "recovery" };
   const { chaos, told, toCome } = run({ faults: [second, first] });
   await chaos.begin();
+  chaos.planned(planOf("a", "b", "c"));
   toCome.set("a", [first, second]);
   chaos.reached(3);
   chaos.lost("a");
@@ -134,9 +144,26 @@ test("who is lost has met the first fault that nobody knew of", async () => {
   expect(likelier.told).toEqual([{ ...KILL, step: 3 }]);
 });
 
+test("of who has nothing to do no fault is told, nor of micro-batches that are others'", async () => {
+  const other: Fault = { ...KILL, device: "b", step: 3, microBatch: 2 };
+  const { chaos, told, toCome } = run({ faults: [KILL, other], series: [BY_TIME] });
+  await chaos.begin();
+  toCome.set("a", [KILL]);
+  toCome.set("b", [other]);
+  chaos.planned(planOf("b"));
+  for (const done of [1, 2, 3, 4]) chaos.reached(done);
+  expect(told).toEqual([]);
+  expect(await chaos.missed()).toEqual([
+    { fault: KILL, why: "a did nothing of the kind" },
+    { fault: other, why: "b did nothing of the kind" },
+  ]);
+  chaos.close();
+});
+
 test("one by the time is dealt to those that are there, until it is closed", async () => {
   const { chaos, clock, armed, told } = run({ series: [BY_TIME] });
   await chaos.begin();
+  chaos.planned(planOf("a", "b", "c"));
   await clock.advance(5000);
   expect(told).toEqual([]);
   chaos.reached(1);
