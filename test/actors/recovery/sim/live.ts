@@ -11,6 +11,7 @@ import { readCheckpoint } from "../../../../actors/checkpoint.ts";
 import type { Plan } from "../../../../actors/scheduler/plan.ts";
 import { seededRandom } from "../../../../runtime/random.ts";
 import { type Lived, liveSeeds } from "../../../sim/seeds.ts";
+import type { Chronicle } from "./chronicle.ts";
 import { GRACE_MS } from "./cluster.ts";
 import { CHECKPOINT } from "./coordinator.ts";
 import { drawFate } from "./fates.ts";
@@ -97,14 +98,16 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
   strays();
   try {
     if (await world.run(world.train(done, early), "the run")) {
-      breaches.push(...differences(await resultOf(world), spared, shape.exact));
+      const result = await resultOf(world);
+      // A checkpoint has the mean of members that train on their own: from there the run is another one.
+      const isAnother = shape.isLocal && goesBack(record);
+      if (!isAnother) breaches.push(...differences(result, spared, shape.exact));
       const { killed } = world;
       const { steps } = shape;
-      const isCalm = world.longestMs < GRACE_MS && done.every(({ what }) => CALM.includes(what.kind));
-      const mostRepeated = isCalm ? shape.mostRepeated : null;
-      breaches.push(
-        ...untruths(record, { struck, killed, steps, mostRepeated, committed: committedSteps() }),
-      );
+      // Such members meet in a commit: where that is broken off, nobody has what they held before, and it goes back further.
+      const isCalm =
+        !shape.isLocal && world.longestMs < GRACE_MS && done.every(({ what }) => CALM.includes(what.kind));
+      breaches.push(...untruths(record, { struck, killed, steps, isCalm, committed: committedSteps() }));
       breaches.push(...world.untold());
     }
   } catch (error) {
@@ -116,8 +119,7 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
   if (kept.replicas > MOST_REPLICAS) breaches.push(`a replica had copies of ${kept.replicas} steps`);
   // Where there is little memory there is no room for copies.
   const isSafe = !isTight && world.wasKept === true && struck.size <= Math.min(copies, devices - 1);
-  const wentOn = [...record.of("recovered"), ...record.of("resumed")];
-  if (isSafe && world.longestMs < GRACE_MS && wentOn.some((each) => each.from_checkpoint)) {
+  if (isSafe && world.longestMs < GRACE_MS && goesBack(record)) {
     breaches.push(`it went back to a checkpoint; lost ${[...struck]}, and there were ${copies} copies`);
   }
   try {
@@ -134,6 +136,11 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
     ...{ breaches, lines: trace.lines, digest: trace.digest, faults: done },
     lost: record.of("recovered").map((event) => event.lost),
   };
+}
+
+/** Whether it went on from a checkpoint. */
+function goesBack(record: Chronicle): boolean {
+  return [...record.of("recovered"), ...record.of("resumed")].some((each) => each.from_checkpoint);
 }
 
 /** Bytes that a plan needs, by device. */

@@ -30,8 +30,8 @@ export interface Shape {
   readonly exact: boolean;
   readonly microBatches: number;
   readonly steps: number;
-  /** That are repeated when a coordinator is lost, and nobody else. */
-  readonly mostRepeated: number;
+  /** Whether members of its stage train on their own, and meet now and then. */
+  readonly isLocal: boolean;
   /** Steps between validation passes, and between checkpoints. */
   readonly validateEvery: number;
   readonly saveEvery: number;
@@ -158,9 +158,7 @@ function drawShape(random: Random): Shape {
     ...{ model, plan, microBatches, feed: feedOf(model, kind.classes) },
     ...{ devices: plan.devices.length, strategy: "pipeline", schedule, exact: true },
     workers: plan.devices.length,
-    // Members that train on their own meet in a commit: where that is broken off, nobody has what they held before, and the
-    // run goes back to the last complete point.
-    mostRepeated: stages[0]!.sharing === "local" ? Number.POSITIVE_INFINITY : 1,
+    isLocal: stages[0]!.sharing === "local",
     ...lengths(random, [4, 6]),
   };
 }
@@ -180,7 +178,7 @@ function drawPlanned(random: Random): Shape {
   return {
     name: `${kind.name}, ${devices} devices planned as ${strategy}, ${microBatches} micro-batches`,
     ...{ model, plan: null, microBatches, feed: feedOf(model, kind.classes) },
-    ...{ devices, workers: 1, mostRepeated: 1, strategy, schedule, exact: strategy !== "auto" },
+    ...{ devices, workers: 1, isLocal: false, strategy, schedule, exact: strategy !== "auto" },
     ...lengths(random, [4, 6, 12]),
   };
 }

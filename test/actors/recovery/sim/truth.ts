@@ -60,14 +60,14 @@ export interface Circumstances {
   /** Steps of the run. */
   readonly steps: number;
   readonly killed: number;
-  /** That a coordinator may repeat; null where something was done to devices and lines that could cost any number. */
-  readonly mostRepeated: number | null;
+  /** Whether nothing was done to devices and lines that could cost a step. */
+  readonly isCalm: boolean;
 }
 
 /** What of that which a run has told is not so. */
 export function untruths(
   record: Chronicle,
-  { struck, committed, steps, killed, mostRepeated }: Circumstances,
+  { struck, committed, steps, killed, isCalm }: Circumstances,
 ): string[] {
   const found: string[] = [];
   let hasStepped = false;
@@ -79,7 +79,7 @@ export function untruths(
     if (hasStepped && !taken && events.length > 0)
       found.push(`coordinator ${life + 1} did not go on with the run`);
     hasStepped ||= told.length > 0;
-    if (mostRepeated !== null && taken && taken.steps_lost > mostRepeated)
+    if (isCalm && taken && taken.steps_lost > 1)
       found.push(`coordinator ${life + 1} repeats ${taken.steps_lost} steps`);
     if (said.some((step, i) => step !== begin + i + 1)) {
       found.push(`coordinator ${life + 1}, which begins behind step ${begin}, told of steps ${said}`);
