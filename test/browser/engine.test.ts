@@ -137,5 +137,5 @@ describe.skipIf(missing !== "")(`engines in a browser${missing}`, () => {
   test("web: two threads give the losses of one, to the bit", async () => {
     const [one, two] = [await step("try", "web", 1, 2), await step("try", "web", 2, 2)];
     expect(two.losses).toEqual(one.losses);
-  }, 30_000);
+  }, 120_000);
 });

@@ -116,7 +116,7 @@ test("a node with another token refuses", async () => {
   expect((await guarded.ended()).err).toMatch(
     /^troupe: refused a connection from tcp:\S+: coordinator [^\n]*\n$/,
   );
-}, 30_000);
+}, 120_000);
 
 test("says how it is protected; a run without the token is refused in one line", async () => {
   const token = createToken(systemRandom);
@@ -129,7 +129,7 @@ test("says how it is protected; a run without the token is refused in one line",
   const { code, err } = await troupe("train", ...TINY, ...join2(address!));
   expect(code).toBe(1);
   expect(err).toMatch(/^troupe: [^\n]*speaks TLS and this node plain text[^\n]*\n$/);
-}, 30_000);
+}, 120_000);
 
 test("plain text by name still asks for the token", async () => {
   const token = createToken(systemRandom);
@@ -142,7 +142,7 @@ test("plain text by name still asks for the token", async () => {
   const { code, err } = await troupe("train", "--json", ...TINY, ...out, ...args);
   expect(err).toBe("");
   expect(code).toBe(0);
-}, 30_000);
+}, 120_000);
 
 test("a port in use is one line", async () => {
   const { address } = await node("first");
@@ -152,7 +152,7 @@ test("a port in use is one line", async () => {
     `troupe: cannot listen on ${address}: the port is in use; choose another, or 0 for a free one\n`,
   );
   expect(left).toEqual([]);
-}, 30_000);
+}, 120_000);
 
 test("a node that is joined twice in one run is one device", async () => {
   const { address } = await node("alone");
@@ -160,7 +160,7 @@ test("a node that is joined twice in one run is one device", async () => {
   const { code, err } = await troupe("train", ...TINY, ...join2(address, twin), "--out", join(folder, "run"));
   expect(code).toBe(1);
   expect(err).toContain(`${twin} is the same node as another --join`);
-}, 30_000);
+}, 120_000);
 
 test("a device beside the run is reached through shared memory, unless TCP is asked for", async () => {
   const { address } = await node("near");
@@ -189,4 +189,4 @@ test("an attached node ends with its standard input", async () => {
   const { node: attached } = await node("attached", "--attached");
   const { code } = await attached.ended();
   expect(code).toBe(0);
-}, 30_000);
+}, 120_000);

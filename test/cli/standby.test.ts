@@ -200,6 +200,6 @@ describe.skipIf(lacksNats !== null)(
       await connection.close();
       expect(streams).toContain("TROUPE_other");
       expect(streams.filter((name) => name.endsWith("_fresh"))).toEqual([]);
-    }, 60_000);
+    }, 120_000);
   },
 );

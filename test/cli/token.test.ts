@@ -42,7 +42,7 @@ test("the certificate is kept, for its owner only, and the secret is new each ti
   const [one, other] = [parseToken(first.out.trimEnd()), parseToken(token)];
   expect([one.coordinator, other.coordinator]).toEqual([coordinator, coordinator]);
   expect(one.secret).not.toEqual(other.secret);
-}, 30_000);
+}, 120_000);
 
 test("by default it is kept with the user's settings", async () => {
   process.env.XDG_CONFIG_HOME = folder;
@@ -53,7 +53,7 @@ test("by default it is kept with the user's settings", async () => {
   } finally {
     delete process.env.XDG_CONFIG_HOME;
   }
-}, 30_000);
+}, 120_000);
 
 test("an identity that others can read, or that is damaged, is refused and left as it is", async () => {
   await troupe("token", "--identity", identity);
@@ -75,4 +75,4 @@ test("an identity that others can read, or that is damaged, is refused and left 
   const folderThere = await troupe("token", "--identity", identity);
   expect(folderThere.code).toBe(1);
   expect(folderThere.err).toMatch(/^troupe: cannot read \S+identity.pem: it is not a file\n$/);
-}, 30_000);
+}, 120_000);

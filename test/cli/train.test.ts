@@ -234,7 +234,7 @@ test("told twice to end, it ends at once, and says how to go on", async () => {
   const { code, err } = await run.ended();
   const how = `its nodes keep what they have of it for a while, go on with: npx bun run train --resume ${out()}`;
   expect([code, err]).toEqual([130, `troupe: ended at once by SIGINT; ${how}\n`]);
-}, 60_000);
+}, 120_000);
 
 test("told to end before there is anything to lose, it ends at once", async () => {
   const run = start("--devices", "2", "--out", out());
@@ -244,7 +244,7 @@ test("told to end before there is anything to lose, it ends at once", async () =
   expect(run.living()).toEqual([]);
   expect([code, err]).toEqual([130, "troupe: ended by SIGINT\n"]);
   expect(existsSync(join(out(), "checkpoint"))).toBe(false);
-}, 60_000);
+}, 120_000);
 
 test("ends when nobody reads what it says", async () => {
   const run = Bun.spawn(

@@ -232,7 +232,7 @@ test("on the reference engine, three stages give the bits of one", async () => {
   const whole = await train(engine, stagesOf([0], false));
   expect(await train(engine, stagesOf([0, 2, 4], false))).toEqual(whole);
   await engine.close();
-}, 30_000);
+}, 120_000);
 
 describe("the graphs of a stage", () => {
   const [first, last] = stagesOf([0, 3], false) as [StageGraphs, StageGraphs];

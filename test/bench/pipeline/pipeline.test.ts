@@ -80,4 +80,4 @@ test("two processes whose kernels sleep, two pipelines one after the other: real
   } finally {
     await cluster.close();
   }
-}, 30_000);
+}, 120_000);
