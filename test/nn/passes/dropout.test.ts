@@ -62,11 +62,7 @@ describe("a Dropout node written out", () => {
     const shape = [7, 5, 48];
     const graph = writeDropout(dropoutGraph(shape, 0.3, { mask: true }));
     const x = new Chance(3).f32(shape);
-    const places = [
-      counters(1),
-      counters(2 ** 40 + 3, 17, 5),
-      counters(2 ** 53 - 1, 2 ** 31, 2 ** 20),
-    ];
+    const places = [counters(1), counters(2 ** 40 + 3, 17, 5), counters(2 ** 53 - 1, 2 ** 31, 2 ** 20)];
     const on = (own: Engine) => Promise.all(places.map((place) => runGraph(own, graph, { x, ...place })));
     const expected = await on(createReferenceEngine());
     for (const { name } of await availableEngines()) {
