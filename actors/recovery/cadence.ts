@@ -92,7 +92,7 @@ export class Cadence {
     const { every } = this;
     const compared = this.compare();
     if (!compared) return false;
-    this.known = this.cost;
+    this.known = this.cost ?? this.known;
     const { stepMs, extraMs, errorMs } = compared;
     /** Steps from one point to the next with which copies cost so much. */
     const enough = (ms: number, cost: number) => Math.ceil((ms * this.perPoint) / (cost * stepMs) - 1e-9);
@@ -117,11 +117,12 @@ export class Cadence {
     return Math.max(this.every, this.perPoint);
   }
 
-  /** Null as long as too few steps of either kind are known. */
+  /** Null as long as too few steps of either kind are known, or steps differ too much to say. */
   get cost(): CopyCost | null {
     const compared = this.compare();
     if (!compared) return this.known;
-    const { stepMs, extraMs } = compared;
+    const { stepMs, extraMs, errorMs } = compared;
+    if (errorMs > MOST_COST * stepMs && extraMs < SURE * errorMs) return null;
     return { stepMs, extraMs, part: (extraMs * this.copied) / (stepMs * this.steps) };
   }
 

@@ -82,3 +82,10 @@ test("copies that are never there are made no more rarely than devices are lost"
   run(cadence, 400, 1, 100 * STEP_MS);
   expect(cadence.every).toBe(32);
 });
+
+test("where steps differ by far more than copies cost, nothing is said of that", () => {
+  const random = seededRandom(1);
+  const cadence = new Cadence(1);
+  run(cadence, 200, 1, 1, () => 20 * STEP_MS * random.next() ** 2);
+  expect(cadence.cost).toBeNull();
+});
