@@ -65,7 +65,9 @@ export function copyNote({ copies }: Plan): string | null {
 export function copiesNote({ points, every, bytes: given, cost }: CopiesTold): string {
   const often = every === 1 ? "after every step" : `after every ${every} steps`;
   const costs =
-    cost === null ? "steps are too few, or differ too much, to say what they cost" : `${percent(cost)} of the time, as measured`;
+    cost === null
+      ? "steps are too few, or differ too much, to say what they cost"
+      : `${percent(cost)} of the time, as measured`;
   return `${often}, ${points} so far with ${bytes(given)} to others: ${costs}`;
 }
 
