@@ -31,6 +31,8 @@ const BUSY_MS = 20_000;
 const SLOW_MS = 8000;
 /** Whoever does what the run needs comes to every point within. */
 const POINT_MS = 10_000;
+/** Within, what is called off does not come any more. */
+const CALLED_OFF_MS = 5000;
 /** A coordinator that is lost together with a device is back before it. */
 const LATER_MS = 3000;
 const OF_TWO: readonly FaultKind[] = ["kill two", "kill in recovery"];
@@ -193,8 +195,13 @@ export class Strikes {
       this.kill(node, awayMs);
       return;
     }
-    this.options.note(`${node.name} did not come to the point where it was to be killed`);
     this.options.leader.say(`arm ${node.name} []`);
+    // It may come to it just before it hears that.
+    if (await Promise.race([isDead, Bun.sleep(CALLED_OFF_MS).then(() => false)])) {
+      this.kill(node, awayMs);
+      return;
+    }
+    this.options.note(`${node.name} did not come to the point where it was to be killed`);
     this.foreseen.delete(node.name);
   }
 
@@ -205,8 +212,10 @@ export class Strikes {
     const { firstLeaseMs } = timesOf(this.options.patienceMs);
     const found = Bun.sleep(firstLeaseMs + BUSY_MS).then(() => false);
     if (await Promise.race([isDead, found])) return this.bringBack(node, awayMs);
-    this.options.note(`${node.name} did not end itself`);
     this.options.leader.say(`arm ${node.name} []`);
+    if (await Promise.race([isDead, Bun.sleep(CALLED_OFF_MS).then(() => false)]))
+      return this.bringBack(node, awayMs);
+    this.options.note(`${node.name} did not end itself`);
     this.foreseen.delete(node.name);
   }
 
