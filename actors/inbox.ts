@@ -56,7 +56,8 @@ export class Inbox {
   private readonly arrived = new Map<string, Arrived>();
   private readonly waiting = new Map<string, Waiting>();
   private failure: Error | undefined;
-  /** Places of steps that tensors have come for; where it is kept. */
+  /** Places of steps that tensors have come for, and the first step that they are known of; where it is kept. */
+  private first = Number.NEGATIVE_INFINITY;
   private readonly came = new Map<number, Set<string>>();
   private readonly remembers: boolean;
   private passesOver = false;
@@ -71,8 +72,9 @@ export class Inbox {
     this.passesOver = true;
   }
 
-  /** Nothing comes for steps before this one any more. */
-  begin(step: number): void {
+  /** Nothing is taken in steps before this one any more: what still comes for them has come before. */
+  forgetBefore(step: number): void {
+    this.first = Math.max(this.first, step);
     for (const own of this.came.keys()) if (own < step) this.came.delete(own);
   }
 
@@ -85,7 +87,7 @@ export class Inbox {
     if (this.failure) return Promise.resolve();
     if (this.remembers && slip.phase !== "evaluate") {
       const came = this.came.get(slip.step) ?? new Set();
-      if (this.passesOver && came.has(key)) return Promise.resolve();
+      if (this.passesOver && (slip.step < this.first || came.has(key))) return Promise.resolve();
       this.came.set(slip.step, came.add(key));
     }
     const waiting = this.waiting.get(key);

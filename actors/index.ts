@@ -48,8 +48,8 @@ export { RunStopped } from "./run-stopped.ts";
 export type { Sampling } from "./sample.ts";
 export { type Cluster, ClusterError, readCluster } from "./scheduler/cluster.ts";
 export { clusterProfile } from "./scheduler/cluster-profile.ts";
-export { DeviceFailed } from "./scheduler/deployment.ts";
 export { DEVICE_CLASSES, type DeviceClass } from "./scheduler/device-classes.ts";
+export { DeviceFailed } from "./scheduler/device-failed.ts";
 export { imaginedSegments } from "./scheduler/imagine.ts";
 export {
   type Plan,

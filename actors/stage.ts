@@ -19,6 +19,7 @@ import type { KeptCopies } from "./journal/kept.ts";
 import { Copies } from "./recovery/copies.ts";
 import type { Holding } from "./recovery/ledger.ts";
 import { type Fetch, give, type Replica, recalled } from "./recovery/replica.ts";
+import { OWN_COPIES } from "./recovery/room.ts";
 import { microBatchesOf } from "./scheduler/program.ts";
 import { Chunk, stateOf } from "./stage/chunk.ts";
 import { Clearing } from "./stage/clearing.ts";
@@ -62,19 +63,16 @@ export class Stage extends Actor {
   /** Of the present generation. */
   #session!: Session;
   #monitors: Monitor[] = [];
-  /** The last step that was begun, until it is committed. */
-  #under: StepUnderWay | undefined;
   /** By chunk; where there is no need, left out. */
   #statistics: DealtStatistics[] = [];
   /** What it held after steps that a run may go back to. */
   readonly #copies = new Copies();
-  /** What a copy is of, once somebody has asked what the stage holds. */
+  /** What a copy is of, and its bytes, once somebody has asked what the stage holds. */
   #holding: Holding | undefined;
+  #holdsBytes = 0;
   /** The step that all it holds is of; null in the middle of something. */
   #step: number | null = null;
   #retired = false;
-  /** Whether it does what cannot go on in a further generation: a validation pass, a meeting. */
-  #isBound = false;
   /** Whether what it has of an earlier generation goes on in this one, if all others' does. */
   #isCarried = false;
   /** Whether anything has been accumulated since the last update. */
@@ -131,7 +129,7 @@ export class Stage extends Actor {
 
   /** Another stage is gone: what it would have sent will never come. */
   override onDown(down: Down): void {
-    this.#giveUp(new NeighbourLost(`a neighbouring stage is gone: ${down.reason.message}`));
+    this.#session.giveUp(new NeighbourLost(`a neighbouring stage is gone: ${down.reason.message}`));
   }
 
   /**
@@ -156,6 +154,7 @@ export class Stage extends Actor {
     const changingBytes = bytesOf(state);
     const holds = { parameters, changing: Object.keys(state), changingBytes, cuts: Object.fromEntries(cuts) };
     this.#holding = holdingOf(this.#spec, holds);
+    this.#holdsBytes = changingBytes;
     return holds;
   }
 
@@ -200,10 +199,10 @@ export class Stage extends Actor {
    * @param worker what they are to know it by. @returns bytes that each was given.
    */
   async replicate(worker: string, step: number, to: readonly Ref<Replica>[]): Promise<number> {
-    const session = this.#session;
+    const { generation } = this.#session;
     await this.#injector?.reached(["copy"], step);
     // Behind a recovery, what a step leaves may be copied again.
-    const isOver = () => this.#session !== session;
+    const isOver = () => this.#session.generation !== generation;
     return give(this.#copies, { ...this.#holding!, worker }, step, to, isOver, this.context.clock);
   }
 
@@ -220,9 +219,13 @@ export class Stage extends Actor {
     return recalled(this.#copies, worker, step, names);
   }
 
-  /** Nobody goes back behind this step; but those of `asked` are still asked for. */
-  forgetBefore(step: number, asked: readonly number[] = []): void {
+  /**
+   * Nobody asks for copies of steps before this one any more, but for those of `asked`.
+   * @param point the step that others have copies of: nobody carries it out again, nor those before it.
+   */
+  forgetBefore(step: number, asked: readonly number[] = [], point = step): void {
     this.#copies.forgetBefore(step, asked);
+    this.#session.mail.forgetBefore(point + 1);
   }
 
   /**
@@ -241,25 +244,12 @@ export class Stage extends Actor {
 
   /** Gives up what is under way: nothing more will be delivered. */
   abandon(): void {
-    this.#giveUp(new Abandoned("the run is over"));
-  }
-
-  /** Whoever waits for what is under way hears of this. A step may go on all the same, in a further generation. */
-  #giveUp(error: Error): void {
-    if (this.#spec.keepsSent && !this.#isBound) this.#session.interrupt(error);
-    else this.#session.fail(error);
-  }
-
-  /** Ends all that is under way, and waits until nothing is. */
-  async #quiet(): Promise<void> {
-    this.#session.fail(new Abandoned("the run is over"));
-    await this.#under?.settled();
-    this.#under = undefined;
+    this.#session.giveUp(new Abandoned("the run is over"));
   }
 
   /** Begins a generation in which nothing is under way. */
   async #renew(generation: number): Promise<void> {
-    await this.#quiet();
+    await this.idle();
     for (const chunk of this.#chunks) chunk.letGo();
     this.#open(generation);
   }
@@ -273,21 +263,38 @@ export class Stage extends Actor {
    */
   async resume(generation: number, step: number, dealing?: Dealing): Promise<Resumed> {
     if (this.#retired) throw new RangeError("a stage that has given its memory back does not go on");
-    for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);
     this.#copies.forgetAfter(step);
-    const busy = this.#under !== undefined;
+    const carried = dealing ? null : this.carryOn(generation, step, step);
+    if (carried) return carried;
+    for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);
+    const busy = this.#session.under !== undefined;
     const holds = this.#step === step;
-    const midway = holds && !dealing && this.#canGoOn(step + 1);
     if (!holds) this.#step = null;
     if (dealing) await this.#dealAnew(dealing);
-    this.#isCarried = midway;
-    if (midway) this.#session.advance(generation);
-    else await this.#renew(generation);
-    return { holds, midway, busy };
+    this.#isCarried = false;
+    await this.#renew(generation);
+    return { holds, midway: false, busy };
+  }
+
+  /**
+   * Goes on in a further generation from where it is: behind `step`, though copies are of an earlier one. Whoever is new makes
+   * the steps in between by itself, of what this one has sent in them.
+   * @param point the step that copies are of.
+   * @returns null where it cannot: then nothing has changed.
+   */
+  carryOn(generation: number, step: number, point: number): Resumed | null {
+    const session = this.#session;
+    if (this.#retired || this.#step !== step || !session.canGoOn(step + 1)) return null;
+    if (point < step && !session.mail.keepsSince(point + 1)) return null;
+    for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);
+    session.advance(generation);
+    session.mail.forgetBefore(point + 1);
+    this.#isCarried = true;
+    return { holds: true, midway: true, busy: session.under !== undefined };
   }
 
   async #dealAnew(dealing: Dealing): Promise<void> {
-    await this.#quiet();
+    await this.idle();
     this.#spec = dealtAnew(this.#spec, dealing);
     this.#slots = assignSlots(dealing.program);
     this.#taken = microBatchesOf(dealing.program);
@@ -295,47 +302,38 @@ export class Stage extends Actor {
     this.#statistics = dealtStatistics(this.#chunks, dealing.group.rank === 0);
   }
 
-  /** Whether it can go on when others are replaced: ahead of a step, with what has come for it, in it, or through with it. */
-  #canGoOn(step: number): boolean {
-    const isAhead = this.#under === undefined && !this.#session.isOver;
-    return this.#spec.keepsSent && (isAhead || this.#isMidway(step));
-  }
-
-  #isMidway(step: number): boolean {
-    return !this.#session.isOver && this.#under?.step === step && !this.#under.failed;
-  }
-
   /** Gives back what it holds in the engine, once nothing is under way; what it has copies of remains. */
   async retire(): Promise<void> {
     if (this.#retired) return;
     this.#retired = true;
-    await this.#quiet();
+    await this.idle();
     this.#release();
   }
 
   /** Ends what is under way; answered when nothing is any more. */
   idle(): Promise<void> {
-    return this.#quiet();
+    return this.#session.end(new Abandoned("the run is over"));
   }
 
   /** Runs the program of one step, up to the commit gate, or the rest of it where it is in the middle of it. */
   async train(step: number): Promise<StepReport> {
     const session = this.#session;
-    if (!this.#spec.keepsSent || !this.#isMidway(step)) await this.#begin(step);
-    const { report } = this.#under!;
+    if (!this.#spec.keepsSent || !session.isMidway(step)) await this.#begin(step);
+    const { report } = session.under!;
     return this.#spec.keepsSent ? Promise.race([report, session.interrupted]) : report;
   }
 
   async #begin(step: number): Promise<void> {
     const session = this.#session;
-    session.mail.begin(step);
+    // What is kept of earlier steps spares going back to copies: it is worth as much memory as those, and no more.
+    session.mail.begin(step, OWN_COPIES * this.#holdsBytes);
     // A step that failed before it was committed has left its gradients behind.
     if (this.#dirty) for (const { executor } of this.#chunks) await executor.clearGradients();
     this.#dirty = true;
     if (updatesInPasses(this.#spec.program)) this.#step = null;
     const { clock } = this.context;
     const stepping = { spec: this.#spec, chunks: this.#chunks, statistics: this.#statistics, session, clock };
-    this.#under = new StepUnderWay(stepping, step);
+    session.under = new StepUnderWay(stepping, step);
   }
 
   /**
@@ -346,15 +344,16 @@ export class Stage extends Actor {
   async commit(step: number, squareSums: Tensor, meets = false, keeps = false): Promise<CommitReport> {
     const { clock } = this.context;
     await this.#injector?.reached(["commit"], step);
+    const session = this.#session;
     this.#step = null;
-    this.#under = undefined;
-    this.#session.mail.end();
-    this.#isBound = meets;
+    session.under = undefined;
+    session.mail.end();
+    session.isBound = meets;
     const report = await commitChunks({
-      ...{ chunks: this.#chunks, session: this.#session, clock, step, squareSums },
+      ...{ chunks: this.#chunks, session, clock, step, squareSums },
       share: meets ? this.#taken.size / this.#spec.microBatches : null,
     }).finally(() => {
-      this.#isBound = false;
+      session.isBound = false;
     });
     this.#dirty = false;
     this.#step = step;
@@ -368,9 +367,10 @@ export class Stage extends Actor {
    */
   async evaluate(pass: number, count: number): Promise<number[]> {
     const { microBatches, program } = this.#spec;
-    const { mail, supply } = this.#session;
-    this.#session.requireWhole();
-    this.#isBound = true;
+    const session = this.#session;
+    const { mail, supply } = session;
+    session.requireWhole();
+    session.isBound = true;
     try {
       return await validate(
         {
@@ -382,7 +382,7 @@ export class Stage extends Actor {
         count,
       );
     } finally {
-      this.#isBound = false;
+      session.isBound = false;
     }
   }
 

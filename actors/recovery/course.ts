@@ -9,7 +9,8 @@ import type { Tensor } from "../../protocols/tensor.ts";
 import type { Clock, Down, Ref } from "../../runtime/index.ts";
 import { type Collected, collect, reattach } from "../journal/reattach.ts";
 import type { PlanBefore } from "../journal/run-journal.ts";
-import { Deployment, type DeployOptions, DeviceFailed } from "../scheduler/deployment.ts";
+import { Deployment, type DeployOptions } from "../scheduler/deployment.ts";
+import { DeviceFailed } from "../scheduler/device-failed.ts";
 import { type Plan, workersOf } from "../scheduler/plan.ts";
 import { PlanError } from "../scheduler/plan-error.ts";
 import type { RecoveryOptions, RunRecovery, TakenOver } from "../scheduler/scheduler-options.ts";
@@ -33,6 +34,8 @@ export interface CourseWorld {
   readonly recovery: RecoveryOptions | undefined;
   /** Makes a step that has been made before, or that somebody waits for. */
   readonly repeat: (step: number) => Promise<unknown>;
+  /** Sends the data of a step. */
+  readonly feed: MoveWorld["feed"];
 }
 
 export class Course {
@@ -61,8 +64,10 @@ export class Course {
     };
     this.keeper.changed = (cost) => world.recovery?.copying?.(cost);
     // What it costs when this is not known is time.
-    this.keeper.tell = (step, copies) =>
+    this.keeper.tell = (step, copies) => {
+      this.deployed.forgetBefore(step);
       void world.recovery?.continuity?.pointed(step, copies).catch(() => {});
+    };
   }
 
   /** Starts the plan's stages and gives them what they hold, once. Of those that do not get it all, none is left. */
@@ -290,7 +295,7 @@ export class Course {
     const next = this.planWithoutLost(world);
     if (typeof next === "string") return next;
     this.target = next;
-    const recovered = await recover(world, next, deployed, (id) => !roster.isGone(id), options);
+    const recovered = await recover(world, next, deployed, (id) => !roster.isGone(id), options, committed);
     await this.adopt(recovered);
     const { step, bytes, fromCheckpoint } = recovered;
     const first = lost[0] ?? { silentMs: 0, at };
@@ -370,10 +375,10 @@ export class Course {
   }
 
   private moveWorld(): MoveWorld {
-    const { roster, segments, owner, clock, recovery } = this.world;
+    const { roster, segments, owner, clock, recovery, feed } = this.world;
     const isCurrent = ({ generation }: DeployOptions) => generation === this.generation && !roster.hasLosses;
     return {
-      ...{ devices: roster.devices, segments, owner, clock, isCurrent },
+      ...{ devices: roster.devices, segments, owner, clock, isCurrent, feed },
       ...{ keeper: this.keeper, restart: recovery!.restart, fixed: recovery!.fixed },
     };
   }

@@ -214,12 +214,21 @@ export class Keeper {
 
   /** A point may take many steps to be complete, and there may be as many that are held in turn meanwhile. */
   private forgetReleased(): void {
-    const { released, deployment, ledger } = this;
+    const { released, deployment } = this;
     this.released = null;
-    if (released === null || !deployment) return;
-    const asked = [...ledger.steps(), ...this.asked];
+    if (released !== null && deployment) this.forgetUnfinished(deployment, released + 1);
+  }
+
+  /** Stages forget what steps before this one have left, unless that belongs to a point, or is asked for. */
+  forgetUnfinished(deployment: Deployment, step: number): void {
+    const points = this.ledger.steps();
     for (const { stage } of deployment.held()) {
-      stage.ask.forgetBefore(released + 1, asked).catch(() => {});
+      const forgotten = stage.ask.forgetBefore(
+        step,
+        [...points, ...this.asked],
+        Math.min(step - 1, ...points),
+      );
+      forgotten.catch(() => {});
     }
   }
 

@@ -10,6 +10,7 @@
 import type { Segment } from "../../nn/segments.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
 import type { Clock, Ref } from "../../runtime/index.ts";
+import type { Destination } from "../data/source.ts";
 import type { Device } from "../device.ts";
 import { Deployment, type DeployOptions } from "../scheduler/deployment.ts";
 import type { Plan } from "../scheduler/plan.ts";
@@ -34,6 +35,8 @@ export interface MoveWorld {
   restart(): Promise<Restart>;
   /** Values that training does not change. */
   fixed(names: readonly string[]): Promise<Readonly<Record<string, Tensor>>>;
+  /** Sends the data of a step. */
+  feed(step: number, to: Destination): Promise<unknown>;
 }
 
 export interface Moved {
@@ -59,6 +62,8 @@ export async function keepAll({ keeper }: Pick<MoveWorld, "keeper">, deployed: D
  * Ends what a deployment has under way, and goes on with what is kept of a step as another one. Stages that the two have in
  * common stay where they are, and keep what they hold.
  * @param point null for what the run can begin with. @param isAlive by device id.
+ * @param reached the last step that all have committed, which may be later than the point: where those that stay can, they
+ *   stay there, and whoever is new makes the steps in between.
  * @throws DeviceFailed for a device that cannot do its part of it: nothing runs then, and copies are where they were.
  */
 export async function redeploy(
@@ -68,12 +73,13 @@ export async function redeploy(
   isAlive: (device: string) => boolean,
   options: DeployOptions,
   point: number | null,
+  reached = point,
 ): Promise<Moved> {
   const { devices, segments, owner, keeper, clock } = world;
   keeper.suspend();
   if (point !== null) keeper.ledger.forgetAfter(point);
   const began = clock.now();
-  const before = { deployment: old, isAlive, step: point };
+  const before = { deployment: old, isAlive, step: point, reached };
   const fresh = await Deployment.start(next, segments, devices, owner, options, before);
   const startMs = clock.now() - began;
   try {
@@ -83,7 +89,11 @@ export async function redeploy(
       const begin = await world.restart();
       await fresh.load(begin.values);
       step = begin.step;
-    } else bytes = await fresh.restore(step, keeper.ledger, world.fixed);
+    } else {
+      bytes = await fresh.restore(step, keeper.ledger, world.fixed);
+      step = await fresh.catchUp(step, world.feed);
+      if (step !== point) keeper.forgetUnfinished(fresh, step);
+    }
     await fresh.keep(step);
     if (!world.isCurrent(options)) throw new Error("it was given up meanwhile");
     const stays = new Set(fresh.stages);

@@ -1,6 +1,7 @@
 /**
  * What is done when devices are lost in a run: others take their places, everyone gets back what they held at the latest
- * recovery point, and the run goes on behind it, as a further generation.
+ * recovery point, and the run goes on behind it, as a further generation. Where all others can stay behind a later step,
+ * those alone who are new go back to that point, and make the steps up to there by themselves.
  */
 
 import type { Deployment, DeployOptions } from "../scheduler/deployment.ts";
@@ -35,15 +36,16 @@ export function successorPlan(
   ]);
 }
 
-/** Goes on with a plan for those that are left. @param isAlive by device id. */
+/** Goes on with a plan for those that are left. @param isAlive by device id. @param reached the last step that all have committed. */
 export async function recover(
   world: MoveWorld,
   next: Plan,
   old: Deployment,
   isAlive: (device: string) => boolean,
   options: DeployOptions,
+  reached: number,
 ): Promise<Recovered> {
   const point = world.keeper.ledger.point(old.changingNames());
-  const moved = await redeploy(world, next, old, isAlive, options, point);
+  const moved = await redeploy(world, next, old, isAlive, options, point, reached);
   return { ...moved, fromCheckpoint: point === null };
 }

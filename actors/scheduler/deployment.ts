@@ -8,7 +8,7 @@ import type { Segment } from "../../nn/segments.ts";
 import { sliceTensor } from "../../nn/shards/slices.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
 import type { Ref } from "../../runtime/index.ts";
-import type { Destination, Reader } from "../data/source.ts";
+import type { Destination } from "../data/source.ts";
 import type { Device } from "../device.ts";
 import type { Holding } from "../recovery/ledger.ts";
 import {
@@ -19,6 +19,8 @@ import {
   type StepReport,
 } from "../stage/spec.ts";
 import type { Stage } from "../stage.ts";
+import { Commits, catchUp } from "./catching-up.ts";
+import { DeviceFailed } from "./device-failed.ts";
 import {
   type Before,
   DeploymentOver,
@@ -27,25 +29,15 @@ import {
   handOver,
   type Placed,
 } from "./handover.ts";
+import { lossesOf, mean } from "./losses.ts";
 import { heldInGroups, type Part, partsOf } from "./parts.ts";
 import { chunksOf, type Plan, planPrograms, type Worker, workersOf } from "./plan.ts";
+import { readersOf } from "./readers.ts";
 import { Restoring } from "./restoring.ts";
-import { isDealt } from "./routes.ts";
 import { isAsynchronous } from "./schedule.ts";
 import { peersOf, specsOf } from "./specs.ts";
 import { squareSumsOf } from "./square-sums.ts";
 import { type Copies, type Share, wholeValues } from "./whole.ts";
-
-/** A device that cannot run what a plan gives it; the message names it and says why. */
-export class DeviceFailed extends Error {
-  readonly code = "DEVICE_FAILED";
-  override readonly name = "DeviceFailed";
-
-  constructor({ member, stage }: Pick<Worker, "member" | "stage">, cause: unknown) {
-    const why = cause instanceof Error ? cause.message : cause;
-    super(`${member.deviceName} cannot run its part of stage ${stage.stage + 1}: ${why}`, { cause });
-  }
-}
 
 /** A worker, where it is and what it holds. */
 export interface Held {
@@ -64,10 +56,9 @@ export type { DeployOptions } from "./handover.ts";
 export class Deployment {
   /** By worker. */
   readonly stages: readonly Ref<Stage>[];
-  /** Whether the step that was under way in the deployment before goes on in this one, from where it is. */
-  private readonly goesOn: boolean;
-  /** Whether one was. */
-  private readonly busy: boolean;
+  /** What has become of the deployment before. */
+  private readonly handed: Pick<HandedOver, "goesOn" | "busy" | "behind">;
+  private readonly commits: Commits;
   /** Whether members train on their own and meet now and then. */
   private readonly isLocal: boolean;
   private readonly isAsynchronous: boolean;
@@ -87,9 +78,10 @@ export class Deployment {
     placed: readonly Placed[],
     options: DeployOptions,
     handed: HandedOver | undefined,
+    commits: Commits,
   ) {
-    this.goesOn = handed?.goesOn ?? false;
-    this.busy = handed?.busy ?? false;
+    this.handed = handed ?? { goesOn: false, busy: false, behind: 0 };
+    this.commits = commits;
     this.microBatches = plan.microBatches;
     this.workers = workersOf(plan);
     this.isLocal = plan.stages.some(({ sharing }) => sharing === "local");
@@ -114,12 +106,16 @@ export class Deployment {
     devices: readonly Ref<Device>[],
     owner: Ref<any>,
     options: DeployOptions,
-    before?: { readonly deployment: Deployment } & Omit<Before, "placed">,
+    before?: { readonly deployment: Deployment } & Omit<Before, "placed" | "commits">,
   ): Promise<Deployment> {
     const parts = partsOf(options.model, segments, chunksOf(plan));
     const specs = specsOf(plan, parts, planPrograms(plan), options);
     const workers = workersOf(plan);
-    const handing = before && { ...before, placed: before.deployment.placed };
+    const handing = before && {
+      ...before,
+      placed: before.deployment.placed,
+      commits: before.deployment.commits,
+    };
     const handed = handing && (await handOver(handing, options, workers, specs));
     const host = async (worker: Worker, spec: StageSpec): Promise<Placed> => {
       const device = devices[Number(worker.member.device)]!;
@@ -135,7 +131,8 @@ export class Deployment {
       return handed?.staying.get(worker.worker) ?? host(worker, specs[worker.worker]!);
     });
     try {
-      return new Deployment(plan, parts, await Promise.all(hosted), options, handed);
+      const commits = handed?.goesOn ? before!.deployment.commits : new Commits();
+      return new Deployment(plan, parts, await Promise.all(hosted), options, handed, commits);
     } catch (error) {
       for (const each of hosted) {
         if ("then" in each) each.then((placed) => end(devices, placed)).catch(() => {});
@@ -146,8 +143,12 @@ export class Deployment {
 
   /** Ends the stages that were started for it, not those that were there before. */
   async end(devices: readonly Ref<Device>[]): Promise<void> {
-    const started = this.placed.filter(({ has }) => has === "nothing");
-    await Promise.all(started.map((placed) => end(devices, placed).catch(() => {})));
+    await Promise.all(this.fresh.map((placed) => end(devices, placed).catch(() => {})));
+  }
+
+  /** Those whose stages were started for it. */
+  private get fresh(): readonly Placed[] {
+    return this.placed.filter(({ has }) => has === "nothing");
   }
 
   /** Gives every stage what it holds, once. The tensors are borrowed until it is done. */
@@ -197,6 +198,23 @@ export class Deployment {
   }
 
   /**
+   * Has those that are new make the steps that the others have made since `step`, which they have been given.
+   * @returns the step behind which all are then.
+   */
+  async catchUp(step: number, feed: (step: number, to: Destination) => Promise<unknown>): Promise<number> {
+    const last = step + this.handed.behind;
+    const fresh = this.fresh.map(({ worker }) => worker);
+    const to = this.destination(fresh);
+    const asks = fresh.map(
+      ({ worker }) =>
+        () =>
+          this.to(worker),
+    );
+    await catchUp({ asks, feed: (each) => feed(each, to), commits: this.commits }, step, last);
+    return last;
+  }
+
+  /**
    * To ask something of a stage.
    * @throws DeploymentOver where it may be at work for another one: what is asked in an order comes to it in that order.
    */
@@ -208,7 +226,7 @@ export class Deployment {
 
   private async connect(worker: number): Promise<void> {
     const peers = [...peersOf(this.placed[worker]!.spec)].map((peer) => [peer, this.stages[peer]!]);
-    await this.to(worker).connect(Object.fromEntries(peers), this.goesOn);
+    await this.to(worker).connect(Object.fromEntries(peers), this.handed.goesOn);
   }
 
   /**
@@ -218,8 +236,9 @@ export class Deployment {
   repeated(steps: number): number {
     const count = (placed: readonly Placed[]) =>
       placed.reduce((sum, { spec }) => sum + spec.program.operations.length, 0);
-    if (this.goesOn) return count(this.placed.filter(({ has }) => has === "nothing"));
-    return count(this.placed) * (steps + Number(this.busy));
+    const { goesOn, busy, behind } = this.handed;
+    if (!goesOn) return count(this.placed) * (steps + Number(busy));
+    return count(this.fresh) * (behind + Number(busy));
   }
 
   /** Who holds what of what training changes, by worker. */
@@ -245,17 +264,9 @@ export class Deployment {
     await Promise.all(this.stages.map((_, worker) => this.to(worker).keep(step)));
   }
 
-  /** Where data goes. */
-  destination(): Destination {
-    const readers: Record<string, Reader[]> = {};
-    for (const { worker, stage, member, positions } of this.workers) {
-      const microBatches = isDealt(stage.sharing) ? member.microBatches : null;
-      const names = new Set(positions.flatMap((position) => this.parts[position]!.data));
-      for (const name of names) {
-        readers[name] ??= [];
-        readers[name].push({ stage: this.stages[worker]!, microBatches });
-      }
-    }
+  /** Where data goes. @param workers whom it is for; all, when left out. */
+  destination(workers = this.workers): Destination {
+    const readers = readersOf(workers, this.stages, this.parts);
     return { generation: this.options.generation, microBatches: this.microBatches, readers };
   }
 
@@ -283,15 +294,7 @@ export class Deployment {
 
   /** Losses of all micro-batches, from what those that hold the end of the model say of theirs. */
   losses(reported: readonly (readonly number[] | null)[]): number[] {
-    const losses: number[] = [];
-    const last = this.parts.length - 1;
-    for (const { worker, positions } of this.workers) {
-      if (!positions.includes(last)) continue;
-      reported[worker]?.forEach((loss, microBatch) => {
-        if (!Number.isNaN(loss) || losses[microBatch] === undefined) losses[microBatch] = loss;
-      });
-    }
-    return losses;
+    return lossesOf(this.workers, this.parts.length - 1, reported);
   }
 
   /**
@@ -308,10 +311,16 @@ export class Deployment {
     const { isLocal, workers, placed } = this;
     const sumsOf = (counted: readonly Placed[]) => squareSumsOf(this.options, step, reports, counted);
     const together = isLocal ? null : sumsOf(placed);
+    if (together) this.commits.add(step, together);
     const sums = placed.map((worker) => together ?? sumsOf([worker]));
     return Promise.all(
       workers.map(({ worker }, i) => this.to(worker).commit(step, sums[i]!, isLocal && meets, keeps)),
     );
+  }
+
+  /** Others have copies of what this step has left: nobody makes it again, nor those before it. */
+  forgetBefore(step: number): void {
+    this.commits.forgetBefore(step + 1);
   }
 
   /** The norm of the gradients that a step went by, from what each worker knows of. */
@@ -381,10 +390,6 @@ export class Deployment {
     const own = groups.map((group) => group.filter((name) => this.isLocal || cuts[name]));
     return own.filter(({ length }) => length > 0);
   }
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 /** Ends a stage on its device. */

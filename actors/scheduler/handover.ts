@@ -6,7 +6,8 @@
  *
  * Where all that are there stay, in the middle of the step behind the one that the run goes back to, and those that are not
  * are replaced by the same, that step is not begun again: who is new carries out its own part, gets from the others what
- * those have sent already, and the others go on from where they are.
+ * those have sent already, and the others go on from where they are. So they do where copies are of an earlier step than all
+ * have committed, if they have what they sent since: who is new makes the steps in between by itself (`catching-up.ts`).
  */
 
 import { sameBytes } from "../../nn/passes/rewrite.ts";
@@ -14,6 +15,7 @@ import type { Ref } from "../../runtime/index.ts";
 import { isSplit } from "../stage/chunk.ts";
 import { dealingOf, dealtAnew, type StageHoldings, type StageSpec, updatesInPasses } from "../stage/spec.ts";
 import type { Stage } from "../stage.ts";
+import type { Commits } from "./catching-up.ts";
 import type { Worker } from "./plan.ts";
 import type { SpecOptions } from "./specs.ts";
 
@@ -51,6 +53,9 @@ export interface Before {
   readonly isAlive: (device: string) => boolean;
   /** That the run goes back to; null where nobody has copies of one: then nothing stays, for all begins as it once did. */
   readonly step: number | null;
+  /** The last that all have committed. */
+  readonly reached: number | null;
+  readonly commits: Commits;
 }
 
 /** What has become of a deployment. */
@@ -61,6 +66,8 @@ export interface HandedOver {
   readonly goesOn: boolean;
   /** Whether one was. */
   readonly busy: boolean;
+  /** So many steps whoever is new has to make before it is where the others are. */
+  readonly behind: number;
 }
 
 /** Whether a stage that was made from one can go on as what is made from the other: all but the generation is the same. */
@@ -89,23 +96,30 @@ function textOf({ generation, chunks, ...rest }: StageSpec): string {
  * @throws DeploymentOver where another one is to follow meanwhile.
  */
 export async function handOver(
-  { placed, isAlive, step }: Before,
-  { generation, isOver }: DeployOptions,
+  before: Before,
+  options: DeployOptions,
   workers: readonly Worker[],
   specs: readonly StageSpec[],
 ): Promise<HandedOver> {
+  const { placed, isAlive, step } = before;
+  const { generation, isOver } = options;
   const staying = new Map<number, Placed>();
   const midway = new Set<number>();
   let busy = false;
   const same = placed.map(({ spec }, worker) => specs[worker] !== undefined && isSame(spec, specs[worker]));
+  const isSamePlan = specs.length === placed.length && same.every(Boolean);
   const heirs = heirsOf(placed, same, workers, specs);
+  const living = placed.filter(({ worker }) => isAlive(worker.member.device));
+  // One that is lost meanwhile is found out by whoever watches devices.
+  await Promise.all(living.map(({ stage }) => stage.ask.abandon().catch(() => {})));
+  if (isSamePlan && living.every(({ worker }) => heirs[worker.worker] === worker.worker)) {
+    const carried = await carryOn(before, living, options, workers);
+    if (carried) return carried;
+  }
   await Promise.all(
-    placed.map(async (old, place) => {
+    living.map(async (old) => {
       const { stage, holdings, name } = old;
-      const { device } = old.worker.member;
-      if (!isAlive(device)) return;
-      // One that is lost meanwhile is found out by whoever watches devices.
-      await stage.ask.abandon().catch(() => {});
+      const place = old.worker.worker;
       if (isOver()) return;
       const worker = workers[heirs[place] ?? -1];
       if (step !== null && worker) {
@@ -126,12 +140,37 @@ export async function handOver(
     }),
   );
   if (isOver()) throw new DeploymentOver(generation);
-  const isSamePlan = specs.length === placed.length && same.every(Boolean);
   const goesOn =
     isSamePlan &&
     busy &&
     placed.every(({ worker }) => midway.has(worker.worker) || !isAlive(worker.member.device));
-  return { staying, goesOn, busy };
+  return { staying, goesOn, busy, behind: 0 };
+}
+
+/**
+ * Leaves all that live behind the last step that all have committed, though copies are of an earlier one. Not where members
+ * train on their own: what they give each other when they meet is not kept.
+ * @returns null where one of them cannot: then all can be resumed.
+ */
+async function carryOn(
+  { placed, step, reached, commits }: Before,
+  living: readonly Placed[],
+  { generation, isOver }: DeployOptions,
+  workers: readonly Worker[],
+): Promise<HandedOver | null> {
+  if (step === null || reached === null || reached <= step || !commits.cover(step, reached)) return null;
+  const isKept = ({ spec }: Placed) => spec.keepsSent && spec.group.sharing !== "local";
+  if (isOver() || living.length === 0 || !placed.every(isKept)) return null;
+  const carried = await Promise.all(
+    living.map(({ stage }) => stage.ask.carryOn(generation, reached, step).catch(() => null)),
+  );
+  if (!carried.every((each) => each !== null)) return null;
+  const staying = new Map<number, Placed>();
+  for (const old of living) {
+    const { worker } = old.worker;
+    staying.set(worker, { ...old, worker: workers[worker]!, has: "all" });
+  }
+  return { staying, goesOn: true, busy: carried.some((each) => each.busy), behind: reached - step };
 }
 
 /**

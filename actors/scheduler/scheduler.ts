@@ -28,6 +28,7 @@ import { isSame, Replanner } from "../recovery/replanner.ts";
 import { type Known, Roster } from "../recovery/roster.ts";
 import type { StepReport } from "../stage.ts";
 import type { Deployment } from "./deployment.ts";
+import { mean } from "./losses.ts";
 import { segmentSizes } from "./parts.ts";
 import type { Plan } from "./plan.ts";
 import { requirePlan } from "./plan-check.ts";
@@ -100,6 +101,7 @@ export class Scheduler extends Actor {
       ...{ roster: this.#roster, segments: this.#segments, owner: self, clock, recovery },
       specs: { model, optimizer, seed, stashBytes },
       repeat: (step) => this.#step(step, false),
+      feed: (step, to) => this.#data.ask.feed(step, to),
     });
     this.#course.moves.isGiven = this.#options.plan !== undefined;
     this.#joining = new Joining(
@@ -377,8 +379,4 @@ export class Scheduler extends Actor {
       ...(profiles && { cache: profiles }),
     };
   }
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }

@@ -26,7 +26,7 @@ export interface MailOptions {
   readonly node: string;
   /** Name of the codec for what goes to other stages in training; null for none. */
   readonly codec: string | null;
-  /** Whether what is sent in a step may be asked for again in it. */
+  /** Whether what is sent in a step may be asked for again. */
   readonly keepsSent: boolean;
   /** Told of what was posted and has not arrived. */
   readonly interrupt: (error: Error) => void;
@@ -42,7 +42,7 @@ export class Mail {
   readonly inbox: Inbox;
   private readonly options: MailOptions;
   private generation: number;
-  /** What it has sent in the step under way, where that may be asked for again. */
+  /** What it has sent, where that may be asked for again. */
   private readonly outbox: Outbox | null;
   /** Of training, the last that was begun, and whether it is not committed yet. */
   private step = 0;
@@ -59,7 +59,7 @@ export class Mail {
     this.outbox = keepsSent ? new Outbox() : null;
   }
 
-  /** Whether what is sent in training is kept until the next step; then it goes by `post`. */
+  /** Whether what is sent in training is kept; then it goes by `post`. */
   get keepsSent(): boolean {
     return this.outbox !== null;
   }
@@ -84,21 +84,32 @@ export class Mail {
     this.inbox.passOver();
   }
 
-  /** Another step of training begins. */
-  begin(step: number): void {
+  /** Another step of training begins. @param most bytes of what was sent in those before it that are kept. */
+  begin(step: number, most = 0): void {
     this.step = step;
-    this.outbox?.forget();
-    this.inbox.begin(step);
+    this.outbox?.begin(step, most);
+    this.inbox.forgetBefore(this.outbox?.first ?? step);
     this.isUnderWay = true;
   }
 
-  /** The step is committed: nothing of it is sent again, and what belongs to its commit is sent once. */
+  /** The step is committed: what belongs to its commit is sent once. */
   end(): void {
-    this.outbox?.forget();
     this.isUnderWay = false;
   }
 
-  /** Sends a copy of a tensor, in training, and sends it again to whoever comes to be in a worker's place in this step. */
+  /** Nobody carries out steps before this one again. */
+  forgetBefore(step: number): void {
+    this.outbox?.forgetBefore(step);
+    this.inbox.forgetBefore(step);
+  }
+
+  /** Whether all that was sent from this step on is kept. */
+  keepsSince(step: number): boolean {
+    const first = this.outbox?.first ?? null;
+    return first !== null && first <= step;
+  }
+
+  /** Sends a copy of a tensor, in training, and sends it again to whoever comes to be in a worker's place. */
   post(workers: readonly number[], slip: Slip, tensor: Tensor, codec = this.options.codec): void {
     this.dispatchAll(this.outbox!.add(workers, slip, tensor, codec));
   }

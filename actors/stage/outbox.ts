@@ -1,7 +1,9 @@
 /**
- * What a stage has sent in a step, until that is committed, so that whoever takes a lost stage's place can be sent again
- * what that one had got. Of what is borrowed it has copies, so that the memory they were made from is free at once; their
- * own is used again from step to step, which all send the same.
+ * What a stage has sent, so that whoever takes a lost stage's place can be sent again what that one had got: in the step
+ * under way, and in those behind the one that copies are of, which whoever is new carries out by itself (message logging;
+ * Elnozahy et al., "A Survey of Rollback-Recovery Protocols in Message-Passing Systems", 2002). Of what is borrowed it has
+ * copies, so that the memory they were made from is free at once; their own is used again from step to step, which all send
+ * the same.
  */
 
 import { Tensor } from "../../protocols/tensor.ts";
@@ -22,24 +24,45 @@ export interface Sent {
 }
 
 export class Outbox {
+  /** The step from which on all that was sent is here; null before the first. */
+  first: number | null = null;
   private readonly sent = new Map<string, Sent>();
   private readonly copies = new Set<Sent>();
-  private readonly rooms = new Map<string, Uint8Array>();
+  private readonly rooms = new Map<string, Uint8Array[]>();
 
-  /** Nobody asks for what has been sent so far any more. */
-  forget(): void {
-    if (this.sent.size === 0) return;
+  /**
+   * Another step begins.
+   * @param most bytes of the steps before it that are kept: where they are more, all of them are forgotten.
+   */
+  begin(step: number, most: number): void {
+    this.first ??= step;
+    if (this.bytes > most) this.forgetBefore(step);
+  }
+
+  /** Of all that is here. */
+  get bytes(): number {
+    let bytes = 0;
+    for (const { tensor } of this.sent.values()) bytes += tensor.bytes.byteLength;
+    return bytes;
+  }
+
+  /** Nobody asks for what was sent in steps before this one any more. */
+  forgetBefore(step: number): void {
+    if (this.first !== null) this.first = Math.max(this.first, step);
+    const over = [...this.sent].filter(([, { slip }]) => slip.step < step);
+    if (over.length === 0) return;
     this.rooms.clear();
-    for (const { slip, tensor, underWay } of this.copies) {
-      if (underWay === 0) this.rooms.set(roomOf(slip), tensor.bytes);
+    for (const [place, sent] of over) {
+      this.sent.delete(place);
+      if (!this.copies.delete(sent) || sent.underWay > 0) continue;
+      const room = roomOf(sent.slip);
+      this.rooms.set(room, [...(this.rooms.get(room) ?? []), sent.tensor.bytes]);
     }
-    this.copies.clear();
-    this.sent.clear();
   }
 
   /** Copies what is to be sent. */
   add(workers: readonly number[], slip: Slip, { dtype, shape, bytes }: Tensor, codec: string | null): Sent {
-    const room = this.rooms.get(roomOf(slip));
+    const room = this.rooms.get(roomOf(slip))?.pop();
     const copy = room?.byteLength === bytes.byteLength ? room : new Uint8Array(bytes.byteLength);
     copy.set(bytes);
     const sent = this.keep(workers, slip, new Tensor(dtype, shape, copy), codec);
@@ -54,7 +77,7 @@ export class Outbox {
     return sent;
   }
 
-  /** All of the step so far. */
+  /** What is here, in the order in which it was sent. */
   all(): Iterable<Sent> {
     return this.sent.values();
   }

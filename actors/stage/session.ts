@@ -7,6 +7,7 @@
 
 import { RingCollectives } from "../collectives/ring.ts";
 import { Mail } from "./mail.ts";
+import type { StepUnderWay } from "./step.ts";
 import { Supply } from "./supply.ts";
 import { type Parts, Worker } from "./worker.ts";
 
@@ -16,8 +17,12 @@ export class Session {
   readonly supply: Supply;
   readonly collectives: RingCollectives;
   readonly worker: Worker;
+  /** The last step that was begun, until it is committed. */
+  under: StepUnderWay | undefined;
+  /** Whether something is done that cannot go on in a further generation: a validation pass, a meeting. */
+  isBound = false;
   /** Whether nothing goes on in it any more. */
-  isOver = false;
+  private isOver = false;
   private interruption = interruption();
   private interruptedBy: Error | undefined;
 
@@ -65,12 +70,35 @@ export class Session {
     if (this.interruptedBy) throw this.interruptedBy;
   }
 
+  /** What is under way is given up. A step may go on all the same, in a further generation. */
+  giveUp(error: Error): void {
+    if (this.mail.keepsSent && !this.isBound) this.interrupt(error);
+    else this.fail(error);
+  }
+
+  /** Whether it can go on when others are replaced: ahead of a step, with what has come for it, in it, or through with it. */
+  canGoOn(step: number): boolean {
+    const isAhead = this.under === undefined && !this.isOver;
+    return this.mail.keepsSent && (isAhead || this.isMidway(step));
+  }
+
+  isMidway(step: number): boolean {
+    return !this.isOver && this.under?.step === step && !this.under.failed;
+  }
+
   /** Goes on in a further generation, with all that has come and was sent, and with the step that is under way. */
   advance(generation: number): void {
     this.generation = generation;
     this.interruption = interruption();
     this.interruptedBy = undefined;
     this.mail.advance(generation);
+  }
+
+  /** Ends all that is under way, and waits until nothing is. */
+  async end(error: Error): Promise<void> {
+    this.fail(error);
+    await this.under?.settled();
+    this.under = undefined;
   }
 
   /** Ends all that waits in it: nothing more will come. */

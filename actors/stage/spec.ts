@@ -55,8 +55,8 @@ export interface StageSpec {
   readonly group: GroupSpec;
   readonly codecs: PlanCodecs;
   /**
-   * Whether it keeps what it sends in a step until the next one begins, so that a step can go on where others have been lost
-   * and replaced.
+   * Whether it keeps what it sends in a step, and in those since the one that others have copies of, so that a step can go on
+   * where others have been lost and replaced.
    */
   readonly keepsSent: boolean;
   readonly recompute: boolean;

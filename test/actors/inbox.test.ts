@@ -80,8 +80,9 @@ test("once it has to, passes over what has come before, taken or not, and nothin
   expect([...(await inbox.take({ ...slip, step: 4 })).f32()]).toEqual([2]);
   expect([...(await inbox.take({ ...slip, microBatch: 3 })).f32()]).toEqual([5]);
 
-  // Of steps that are over nothing is known.
-  inbox.begin(4);
-  await inbox.put(slip, tensor(6));
-  expect([...(await waiting).f32()]).toEqual([6]);
+  // Steps that are over take nothing more.
+  inbox.forgetBefore(4);
+  await inbox.put({ ...slip, microBatch: 4 }, tensor(6));
+  inbox.fail(new Error("over"));
+  expect((await failure(waiting)).message).toBe("over");
 });

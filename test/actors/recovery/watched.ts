@@ -20,6 +20,8 @@ export interface Watched extends runs.Disturbed {
 
 export interface Watching {
   readonly copies?: number;
+  /** Of so many steps one is copied. */
+  readonly every?: number;
   /** That is trained; a small GPT when left out. */
   readonly model?: Model;
   /** Devices that the plan does not have. */
@@ -35,9 +37,10 @@ export async function watched(
   cleanups: Cluster[],
   shape: runs.Shape,
   faults: readonly Fault[] = [],
-  { copies = 1, model = runs.MODEL, spare = 0, engine, feed }: Watching = {},
+  { copies = 1, every = 1, model = runs.MODEL, spare = 0, engine, feed }: Watching = {},
 ): Promise<Watched> {
-  const plan = planOf(model, { microBatches: 4, ...shape });
+  const kept = { asked: copies, count: copies, every, why: null };
+  const plan = { ...planOf(model, { microBatches: 4, ...shape }), copies: kept };
   const started: string[] = [];
   const classOf = (index: number) =>
     class extends Device {
@@ -83,9 +86,12 @@ export async function bitsAfter(
 ): Promise<Readonly<Record<string, string>>> {
   const { scheduler } = cluster;
   const going = { kept: -1, complete: -1 };
+  /** Of this run: another one may be on its way out. */
+  let keeper: unknown;
   const seen = (what: keyof typeof going, stepOf: (...args: any[]) => number) => {
-    return (_: unknown, original: (...args: any[]) => any, ...args: any[]) => {
-      going[what] = stepOf(...args);
+    return (self: unknown, original: (...args: any[]) => any, ...args: any[]) => {
+      keeper ??= self;
+      if (self === keeper) going[what] = stepOf(...args);
       return original(...args);
     };
   };

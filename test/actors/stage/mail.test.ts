@@ -160,7 +160,7 @@ test("what cannot be sent waits for another in that place; of what went in an ea
   expect(told).toHaveLength(before);
 });
 
-test("what members of a stage give each other is kept until the step is committed; only what is lent is copied", async () => {
+test("what members of a stage give each other in a step is kept, and not what belongs to its commit; only what is lent is copied", async () => {
   const mail = keeping();
   connected(mail, far);
   const { give, lend } = mail.exchange([0, 2]);
@@ -178,6 +178,7 @@ test("what members of a stage give each other is kept until the step is committe
   const late = give(1, "c", given);
   expect(await come(near, 3)).toEqual([[1], [2], [2]]);
   await late;
+  mail.forgetBefore(1);
   mail.advance(3);
   connected(mail, far);
   await far.ask.take();
