@@ -67,9 +67,17 @@ export class Inbox {
     this.remembers = remembers;
   }
 
-  /** From here on, what comes again is passed over. Not without remembering. */
+  /**
+   * From here on, what comes again is passed over. Not without remembering. What came for a validation pass is let go of: that
+   * is begun again, and whoever gave it waits.
+   */
   passOver(): void {
     this.passesOver = true;
+    for (const [key, { taken }] of this.arrived) {
+      if (!key.startsWith("evaluate/")) continue;
+      this.arrived.delete(key);
+      taken();
+    }
   }
 
   /** Nothing is taken in steps before this one any more: what still comes for them has come before. */

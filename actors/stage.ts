@@ -31,8 +31,10 @@ import {
   bytesOf,
   type CommitReport,
   type Dealing,
+  dealingOf,
   dealtAnew,
   holdingOf,
+  isSameDealing,
   type Resumed,
   type StageHoldings,
   type StageSpec,
@@ -234,10 +236,9 @@ export class Stage extends Actor {
    * @throws RangeError for a tensor of another generation, InboxError for a second one in one place.
    */
   deliver(slip: Slip, tensor: Tensor): Promise<void> | undefined {
-    const { generation, mail } = this.#session;
-    if (slip.generation !== generation) {
-      throw new RangeError(`generation ${generation} got a tensor of generation ${slip.generation}`);
-    }
+    const { generation: own, mail } = this.#session;
+    if (slip.generation !== own)
+      throw new RangeError(`generation ${own} got a tensor of generation ${slip.generation}`);
     const taken = mail.inbox.put(slip, tensor);
     return slip.phase === "evaluate" ? taken : undefined;
   }
@@ -264,13 +265,14 @@ export class Stage extends Actor {
   async resume(generation: number, step: number, dealing?: Dealing): Promise<Resumed> {
     if (this.#retired) throw new RangeError("a stage that has given its memory back does not go on");
     this.#copies.forgetAfter(step);
-    const carried = dealing ? null : this.carryOn(generation, step, step);
+    const isDealtAnew = dealing !== undefined && !isSameDealing(dealing, dealingOf(this.#spec));
+    const carried = isDealtAnew ? null : this.carryOn(generation, step, step);
     if (carried) return carried;
     for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);
     const busy = this.#session.under !== undefined;
     const holds = this.#step === step;
     if (!holds) this.#step = null;
-    if (dealing) await this.#dealAnew(dealing);
+    if (isDealtAnew) await this.#dealAnew(dealing);
     this.#isCarried = false;
     await this.#renew(generation);
     return { holds, midway: false, busy };
@@ -279,11 +281,12 @@ export class Stage extends Actor {
   /**
    * Goes on in a further generation from where it is: behind `step`, though copies are of an earlier one. Whoever is new makes
    * the steps in between by itself, of what this one has sent in them.
-   * @param point the step that copies are of.
-   * @returns null where it cannot: then nothing has changed.
+   * @param point the step that copies are of. @param dealing that it is to have: a move that was broken off may have changed it.
+   * @returns null where it cannot, and nothing has changed.
    */
-  carryOn(generation: number, step: number, point: number): Resumed | null {
+  carryOn(generation: number, step: number, point: number, dealing?: Dealing): Resumed | null {
     const session = this.#session;
+    if (dealing && !isSameDealing(dealing, dealingOf(this.#spec))) return null;
     if (this.#retired || this.#step !== step || !session.canGoOn(step + 1)) return null;
     if (point < step && !session.mail.keepsSince(point + 1)) return null;
     for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);

@@ -163,7 +163,7 @@ export class Course {
 
   /** @throws what somebody was lost with: work for a deployment that is given up is not to go on. */
   requireCurrent(deployed: Deployment): void {
-    if (this.deployed !== deployed || this.world.roster.hasLosses) {
+    if (this.deployed !== deployed || deployed.isOver || this.world.roster.hasLosses) {
       throw new DeviceLost("a device was lost meanwhile");
     }
   }

@@ -141,6 +141,11 @@ export class Deployment {
     }
   }
 
+  /** Whether another one is to follow: what comes of this one counts no more. */
+  get isOver(): boolean {
+    return this.options.isOver();
+  }
+
   /** Ends the stages that were started for it, not those that were there before. */
   async end(devices: readonly Ref<Device>[]): Promise<void> {
     await Promise.all(this.fresh.map((placed) => end(devices, placed).catch(() => {})));
@@ -214,10 +219,7 @@ export class Deployment {
     return last;
   }
 
-  /**
-   * To ask something of a stage.
-   * @throws DeploymentOver where it may be at work for another one: what is asked in an order comes to it in that order.
-   */
+  /** To ask something of a stage. @throws DeploymentOver where it may be at work for another one, which asks in its order. */
   private to(worker: number): Ref<Stage>["ask"] {
     const { isOver, generation } = this.options;
     if (isOver()) throw new DeploymentOver(generation);

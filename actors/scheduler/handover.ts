@@ -125,8 +125,8 @@ export async function handOver(
       if (step !== null && worker) {
         const isDealt = place !== worker.worker || !same[place];
         const spec = isDealt ? specs[worker.worker]! : old.spec;
-        const dealing = isDealt ? dealingOf(spec) : undefined;
-        const resumed = await stage.ask.resume(generation, step, dealing).catch(() => null);
+        // One of a move that was broken off may have been told another dealing than it had.
+        const resumed = await stage.ask.resume(generation, step, dealingOf(spec)).catch(() => null);
         if (resumed) {
           const has = resumed.holds ? "all" : "fixed";
           staying.set(worker.worker, { worker, spec, name, stage, holdings, has });
@@ -162,7 +162,9 @@ async function carryOn(
   const isKept = ({ spec }: Placed) => spec.keepsSent && spec.group.sharing !== "local";
   if (isOver() || living.length === 0 || !placed.every(isKept)) return null;
   const carried = await Promise.all(
-    living.map(({ stage }) => stage.ask.carryOn(generation, reached, step).catch(() => null)),
+    living.map(({ stage, spec }) =>
+      stage.ask.carryOn(generation, reached, step, dealingOf(spec)).catch(() => null),
+    ),
   );
   if (!carried.every((each) => each !== null)) return null;
   const staying = new Map<number, Placed>();

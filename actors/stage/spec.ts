@@ -79,6 +79,11 @@ export function dealingOf({ generation, program, group, keepsSent, chunks }: Sta
   return { generation, program, group, keepsSent, chunks: targets };
 }
 
+/** Whether both are of the same micro-batches, by the same programs. */
+export function isSameDealing({ generation: _, ...a }: Dealing, { generation: __, ...b }: Dealing): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
+
 /** A spec as another dealing makes it. */
 export function dealtAnew(spec: StageSpec, { chunks, ...dealing }: Dealing): StageSpec {
   return { ...spec, ...dealing, chunks: spec.chunks.map((chunk, i) => ({ ...chunk, ...chunks[i]! })) };
