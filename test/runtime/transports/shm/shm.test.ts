@@ -341,7 +341,7 @@ describe.skipIf(unavailable !== null)(
         const listener = await listenAt(join(folder, "here.sock"), it.opened);
         cleanups.push(() => listener.close());
         const refused = connected("shm://here");
-        await new Promise((resolve) => setTimeout(resolve, 5));
+        await it.begun;
         it.say("HTTP/1.1 400 Bad Request\r\n");
         await expect(refused).rejects.toThrow("HTTP/1.1 400");
       });
