@@ -158,7 +158,9 @@ export class Course {
     if (!this.resuming) return;
     const { at, ...recovery } = this.resuming;
     this.resuming = undefined;
-    this.world.recovery!.tell({ ...recovery, resumeMs: this.world.clock.now() - at });
+    // Before a step was committed it may have gone over to another plan.
+    const { plan } = this;
+    this.world.recovery!.tell({ ...recovery, plan, resumeMs: this.world.clock.now() - at });
   }
 
   /** @throws what somebody was lost with: work for a deployment that is given up is not to go on. */
