@@ -159,7 +159,7 @@ export class Chaos {
 
   /** Whether its device surely does in this step what it comes over. */
   private comes({ device, phase, microBatch }: Fault): boolean {
-    if (!this.plan || !POINTS.includes(phase)) return false;
+    if (!this.plan || !isCertain(phase)) return false;
     const own = this.plan.stages.flatMap(({ members }) =>
       members.filter(({ deviceName }) => deviceName === device),
     );

@@ -50,7 +50,7 @@ export class Course {
   private target: Plan | undefined;
   /** Counts deployments: what is left over from an earlier one is refused. */
   private generation = 0;
-  readonly world: CourseWorld;
+  private readonly world: CourseWorld;
   /** A recovery that no step has been committed behind yet. */
   private resuming: (Omit<RunRecovery, "resumeMs"> & { readonly at: number }) | undefined;
 

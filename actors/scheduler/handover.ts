@@ -123,8 +123,7 @@ export async function handOver(
       if (isOver()) return;
       const worker = workers[heirs[place] ?? -1];
       if (step !== null && worker) {
-        const isDealt = place !== worker.worker || !same[place];
-        const spec = isDealt ? specs[worker.worker]! : old.spec;
+        const spec = specs[worker.worker]!;
         // One of a move that was broken off may have been told another dealing than it had.
         const resumed = await stage.ask.resume(generation, step, dealingOf(spec)).catch(() => null);
         if (resumed) {

@@ -68,6 +68,7 @@ export class Scheduler extends Actor {
   readonly #given: readonly Ref<Device>[];
   #roster!: Roster;
   #course!: Course;
+  #recovery: RecoveryOptions | undefined;
   #beginning!: Beginning;
   #plan: Plan | undefined;
   #joining!: Joining;
@@ -94,7 +95,8 @@ export class Scheduler extends Actor {
   override onStart(): void {
     const { self, clock, node } = this.context;
     const { model, optimizer, seed, stashBytes = 0 } = this.#options;
-    const recovery = this.#recovery();
+    const recovery = this.#openToAll();
+    this.#recovery = recovery;
     this.#roster = new Roster(this.#given, clock, node.times);
     this.#beginning = new Beginning(this.#roster, recovery !== undefined);
     this.#course = new Course({
@@ -113,7 +115,7 @@ export class Scheduler extends Actor {
   }
 
   /** Whoever comes to a run that has nobody is taken in at once, also before its first step. */
-  #recovery(): RecoveryOptions | undefined {
+  #openToAll(): RecoveryOptions | undefined {
     const { recovery } = this.#options;
     const { paused } = recovery ?? {};
     if (!recovery || !paused) return recovery;
@@ -185,7 +187,7 @@ export class Scheduler extends Actor {
    */
   async deploy(values: Readonly<Record<string, Tensor>>, behind = -1): Promise<void> {
     const course = this.#course;
-    const { paused, resumed } = course.world.recovery ?? {};
+    const { paused, resumed } = this.#recovery ?? {};
     let waited = false;
     const wait = (reason: string) => {
       waited = true;

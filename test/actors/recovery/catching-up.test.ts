@@ -77,19 +77,8 @@ test("of a stage that is shared: the lost member's part alone, wherever they wer
 });
 
 test("with statistics that move, dropout, and a parameter that two stages hold", async () => {
-  const shape: runs.Shape = {
-    stages: [
-      {
-        to: [3],
-        sharing: "data",
-        members: [
-          [0, 2],
-          [1, 3],
-        ],
-      },
-      { to: [6], members: 1 },
-    ],
-  };
+  // Its undisturbed run is that of another model.
+  const shape = { ...runs.SHARED_BY_DATA };
   for (const device of [1, 2]) {
     const at = { step: STEP, phase: "backward" } as const;
     const cluster = await exact(shape, [killed(device, at)], { model: motley() });
