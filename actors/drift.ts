@@ -2,9 +2,10 @@
  * When a device is not as fast any more as it was measured to be: another program came or went, its processor grew hot,
  * its battery low. Pure: from what operations took and what they were predicted to take to a factor for each device.
  *
- * A step's ratio says little on a machine that others use too; the median over the last steps says more. A factor is
- * kept until the median is far from it (hysteresis), so that whoever acts on it does not act twice on one change, or on
- * noise.
+ * A step's ratio says little on a machine that others use too; the median over the last steps says more. Where steps are
+ * short that is not enough: what disturbs one disturbs the next hundred too, so a ratio is that of several together, and the
+ * median is always of some seconds of work. A factor is kept until the median is far from it (hysteresis), so that whoever
+ * acts on it does not act twice on one change, or on noise.
  */
 
 import type { ModelProfile } from "../nn/profile.ts";
@@ -18,14 +19,20 @@ import type { OperationSpan } from "./stage.ts";
 export interface Drift {
   /** How many times as long as predicted its work takes, as last believed. */
   readonly factor: number;
-  /** Of the last steps, the newest last: how many times as long as predicted each took. */
+  /** Of the last steps, or of several together where they are short, the newest last: how many times as long as predicted. */
   readonly ratios: readonly number[];
+  /** Steps since, which are too short so far to say anything. */
+  readonly gathered: StepTime;
 }
 
-export const NO_DRIFT: Drift = { factor: 1, ratios: [] };
+const NOTHING: StepTime = { measuredMs: 0, predictedMs: 0 };
 
-/** Steps that a median is taken over; until there are so many, nothing is said. */
-const STEPS = 7;
+export const NO_DRIFT: Drift = { factor: 1, ratios: [], gathered: NOTHING };
+
+/** Ratios that a median is taken over; until there are so many, nothing is said. */
+const RATIOS = 7;
+/** Work of the device that they are of together, at least: other programs come for a good part of a second, and go again. */
+const LEAST_MS = 2000;
 /** The median is believed where it is so many times the factor, or its inverse. */
 const THRESHOLD = 1.2;
 
@@ -75,14 +82,21 @@ function predictedMsOf(op: OperationSpan["op"], cost: ChunkCost): number | undef
 }
 
 /** What is known of a device after another step. A step that nothing was predicted of leaves it as it was. */
-export function observe(drift: Drift, { measuredMs, predictedMs }: StepTime): Drift {
-  if (!(measuredMs > 0 && predictedMs > 0)) return drift;
-  const ratios = [...drift.ratios, measuredMs / predictedMs].slice(-STEPS);
-  if (ratios.length < STEPS) return { ...drift, ratios };
-  const middle = [...ratios].sort((a, b) => a - b)[STEPS >> 1]!;
-  const change = middle / drift.factor;
-  const factor = change > THRESHOLD || change < 1 / THRESHOLD ? middle : drift.factor;
-  return { factor, ratios };
+export function observe(drift: Drift, step: StepTime): Drift {
+  if (!(step.measuredMs > 0 && step.predictedMs > 0)) return drift;
+  const gathered = together(drift.gathered, step);
+  if (gathered.measuredMs < LEAST_MS / RATIOS) return { ...drift, gathered };
+  const ratios = [...drift.ratios, gathered.measuredMs / gathered.predictedMs].slice(-RATIOS);
+  const { factor } = drift;
+  if (ratios.length < RATIOS) return { factor, ratios, gathered: NOTHING };
+  const middle = [...ratios].sort((a, b) => a - b)[RATIOS >> 1]!;
+  const change = middle / factor;
+  const isFar = change > THRESHOLD || change < 1 / THRESHOLD;
+  return { factor: isFar ? middle : factor, ratios, gathered: NOTHING };
+}
+
+function together(a: StepTime, b: StepTime): StepTime {
+  return { measuredMs: a.measuredMs + b.measuredMs, predictedMs: a.predictedMs + b.predictedMs };
 }
 
 /** One worker of a plan, and what it was predicted to take. */
@@ -117,12 +131,7 @@ export class DriftWatch {
     const before = this.known;
     const times: Record<string, StepTime> = {};
     this.workers.forEach(({ device, chunks, otherMs }, i) => {
-      const { measuredMs = 0, predictedMs = 0 } = times[device] ?? {};
-      const own = stepTime(spans[i]!, chunks, otherMs);
-      times[device] = {
-        measuredMs: measuredMs + own.measuredMs,
-        predictedMs: predictedMs + own.predictedMs,
-      };
+      times[device] = together(times[device] ?? NOTHING, stepTime(spans[i]!, chunks, otherMs));
     });
     this.known = Object.fromEntries(
       Object.entries(times).map(([device, time]) => [device, observe(before[device] ?? NO_DRIFT, time)]),

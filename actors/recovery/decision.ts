@@ -22,7 +22,7 @@ const ANY_GAIN = 0.005;
 
 /**
  * Steps after a move because devices came or drifted in which there is no other for that. Whether one drifts is known from the median
- * of 7 steps of a plan (`drift.ts`), of which half may still be disturbed by the move: twice as many. A device that comes and
+ * of 7 steps of a plan at least (`drift.ts`), of which half may still be disturbed by the move: twice as many. A device that comes and
  * goes all the time costs one move in so many steps at most. Where one is lost the plan is changed anyhow, and there is no
  * reason to wait with a better one. Behind a move that took less than a step, devices that come wait for as much less.
  */

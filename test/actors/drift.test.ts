@@ -19,7 +19,7 @@ import type { OperationSpan } from "../../actors/stage.ts";
 import { randomWorld } from "./scheduler/planner/worlds.ts";
 
 const after = (ratios: readonly number[], drift: Drift = NO_DRIFT) =>
-  ratios.reduce((known, ratio) => observe(known, { measuredMs: 10 * ratio, predictedMs: 10 }), drift);
+  ratios.reduce((known, ratio) => observe(known, { measuredMs: 1000 * ratio, predictedMs: 1000 }), drift);
 const times = (count: number, ratio: number) => new Array<number>(count).fill(ratio);
 
 describe("drift", () => {
@@ -45,6 +45,39 @@ describe("drift", () => {
     expect(after([...times(10, 1.3), ...times(10, 1.7)], slower).factor).toBe(1.5);
     expect(after(times(7, 1), slower).factor).toBe(1);
     expect(after(times(7, 2.4), slower).factor).toBe(2.4);
+  });
+
+  /**
+   * A device with so short steps, some of whose time others take half of. @returns when its factor changes, in seconds of
+   * its work, and to what.
+   */
+  const changes = (ms: number, factorAt: (ms: number) => number): readonly [number, number][] => {
+    const found: [number, number][] = [];
+    let drift = NO_DRIFT;
+    for (let now = 0; now < 60_000; ) {
+      const measuredMs = ms * factorAt(now);
+      now += measuredMs;
+      const next = observe(drift, { measuredMs, predictedMs: ms });
+      if (next.factor !== drift.factor) found.push([now / 1000, next.factor]);
+      drift = next;
+    }
+    return found;
+  };
+
+  test("is not another program that comes for half a second, however many steps that are", () => {
+    for (const stepMs of [1, 15, 50, 200, 700]) {
+      expect(changes(stepMs, (now) => (now % 3000 < 500 ? 2 : 1))).toEqual([]);
+    }
+  });
+
+  test("is known behind some seconds of work where steps are short, and stays", () => {
+    for (const stepMs of [1, 15, 50]) {
+      const found = changes(stepMs, (now) => (now < 10_000 ? 1 : 3));
+      // The median may be of the very moment, and is then corrected at once.
+      expect(found.length).toBeLessThanOrEqual(2);
+      for (const [at] of found) expect(Math.abs(at - 11.5)).toBeLessThan(0.7);
+      expect(found.at(-1)![1]).toBeCloseTo(3, 5);
+    }
   });
 
   test("is not made from a step of which nothing was predicted", () => {
@@ -74,12 +107,12 @@ test("a step's time is that of its kernels, by chunk, beside what was predicted 
 });
 
 test("a watch says once which device of a run has drifted", () => {
-  const chunks = [{ forwardMs: 3, backwardMs: 6, stepMs: 9, outputBytes: 0, gradientBytes: 0 }];
+  const chunks = [{ forwardMs: 300, backwardMs: 600, stepMs: 900, outputBytes: 0, gradientBytes: 0 }];
   const watch = new DriftWatch(["a", "b", "b"].map((device) => ({ device, chunks, otherMs: 0 })));
   const spans = (ms: number): OperationSpan[] => [
     { op: "forward", microBatch: 0, start: 0, end: ms, kernelMs: ms },
   ];
-  const said = Array.from({ length: 9 }, () => watch.observe([spans(3), spans(3), spans(9)]));
+  const said = Array.from({ length: 9 }, () => watch.observe([spans(300), spans(300), spans(900)]));
   expect(said.flat()).toEqual(["b"]);
   expect([watch.drifts.a!.factor, watch.drifts.b!.factor]).toEqual([1, 2]);
 });
