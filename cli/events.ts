@@ -12,6 +12,8 @@ export type RunEvent =
   | { event: "device_left"; name: string; reason: string }
   /** A signal has come: the run ends behind the step under way, with a checkpoint, or at once if another one comes. */
   | { event: "ending"; signal: string }
+  /** The plan from here on is not of the strategy that `--strategy` asked for, and why, in words. */
+  | { event: "strategy_replaced"; asked: string; strategy: string; why: string }
   /** A fault is about to come, or has come, in words that `--chaos` takes. */
   | { event: "fault"; fault: string }
   /** One that was asked for has not come in all of the run, and why not. */

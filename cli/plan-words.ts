@@ -20,15 +20,18 @@ export function planTitle(plan: Plan): string {
   return name + meets + (isAsynchronous(schedule) ? `, ${schedule}` : "");
 }
 
+/** What a plan comes to: one of one stage may be called a pipeline, as it was asked for. */
+export function strategyOf(plan: Plan): string {
+  return workersOf(plan).length === 1 ? "single" : plan.strategy;
+}
+
 /**
  * That a plan is of another strategy than somebody asked for, in a line: few devices, or slow lines, make it no pipeline, and
  * a hybrid may have one stage. Null where it is what was asked for.
  * @param asked undefined where nobody asked for any.
  */
 export function otherStrategy(plan: Plan, asked: string | undefined): string | null {
-  // A pipeline of one stage is called what it was asked for.
-  const strategy = workersOf(plan).length === 1 ? "single" : plan.strategy;
-  if (asked === undefined || asked === "auto" || asked === strategy) return null;
+  if (asked === undefined || asked === "auto" || asked === strategyOf(plan)) return null;
   return `--strategy ${asked} was asked for: the best plan that was found for these devices is ${planTitle(plan)}`;
 }
 

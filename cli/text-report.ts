@@ -9,16 +9,7 @@ import type { TrainEvent } from "../actors/train.ts";
 import type { Output } from "../runtime/platform/process.ts";
 import type { Reporter, RunEvent } from "./events.ts";
 import { list } from "./options.ts";
-import {
-  caveats,
-  copiesNote,
-  copyNote,
-  otherStrategy,
-  planTable,
-  planTitle,
-  whatMoves,
-  whoDoesWhat,
-} from "./plan-words.ts";
+import { caveats, copiesNote, copyNote, planTable, planTitle, whatMoves, whoDoesWhat } from "./plan-words.ts";
 import { bar, bytes, count, duration, painter, percent, table } from "./terminal.ts";
 
 type StepEvent = Extract<TrainEvent, { event: "step" }>;
@@ -36,8 +27,6 @@ const NEWEST = 0.1;
 export interface RunFacts {
   readonly steps: number;
   readonly out: string;
-  /** The strategy that was asked for, where one was. */
-  readonly asked?: string | undefined;
 }
 
 /** Milliseconds of a stage, summed over the steps. */
@@ -50,7 +39,7 @@ interface Spent {
   total: number;
 }
 
-export function textReport(out: Output, err: Output, { steps, out: folder, asked }: RunFacts): Reporter {
+export function textReport(out: Output, err: Output, { steps, out: folder }: RunFacts): Reporter {
   const paint = painter(err);
   const every = Math.max(1, Math.round(steps / LINES));
   let drawn = false;
@@ -86,11 +75,6 @@ export function textReport(out: Output, err: Output, { steps, out: folder, asked
     places = placesOf(next);
   };
 
-  const tellOther = () => {
-    const other = otherStrategy(present!, asked);
-    if (other !== null) line(paint("yellow", `  ${other}`));
-  };
-
   const showPlan = (event: PlanEvent) => {
     plan = event;
     goesBy(event.plan);
@@ -109,7 +93,6 @@ export function textReport(out: Output, err: Output, { steps, out: folder, asked
     if (copies && copies.why !== null && event.plan.devices.length > 1) {
       line(paint("yellow", `  ${copyNote(event.plan)}`));
     }
-    tellOther();
     for (const caveat of caveats(event.plan)) line(paint("yellow", `  ${caveat}`));
     line("");
   };
@@ -153,7 +136,6 @@ export function textReport(out: Output, err: Output, { steps, out: folder, asked
         `${again} done again${from}, ${bytes(moved_bytes)} moved`,
     );
     line(`  now ${planTitle(event.plan)}: ${whoDoesWhat(event.plan)}`);
-    tellOther();
   };
 
   const showReplanned = (event: ReplannedEvent) => {
@@ -163,7 +145,6 @@ export function textReport(out: Output, err: Output, { steps, out: folder, asked
     line(`  another plan: ${event.why}`);
     line(`  ${what}${bytes(event.moved_bytes)} moved in ${brief(event.move_ms)}`);
     line(`  now ${planTitle(event.plan)}: ${whoDoesWhat(event.plan)}`);
-    tellOther();
   };
 
   const showDone = (event: DoneEvent) => {
@@ -243,6 +224,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder, asked
         return line(paint("dim", `  chaos: ${event.fault}`));
       case "fault_missed":
         return line(paint("yellow", `  chaos: ${event.fault} has not come: ${event.why}`));
+      case "strategy_replaced":
+        return line(paint("yellow", `  ${event.why}`));
       case "recovered":
         return showRecovered(event);
       case "copies":

@@ -33,6 +33,7 @@ import { profilesOf } from "./profiles.ts";
 import { Results } from "./results.ts";
 import { beginChaos, isPassing } from "./run-chaos.ts";
 import { protectionOf } from "./security.ts";
+import { StrategyNews } from "./strategy-news.ts";
 import { count } from "./terminal.ts";
 import { textReport } from "./text-report.ts";
 import { TRAIN_OPTIONS, type TrainSettings, trainSettings } from "./train-options.ts";
@@ -57,7 +58,7 @@ export const train: Command = {
     const check = (options: Options, goesOn: boolean) =>
       trainSettings(options, files, systemClock.now(), memoryBytes, goesOn);
     if (given.has("journal") && !given.has("print")) {
-      const show = (event: RunEvent, settings: TrainSettings) => reportOf(settings, given).show(event);
+      const show = (event: RunEvent, settings: TrainSettings) => reportOf(settings).show(event);
       const world = { files, clock: systemClock, random: systemRandom, check, tell, show };
       const led = await takeLead(given, world);
       if (led) await run(led.settings, led.options, led.abandoned, led);
@@ -73,10 +74,10 @@ export const train: Command = {
   },
 };
 
-function reportOf({ json, run: { steps }, out }: TrainSettings, given: Options): Reporter {
+function reportOf({ json, run: { steps }, out }: TrainSettings): Reporter {
   return json
     ? jsonReport(standardOutput, standardError)
-    : textReport(standardOutput, standardError, { steps, out, asked: given.text("strategy") });
+    : textReport(standardOutput, standardError, { steps, out });
 }
 
 async function run(
@@ -86,7 +87,7 @@ async function run(
   leadership: Leadership | null,
 ): Promise<void> {
   const { run: options, out, trace } = settings;
-  const report = reportOf(settings, given);
+  const report = reportOf(settings);
   const results = new Results(files, out);
   let lastCheckpoint: string | null = null;
   let planned = false;
@@ -121,6 +122,7 @@ async function run(
       report.show({ event: "fault_missed", fault: faultText(fault), why });
     return true;
   };
+  const strategy = new StrategyNews(given.text("strategy"));
   /** When all so far has been told, in its order. */
   let told: Promise<unknown> = Promise.resolve();
   const emit = (event: RunEvent): Promise<void> => {
@@ -138,6 +140,8 @@ async function run(
       });
     told = turn.catch(() => {});
     if (event.event === "step") chaos?.reached(event.step);
+    const replaced = "plan" in event ? strategy.of(event.plan) : null;
+    if (replaced) void emit(replaced);
     return turn;
   };
   /** Of devices: what others wait for. */

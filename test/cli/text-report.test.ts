@@ -2,17 +2,18 @@
 
 import { expect, test } from "bun:test";
 import type { Plan } from "../../actors/scheduler/plan.ts";
+import { StrategyNews } from "../../cli/strategy-news.ts";
 import { textReport } from "../../cli/text-report.ts";
 import { gptModel } from "../../nn/models/gpt.ts";
 import { planOf } from "../actors/plans.ts";
 
-function reader(asked?: string) {
+function reader() {
   let said = "";
   const output = { terminal: false, colours: false, columns: () => 80, write: () => {} };
   const write = (text: string) => {
     said += text;
   };
-  const report = textReport(output, { ...output, write }, { steps: 10, out: "runs/1", asked });
+  const report = textReport(output, { ...output, write }, { steps: 10, out: "runs/1" });
   const lines = () => {
     const all = said.split("\n").slice(0, -1);
     said = "";
@@ -65,20 +66,27 @@ test("another plan says what goes from whom to whom", () => {
   expect(lines()).toEqual(["  the plan stays as it is: it is small"]);
 });
 
-test("a plan of another strategy than was asked for says so, whenever there is one", () => {
-  const { report, lines } = reader("hybrid");
+test("that the plan is of another strategy than was asked for is an event, whenever it is news", () => {
   const model = gptModel({ layers: 2, width: 8, heads: 2, context: 8, vocabulary: 256 }, 2);
-  const plan: Plan = { ...planOf(model, { microBatches: 4, stages: [{ to: [6] }] }), strategy: "hybrid" };
-  const stages = [{ to: [3] }, { to: [6] }];
-  const two: Plan = { ...planOf(model, { microBatches: 4, stages }), strategy: "hybrid" };
-  const said =
-    /^ {2}--strategy hybrid was asked for: the best plan that was found for these devices is single device$/;
-  const of = { parameters: 1, frozen_bytes: 0, unit: "tokens", data: "text", data_bytes: 1 };
-  report.show({ event: "plan", plan, ...of });
-  expect(lines().filter((line) => said.test(line))).toHaveLength(1);
-  const figures = { old_step_ms: 50, new_step_ms: 40, plan_ms: 4, moved_bytes: 1, move_ms: 1 };
-  report.show({ event: "replanned", cause: "lost", why: "it is better", plan, ...figures });
-  expect(lines().at(-1)).toMatch(said);
-  report.show({ event: "replanned", cause: "lost", why: "it is", plan: two, ...figures });
-  expect(lines().filter((line) => line.includes("asked"))).toEqual([]);
+  const plan = (strategy: string, ...ends: readonly number[]): Plan => {
+    return { ...planOf(model, { microBatches: 4, stages: ends.map((to) => ({ to: [to] })) }), strategy };
+  };
+  const [alone, hybrid, pipeline] = [plan("hybrid", 6), plan("hybrid", 3, 6), plan("pipeline", 3, 6)];
+  const told = (asked: string | undefined, ...plans: readonly Plan[]) => {
+    const news = new StrategyNews(asked);
+    return plans.map((each) => news.of(each)?.strategy ?? null);
+  };
+  expect(told("hybrid", alone, alone, hybrid, alone, pipeline)).toEqual([
+    ...["single", null, null, "single", "pipeline"],
+  ]);
+  expect(told("pipeline", pipeline, alone)).toEqual([null, "single"]);
+  for (const asked of [undefined, "auto"]) expect(told(asked, alone, pipeline)).toEqual([null, null]);
+
+  const { report, lines } = reader();
+  const event = new StrategyNews("hybrid").of(alone)!;
+  expect(event).toMatchObject({ event: "strategy_replaced", asked: "hybrid", strategy: "single" });
+  report.show(event);
+  expect(lines()).toEqual([
+    "  --strategy hybrid was asked for: the best plan that was found for these devices is single device",
+  ]);
 });
