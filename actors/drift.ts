@@ -163,8 +163,13 @@ export function hasDrifted({ factor }: Drift): boolean {
   return factor !== 1;
 }
 
-/** For people: "laptop takes 1.4 times as long as measured". */
+/** From here on a factor is not 1.0 when it is rounded. */
+const LEAST_SAID = 1.05;
+
+/** For people: "laptop takes 1.4 times as long as it was measured to"; or that it does so no more. */
 export function driftText(name: string, { factor }: Pick<Drift, "factor">): string {
+  const isAsMeasured = Math.max(factor, 1 / factor) < LEAST_SAID;
+  if (isAsMeasured) return `${name} is as fast again as it was measured to be`;
   return factor >= 1
     ? `${name} takes ${factor.toFixed(1)} times as long as it was measured to`
     : `${name} is ${(1 / factor).toFixed(1)} times as fast as it was measured to be`;

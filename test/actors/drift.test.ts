@@ -33,6 +33,8 @@ describe("drift", () => {
     expect(driftText("phone", after(times(7, 0.5)))).toBe(
       "phone is 2.0 times as fast as it was measured to be",
     );
+    const again = "phone is as fast again as it was measured to be";
+    for (const factor of [0.96, 1, 1.04]) expect(driftText("phone", { factor })).toBe(again);
   });
 
   test("is not a few steps that were disturbed, nor a small difference", () => {

@@ -68,7 +68,7 @@ test("another plan says what goes from whom to whom", () => {
 
 test("that the plan is of another strategy than was asked for is an event, whenever it is news", () => {
   const model = gptModel({ layers: 2, width: 8, heads: 2, context: 8, vocabulary: 256 }, 2);
-  const plan = (strategy: string, ...ends: readonly number[]): Plan => {
+  const plan = (strategy: Plan["strategy"], ...ends: readonly number[]): Plan => {
     return { ...planOf(model, { microBatches: 4, stages: ends.map((to) => ({ to: [to] })) }), strategy };
   };
   const [alone, hybrid, pipeline] = [plan("hybrid", 6), plan("hybrid", 3, 6), plan("pipeline", 3, 6)];
