@@ -36,6 +36,10 @@ export interface CourseWorld {
   readonly repeat: (step: number) => Promise<unknown>;
   /** Sends the data of a step. */
   readonly feed: MoveWorld["feed"];
+  /** No step is made behind it. */
+  readonly lastStep: () => number;
+  /** Has a step that all living devices have committed, though one was lost before it said so, be committed. By device id. */
+  readonly settle: (isAlive: (device: string) => boolean) => Promise<void>;
 }
 
 export class Course {
@@ -155,6 +159,11 @@ export class Course {
     this.reached = Math.max(this.reached, step);
     this.world.roster.advanced();
     if (keeps) this.keeper.kept(step);
+    this.recovered();
+  }
+
+  /** Tells of a recovery that the run has come out of. */
+  private recovered(): void {
     if (!this.resuming) return;
     const { at, ...recovery } = this.resuming;
     this.resuming = undefined;
@@ -265,6 +274,7 @@ export class Course {
         if (missing === null) {
           const { resuming, committed } = this;
           if (told !== undefined) recovery!.resumed?.({ ...resuming!, step: committed! });
+          if (committed === this.world.lastStep()) this.recovered();
           return;
         }
         if (!recovery!.paused) throw loss;
@@ -286,6 +296,7 @@ export class Course {
   private async goOn(lost: readonly Loss[], at: number): Promise<string | null> {
     const { roster } = this.world;
     const { deployed } = this;
+    await this.world.settle((id) => !roster.isGone(id));
     const committed = this.committed!;
     const { every: keptEvery } = this.keeper.cost;
     // One that was cut off and has come again may have copies of steps that the run has gone back behind since.

@@ -301,6 +301,7 @@ export class Deployment {
 
   /**
    * Commits a step on all workers, who are told so at once. Where members train on their own, they meet now if `meets`.
+   * @returns what each says when it has.
    * @throws DivergedError at once when a gradient is no number: before the gate, so no stage has changed. Gradients of a scaled
    *   loss may overflow; whether that is an error is decided behind the gate, by all stages alike.
    */
@@ -309,15 +310,13 @@ export class Deployment {
     reports: readonly StepReport[],
     meets: boolean,
     keeps = false,
-  ): Promise<CommitReport[]> {
+  ): readonly Promise<CommitReport>[] {
     const { isLocal, workers, placed } = this;
     const sumsOf = (counted: readonly Placed[]) => squareSumsOf(this.options, step, reports, counted);
     const together = isLocal ? null : sumsOf(placed);
     if (together) this.commits.add(step, together);
     const sums = placed.map((worker) => together ?? sumsOf([worker]));
-    return Promise.all(
-      workers.map(({ worker }, i) => this.to(worker).commit(step, sums[i]!, isLocal && meets, keeps)),
-    );
+    return workers.map(({ worker }, i) => this.to(worker).commit(step, sums[i]!, isLocal && meets, keeps));
   }
 
   /** Others have copies of what this step has left: nobody makes it again, nor those before it. */

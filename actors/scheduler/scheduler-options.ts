@@ -98,7 +98,7 @@ export interface RunRecovery {
   readonly detectMs: number;
   /** From there until stages held all that they go on with. */
   readonly readyMs: number;
-  /** From when it was known to the next step that was committed. */
+  /** From when it was known to the next step that was committed; behind the last, until all was in place again. */
   readonly resumeMs: number;
   /** Steps that had been committed and were repeated. */
   readonly stepsLost: number;

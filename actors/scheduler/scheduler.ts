@@ -27,6 +27,7 @@ import type { KeepingCost } from "../recovery/keeper.ts";
 import { isSame, Replanner } from "../recovery/replanner.ts";
 import { type Known, Roster } from "../recovery/roster.ts";
 import type { StepReport } from "../stage.ts";
+import { Committing } from "./committing.ts";
 import type { Deployment } from "./deployment.ts";
 import { mean } from "./losses.ts";
 import { segmentSizes } from "./parts.ts";
@@ -78,6 +79,8 @@ export class Scheduler extends Actor {
   #fed: Ahead<void> | undefined;
   /** The step that comes next where it has begun already, right behind the commit of the one before it. */
   #begun: Ahead<StepReport[]> | undefined;
+  /** The last step that was told to be committed. */
+  #committing: Committing | undefined;
   /** The last step that was made, as long as it need not be repeated. */
   #made: Omit<StepResult, "drifted"> | undefined;
   #lastStep = 0;
@@ -104,6 +107,8 @@ export class Scheduler extends Actor {
       specs: { model, optimizer, seed, stashBytes },
       repeat: (step) => this.#step(step, false),
       feed: (step, to) => this.#data.ask.feed(step, to),
+      lastStep: () => this.#lastStep,
+      settle: async (isAlive) => this.#committing?.settle(this.#course, isAlive),
     });
     this.#course.moves.isGiven = this.#options.plan !== undefined;
     this.#joining = new Joining(
@@ -248,25 +253,32 @@ export class Scheduler extends Actor {
     const meets = step === lastStep || (step + 1) % plan.localSteps === 0;
     const keeps = course.keeper.wants();
     await course.committing(step, mean(losses));
-    const committed = deployed.commit(step, reports, meets, keeps || holds);
+    const answers = deployed.commit(step, reports, meets, keeps || holds);
+    const committing = new Committing({ step, deployed, plan }, answers, (said) => {
+      const known = said.filter((each) => each !== null);
+      // What somebody was lost of is not copied as one.
+      const isWhole = known.length === said.length;
+      course.commit(step, keeps && isWhole);
+      const { learningRate, skipped } = known[0]!;
+      this.#made = {
+        ...{ step, loss: mean(losses), gradNorm: deployed.gradNorm(known), learningRate, skipped },
+        reports: reports.map((each, i) => ({ ...each, spans: [...each.spans, ...(said[i]?.spans ?? [])] })),
+      };
+    });
+    this.#committing = committing;
     if (follows && step < lastStep && !course.moves.next) {
       const done = deployed.train(step + 1);
       done.catch(() => {});
       this.#begun = { step: step + 1, deployed, done };
     }
-    const commits = await committed;
+    const said = await committing.all();
     course.requireCurrent(deployed);
     if (holds) {
       course.keeper.hold(step);
       this.#held = { step, deployed };
     }
-    course.commit(step, keeps);
-    const { learningRate, skipped } = commits[0]!;
-    this.#made = {
-      ...{ step, loss: mean(losses), gradNorm: deployed.gradNorm(commits), learningRate, skipped },
-      reports: reports.map((report, i) => ({ ...report, spans: [...report.spans, ...commits[i]!.spans] })),
-    };
-    return this.#made;
+    committing.done(said);
+    return this.#made!;
   }
 
   /**

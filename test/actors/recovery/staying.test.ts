@@ -90,10 +90,13 @@ describe("a step goes on where it is", () => {
     expect(cluster.told[0]).toMatchObject({ stepsLost: 0, operationsReplayed: of(1, 2) });
   });
 
-  test("not where others have committed it, or work within a pass is shared: then all of it is begun again", async () => {
-    const torn = await watched({ stages: runs.PIPELINE }, [killed(1, { step: 3, phase: "commit" })]);
+  test.each([0, 1, 2])("worker %i is lost in the commit, which the others have made", async (device) => {
+    const torn = await watched({ stages: runs.PIPELINE }, [killed(device, { step: 3, phase: "commit" })]);
     expect(await bitsAfter(torn)).toEqual(spared);
-    expect(torn.told[0]!.operationsReplayed % of(0, 1, 2)).toBe(0);
+    expect(torn.told).toMatchObject([{ stepsLost: 0, operationsReplayed: of(device) }]);
+  });
+
+  test("not where work within a pass is shared: then all of it is begun again", async () => {
     const shared = await watched(runs.SHARED_BY_TENSOR, [killed(1, { step: 3, microBatch: 1 })]);
     await bitsAfter(shared);
     expect(shared.told[0]!.operationsReplayed).toBe(operationsOf(shared, 0, 1, 2));
@@ -107,16 +110,20 @@ describe("found out", () => {
     type: { prototype: object },
     method: string,
     instead: (original: (...args: any[]) => any, ...args: any[]) => unknown,
+    stages: runs.Shape["stages"] = runs.PIPELINE,
   ): Promise<unknown> {
-    const run = async () => bitsAfter(await watched({ stages: runs.PIPELINE }, [fault]));
+    const run = async () => bitsAfter(await watched({ stages }, [fault]));
     return whileBroken(type, method, (_, ...args) => instead(...args), run).catch(({ code }) => code);
   }
+
   test("a stage that says that it holds what it does not", async () => {
-    const fault = killed(1, { step: 3, phase: "commit" });
-    const bits = await broken(fault, Stage, "resume", async (resume, ...args) => {
+    const { stages } = runs.SHARED_BY_TENSOR;
+    const whole = await bitsAfter(await watched({ stages }));
+    const falsely = async (resume: (...args: any[]) => any, ...args: any[]) => {
       return { ...(await resume(...args)), holds: true };
-    });
-    expect(bits).not.toEqual(spared);
+    };
+    const fault = killed(1, { step: 3, phase: "commit" });
+    expect(await broken(fault, Stage, "resume", falsely, stages)).not.toEqual(whole);
   });
 
   test("what was sent, and is written over before it is sent again", async () => {
