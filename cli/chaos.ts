@@ -18,8 +18,8 @@ const SERIES_DEFAULTS = { forMs: 10_000, seed: 1 } as const;
 export const CHAOS_OPTION: OptionSpec = {
   value: "faults",
   help:
-    `break devices to see what a run survives: "${EXAMPLE}"; also stop, hang, cut, slow device-1 4x; behind the step micro-batch 3 ` +
-    `backward, and for 10s, after which it is over and a device that was started here is started again; and "${SERIES_EXAMPLE}", or every 30 steps: each over after 10s`,
+    `break devices to see what a run survives: "${EXAMPLE}", once, also where that step is made again; also stop, hang, cut, ` +
+    `slow device-1 4x; behind the step micro-batch 3 backward, and for 10s, after which it is over and a device that was started here is started again; and "${SERIES_EXAMPLE}", or every 30 steps: each over after 10s`,
   repeated: true,
 };
 
@@ -128,12 +128,16 @@ function readSeries(text: string): FaultSeries {
 
 const MOST = 2 ** 32 - 1;
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000 };
+const MOST_MS = 86_400_000;
 
 function milliseconds(text: string, wrong: Wrong): number {
   const [, number, unit] = /^(\d+(?:\.\d+)?)(ms|s|min)$/.exec(text) ?? [];
   const ms = Math.round(Number(number) * (UNITS[unit ?? ""] ?? Number.NaN));
-  if (ms >= 1 && ms <= 86_400_000) return ms;
-  throw wrong(`"${text}" is no time, such as 500ms, 20s or 2min`);
+  if (Number.isNaN(ms)) throw wrong(`"${text}" is no time, such as 500ms, 20s or 2min`);
+  if (ms < 1) throw wrong(`${text} is too short: 1ms is the least`);
+  if (ms > MOST_MS)
+    throw wrong(`${text} is too long: ${MOST_MS / UNITS.min!}min, which is a day, is the most`);
+  return ms;
 }
 
 type Wrong = (what: string) => UsageError;

@@ -19,8 +19,10 @@ export async function beginChaos(
 ): Promise<Chaos> {
   const names = devices.joined.map(({ name }) => name);
   const own = devices.joined.flatMap(({ name, pid }) => (pid === undefined ? [] : [name]));
-  requireDevices(faults, names);
-  requireOwn(faults, own);
+  // Who was lost with one that has come need not be back.
+  const coming = faults.filter(({ step }) => step >= done);
+  requireDevices(coming, names);
+  requireOwn(coming, own);
   // Whoever was started elsewhere would not be started again.
   const victims = { names, mortal: own.length === names.length };
   const chaos = new Chaos(

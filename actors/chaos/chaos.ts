@@ -5,6 +5,8 @@
  *
  * Each is told when its step begins, if the device then has such operations to do; where the operation is one that may not be
  * there, a recovery or a copy, it is told when it has come. What did not come is known at the end.
+ *
+ * A fault comes once: not again when its step is made again, nor over the same device when that is back.
  */
 
 import type { Clock, Ref, Timer } from "../../runtime/index.ts";
@@ -31,7 +33,10 @@ export interface ChaosOptions {
   readonly faults: readonly Fault[];
   readonly series: readonly FaultSeries[];
   readonly victims: Victims;
-  /** Steps that are done, and where the run ends. */
+  /**
+   * Steps that are done, and where the run ends. Faults of steps that are done have come, or were missed, where another
+   * coordinator led the run.
+   */
   readonly done: number;
   readonly steps: number;
 }
@@ -60,10 +65,10 @@ export class Chaos {
     for (const each of series.filter(({ every }) => "steps" in every)) {
       for (const fault of faultsOf(each, victims)) {
         if (fault.step >= steps) break;
-        if (fault.step >= done) random.push(fault);
+        random.push(fault);
       }
     }
-    this.faults = [...faults, ...random];
+    this.faults = [...faults, ...random].filter(({ step }) => step >= done);
     for (const fault of this.faults) this.known.set(fault, "waits");
   }
 

@@ -33,8 +33,8 @@ export interface Fault {
   /** Of `slow`: above 1. */
   readonly factor?: number;
   /**
-   * Counted from 0. It comes at the first operation that fits in this step, or behind it where there is none: not every
-   * step is copied, and recoveries are rare.
+   * Counted from 0. It comes once, at the first operation that fits in this step, or behind it where there is none: not
+   * every step is copied, and recoveries are rare.
    */
   readonly step: number;
   /** Counted from 0; any when left out. */

@@ -4,6 +4,9 @@ import { expect, test } from "bun:test";
 import type { Fault } from "../../actors/chaos/fault.ts";
 import type { FaultSeries } from "../../actors/chaos/series.ts";
 import { faultText, readChaos, requireDevices, requireOwn } from "../../cli/chaos.ts";
+import type { Devices } from "../../cli/devices.ts";
+import { beginChaos } from "../../cli/run-chaos.ts";
+import type { TrainSettings } from "../../cli/train-options.ts";
 
 const RUN = { done: 0, steps: 60, microBatches: 4 };
 const readFaults = (texts: readonly string[], range: typeof RUN) => readChaos(texts, range).faults;
@@ -80,6 +83,9 @@ const MISTAKES: readonly (readonly [string, RegExp])[] = [
   ["kill device-2 at step 2 for ever", /"ever" is no time, such as 500ms, 20s or 2min$/],
   ["random", /expected how often, as in "random every 20s seed 7" or "random every 30 steps seed 7 for 5s"$/],
   ["random every 20", /"20" is no time, such as/],
+  ["random every 0s", /"random every 0s": 0s is too short: 1ms is the least$/],
+  ["stop device-2 at step 2 for 0ms", /: 0ms is too short: 1ms is the least$/],
+  ["random every 1441min", /: 1441min is too long: 1440min, which is a day, is the most$/],
   ["random every 2.5 steps", /steps are whole numbers from 1 up, not 2.5$/],
   ["random every 20s seed x", /seeds are whole numbers from 0 up, not x$/],
   ["random every 20s at step 3", /expected how often/],
@@ -98,6 +104,18 @@ test("steps that a resumed run has done are not to come", () => {
   expect(() => readFaults(["kill a at step 5"], { ...RUN, done: 5 })).toThrow(
     /steps of this run are 6 to 60, not 5$/,
   );
+});
+
+test("who leads a run from its middle on arms no fault of steps that are done, whoever was lost with it", async () => {
+  const faults = readFaults(["kill gone at step 3", "stop desk at step 5", "stop desk at step 6"], RUN);
+  const armed: (readonly Fault[])[] = [];
+  const ref = { ask: { arm: async (all: readonly Fault[]) => void armed.push(all) } };
+  const desk = { name: "desk", ref };
+  const devices = { joined: [desk], find: () => desk, node: { clock: null } } as unknown as Devices;
+  const settings = { chaos: { faults, series: [] }, run: { steps: 60 } } as unknown as TrainSettings;
+  (await beginChaos(settings, devices, 5, () => {})).close();
+  expect(armed).toEqual([[faults[2]!]]);
+  await expect(beginChaos(settings, devices, 2, () => {})).rejects.toThrow('there is no device "gone"');
 });
 
 test("a device that there is not is refused, and the nearest named", () => {

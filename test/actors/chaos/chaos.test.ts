@@ -86,6 +86,23 @@ test("devices are armed with what is to come, and those that come back with what
   expect(chaos.lost("a")).toBeUndefined();
 });
 
+test("a fault comes once, also where its step is made again with the device back", async () => {
+  const slow: Fault = { action: "slow", device: "b", factor: 2, step: 2 };
+  const { chaos, armed } = run({ faults: [{ ...KILL, forMs: 500 }, slow] });
+  await chaos.begin();
+  chaos.reached(2);
+  chaos.lost("a");
+  chaos.lost("b");
+  armed.length = 0;
+  // The run has gone back behind its first step.
+  for (const done of [1, 2, 3]) {
+    chaos.joined("a");
+    chaos.joined("b");
+    chaos.reached(done);
+  }
+  expect(armed).toEqual([]);
+});
+
 test("a series by steps is known from the beginning, and told step by step", async () => {
   const { chaos, told } = run({ series: [BY_STEPS], done: 5 });
   const faults = drawn(BY_STEPS, VICTIMS, 4);
