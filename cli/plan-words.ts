@@ -76,13 +76,18 @@ export function copiesNote({ points, every, bytes: given, cost }: CopiesTold): s
 
 /** What devices that come and go mean for a plan, a line each. */
 export function churnNotes(outlook: ChurnOutlook): string[] {
-  const { lossesPerHour, present, stated, stepsBack, goodput } = outlook;
+  const { lossesPerHour, present, stated, again, stepsBack, goodput } = outlook;
   const notes: string[] = [];
   if (lossesPerHour > 0) {
-    const back = stepsBack > 0 ? ` and goes back ${+stepsBack.toFixed(1)} steps` : "";
+    const steps = +stepsBack.toFixed(1);
+    const before = again === "part" ? ` and of ${steps} before it` : ` and goes back ${steps} steps`;
+    const repeats =
+      again === "part"
+        ? "and whoever takes the lost place does its part of the step under way again"
+        : "repeats the step that is under way";
     notes.push(
       `churn: losses expected in an hour: ${+lossesPerHour.toPrecision(3)}; with each the run stands still for some ` +
-        `${PAUSE_MS / 1000} s, repeats the step that is under way${back}: ${percent(goodput)} of its time counts`,
+        `${PAUSE_MS / 1000} s, ${repeats}${stepsBack > 0 ? before : ""}: ${percent(goodput)} of its time counts`,
     );
     notes.push(
       present === null

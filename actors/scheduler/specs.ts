@@ -66,7 +66,7 @@ export function specsOf(
  * Whether another worker in the place of one comes to the very same by what is sent to it again. Not where members share
  * the work within a pass, or where what they give each other depends on what codecs have left out in earlier steps.
  */
-function isRepeatable({ stages, codecs }: Plan): boolean {
+export function isRepeatable({ stages, codecs }: Pick<Plan, "stages" | "codecs">): boolean {
   return stages.every(({ members, sharing }) => {
     return members.length === 1 || (isDealt(sharing) && codecs.gradients === null);
   });

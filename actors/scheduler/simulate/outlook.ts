@@ -2,14 +2,24 @@
  * What it means for a plan that devices of an imagined cluster come and go: how often the run loses one, and how much of its
  * time that leaves for steps that count. A closed form, for people who choose between plans; no device is simulated.
  *
- * Whoever leaves in a step has that step repeated by all. Losses come as a Poisson process, so a step of length T that
- * losses at rate λ make begin anew, each after a pause D, takes (e^λT − 1)(1/λ + D) on average (Duda, "The effects of
- * checkpointing on program execution time", Information Processing Letters 16, 1983). Steps that a loss takes the run back
- * by are done again besides. Left out: that fewer devices take longer for a step until others come.
+ * Losses come as a Poisson process, at a rate λ. Where stages keep what they have sent, whoever takes the place of a lost
+ * device does again what that had done of the step under way, half of its part of one on average, and its part of the steps
+ * that copies are behind; nobody else repeats anything. With the pause D a loss then takes a time C in which no step goes on, and
+ * 1 / (1 + λC) of the run's is left: who is lost in that time is got over in it too.
+ *
+ * Else all repeat the step. One of length T that losses make begin anew, each after a pause D, takes (e^λT − 1)(1/λ + D) on
+ * average (Duda, "The effects of checkpointing on program execution time", Information Processing Letters 16, 1983). Steps
+ * that a loss takes the run back by are done again besides.
+ *
+ * Left out: that fewer devices take longer for a step until others come; that what is done again may fit into time in which
+ * others wait anyhow, or be dealt to several; that what was sent has to be sent again; two losses at once, where one had
+ * what the other's successor needs.
  */
 
 import type { Cluster } from "../cluster.ts";
 import { type Plan, workersOf } from "../plan.ts";
+import { isAsynchronous } from "../schedule.ts";
+import { isRepeatable } from "../specs.ts";
 
 const HOUR_MS = 3_600_000;
 
@@ -23,7 +33,9 @@ export interface ChurnOutlook {
   readonly present: number | null;
   /** Of devices that the plan uses, those that leave at times that the file states. */
   readonly stated: number;
-  /** Committed steps that a loss takes the run back by, on average. */
+  /** What is done again with each loss: the lost device's part of steps, by whoever takes its place, or steps, by all. */
+  readonly again: "part" | "steps";
+  /** Committed steps of which that is done again, on average, besides the one that is under way. */
   readonly stepsBack: number;
   /** Steps that count, of those that the run would make undisturbed in the same time, 0 … 1. */
   readonly goodput: number;
@@ -58,15 +70,38 @@ export function churnOutlook({
   const stepsBack = ((count > 0 ? every : checkpointEvery) - 1) / 2;
   const rate = lossesPerHour / HOUR_MS;
   const joins = rates?.joinsPerHour ?? 0;
+  const isPart = count > 0 && repeatsParts(plan, every);
+  const partMs = (1 / 2 + stepsBack) * workMs(plan);
   return {
-    ...{ lossesPerHour, stated, stepsBack },
+    ...{ lossesPerHour, stated, again: isPart ? "part" : "steps", stepsBack },
     present: leavesPerHour > 0 && joins > 0 ? joins / (joins + leavesPerHour) : null,
-    goodput: goodputOf(rate, stepMs, pauseMs, stepsBack),
+    goodput: isPart
+      ? 1 / (1 + rate * (pauseMs + partMs))
+      : goodputOfRepeated(rate, stepMs, pauseMs, stepsBack),
   };
 }
 
-/** @param rate of losses in a millisecond. */
-function goodputOf(rate: number, stepMs: number, pauseMs: number, stepsBack: number): number {
+/**
+ * Whether a loss has the lost device's part of steps done again, and nothing else: `StageSpec.keepsSent`. Members that train
+ * on their own keep nothing of earlier steps, and one device's part is the step.
+ */
+function repeatsParts(plan: Plan, every: number): boolean {
+  const isLocal = plan.stages.some(({ sharing }) => sharing === "local");
+  const isShared = workersOf(plan).length > 1 && isRepeatable(plan) && !isAsynchronous(plan.schedule);
+  return isShared && (every === 1 || !isLocal);
+}
+
+/** Of a device in a step, on average over those that are used: each is lost as often as another. */
+function workMs(plan: Plan): number {
+  const workers = workersOf(plan);
+  const sum = workers.reduce((ms, { member: { microBatches, forwardMs, backwardMs } }) => {
+    return ms + microBatches.length * (forwardMs + backwardMs);
+  }, 0);
+  return sum / new Set(workers.map(({ member }) => member.device)).size;
+}
+
+/** Where all repeat the step. @param rate of losses in a millisecond. */
+function goodputOfRepeated(rate: number, stepMs: number, pauseMs: number, stepsBack: number): number {
   if (rate === 0 || stepMs === 0) return 1;
   const lossesPerStep = Math.expm1(rate * stepMs);
   const took = lossesPerStep * (1 / rate + pauseMs);
