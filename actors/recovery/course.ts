@@ -264,6 +264,8 @@ export class Course {
     let told: string | undefined;
     for (;;) {
       lost.push(...roster.takeLosses());
+      // What still goes on with those who were lost is to conclude nothing.
+      this.generation++;
       const arrival = roster.nextArrival;
       try {
         const missing = await roster.guard(async () => {

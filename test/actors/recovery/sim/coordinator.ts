@@ -45,6 +45,8 @@ export interface CoordinatorWorld {
   readonly waits: boolean;
   /** Machines that there are now. */
   readonly machines: () => readonly Place[];
+  /** Called where nobody could be reached; resolves when there is somebody. */
+  readonly nobody: () => Promise<void>;
   /** Told of one that it goes on without. */
   readonly missed: (machine: Place) => void;
   readonly emit: (event: TrainEvent) => void;
@@ -145,6 +147,7 @@ export class Coordinator {
       this.places.push(...all.map(({ machine }) => machine));
       if (all.length > 0) return all.map(({ device }) => device);
       await this.host.sleep(AGAIN_MS);
+      await this.world.nobody();
     }
   }
 

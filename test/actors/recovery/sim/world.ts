@@ -140,6 +140,7 @@ export class TrainingWorld {
       files: this.disk.through(host),
       journal: this.journalOf(host),
       machines: () => this.cluster.living(),
+      nobody: () => this.helpUp(),
       missed: ({ name }) => void this.cluster.struck.add(name),
       emit: (event) => {
         if (!host.alive) return;
