@@ -19,6 +19,8 @@ export interface State {
   /** SHA-256 of each of the checkpoint's other files. */
   readonly files: Readonly<Record<string, string>>;
   readonly weightsSha256: string;
+  /** Of the coordinator that wrote it, where several may lead the run; left out where nobody else may. */
+  readonly epoch?: number;
 }
 
 export type CheckpointReason = "missing" | "damaged" | "format" | "other-model" | "occupied";
@@ -43,8 +45,11 @@ export const FORMAT = 2;
 const FORMATS: readonly unknown[] = [1, FORMAT];
 
 export function stateJson(state: State): string {
-  const { step, seed, model, training, files, weightsSha256 } = state;
-  const json = { format: FORMAT, step, seed, model, training, files, weights_sha256: weightsSha256 };
+  const { step, seed, model, training, files, weightsSha256, epoch } = state;
+  const json = {
+    ...{ format: FORMAT, step, seed, model, training, files, weights_sha256: weightsSha256 },
+    ...(epoch !== undefined && { epoch }),
+  };
   return `${JSON.stringify({ ...json, sha256: digestOf(json) }, null, 2)}\n`;
 }
 
@@ -86,7 +91,8 @@ export function parseState(bytes: Uint8Array, source: string): State {
       `${source} lacks one of step, seed, model, training, files and weights_sha256${REMEDY}`,
     );
   }
-  return { step, seed, model, training, files: files as Record<string, string>, weightsSha256 };
+  const known = { step, seed, model, training, files: files as Record<string, string>, weightsSha256 };
+  return isCount(json.epoch) ? { ...known, epoch: json.epoch } : known;
 }
 
 function parseObject(bytes: Uint8Array): Record<string, unknown> | undefined {

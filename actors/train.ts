@@ -159,6 +159,7 @@ export async function train(
   for (const damage of damaged) tellDamage(damage);
   const writer = new CheckpointWriter(openStore(files, options.checkpoint, journal?.epoch), {
     ...{ keep: options.keepCheckpoints ?? 1, from: resumed?.step ?? 0, pause: () => clock.sleep(0) },
+    ...(journal && { held: () => journal.held() }),
   });
   const valuesOf = (from: Checkpoint | null) =>
     from ? checkpointValues(from, model, options.optimizer) : {};

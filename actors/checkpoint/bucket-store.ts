@@ -1,23 +1,27 @@
 /**
- * Checkpoints in a bucket of an S3-compatible store: each under `<prefix>/step-<N>/`, and there once its last object is,
- * which is put and removed as a whole. Nothing is renamed, for such stores cannot.
+ * Checkpoints in a bucket of an S3-compatible store: each under `<prefix>/step-<N>/`, or `<prefix>/step-<N>.epoch-<E>/` where
+ * several coordinators may lead the run, and there once its last object is, which is put and removed as a whole. Nothing is
+ * renamed, for such stores cannot.
  */
 
 import type { Bucket } from "../../runtime/platform/bucket.ts";
 import type { Chunks } from "../../runtime/platform/files.ts";
-import { STATE, stepOf } from "./file-names.ts";
+import { checkpointName, epochOf, STATE, stepOf } from "./file-names.ts";
 import type { Kept, Store } from "./store.ts";
+import { supersededAt } from "./superseded.ts";
 
 export class BucketStore implements Store {
   readonly place: string;
+  readonly epoch: number;
   private readonly bucket: Bucket;
   private readonly root: string;
   private readonly prefix: string;
   /** Key of the one that is being written. */
   private writing = "";
 
-  constructor(bucket: Bucket, name: string, prefix: string) {
+  constructor(bucket: Bucket, name: string, prefix: string, epoch = 0) {
     this.bucket = bucket;
+    this.epoch = epoch;
     this.prefix = prefix;
     this.root = `s3://${name}/`;
     this.place = `${this.root}${prefix}`;
@@ -28,10 +32,12 @@ export class BucketStore implements Store {
     const probe = `${prefix}/probe`;
     await bucket.put(probe, [new TextEncoder().encode("Troupe can write here")]);
     await bucket.remove(probe);
-    const complete = new Set((await this.list()).map(({ path }) => path));
+    const complete = new Set((await this.requireLead()).map(({ path }) => path));
     for (const key of await bucket.list(`${prefix}/step-`)) {
       const path = this.root + key.slice(0, key.lastIndexOf("/"));
-      if (stepOf(path) !== null && !complete.has(path)) await bucket.remove(key);
+      if (stepOf(path) === null || complete.has(path)) continue;
+      // One of a later epoch is being written by whoever leads the run now.
+      if (this.epoch === 0 || epochOf(path) <= this.epoch) await bucket.remove(key);
     }
   }
 
@@ -44,7 +50,9 @@ export class BucketStore implements Store {
       .filter((key) => key.endsWith(`/${STATE}`))
       .map((key) => root + key.slice(0, -STATE.length - 1))
       .map((path) => ({ path, step: stepOf(path) }));
-    return found.filter(({ step }) => step !== null).sort((a, b) => b.step! - a.step!);
+    return found
+      .filter(({ step }) => step !== null)
+      .sort((a, b) => b.step! - a.step! || epochOf(b.path) - epochOf(a.path));
   }
 
   read(path: string, name: string): Promise<Uint8Array | null> {
@@ -52,7 +60,8 @@ export class BucketStore implements Store {
   }
 
   async begin(step: number): Promise<void> {
-    this.writing = `${this.prefix}/step-${step}`;
+    await this.requireLead();
+    this.writing = `${this.prefix}/${checkpointName(step, this.epoch)}`;
     // One of this step that is there is another run's, or damaged: a complete one is not written over piece by piece.
     await this.removeKey(this.writing);
     await this.prepare();
@@ -63,12 +72,21 @@ export class BucketStore implements Store {
   }
 
   async complete(name: string, bytes: Uint8Array): Promise<string> {
+    await this.requireLead();
     await this.write(name, [bytes]);
     return this.root + this.writing;
   }
 
-  remove(path: string): Promise<void> {
-    return this.removeKey(this.keyOf(path));
+  async remove(path: string): Promise<void> {
+    await this.requireLead();
+    await this.removeKey(this.keyOf(path));
+  }
+
+  /** @returns checkpoints that are there. @throws Deposed where one is of a later epoch. */
+  private async requireLead(): Promise<readonly Kept[]> {
+    const kept = await this.list();
+    if (kept.some(({ path }) => epochOf(path) > this.epoch && this.epoch > 0)) throw supersededAt(this.place);
+    return kept;
   }
 
   /** What makes it a checkpoint goes first. */

@@ -26,8 +26,24 @@ export function isPart(name: string): boolean {
   return [STATE, ONNX, INDEX].includes(name) || SHARD.test(name);
 }
 
+/**
+ * What a checkpoint is called among others. Where several coordinators may lead the run, the name has the epoch of the one who
+ * wrote it: what one sends that was held up is nothing of what another has written since.
+ * @param epoch 0 where nobody else may lead.
+ */
+export function checkpointName(step: number, epoch: number): string {
+  return epoch > 0 ? `step-${step}.epoch-${epoch}` : `step-${step}`;
+}
+
+const NAMED = /step-(\d+)(?:\.epoch-(\d+))?$/;
+
 /** The step that the end of a path names; null where it names none. */
 export function stepOf(path: string): number | null {
-  const digits = /step-(\d+)$/.exec(path)?.[1];
+  const digits = NAMED.exec(path)?.[1];
   return digits === undefined ? null : Number(digits);
+}
+
+/** The epoch that the end of a path names; 0 where it names none. */
+export function epochOf(path: string): number {
+  return Number(NAMED.exec(path)?.[2] ?? 0);
 }

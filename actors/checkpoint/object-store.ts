@@ -10,9 +10,9 @@
 import type { Chunks } from "../../runtime/platform/files.ts";
 import { connectNats, DamagedObject, type Nats } from "../../runtime/platform/nats.ts";
 import { CheckpointError, REMEDY } from "../checkpoint-state.ts";
-import { Deposed } from "../journal/leader-lease.ts";
 import { type NatsPlace, natsPlace } from "../journal/nats-place.ts";
 import type { Kept, Store } from "./store.ts";
+import { supersededAt } from "./superseded.ts";
 
 interface Listed {
   readonly step: number;
@@ -31,7 +31,7 @@ const LIST = "checkpoints";
 export class ObjectStore implements Store {
   readonly place: string;
   private readonly at: NatsPlace;
-  private readonly epoch: number;
+  readonly epoch: number;
   /** The one that is being written. */
   private writing: Listed = { step: 0, folder: "" };
 
@@ -129,7 +129,7 @@ export class ObjectStore implements Store {
       const { value, revision: before } = await register.read();
       const listing: Listing = value === "" ? NOTHING : JSON.parse(value);
       if (listing.epoch > this.epoch && this.epoch > 0) {
-        throw new Deposed(`another coordinator writes the checkpoints at ${this.place}`);
+        throw supersededAt(this.place);
       }
       const checkpoints = next(listing.checkpoints);
       const epoch = Math.max(this.epoch, listing.epoch);

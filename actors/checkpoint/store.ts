@@ -23,9 +23,12 @@ export interface Kept {
 export interface Store {
   /** For people. */
   readonly place: string;
+  /** Of whoever leads the run, where several may: who is of an earlier one than what is there changes nothing. Else 0. */
+  readonly epoch: number;
   /**
    * Makes sure that checkpoints can be written here, and removes what is left of one that was not completed.
-   * @throws FileError, CheckpointError where something else is in the way.
+   * @throws FileError, CheckpointError where something else is in the way, Deposed where another coordinator leads the run;
+   *   what else changes anything may throw that too.
    */
   prepare(): Promise<void>;
   /** Checkpoints that are there, the newest first. */
@@ -48,12 +51,12 @@ export function isRemotePlace(place: string): boolean {
 
 /**
  * @param place a folder, `s3://bucket/prefix`, or `nats://host:port/name`.
- * @param epoch of whoever leads the run, where several may: what can refuse those of earlier ones does.
+ * @param epoch of whoever leads the run, where several may: those of earlier ones are refused.
  * @throws CheckpointError or PlaceError for an address that is none, FileError where the platform has no client for it.
  */
 export function openStore(files: Files, place: string, epoch = 0): Store {
   if (isNatsPlace(place)) return new ObjectStore(place, epoch);
-  if (!isRemotePlace(place)) return new FolderStore(files, place);
+  if (!isRemotePlace(place)) return new FolderStore(files, place, epoch);
   const [, bucket, prefix] = /^s3:\/\/([^/]+)\/(.*[^/])\/*$/.exec(place) ?? [];
   if (bucket === undefined || prefix === undefined) {
     throw new CheckpointError(
@@ -61,5 +64,5 @@ export function openStore(files: Files, place: string, epoch = 0): Store {
       `${place} names no place for checkpoints: s3://<bucket>/<prefix> is expected`,
     );
   }
-  return new BucketStore(openBucket(bucket), bucket, prefix);
+  return new BucketStore(openBucket(bucket), bucket, prefix, epoch);
 }

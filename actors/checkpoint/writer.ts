@@ -40,6 +40,8 @@ export interface WriterOptions {
   readonly keep?: number;
   /** The step that the run goes on from: what is there of later ones is not of this run. */
   readonly from?: number;
+  /** Resolves when whoever writes leads the run, where others may; never when they do no more. */
+  readonly held?: () => Promise<void>;
   /** Lets others have their turn: called between pieces of work that take milliseconds. */
   readonly pause?: () => Promise<void>;
 }
@@ -47,17 +49,21 @@ export interface WriterOptions {
 /** Hashed or written in one go. */
 const PIECE_BYTES = 4 << 20;
 
+const NOW = async () => {};
+
 export class CheckpointWriter {
   private readonly store: Store;
   private readonly keep: number;
+  private readonly held: () => Promise<void>;
   private readonly pause: () => Promise<void>;
   private from: number;
   private readonly written = new Set<number>();
 
-  constructor(store: Store, { keep = 1, from = 0, pause = async () => {} }: WriterOptions = {}) {
+  constructor(store: Store, { keep = 1, from = 0, held = NOW, pause = NOW }: WriterOptions = {}) {
     this.store = store;
     this.keep = keep;
     this.from = from;
+    this.held = held;
     this.pause = pause;
   }
 
@@ -69,11 +75,12 @@ export class CheckpointWriter {
 
   /**
    * Writes a checkpoint, and removes those that are more than are to be kept; resolves with the weights' SHA-256.
-   * @throws FileError, CheckpointError; then those that were there are as they were.
+   * @throws FileError, CheckpointError, Deposed; then those that were there are as they were.
    */
   async write(draft: Draft): Promise<string> {
     const { store } = this;
     const { step, seed, model, training, shards } = draft;
+    await this.held();
     await store.begin(step);
     const files: Record<string, string> = {};
     const put = async (name: string, chunks: readonly Uint8Array[]) => {
@@ -100,7 +107,10 @@ export class CheckpointWriter {
     const onnx = await draft.onnx(parameters);
     if (onnx) await put(ONNX, [onnx]);
     const weightsSha256 = await this.weightsSha256(parameters);
-    const state = stateJson({ step, seed, model, training, files, weightsSha256 });
+    const by = store.epoch > 0 ? { epoch: store.epoch } : {};
+    const state = stateJson({ step, seed, model, training, files, weightsSha256, ...by });
+    // A process that was stopped meanwhile may lead no more.
+    await this.held();
     const path = await store.complete(STATE, new TextEncoder().encode(state));
     this.written.add(step);
     await this.removeOlder(path, step);
@@ -110,8 +120,16 @@ export class CheckpointWriter {
   private async removeOlder(newest: string, step: number): Promise<void> {
     const others = (await this.store.list()).filter(({ path }) => path !== newest);
     const isOurs = (each: number) => each < step && (each <= this.from || this.written.has(each));
-    const kept = others.filter((each) => each.step !== null && isOurs(each.step)).slice(0, this.keep - 1);
-    for (const other of others) if (!kept.includes(other)) await this.store.remove(other.path);
+    // Of two of the same step the second is of an earlier epoch.
+    const isFirst = (at: number) => others[at - 1]?.step !== others[at]!.step;
+    const kept = others
+      .filter(({ step: each }, at) => each !== null && isOurs(each) && isFirst(at))
+      .slice(0, this.keep - 1);
+    for (const other of others) {
+      if (kept.includes(other)) continue;
+      await this.held();
+      await this.store.remove(other.path);
+    }
   }
 
   private async *hashed(chunks: readonly Uint8Array[], hash: Sha256): AsyncGenerator<Uint8Array> {

@@ -54,6 +54,8 @@ export interface Journal {
    */
   append(records: readonly JournalRecord[], lasting?: boolean): Promise<void>;
   read(): Promise<JournalContents>;
+  /** Resolves when whoever writes it leads the run, and never when another one does; left out where nobody else may. */
+  held?(): Promise<void>;
   /** Idempotent. */
   close(): Promise<void>;
 }

@@ -41,6 +41,10 @@ export class LedJournal implements Journal {
     return this.journal.read();
   }
 
+  held(): Promise<void> {
+    return this.lease.held();
+  }
+
   /** Gives the lease back, too. */
   async close(): Promise<void> {
     await this.lease.release();

@@ -99,6 +99,11 @@ export class RunJournal implements Continuity {
     await this.journal.append([{ kind: "done", steps }], true);
   }
 
+  /** Resolves when the run is led from here: what is not to be done after another one leads it waits for that. */
+  async held(): Promise<void> {
+    await this.journal.held?.();
+  }
+
   async close(): Promise<void> {
     await this.journal.close();
   }

@@ -6,37 +6,10 @@ import { Deposed, LeaderLease } from "../../../actors/journal/leader-lease.ts";
 import { LedJournal } from "../../../actors/journal/led.ts";
 import { MemoryJournal } from "../../../actors/journal/memory.ts";
 import { VirtualClock } from "../../../runtime/index.ts";
-import { NatsError, type Register } from "../../../runtime/platform/nats.ts";
 import { steps } from "./contract.ts";
+import { LeaseServer } from "./lease-server.ts";
 
 const TTL_MS = 1000;
-
-/** What a NATS server does with a value, and lines to it that can be cut. */
-class Server {
-  value = "";
-  revision = 0;
-
-  line(): Register & { cut: boolean; answers: boolean } {
-    const server = this;
-    const away = () => new NatsError("nobody answers", true);
-    return {
-      cut: false,
-      answers: true,
-      async read() {
-        if (this.cut) throw away();
-        return { value: server.value, revision: server.revision };
-      },
-      async write(value, revision) {
-        if (this.cut) throw away();
-        if (revision !== server.revision) return null;
-        server.value = value;
-        server.revision++;
-        if (!this.answers) throw away();
-        return server.revision;
-      },
-    };
-  }
-}
 
 let leases: LeaderLease[] = [];
 afterEach(async () => {
@@ -45,7 +18,7 @@ afterEach(async () => {
 });
 
 function world() {
-  const [clock, server] = [new VirtualClock(), new Server()];
+  const [clock, server] = [new VirtualClock(), new LeaseServer()];
   const said: string[] = [];
   /** Its clock may be another, which stands still while its process is stopped. */
   const candidate = (id: string, own = clock, cut = false) => {
