@@ -39,15 +39,17 @@ function files(): string[] {
   return found.filter((file) => !(file in BUN_ONLY)).sort();
 }
 
-test("what stays with Bun still exists", () => {
+test("there are files to run, and what stays with Bun still exists", () => {
+  expect(files().length).toBeGreaterThan(10);
   expect(Object.keys(BUN_ONLY).filter((file) => !existsSync(join(ROOT, file)))).toEqual([]);
 });
 
-test.skipIf(DENO === undefined)(
-  "what touches the platform passes under Deno (skipped where npm has no Deno for this machine)",
-  async () => {
+// One process each: what a file leaves behind in one is paid for by all that come after it.
+test.skipIf(DENO === undefined).each(files())(
+  "%s passes under Deno (skipped where npm has no Deno for this machine)",
+  async (file) => {
     const child = Bun.spawn(
-      [DENO!, "test", "-A", "--no-check", "--config", join(import.meta.dir, "deno.json"), ...files()],
+      [DENO!, "test", "-A", "--no-check", "--config", join(import.meta.dir, "deno.json"), file],
       { cwd: ROOT, stdout: "pipe", stderr: "pipe", env: { ...process.env, NO_COLOR: "1" } },
     );
     const [out, error, code] = await Promise.all([
@@ -58,8 +60,7 @@ test.skipIf(DENO === undefined)(
     const [, passed] = /(?:ok|FAILED) \| (\d+) passed/.exec(out) ?? [];
     if (code !== 0)
       throw new Error(`deno test ended with ${code}:\n${out.slice(-6000)}\n${error.slice(-2000)}`);
-    // Not a fixed number: as many as there are, and surely more than a few.
-    expect(Number(passed)).toBeGreaterThan(200);
+    expect(Number(passed)).toBeGreaterThan(0);
   },
-  240_000,
+  120_000,
 );
