@@ -39,7 +39,7 @@ const biased =
   };
 
 const prelu = (call: Call) => {
-  const [x, slope] = broadcastAll([call.input(0), call.input(1)], call.node.op);
+  const [x, slope] = broadcastAll([call.input(0), call.input(1)], call.node);
   return [compute(x!.dtype, x!.shape, (i) => x!.data[i]! * (x!.data[i]! < 0 ? slope!.data[i]! : 1))];
 };
 

@@ -8,7 +8,7 @@
 import type { Graph, Node } from "../../onnx/graph.ts";
 import type { Backend, BoundTensor } from "../backend.ts";
 import { type CompileOptions, EngineError, type OperatorTime } from "../engine.ts";
-import { type NdArray, read, write } from "./ndarray.ts";
+import { isSameShape, type NdArray, read, write } from "./ndarray.ts";
 import { Call, type Operator } from "./operator.ts";
 import { operatorOf } from "./operators.ts";
 
@@ -108,7 +108,7 @@ export class ReferenceBackend implements Backend<Graph> {
     }
     for (const { name, dtype, shape, bytes } of fetches) {
       const array = value(name);
-      if (array.dtype !== dtype || array.shape.join() !== shape.join()) {
+      if (array.dtype !== dtype || !isSameShape(array.shape, shape)) {
         const came = `${array.dtype}[${array.shape}]`;
         throw new EngineError(`output "${name}" is declared ${dtype}[${shape}] and came out as ${came}`);
       }

@@ -2,7 +2,7 @@
 
 import { type DType, elements } from "../../../protocols/tensor.ts";
 import { dtypeOf } from "../../onnx/datatype.ts";
-import { describe, intAttribute } from "../../onnx/shapes.ts";
+import { intAttribute } from "../../onnx/shapes.ts";
 import { broadcastAll, compute, type NdArray } from "./ndarray.ts";
 import type { Operator, Operators } from "./operator.ts";
 import { erf, roundHalfToEven } from "./special.ts";
@@ -18,8 +18,10 @@ const unary =
 const fold =
   (f: (x: number, y: number) => number, dtype?: DType): Operator =>
   (call) => {
-    const [first, ...rest] = broadcastAll(call.present(), describe(call.node));
+    const [first, ...rest] = broadcastAll(call.present(), call.node);
     if (!first) throw call.error("input 0 is missing");
+    const [a, b] = [first.data, rest[0]?.data];
+    if (b && rest.length === 1) return [compute(dtype ?? first.dtype, first.shape, (i) => f(a[i]!, b[i]!))];
     const values = first.data.slice();
     for (const { data } of rest) {
       for (let i = 0; i < values.length; i++) values[i] = f(values[i]!, data[i]!);
@@ -30,7 +32,7 @@ const fold =
 const compare = (f: (x: number, y: number) => boolean) => fold((x, y) => Number(f(x, y)), "bool");
 
 const where: Operator = (call) => {
-  const [condition, x, y] = broadcastAll([call.input(0), call.input(1), call.input(2)], describe(call.node));
+  const [condition, x, y] = broadcastAll([call.input(0), call.input(1), call.input(2)], call.node);
   return [compute(x!.dtype, x!.shape, (i) => (condition!.data[i] ? x : y)!.data[i]!)];
 };
 
@@ -64,7 +66,7 @@ const mod: Operator = (call) => {
 
 /** The exponent may be of another type. */
 const pow: Operator = (call) => {
-  const [x, p] = broadcastAll([call.input(0), call.input(1)], describe(call.node));
+  const [x, p] = broadcastAll([call.input(0), call.input(1)], call.node);
   return [compute(x!.dtype, x!.shape, (i) => x!.data[i]! ** p!.data[i]!)];
 };
 

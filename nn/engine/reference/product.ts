@@ -18,11 +18,11 @@ function multiply(call: Call, a: NdArray, b: NdArray): { shape: number[]; sums: 
   const sums = new Float64Array(count * m * n);
   for (let matrix = 0; matrix < count; matrix++) {
     for (let row = 0; row < m; row++) {
-      const sum = sums.subarray((matrix * m + row) * n, (matrix * m + row + 1) * n);
+      const to = (matrix * m + row) * n;
       for (let i = 0; i < k; i++) {
         const factor = left[(matrix * m + row) * k + i]!;
         const start = (matrix * k + i) * n;
-        for (let column = 0; column < n; column++) sum[column]! += factor * right[start + column]!;
+        for (let column = 0; column < n; column++) sums[to + column]! += factor * right[start + column]!;
       }
     }
   }

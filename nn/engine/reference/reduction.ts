@@ -35,7 +35,11 @@ const reduction =
     ];
   };
 
-export const sum = (values: Float64Array) => values.reduce((a, b) => a + b, 0);
+export function sum(values: Float64Array): number {
+  let total = 0;
+  for (let i = 0; i < values.length; i++) total += values[i]!;
+  return total;
+}
 const product = (values: Float64Array) => values.reduce((a, b) => a * b, 1);
 const sumOfSquares = (values: Float64Array) => sum(values.map((x) => x * x));
 const min = (values: Float64Array) => values.reduce((a, b) => Math.min(a, b), Infinity);
