@@ -4,13 +4,15 @@
  *
  * A profile is found again only for the same device (its machine, name, engine, cores and version of Troupe) and the
  * same work (the graph of a micro-batch with its rows, the roles of its inputs, optimiser, micro-batches, and what was
- * asked for). What may have changed all the same, such as how much else the machine does, shows as drift (`drift.ts`):
- * then the profile is corrected, and marked so that the next run measures anew.
+ * asked for); how fast it is to learn, and for how long, is nothing to it. What may have changed all the same, such as how
+ * much else the machine does, shows as drift (`drift.ts`): then the profile is corrected, and marked so that the next run
+ * measures anew.
  *
  * The file can be lost or damaged at any time and nothing but time is lost. Several processes may write it: each replaces
  * it whole, with what it finds there and what it adds.
  */
 
+import type { OptimizerConfig } from "../nn/optim/optimizer.ts";
 import type { ModelProfile } from "../nn/profile.ts";
 import pkg from "../package.json" with { type: "json" };
 import { FileError, type Files } from "../runtime/platform/files.ts";
@@ -88,9 +90,16 @@ export class ProfileCache {
 
 /** What a profile is found again by. */
 export function profileKey(device: DeviceDescription, request: ProfileRequest): string {
-  const { graph, ...work } = request;
+  const { graph, optimizer, ...work } = request;
   const { host, name, engine, cores } = device;
-  return sha256([JSON.stringify([pkg.version, host, name, engine, cores, work]), graph.bytes]);
+  const key = [pkg.version, host, name, engine, cores, { ...work, optimizer: paceless(optimizer) }];
+  return sha256([JSON.stringify(key), graph.bytes]);
+}
+
+/** An optimiser but for the numbers of its rate's schedule, which differ from run to run and change no time. */
+function paceless(optimizer: OptimizerConfig): Partial<OptimizerConfig> {
+  const { learningRate, warmup, steps, floor, ...others } = optimizer;
+  return others;
 }
 
 /** Null for a text that is no list of profiles. */

@@ -107,6 +107,8 @@ test("a disk that takes no file is noted, and no error", async () => {
 test("a key is of the device and the work, and of nothing else", () => {
   const key = profileKey(DEVICE, REQUEST);
   expect(profileKey({ ...DEVICE, pid: 8 }, { ...REQUEST })).toBe(key);
+  const longer = { ...OPTIMIZER, learningRate: 1, warmup: 2, steps: 20, floor: 0.5 };
+  expect(profileKey(DEVICE, { ...REQUEST, optimizer: longer })).toBe(key);
   const others = [
     profileKey({ ...DEVICE, host: "work" }, REQUEST),
     profileKey({ ...DEVICE, name: "phone" }, REQUEST),
