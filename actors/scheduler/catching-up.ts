@@ -52,8 +52,9 @@ export async function catchUp(
 ): Promise<void> {
   if (asks.length === 0) return;
   for (let step = behind + 1; step <= last; step++) {
-    await Promise.all([feed(step), ...asks.map((ask) => ask().train(step))]);
+    // One that may not be asked any more fails as the others would, and leaves none of them unheard.
+    await Promise.all([feed(step), ...asks.map(async (ask) => ask().train(step))]);
     const sums = commits.of(step)!;
-    await Promise.all(asks.map((ask) => ask().commit(step, sums)));
+    await Promise.all(asks.map(async (ask) => ask().commit(step, sums)));
   }
 }
