@@ -75,7 +75,7 @@ const PROFILE_MEMORY_SHARE = 0.5;
 export class Device extends Actor {
   static override readonly reentrant: readonly string[] = ["describe", "usage", "take", "reaches", "giveUp"];
 
-  readonly #name: string;
+  #name: string;
   readonly #openEngine: () => Promise<Engine>;
   readonly #claims: DeviceClaims;
   readonly #effects: FaultEffects | undefined;
@@ -186,6 +186,11 @@ export class Device extends Actor {
     const engine = this.#engine!.name;
     const own = classOfMachine(machineKind(), engine);
     return { name: this.#name, host, cores, memoryBytes, engine, class: own, pid, ...this.#claims };
+  }
+
+  /** What it is called from here on: where it has come to, another device may have its name. */
+  called(name: string): void {
+    this.#name = name;
   }
 
   /**

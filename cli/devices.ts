@@ -2,6 +2,9 @@
  * The devices of a run: processes started here, nodes that were named, and nodes that come by themselves to where it listens.
  * Each becomes a ref to its `Device` actor, and someone is told when one is lost. A run begins with those that are there;
  * whoever comes later, or again, is handed to it.
+ *
+ * People, plans and faults know devices by their names, so no two that are there have the same: of two machines that are both
+ * called `pi` the second is `pi-2` in the run. One that comes back while its loss is not known yet is not the second.
  */
 
 import type { Device } from "../actors/device.ts";
@@ -64,8 +67,9 @@ export class Devices {
   /** Processes that were started here, by where they listen. */
   private readonly processes = new Map<string, Child>();
   private readonly children: Child[] = [];
-  /** Those that are there, by node. */
+  /** Those that are there, by node; and what they are called, also those that are just coming. */
   private readonly living = new Map<string, JoinedDevice>();
+  private readonly names = new Map<string, string>();
   /** How many will be started again. */
   private returning = 0;
   /** What happened to those that were lost and are not got over yet, by name. */
@@ -232,9 +236,14 @@ export class Devices {
    * @returns whether it is one.
    */
   private async takeIn(peer: PeerInfo, named?: string): Promise<boolean> {
-    const { id, name } = peer;
+    const { id } = peer;
     const ref = await this.node.lookup<Device>(id, DEVICE_NAME).catch(() => null);
     if (!ref || this.closing) return false;
+    if (this.living.has(id)) return true;
+    const name = await this.nameFor(peer);
+    // One that is gone again is told of as one that was there.
+    await ref.ask.called(name).catch(() => {});
+    if (this.closing) return false;
     if (this.living.has(id)) return true;
     const address = named ?? this.addressOf(peer);
     const child = this.processes.get(address);
@@ -243,6 +252,7 @@ export class Devices {
     this.living.set(id, device);
     this.node.monitor(ref, ({ reason }) => {
       this.living.delete(id);
+      this.names.delete(id);
       if (!this.closing) this.losses.set(name, this.tellLoss(device, reason));
     });
     this.events.joined(device);
@@ -250,6 +260,18 @@ export class Devices {
     this.arrival = Promise.withResolvers();
     if (this.take) this.hand(device, this.take);
     return true;
+  }
+
+  /** What a device that comes is called: as its node, unless another one is there that is. */
+  private async nameFor({ id, name }: PeerInfo): Promise<string> {
+    const same = this.find(name);
+    // Who does not answer is being given up, and it may be the very one that comes.
+    await same?.ref.ask.describe().catch(() => this.names.delete(same.peer.id));
+    const taken = new Set(this.names.values());
+    let own = this.names.get(id) ?? name;
+    for (let count = 2; taken.has(own) && this.names.get(id) !== own; count++) own = `${name}-${count}`;
+    this.names.set(id, own);
+    return own;
   }
 
   /** Where a node can be found again: as before, where it has been here, else as it says itself. */

@@ -53,7 +53,10 @@ const OPTIONS: OptionTable = {
     value: "address",
     help: "a run to come to, that listens there (train --listen), and every further one: tried again as long as nobody answers",
   },
-  name: { value: "name", help: "what others call this device (default: the machine's name)" },
+  name: {
+    value: "name",
+    help: "what others call this device, with -2 behind it where another one of that name is in the run (default: the machine's name)",
+  },
   engine: {
     value: "name",
     help: `what computes: ${ENGINES.join(", ")} (default: auto, the fastest that works)`,
