@@ -12,14 +12,13 @@ import type { PlanBefore } from "../journal/run-journal.ts";
 import { Deployment, type DeployOptions } from "../scheduler/deployment.ts";
 import { DeviceFailed } from "../scheduler/device-failed.ts";
 import { type Plan, workersOf } from "../scheduler/plan.ts";
-import { PlanError } from "../scheduler/plan-error.ts";
 import type { RecoveryOptions, RunRecovery, TakenOver } from "../scheduler/scheduler-options.ts";
 import type { SpecOptions } from "../scheduler/specs.ts";
 import { Keeper } from "./keeper.ts";
 import { neighboursOf } from "./links.ts";
 import { keepAll, type Moved, type MoveWorld, redeploy } from "./migration.ts";
 import { Moves } from "./moves.ts";
-import { recover, successorPlan } from "./recovery.ts";
+import { planWithout, recover } from "./recovery.ts";
 import { copyRoom } from "./room.ts";
 import { DeviceLost, type Loss, type Roster } from "./roster.ts";
 
@@ -307,7 +306,9 @@ export class Course {
     this.moves.take();
     const options = this.further();
     const world = this.moveWorld();
-    const next = this.planWithoutLost(world);
+    const { recovery } = this.world;
+    const within = { roster, replanner: this.moves.replanner, waits: recovery!.paused !== undefined };
+    const next = planWithout(world, this.plan, deployed, within);
     if (typeof next === "string") return next;
     this.target = next;
     const recovered = await recover(world, next, deployed, (id) => !roster.isGone(id), options, committed);
@@ -330,25 +331,6 @@ export class Course {
     };
     this.moves.because("lost");
     return null;
-  }
-
-  /** The plan in which others take the places of those that are gone; another where these are too small; or what is missing. */
-  private planWithoutLost(world: MoveWorld): Plan | string {
-    const { plan, deployed } = this;
-    const { roster, recovery } = this.world;
-    const { replanner } = this.moves;
-    const living = roster.living();
-    const next = successorPlan(world, plan, deployed, roster.lost(), living);
-    if (!next) return "no device is left";
-    const full = replanner?.overfull(next) ?? null;
-    if (full === null) return next;
-    const ids = living.map(({ id }) => id);
-    try {
-      if (replanner!.isFree(plan)) return replanner!.best(plan, ids);
-    } catch (error) {
-      if (!(error instanceof PlanError)) throw error;
-    }
-    return recovery!.paused ? full : next;
   }
 
   private async adopt({ plan, deployment, step, startMs }: Moved): Promise<void> {

@@ -6,8 +6,11 @@
 
 import type { Deployment, DeployOptions } from "../scheduler/deployment.ts";
 import { type Plan, workersOf } from "../scheduler/plan.ts";
+import { PlanError } from "../scheduler/plan-error.ts";
 import { type Moved, type MoveWorld, redeploy } from "./migration.ts";
 import { alikeOf } from "./placement.ts";
+import type { Replanner } from "./replanner.ts";
+import type { Roster } from "./roster.ts";
 import { type Successor, takeover } from "./takeover.ts";
 
 export interface Recovered extends Moved {
@@ -15,12 +18,42 @@ export interface Recovered extends Moved {
   readonly fromCheckpoint: boolean;
 }
 
+/** What a plan for those that are left is made within. */
+export interface Bounds {
+  readonly roster: Pick<Roster, "living" | "lost">;
+  /** Undefined where no other plans are made. */
+  readonly replanner: Replanner | undefined;
+  /** Whether the run waits for devices where it has too few. */
+  readonly waits: boolean;
+}
+
+/** The plan in which others take the places of those that are gone; another where these are too small; or what is missing. */
+export function planWithout(
+  world: Pick<MoveWorld, "keeper">,
+  plan: Plan,
+  deployed: Deployment,
+  { roster, replanner, waits }: Bounds,
+): Plan | string {
+  const living = roster.living();
+  const next = successorPlan(world, plan, deployed, roster.lost(), living);
+  if (!next) return "no device is left";
+  const full = replanner?.overfull(next) ?? null;
+  if (full === null) return next;
+  const ids = living.map(({ id }) => id);
+  try {
+    if (replanner!.isFree(plan)) return replanner!.best(plan, ids);
+  } catch (error) {
+    if (!(error instanceof PlanError)) throw error;
+  }
+  return waits ? full : next;
+}
+
 /**
  * The plan in which those that are left take the places of those that are not, each where its copies are.
  * @param lost ids of all devices that are gone. @param alive the others.
  * @returns null where nobody is left.
  */
-export function successorPlan(
+function successorPlan(
   { keeper: { ledger } }: Pick<MoveWorld, "keeper">,
   plan: Plan,
   old: Deployment,
