@@ -38,6 +38,12 @@ export class Abandoned extends Error {
   override readonly name = "Abandoned";
 }
 
+/** A stage comes to rest in the middle of a step, to go on with it in another way. */
+export class CalledBack extends Error {
+  readonly code = "CALLED_BACK";
+  override readonly name = "CalledBack";
+}
+
 interface Arrived {
   readonly tensor: Tensor;
   readonly taken: () => void;
@@ -61,6 +67,7 @@ export class Inbox {
   private readonly came = new Map<number, Set<string>>();
   private readonly remembers: boolean;
   private passesOver = false;
+  private calledBack: Error | undefined;
 
   /** @param remembers what has come in a step, so that it can be passed over if it comes again. */
   constructor(remembers = false) {
@@ -73,11 +80,34 @@ export class Inbox {
    */
   passOver(): void {
     this.passesOver = true;
+    this.calledBack = undefined;
+    this.forget("evaluate");
+  }
+
+  /** What waits now, and what would wait until `passOver`, is rejected; what has come stays. */
+  callBack(error: Error): void {
+    this.calledBack = error;
+    for (const { reject } of this.waiting.values()) reject(error);
+    this.waiting.clear();
+  }
+
+  /** A tensor that was taken (and is transferred back) waits again. */
+  putBack(slip: Slip, tensor: Tensor): void {
+    if (!this.failure) this.arrived.set(placeOf(slip), { tensor, taken: () => {} });
+  }
+
+  /** Nothing has come in a phase, but for these micro-batches: it is gone through again, or somebody else goes through it. */
+  forget(phase: Slip["phase"], but: ReadonlySet<number> = new Set()): void {
+    const isOf = (key: string) => {
+      const [own, , microBatch] = key.split("/");
+      return own === phase && !but.has(Number(microBatch));
+    };
     for (const [key, { taken }] of this.arrived) {
-      if (!key.startsWith("evaluate/")) continue;
-      this.arrived.delete(key);
+      if (!isOf(key)) continue;
       taken();
+      this.arrived.delete(key);
     }
+    for (const own of this.came.values()) for (const key of own) if (isOf(key)) own.delete(key);
   }
 
   /** Nothing is taken in steps before this one any more: what still comes for them has come before. */
@@ -117,7 +147,8 @@ export class Inbox {
       arrived.taken();
       return Promise.resolve(arrived.tensor);
     }
-    if (this.failure) return Promise.reject(this.failure);
+    const failure = this.failure ?? this.calledBack;
+    if (failure) return Promise.reject(failure);
     return new Promise((resolve, reject) => this.waiting.set(key, { resolve, reject }));
   }
 

@@ -25,6 +25,7 @@ import { Chunk, stateOf } from "./stage/chunk.ts";
 import { Clearing } from "./stage/clearing.ts";
 import { commitChunks } from "./stage/commit.ts";
 import { fetchFrom } from "./stage/fetching.ts";
+import type { Rest } from "./stage/rest.ts";
 import { Session } from "./stage/session.ts";
 import { assignSlots, type Slots } from "./stage/slots.ts";
 import {
@@ -43,8 +44,6 @@ import {
 } from "./stage/spec.ts";
 import { StandingCollectives } from "./stage/standing.ts";
 import { type DealtStatistics, dealtStatistics } from "./stage/statistics.ts";
-import { StepUnderWay } from "./stage/step.ts";
-import { validate } from "./stage/validation.ts";
 
 export type * from "./stage/spec.ts";
 
@@ -259,20 +258,32 @@ export class Stage extends Actor {
    * Goes on in a further generation, as the worker that it is, once it has been told to give up what is under way: what is
    * compiled stays, and so does what it holds. A step that is under way waits for `connect`.
    * @param step that the run goes back to.
-   * @param dealing of the micro-batches from there on, where it is another one; a step that is under way is begun again then.
+   * @param dealing of the micro-batches from there on, where it is another one; a step that is under way is begun again then,
+   *   unless these micro-batches alone are, by whom they are dealt to.
    * @throws RangeError once it is retired, EngineError where the engine has no memory for what it is dealt.
    */
-  async resume(generation: number, step: number, dealing?: Dealing): Promise<Resumed> {
+  async resume(
+    generation: number,
+    step: number,
+    dealing?: Dealing,
+    again?: readonly number[],
+  ): Promise<Resumed> {
     if (this.#retired) throw new RangeError("a stage that has given its memory back does not go on");
     this.#copies.forgetAfter(step);
     const isDealtAnew = dealing !== undefined && !isSameDealing(dealing, dealingOf(this.#spec));
-    const carried = isDealtAnew ? null : this.carryOn(generation, step, step);
+    const session = this.#session;
+    const isAsked = dealing && again && this.#step === step && session.canGoOn(step + 1);
+    const spec = dealing && dealtAnew(this.#spec, dealing);
+    const rest = isAsked ? await session.dealAnew(step + 1, this.#spec, spec!, again) : null;
+    if (rest) this.#deal(spec!, rest.slots);
+    const carried = isDealtAnew && !rest ? null : this.carryOn(generation, step, step, undefined, rest);
     if (carried) return carried;
     for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);
-    const busy = this.#session.under !== undefined;
+    const busy = session.under !== undefined;
     const holds = this.#step === step;
     if (!holds) this.#step = null;
-    if (isDealtAnew) await this.#dealAnew(dealing);
+    if (isDealtAnew) await this.idle();
+    if (isDealtAnew) this.#deal(spec!);
     this.#isCarried = false;
     await this.#renew(generation);
     return { holds, midway: false, busy };
@@ -284,25 +295,33 @@ export class Stage extends Actor {
    * @param point the step that copies are of. @param dealing that it is to have: a move that was broken off may have changed it.
    * @returns null where it cannot, and nothing has changed.
    */
-  carryOn(generation: number, step: number, point: number, dealing?: Dealing): Resumed | null {
+  carryOn(
+    generation: number,
+    step: number,
+    point: number,
+    dealing?: Dealing,
+    rest: Rest | null = null,
+  ): Resumed | null {
     const session = this.#session;
     if (dealing && !isSameDealing(dealing, dealingOf(this.#spec))) return null;
     if (this.#retired || this.#step !== step || !session.canGoOn(step + 1)) return null;
+    // Others who are new would not have the order in which it goes on.
+    if (session.rest && !rest) return null;
     if (point < step && !session.mail.keepsSince(point + 1)) return null;
     for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);
     session.advance(generation);
     session.mail.forgetBefore(point + 1);
     this.#isCarried = true;
-    return { holds: true, midway: true, busy: session.under !== undefined };
+    return { holds: true, midway: true, busy: session.under !== undefined || (rest?.run ?? null) !== null };
   }
 
-  async #dealAnew(dealing: Dealing): Promise<void> {
-    await this.idle();
-    this.#spec = dealtAnew(this.#spec, dealing);
-    this.#slots = assignSlots(dealing.program);
-    this.#taken = microBatchesOf(dealing.program);
-    for (const chunk of this.#chunks) chunk.dealAnew(this.#spec, this.#slots);
-    this.#statistics = dealtStatistics(this.#chunks, dealing.group.rank === 0);
+  /** @param rest slots of what is left of the step that goes on with it. */
+  #deal(spec: StageSpec, rest?: Slots): void {
+    this.#spec = spec;
+    this.#slots = assignSlots(spec.program);
+    this.#taken = microBatchesOf(spec.program);
+    for (const chunk of this.#chunks) chunk.dealAnew(spec, rest ?? this.#slots);
+    this.#statistics = dealtStatistics(this.#chunks, spec.group.rank === 0);
   }
 
   /** Gives back what it holds in the engine, once nothing is under way; what it has copies of remains. */
@@ -327,16 +346,12 @@ export class Stage extends Actor {
   }
 
   async #begin(step: number): Promise<void> {
-    const session = this.#session;
-    // What is kept of earlier steps spares going back to copies: it is worth as much memory as those, and no more.
-    session.mail.begin(step, OWN_COPIES * this.#holdsBytes);
-    // A step that failed before it was committed has left its gradients behind.
-    if (this.#dirty) for (const { executor } of this.#chunks) await executor.clearGradients();
+    const isDirty = this.#dirty;
     this.#dirty = true;
     if (updatesInPasses(this.#spec.program)) this.#step = null;
-    const { clock } = this.context;
-    const stepping = { spec: this.#spec, chunks: this.#chunks, statistics: this.#statistics, session, clock };
-    session.under = new StepUnderWay(stepping, step);
+    const stepping = { spec: this.#spec, chunks: this.#chunks, statistics: this.#statistics };
+    // What is kept of earlier steps spares going back to copies: it is worth as much memory as those, and no more.
+    await this.#session.begin(step, stepping, this.#slots, isDirty, OWN_COPIES * this.#holdsBytes);
   }
 
   /**
@@ -349,9 +364,7 @@ export class Stage extends Actor {
     await this.#injector?.reached(["commit"], step);
     const session = this.#session;
     this.#step = null;
-    session.under = undefined;
-    session.mail.end();
-    session.isBound = meets;
+    session.committing(meets);
     const report = await commitChunks({
       ...{ chunks: this.#chunks, session, clock, step, squareSums },
       share: meets ? this.#taken.size / this.#spec.microBatches : null,
@@ -369,24 +382,10 @@ export class Stage extends Actor {
    * model ends, NaN for those of others, and with nothing elsewhere.
    */
   async evaluate(pass: number, count: number): Promise<number[]> {
-    const { microBatches, program } = this.#spec;
-    const session = this.#session;
-    const { mail, supply } = session;
-    session.requireWhole();
-    session.isBound = true;
-    try {
-      return await validate(
-        {
-          ...{ chunks: this.#chunks, mail, supply, clearing: this.#clearing },
-          worker: program.worker,
-          takes: (microBatch) => this.#taken.has(microBatch % microBatches),
-        },
-        pass,
-        count,
-      );
-    } finally {
-      session.isBound = false;
-    }
+    const { microBatches } = this.#spec;
+    const takes = (microBatch: number) => this.#taken.has(microBatch % microBatches);
+    const worker = this.#spec.program.worker;
+    return this.#session.validate({ chunks: this.#chunks, worker, takes }, pass, count);
   }
 
   /**

@@ -15,11 +15,29 @@ export class StepRun {
   readonly losses: number[];
   /** By operation of the program, whichever ended first. */
   readonly performed: OperationSpan[] = [];
+  /** Of a step that was broken off, what ran before. */
+  private readonly before: readonly OperationSpan[];
+  /** When the step began. */
+  readonly began: number;
 
-  constructor(step: number, microBatches: number, kernels: Kernels) {
+  /** @param before the step's account so far, where it is gone on with. */
+  constructor(
+    step: number,
+    microBatches: number,
+    kernels: Kernels,
+    now: number,
+    before: StepRun | null = null,
+  ) {
     this.step = step;
     this.kernels = kernels;
-    this.losses = new Array(microBatches).fill(Number.NaN);
+    this.losses = before?.losses ?? new Array(microBatches).fill(Number.NaN);
+    this.before = before?.spans ?? [];
+    this.began = before?.began ?? now;
+    if (!before) return;
+    this.kernelMs = before.kernelMs;
+    this.copyMs = before.copyMs;
+    this.waitMs = before.waitMs;
+    this.reduceMs = before.reduceMs;
   }
 
   /** Resolves when nothing that the step has begun goes on, whatever became of it. */
@@ -29,7 +47,7 @@ export class StepRun {
 
   /** When operations ran, in the order of the program. */
   get spans(): OperationSpan[] {
-    return Object.values(this.performed);
+    return [...this.before, ...Object.values(this.performed)];
   }
 
   /** Milliseconds that are said where they went. */

@@ -211,6 +211,11 @@ export class StageExecutor implements ChunkExecutor {
     return this.updater.putTied(name, tensor);
   }
 
+  /** Sets what has accumulated of a parameter's gradient, in place of what has. @throws TensorError for another type. */
+  putGradient(name: string, tensor: Tensor): Promise<void> {
+    return this.updater.putGradient(name, tensor);
+  }
+
   /** Sum of squares of each parameter's accumulated gradient, in the order of `graphs.parameters`. */
   squareSums(): Promise<Float32Array> {
     return this.updater.squareSums();

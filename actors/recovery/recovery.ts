@@ -4,6 +4,7 @@
  * those alone who are new go back to that point, and make the steps up to there by themselves.
  */
 
+import { dealLost } from "../scheduler/dealt.ts";
 import type { Deployment, DeployOptions } from "../scheduler/deployment.ts";
 import { type Plan, workersOf } from "../scheduler/plan.ts";
 import { PlanError } from "../scheduler/plan-error.ts";
@@ -27,7 +28,10 @@ export interface Bounds {
   readonly waits: boolean;
 }
 
-/** The plan in which others take the places of those that are gone; another where these are too small; or what is missing. */
+/**
+ * The plan in which the others of their stages do what those would have done that are gone, or others take their places;
+ * another where these are too small; or what is missing.
+ */
 export function planWithout(
   world: Pick<MoveWorld, "keeper">,
   plan: Plan,
@@ -35,6 +39,8 @@ export function planWithout(
   { roster, replanner, waits }: Bounds,
 ): Plan | string {
   const living = roster.living();
+  const dealt = deployed.dealsLost ? dealLost(plan, roster.lost()) : null;
+  if (dealt && (replanner?.overfull(dealt) ?? null) === null) return dealt;
   const next = successorPlan(world, plan, deployed, roster.lost(), living);
   if (!next) return "no device is left";
   const full = replanner?.overfull(next) ?? null;

@@ -57,7 +57,7 @@ export class Deployment {
   /** By worker. */
   readonly stages: readonly Ref<Stage>[];
   /** What has become of the deployment before. */
-  private readonly handed: Pick<HandedOver, "goesOn" | "busy" | "behind">;
+  private readonly handed: Omit<HandedOver, "staying">;
   private readonly commits: Commits;
   /** Whether members train on their own and meet now and then. */
   private readonly isLocal: boolean;
@@ -68,6 +68,8 @@ export class Deployment {
   /** What part of the micro-batches each has. */
   private readonly shares: readonly number[];
   private readonly placed: readonly Placed[];
+  /** Those whose stages were started for it. */
+  private readonly fresh: readonly Placed[];
   private readonly holdings: readonly StageHoldings[];
   /** By position. */
   private readonly parts: readonly Part[];
@@ -80,7 +82,7 @@ export class Deployment {
     handed: HandedOver | undefined,
     commits: Commits,
   ) {
-    this.handed = handed ?? { goesOn: false, busy: false, behind: 0 };
+    this.handed = handed ?? { goesOn: false, busy: false, behind: 0, dealt: 0 };
     this.commits = commits;
     this.microBatches = plan.microBatches;
     this.workers = workersOf(plan);
@@ -89,6 +91,7 @@ export class Deployment {
     this.shares = this.workers.map(({ member }) => member.microBatches.length / plan.microBatches);
     this.parts = parts;
     this.placed = placed;
+    this.fresh = placed.filter(({ has }) => has === "nothing");
     this.stages = placed.map(({ stage }) => stage);
     this.holdings = placed.map(({ holdings }) => holdings);
     this.options = options;
@@ -111,11 +114,8 @@ export class Deployment {
     const parts = partsOf(options.model, segments, chunksOf(plan));
     const specs = specsOf(plan, parts, planPrograms(plan), options);
     const workers = workersOf(plan);
-    const handing = before && {
-      ...before,
-      placed: before.deployment.placed,
-      commits: before.deployment.commits,
-    };
+    const old = before?.deployment;
+    const handing = before && { ...before, placed: old!.placed, commits: old!.commits };
     const handed = handing && (await handOver(handing, options, workers, specs));
     const host = async (worker: Worker, spec: StageSpec): Promise<Placed> => {
       const device = devices[Number(worker.member.device)]!;
@@ -131,7 +131,7 @@ export class Deployment {
       return handed?.staying.get(worker.worker) ?? host(worker, specs[worker.worker]!);
     });
     try {
-      const commits = handed?.goesOn ? before!.deployment.commits : new Commits();
+      const commits = handed?.goesOn ? old!.commits : new Commits();
       return new Deployment(plan, parts, await Promise.all(hosted), options, handed, commits);
     } catch (error) {
       for (const each of hosted) {
@@ -149,11 +149,6 @@ export class Deployment {
   /** Ends the stages that were started for it, not those that were there before. */
   async end(devices: readonly Ref<Device>[]): Promise<void> {
     await Promise.all(this.fresh.map((placed) => end(devices, placed).catch(() => {})));
-  }
-
-  /** Those whose stages were started for it. */
-  private get fresh(): readonly Placed[] {
-    return this.placed.filter(({ has }) => has === "nothing");
   }
 
   /** Gives every stage what it holds, once. The tensors are borrowed until it is done. */
@@ -210,12 +205,12 @@ export class Deployment {
     const last = step + this.handed.behind;
     const fresh = this.fresh.map(({ worker }) => worker);
     const to = this.destination(fresh);
-    const asks = fresh.map(
-      ({ worker }) =>
-        () =>
-          this.to(worker),
+    const askOf = ({ worker }: Worker) => this.to.bind(this, worker);
+    await catchUp(
+      { asks: fresh.map(askOf), feed: (each) => feed(each, to), commits: this.commits },
+      step,
+      last,
     );
-    await catchUp({ asks, feed: (each) => feed(each, to), commits: this.commits }, step, last);
     return last;
   }
 
@@ -238,9 +233,14 @@ export class Deployment {
   repeated(steps: number): number {
     const count = (placed: readonly Placed[]) =>
       placed.reduce((sum, { spec }) => sum + spec.program.operations.length, 0);
-    const { goesOn, busy, behind } = this.handed;
-    if (!goesOn) return count(this.placed) * (steps + Number(busy));
-    return count(this.fresh) * (behind + Number(busy));
+    const { goesOn, behind, dealt } = this.handed;
+    const busy = Number(this.handed.busy);
+    return goesOn ? count(this.fresh) * (behind + busy) + dealt : count(this.placed) * (steps + busy);
+  }
+
+  /** Whether others of a stage can do what a lost one would have done, in the middle of a step. */
+  get dealsLost(): boolean {
+    return this.placed.every(({ spec }) => spec.keepsSummands);
   }
 
   /** Who holds what of what training changes, by worker. */

@@ -7,7 +7,9 @@
  * Where all that are there stay, in the middle of the step behind the one that the run goes back to, and those that are not
  * are replaced by the same, that step is not begun again: who is new carries out its own part, gets from the others what
  * those have sent already, and the others go on from where they are. So they do where copies are of an earlier step than all
- * have committed, if they have what they sent since: who is new makes the steps in between by itself (`catching-up.ts`).
+ * have committed, if they have what they sent since: who is new makes the steps in between by itself (`catching-up.ts`). And
+ * so they do where those that are not there are replaced by nobody, and the others of their stages have their micro-batches
+ * (`dealt.ts`).
  */
 
 import { sameBytes } from "../../nn/passes/rewrite.ts";
@@ -17,6 +19,7 @@ import { dealingOf, dealtAnew, type StageHoldings, type StageSpec, updatesInPass
 import type { Stage } from "../stage.ts";
 import type { Commits } from "./catching-up.ts";
 import type { Worker } from "./plan.ts";
+import { isOfMicroBatch, microBatchesOf } from "./program.ts";
 import type { SpecOptions } from "./specs.ts";
 
 export interface DeployOptions extends SpecOptions {
@@ -68,6 +71,8 @@ export interface HandedOver {
   readonly busy: boolean;
   /** So many steps whoever is new has to make before it is where the others are. */
   readonly behind: number;
+  /** Operations of that step which others do now in place of those that are lost. */
+  readonly dealt: number;
 }
 
 /** Whether a stage that was made from one can go on as what is made from the other: all but the generation is the same. */
@@ -116,6 +121,10 @@ export async function handOver(
     const carried = await carryOn(before, living, options, workers);
     if (carried) return carried;
   }
+  if (isLeftOut(placed, living, heirs, specs)) {
+    const dealt = await goOnDealt(before, living, options, { heirs, workers, specs });
+    if (dealt) return dealt;
+  }
   await Promise.all(
     living.map(async (old) => {
       const { stage, holdings, name } = old;
@@ -143,7 +152,65 @@ export async function handOver(
     isSamePlan &&
     busy &&
     placed.every(({ worker }) => midway.has(worker.worker) || !isAlive(worker.member.device));
-  return { staying, goesOn, busy, behind: 0 };
+  return { staying, goesOn, busy, behind: 0, dealt: 0 };
+}
+
+/** Whether the next workers are those that live, and could go on in the middle of a step. */
+function isLeftOut(
+  placed: readonly Placed[],
+  living: readonly Placed[],
+  heirs: readonly (number | undefined)[],
+  specs: readonly StageSpec[],
+): boolean {
+  return (
+    living.length < placed.length &&
+    specs.length === living.length &&
+    placed.every(({ spec }) => spec.keepsSummands) &&
+    living.every(({ worker }) => heirs[worker.worker] !== undefined)
+  );
+}
+
+/**
+ * All that live go on behind the last step that all have committed, with the micro-batches of those that are lost: nobody is
+ * new, so it does not matter of which step there are copies.
+ * @returns null where one of them cannot: then all can be resumed.
+ * @throws DeploymentOver where another one is to follow meanwhile.
+ */
+async function goOnDealt(
+  { placed, step, reached }: Before,
+  living: readonly Placed[],
+  { generation, isOver }: DeployOptions,
+  next: {
+    readonly heirs: readonly (number | undefined)[];
+    readonly workers: readonly Worker[];
+    readonly specs: readonly StageSpec[];
+  },
+): Promise<HandedOver | null> {
+  if (step === null || isOver()) return null;
+  const behind = Math.max(step, reached ?? step);
+  const lost = placed.filter((each) => !living.includes(each));
+  const again = lost.flatMap(({ spec }) => [...microBatchesOf(spec.program)]);
+  const staying = new Map<number, Placed>();
+  const resumed = await Promise.all(
+    living.map(async (old) => {
+      const heir = next.heirs[old.worker.worker]!;
+      const spec = next.specs[heir]!;
+      const each = await old.stage.ask.resume(generation, behind, dealingOf(spec), again).catch(() => null);
+      const has = each?.holds ? "all" : "fixed";
+      if (each) staying.set(heir, { ...old, worker: next.workers[heir]!, spec, has });
+      else if (!isOver()) await old.stage.ask.retire().catch(() => {});
+      return each;
+    }),
+  );
+  if (isOver()) throw new DeploymentOver(generation);
+  const busy = resumed.some((each) => each?.busy);
+  if (!resumed.every((each) => each?.midway)) {
+    // Where another is lost meanwhile the others can still go on, once that is known.
+    const isLost = resumed.includes(null) && behind === step;
+    return isLost ? { staying, goesOn: false, busy, behind: 0, dealt: 0 } : null;
+  }
+  const operations = lost.flatMap(({ spec }) => spec.program.operations.filter(isOfMicroBatch));
+  return { staying, goesOn: true, busy, behind: behind - step, dealt: busy ? operations.length : 0 };
 }
 
 /**
@@ -171,7 +238,7 @@ async function carryOn(
     const { worker } = old.worker;
     staying.set(worker, { ...old, worker: workers[worker]!, has: "all" });
   }
-  return { staying, goesOn: true, busy: carried.some((each) => each.busy), behind: reached - step };
+  return { staying, goesOn: true, busy: carried.some((each) => each.busy), behind: reached - step, dealt: 0 };
 }
 
 /**

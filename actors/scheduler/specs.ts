@@ -6,6 +6,7 @@ import { encodeModel } from "../../nn/onnx/proto.ts";
 import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
 import { Tensor } from "../../protocols/tensor.ts";
 import { type ByMicroBatch, type ChunkSpec, type StageSpec, updatesInPasses } from "../stage/spec.ts";
+import { isShort } from "./dealt.ts";
 import type { Part } from "./parts.ts";
 import type { Plan, Worker } from "./plan.ts";
 import type { StageProgram } from "./program.ts";
@@ -37,6 +38,7 @@ export function specsOf(
   const { microBatches, codecs } = plan;
   const keepsSent =
     recovers && routes.workers.length > 1 && isRepeatable(plan) && !programs.some(updatesInPasses);
+  const keepsSummands = keepsSent && isDealable(plan, parts);
   return routes.workers.map((worker): StageSpec => {
     const { stage, rank } = worker;
     const group = routes.workers.filter((other) => other.stage === stage);
@@ -50,7 +52,8 @@ export function specsOf(
       };
     });
     return {
-      ...{ generation, program: programs[worker.worker]!, microBatches, chunks, codecs, keepsSent },
+      ...{ generation, program: programs[worker.worker]!, microBatches, chunks, codecs },
+      ...{ keepsSent, keepsSummands },
       group: {
         ...{ sharing: stage.sharing, rank },
         workers: group.map((other) => other.worker),
@@ -70,6 +73,20 @@ export function isRepeatable({ stages, codecs }: Pick<Plan, "stages" | "codecs">
   return stages.every(({ members, sharing }) => {
     return members.length === 1 || (isDealt(sharing) && codecs.gradients === null);
   });
+}
+
+/**
+ * Whether there is a stage that would go on without a lost member in the middle of a step, and every one could then go on
+ * with other neighbours: not where passes depend on each other beyond their micro-batch, or stages on each other's sums.
+ */
+function isDealable({ stages }: Plan, parts: readonly Part[]): boolean {
+  return (
+    stages.some((stage) => isShort(stage)) &&
+    stages.every(({ ranges, sharing }) => ranges.length === 1 && (sharing === null || sharing === "data")) &&
+    parts.every(({ roles, tied }) => {
+      return Object.keys(roles.statistics).length === 0 && Object.keys(tied).length === 0;
+    })
+  );
 }
 
 /** A graph as the bytes of an ONNX file. */

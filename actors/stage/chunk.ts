@@ -14,7 +14,7 @@ import type { Collectives } from "../../nn/shards/collectives.ts";
 import { ShardExecutor } from "../../nn/shards/executor.ts";
 import { statisticDecays } from "../../nn/training/decay.ts";
 import { type StageGraphs, trainingGraphs } from "../../nn/training.ts";
-import type { Tensor } from "../../protocols/tensor.ts";
+import { Tensor } from "../../protocols/tensor.ts";
 import { isSharded, type Sharing } from "../scheduler/plan.ts";
 import { isOfMicroBatch, microBatchesOf, type StageProgram } from "../scheduler/program.ts";
 import type { Slots } from "./slots.ts";
@@ -42,6 +42,9 @@ export class Chunk {
   private slots: Slots;
   /** What each slot is in use for: kernels, and what is sent from there. */
   private readonly held: Promise<unknown>[][];
+  /** Gradients as they were before they were added up over members: memory that is used again, and whether it is of now. */
+  private readonly summands = new Map<string, Tensor>();
+  private isAddedUp = false;
 
   /** @throws GraphError for a graph that cannot be trained. */
   constructor(index: number, stage: StageSpec, slots: Slots) {
@@ -96,11 +99,46 @@ export class Chunk {
    * @throws EngineError when the engine has no memory for more at once.
    */
   dealAnew({ chunks, group }: StageSpec, slots: Slots): void {
-    this.whole!.grow(slots.counts[this.index]!);
+    this.use(slots);
     this.spec = chunks[this.index]!;
-    this.slots = slots;
     this.decays = decaysOf(decodeModel(this.spec.graph.bytes), this.spec.roles, group.sharing);
+  }
+
+  /** Has micro-batches in these slots from here on. @throws EngineError when the engine has no memory for more at once. */
+  use(slots: Slots): void {
+    if (slots === this.slots) return;
+    this.whole!.grow(slots.counts[this.index]!);
+    this.slots = slots;
     while (this.held.length < slots.counts[this.index]!) this.held.push([]);
+  }
+
+  /** Keeps gradients as they are, until the next time: they are about to be added up over members. */
+  async keepSummands(): Promise<void> {
+    for (const { name } of this.graphs.parameters) {
+      const gradient = await this.executor.gradient(name);
+      const kept = this.summands.get(name);
+      if (kept) kept.bytes.set(gradient.bytes);
+      else this.summands.set(name, new Tensor(gradient.dtype, gradient.shape, gradient.bytes.slice()));
+    }
+    this.isAddedUp = true;
+  }
+
+  /** A step begins, or is gone on with, in these slots. */
+  begin(slots: Slots): void {
+    this.isAddedUp = false;
+    this.use(slots);
+  }
+
+  /** Gradients are the member's own again. */
+  async takeApart(): Promise<void> {
+    if (!this.isAddedUp) return;
+    this.isAddedUp = false;
+    for (const [name, kept] of this.summands) await this.whole!.putGradient(name, kept);
+  }
+
+  /** Resolves when its slots are in use for nothing, whatever has become of it. */
+  async atRest(): Promise<void> {
+    for (const held of this.held) while (held.length > 0) await Promise.allSettled(held.splice(0));
   }
 
   slotOf(microBatch: number): number {

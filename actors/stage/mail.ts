@@ -42,6 +42,7 @@ export class Mail {
   readonly inbox: Inbox;
   private readonly options: MailOptions;
   private generation: number;
+  private worker: number;
   /** What it has sent, where that may be asked for again. */
   private readonly outbox: Outbox | null;
   /** Of training, the last that was begun, and whether it is not committed yet. */
@@ -52,9 +53,10 @@ export class Mail {
   private readonly copies = new Map<string, Copy[]>();
 
   constructor(options: MailOptions) {
-    const { generation, keepsSent } = options;
+    const { generation, worker, keepsSent } = options;
     this.options = options;
     this.generation = generation;
+    this.worker = worker;
     this.inbox = new Inbox(keepsSent);
     this.outbox = keepsSent ? new Outbox() : null;
   }
@@ -66,13 +68,11 @@ export class Mail {
 
   /** Says where other workers are to be found, by number. They are sent what has not arrived where they are. */
   connect(peers: Readonly<Record<number, Ref<Stage>>>): void {
-    const before = this.peers;
     this.peers = peers;
     this.isConnected = true;
     for (const sent of this.outbox?.all() ?? []) {
       for (const worker of sent.workers) {
-        if (before[worker]?.key !== peers[worker]?.key) sent.arrived.delete(worker);
-        if (!sent.arrived.has(worker)) this.dispatch(sent, worker);
+        if (!sent.arrived.has(peers[worker]!.key)) this.dispatch(sent, worker);
       }
     }
   }
@@ -82,6 +82,25 @@ export class Mail {
     this.generation = generation;
     this.isConnected = false;
     this.inbox.passOver();
+  }
+
+  /**
+   * Micro-batches are dealt anew: workers have other numbers, and what was sent is for others. Nothing has been added up, and
+   * of earlier steps nothing can be asked for.
+   * @param worker its own number. @param taken micro-batches of its own. @param workersOf who is to have what was sent.
+   */
+  dealAnew(
+    step: number,
+    worker: number,
+    taken: ReadonlySet<number>,
+    workersOf: (slip: Sent["slip"]) => readonly number[],
+  ): void {
+    this.worker = worker;
+    this.forgetBefore(step);
+    this.inbox.forget("collective");
+    this.inbox.forget("train", taken);
+    this.outbox?.drop("collective");
+    for (const sent of this.outbox?.all() ?? []) sent.workers = workersOf(sent.slip);
   }
 
   /** Another step of training begins. @param most bytes of what was sent in those before it that are kept. */
@@ -162,7 +181,7 @@ export class Mail {
 
   /** What collectives of the workers of a stage go through. */
   exchange(workers: readonly number[]): Exchange {
-    const { worker: own } = this.options;
+    const { worker: own } = this;
     const slip = (from: number, value: string) => this.slip("collective", this.step, from, value);
     const send = async (how: "keep" | "add", rank: number, key: string, tensor: Tensor) => {
       const [to, place] = [workers[rank]!, slip(own, key)];
@@ -187,7 +206,7 @@ export class Mail {
     this.deliver(worker, { ...sent.slip, generation }, encoded(sent.tensor, sent.codec))
       .then(
         () => {
-          if (this.peers[worker]?.key === peer.key) sent.arrived.add(worker);
+          sent.arrived.add(peer.key);
         },
         (error) => {
           // Of an earlier generation, it has been sent again.

@@ -16,9 +16,9 @@ export interface Sent {
   readonly tensor: Tensor;
   /** Of the form in which it goes; null for none. */
   readonly codec: string | null;
-  readonly workers: readonly number[];
-  /** Those that have it. */
-  readonly arrived: Set<number>;
+  workers: readonly number[];
+  /** Keys of the stages that have it. */
+  readonly arrived: Set<string>;
   /** How many times it is on its way: as long as it is, its memory is borrowed. */
   underWay: number;
 }
@@ -75,6 +75,15 @@ export class Outbox {
     const sent: Sent = { slip, tensor, codec, workers, arrived: new Set(), underWay: 0 };
     this.sent.set(placeOf(slip), sent);
     return sent;
+  }
+
+  /** What was sent in a phase is not sent again: it is gone through anew. */
+  drop(phase: Slip["phase"]): void {
+    for (const [key, sent] of this.sent) {
+      if (sent.slip.phase !== phase) continue;
+      this.sent.delete(key);
+      this.copies.delete(sent);
+    }
   }
 
   /** What is here, in the order in which it was sent. */

@@ -5,36 +5,44 @@
  * this does.
  */
 
+import { gradientName } from "../../nn/training.ts";
 import { RingCollectives } from "../collectives/ring.ts";
+import type { CalledBack } from "../inbox.ts";
+import { microBatchesOf } from "../scheduler/program.ts";
 import { Mail } from "./mail.ts";
-import type { StepUnderWay } from "./step.ts";
+import { type Rest, restOfStep } from "./rest.ts";
+import type { Slots } from "./slots.ts";
+import type { StageSpec } from "./spec.ts";
+import { type Stepping, StepUnderWay } from "./step.ts";
 import { Supply } from "./supply.ts";
+import { type Validating, validate } from "./validation.ts";
 import { type Parts, Worker } from "./worker.ts";
+
+/** What the stage has in all generations. */
+type Given = Omit<Parts, "mail" | "supply" | "collectives" | "fail">;
 
 export class Session {
   generation: number;
   readonly mail: Mail;
   readonly supply: Supply;
-  readonly collectives: RingCollectives;
-  readonly worker: Worker;
+  collectives!: RingCollectives;
+  worker!: Worker;
   /** The last step that was begun, until it is committed. */
   under: StepUnderWay | undefined;
+  /** Where micro-batches were dealt anew in its middle, what was left of it. */
+  rest: Rest | undefined;
   /** Whether something is done that cannot go on in a further generation: a validation pass, a meeting. */
   isBound = false;
   /** Whether nothing goes on in it any more. */
-  private isOver = false;
+  isOver = false;
   private interruption = interruption();
   private interruptedBy: Error | undefined;
+  private readonly parts: Given;
 
-  /** @param node that the stage is on. @param parts what the stage has in all generations. */
-  constructor(
-    generation: number,
-    node: string,
-    parts: Omit<Parts, "mail" | "supply" | "collectives" | "fail">,
-  ) {
+  /** @param node that the stage is on. */
+  constructor(generation: number, node: string, parts: Given) {
     const { spec, chunks } = parts;
     const { worker } = spec.program;
-    const { rank, workers } = spec.group;
     this.generation = generation;
     this.mail = new Mail({
       ...{ generation, worker, node, codec: spec.codecs.activations, keepsSent: spec.keepsSent },
@@ -44,15 +52,54 @@ export class Session {
       this.mail.inbox,
       chunks.map(({ graphs }) => graphs.data.map(({ name }) => name)),
     );
-    const exchange = this.mail.exchange(workers);
+    this.parts = parts;
+    this.equip(spec);
+  }
+
+  /** Those who share its work, and what carries out its program with them. */
+  private equip(spec: StageSpec): void {
+    const { parts, mail, supply } = this;
+    const { rank, workers } = spec.group;
+    const exchange = mail.exchange(workers);
     this.collectives = new RingCollectives({
       ...{ rank, ranks: workers.length, exchange, codec: spec.codecs.gradients },
     });
-    const { mail, supply, collectives } = this;
-    this.worker = new Worker({
-      ...{ ...parts, mail, supply, collectives },
-      fail: (error) => this.fail(error),
+    const { collectives } = this;
+    const fail = (error: Error) => this.fail(error);
+    this.worker = new Worker({ ...parts, spec, mail, supply, collectives, fail });
+  }
+
+  /** What waits in it comes to rest, and is gone on with once it is told of another dealing. */
+  callBack(error: CalledBack): void {
+    this.mail.inbox.callBack(error);
+    this.collectives.abandon(error);
+  }
+
+  /**
+   * Goes on with a step with other micro-batches, other members or other neighbours, from where it comes to rest.
+   * @param before what the stage was told, and then what it is told. @param again micro-batches that somebody begins again.
+   * @returns what is left of the step; null where it cannot go on.
+   */
+  async dealAnew(
+    step: number,
+    before: StageSpec,
+    spec: StageSpec,
+    again: readonly number[],
+  ): Promise<Rest | null> {
+    const { under, rest } = this;
+    const left = await restOfStep({ step, before, spec, chunks: this.parts.chunks, again, under, rest });
+    if (!left) return null;
+    this.under = undefined;
+    this.rest = left;
+    const { chunks, program } = spec;
+    this.mail.dealAnew(step, program.worker, microBatchesOf(program), ({ value, microBatch }) => {
+      const forward = chunks.find(({ output }) => output === value);
+      if (forward) return forward.next[microBatch]!;
+      const backward = chunks.find(({ input }) => input !== null && gradientName(input) === value);
+      return backward?.previous[microBatch] ?? [];
     });
+    this.equip(spec);
+    return left;
   }
 
   /** Rejects when what the step under way waits for will not come in this generation. It may go on in the next one. */
@@ -94,11 +141,59 @@ export class Session {
     this.mail.advance(generation);
   }
 
+  /**
+   * Begins a step, or goes on with what is left of it.
+   * @param slots that its program has micro-batches in. @param isDirty whether gradients of a step that failed are left.
+   * @param most bytes of what was sent in the steps before it that are kept.
+   */
+  async begin(
+    step: number,
+    stepping: Omit<Stepping, "session" | "clock">,
+    slots: Slots,
+    isDirty: boolean,
+    most: number,
+  ): Promise<void> {
+    const { rest } = this;
+    const { chunks } = stepping;
+    if (!rest?.run) {
+      this.mail.begin(step, most);
+      if (isDirty) for (const { executor } of chunks) await executor.clearGradients();
+    }
+    for (const chunk of chunks) chunk.begin(rest?.slots ?? slots);
+    const { clock } = this.parts;
+    this.under = new StepUnderWay({ ...stepping, session: this, clock }, step, rest);
+  }
+
+  /** The step is about to be committed: nobody goes back to its middle. @param meets whether members meet in it. */
+  committing(meets: boolean): void {
+    this.under = undefined;
+    this.rest = undefined;
+    this.mail.end();
+    this.isBound = meets;
+  }
+
+  /** A validation pass, see `validate`. */
+  async validate(
+    validating: Omit<Validating, "mail" | "supply" | "clearing">,
+    pass: number,
+    count: number,
+  ): Promise<number[]> {
+    const { mail, supply } = this;
+    this.requireWhole();
+    this.isBound = true;
+    try {
+      return await validate({ ...validating, mail, supply, clearing: this.parts.clearing }, pass, count);
+    } finally {
+      this.isBound = false;
+    }
+  }
+
   /** Ends all that is under way, and waits until nothing is. */
   async end(error: Error): Promise<void> {
     this.fail(error);
     await this.under?.settled();
     this.under = undefined;
+    this.rest = undefined;
   }
 
   /** Ends all that waits in it: nothing more will come. */

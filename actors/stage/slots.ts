@@ -17,7 +17,11 @@ export interface Slots {
   readonly last: ReadonlySet<number>;
 }
 
-export function assignSlots({ operations, positions }: StageProgram): Slots {
+/** @param begun micro-batches that the first chunk has at the beginning, and in which slots. */
+export function assignSlots(
+  { operations, positions }: StageProgram,
+  begun: ReadonlyMap<number, number> = new Map(),
+): Slots {
   /** The first of the chunks that each has its slots in common with. */
   const roots = positions.map((position) => {
     let root = position;
@@ -42,6 +46,11 @@ export function assignSlots({ operations, positions }: StageProgram): Slots {
   for (const root of shared) single.delete(root);
   const left = new Map<number, number>();
   const counts = positions.map(() => 0);
+  for (const [microBatch, slot] of begun) {
+    slots.set(`0/${microBatch}`, slot);
+    held[0]!.add(slot);
+    counts[0] = Math.max(counts[0]!, slot + 1);
+  }
   for (const [index, place] of places.entries()) {
     if (!place) continue;
     const { root, key } = place;

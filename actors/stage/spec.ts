@@ -59,6 +59,11 @@ export interface StageSpec {
    * where others have been lost and replaced.
    */
   readonly keepsSent: boolean;
+  /**
+   * Whether it keeps its gradients as they were before they were added up over members, so that a step can go on where some
+   * have been lost and not replaced.
+   */
+  readonly keepsSummands: boolean;
   readonly recompute: boolean;
   /** With `recompute`, bytes of each micro-batch to keep all the same. */
   readonly stashBytes: number;
@@ -70,13 +75,15 @@ export interface StageSpec {
 }
 
 /** What of a spec may become another while its stage stays: who has which micro-batches, and where the others are. */
-export interface Dealing extends Pick<StageSpec, "generation" | "program" | "group" | "keepsSent"> {
+export interface Dealing
+  extends Pick<StageSpec, "generation" | "program" | "group" | "keepsSent" | "keepsSummands"> {
   readonly chunks: readonly Pick<ChunkSpec, "next" | "previous" | "tied">[];
 }
 
-export function dealingOf({ generation, program, group, keepsSent, chunks }: StageSpec): Dealing {
-  const targets = chunks.map(({ next, previous, tied }) => ({ next, previous, tied }));
-  return { generation, program, group, keepsSent, chunks: targets };
+export function dealingOf(spec: StageSpec): Dealing {
+  const { generation, program, group, keepsSent, keepsSummands } = spec;
+  const chunks = spec.chunks.map(({ next, previous, tied }) => ({ next, previous, tied }));
+  return { generation, program, group, keepsSent, keepsSummands, chunks };
 }
 
 /** Whether both are of the same micro-batches, by the same programs. */

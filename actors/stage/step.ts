@@ -5,10 +5,13 @@
 
 import { Tensor } from "../../protocols/tensor.ts";
 import type { Clock } from "../../runtime/index.ts";
+import { CalledBack } from "../inbox.ts";
 import { isSharded } from "../scheduler/plan.ts";
+import { isOfMicroBatch, type MicroBatchOperation, type Operation } from "../scheduler/program.ts";
 import { StepRun } from "../step-run.ts";
 import type { Chunk } from "./chunk.ts";
 import { Kernels } from "./kernels.ts";
+import type { Rest } from "./rest.ts";
 import type { Session } from "./session.ts";
 import { type StageSpec, type StepReport, updateSpan } from "./spec.ts";
 import type { DealtStatistics } from "./statistics.ts";
@@ -30,17 +33,28 @@ export class StepUnderWay {
   /** What has come of it. */
   readonly report: Promise<StepReport>;
   failed = false;
-  private readonly run: StepRun;
+  readonly run: StepRun;
+  private readonly stepping: Stepping;
+  /** What was done of it before. */
+  private readonly before: readonly MicroBatchOperation[];
+  private readonly operations: readonly Operation[];
+  /** So many of them have been carried out. */
+  private carriedOut = 0;
+  private calledBack: CalledBack | undefined;
 
-  constructor(stepping: Stepping, step: number) {
+  /** @param rest where it is gone on with. */
+  constructor(stepping: Stepping, step: number, rest?: Rest) {
     const { spec, session, clock } = stepping;
     const kernels = new Kernels(
       () => clock.now(),
       (error) => session.fail(error),
     );
     this.step = step;
-    this.run = new StepRun(step, spec.microBatches, kernels);
-    this.report = carryOut(stepping, this.run);
+    this.stepping = stepping;
+    this.before = rest?.done ?? [];
+    this.operations = (rest?.program ?? spec.program).operations;
+    this.run = new StepRun(step, spec.microBatches, kernels, clock.now(), rest?.run);
+    this.report = this.carryOut();
     this.report.catch(() => {
       this.failed = true;
     });
@@ -52,20 +66,45 @@ export class StepUnderWay {
     // A kernel cannot be broken off, and may write where the next one reads.
     await this.run.settled();
   }
+
+  /**
+   * Comes to rest behind the operation that is being carried out. What members have added up is taken apart.
+   * @returns what has been carried out, of micro-batches; null where something has failed.
+   */
+  async breakOff(): Promise<readonly MicroBatchOperation[] | null> {
+    const { session, chunks } = this.stepping;
+    this.calledBack = new CalledBack("it goes on with other micro-batches");
+    session.callBack(this.calledBack);
+    const failure = await this.report.then(
+      () => null,
+      (error) => error,
+    );
+    await this.run.settled();
+    for (const chunk of chunks) await chunk.atRest();
+    if (session.isOver || (failure && failure !== this.calledBack)) return null;
+    for (const chunk of chunks) await chunk.takeApart();
+    return [...this.before, ...this.operations.slice(0, this.carriedOut).filter(isOfMicroBatch)];
+  }
+
+  private async carryOut(): Promise<StepReport> {
+    const { statistics, session } = this.stepping;
+    const { run } = this;
+    for (const each of statistics) await each?.begin();
+    for (const [index, operation] of this.operations.entries()) {
+      if (this.calledBack) throw this.calledBack;
+      await session.worker.carryOut(operation, index, run);
+      this.carriedOut = index + 1;
+    }
+    return finish(this.stepping, run);
+  }
 }
 
-async function carryOut(stepping: Stepping, run: StepRun): Promise<StepReport> {
-  const { spec, chunks, statistics, session, clock } = stepping;
-  const { program, microBatches } = spec;
-  const began = clock.now();
-  for (const each of statistics) await each?.begin();
-  for (const [index, operation] of program.operations.entries()) {
-    await session.worker.carryOut(operation, index, run);
-  }
+async function finish(stepping: Stepping, run: StepRun): Promise<StepReport> {
+  const { spec, chunks, session, clock } = stepping;
   await run.kernels.ended();
   await addUp(stepping, run);
   const start = clock.now();
-  await exchangeTied(chunks, session.mail, run.step, microBatches);
+  await exchangeTied(chunks, session.mail, run.step, spec.microBatches);
   const sums: number[] = [];
   for (const { executor } of chunks) sums.push(...(await executor.squareSums()));
   const squares = updateSpan(start, clock.now());
@@ -78,7 +117,7 @@ async function carryOut(stepping: Stepping, run: StepRun): Promise<StepReport> {
     copyMs: run.copyMs,
     waitMs: run.waitMs,
     reduceMs: run.reduceMs,
-    totalMs: clock.now() - began,
+    totalMs: clock.now() - run.began,
     spans,
   };
 }

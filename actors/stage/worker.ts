@@ -11,7 +11,7 @@ import { byteLength, type Tensor } from "../../protocols/tensor.ts";
 import type { Clock } from "../../runtime/index.ts";
 import type { Injector } from "../chaos/injector.ts";
 import type { RingCollectives } from "../collectives/ring.ts";
-import type { Slip } from "../inbox.ts";
+import { CalledBack, type Slip } from "../inbox.ts";
 import { isSharded } from "../scheduler/plan.ts";
 import {
   isBackward,
@@ -103,7 +103,7 @@ export class Worker {
 
   /** Asks for a kernel, and waits for its end only where the stage itself goes on with what it makes. */
   private async compute(operation: KernelOperation, index: number, run: StepRun): Promise<void> {
-    const { clock, chunks, clearing, statistics, mail, supply, spec } = this.parts;
+    const { clock, chunks, clearing, statistics, spec } = this.parts;
     const { op, microBatch } = operation;
     const { kernels, accounted } = run;
     const began = clock.now();
@@ -116,10 +116,7 @@ export class Worker {
     const isMoved = Object.keys(chunk.spec.roles.statistics).length > 0;
     await (isMoved ? kernels.ended() : kernels.room());
     if (isForward) {
-      for (const { name } of graphs.data) {
-        const slip = mail.slip("train", run.step, microBatch, name);
-        await this.receive(chunk, slip, supply.take(slip), run);
-      }
+      await this.supplied(chunk, microBatch, run);
       await statistics[chunk.index]?.before(microBatch);
     }
     const runs: Readonly<Record<KernelKind, () => Promise<number>>> = {
@@ -155,21 +152,39 @@ export class Worker {
 
   /** Adds a chunk's gradients up over the members of the stage when they are complete, without waiting. */
   private reduce(at: number, index: number, run: StepRun): void {
-    const { clock, chunks, collectives, clearing, fail } = this.parts;
+    const { clock, chunks, collectives, clearing, spec, fail } = this.parts;
     const { executor, graphs, position } = chunks[at]!;
     const reduced = run.kernels.ended().then(async () => {
       const start = clock.now();
+      if (spec.keepsSummands) await chunks[at]!.keepSummands();
       await executor.reduce(`gradients/${position}`, collectives);
       const span: OperationSpan = { op: "reduce", microBatch: 0, start, end: clock.now(), kernelMs: 0 };
       run.performed[index] = chunks.length > 1 ? { ...span, chunk: at } : span;
       for (const { dtype, shape } of graphs.parameters) clearing.count(byteLength(dtype, shape));
     });
     // What else the stage waits for may never come then.
-    reduced.catch(fail);
+    reduced.catch((error) => {
+      if (!(error instanceof CalledBack)) fail(error);
+    });
     run.background.push(reduced);
   }
 
-  private async receive(chunk: Chunk, slip: Slip, coming: Promise<Tensor>, run: StepRun): Promise<void> {
+  /** Waits for what a micro-batch reads of the data source. Where that is called back, all of it comes again. */
+  private async supplied(chunk: Chunk, microBatch: number, run: StepRun): Promise<void> {
+    const { mail, supply } = this.parts;
+    const taken: [Slip, Tensor][] = [];
+    try {
+      for (const { name } of chunk.graphs.data) {
+        const slip = mail.slip("train", run.step, microBatch, name);
+        taken.push([slip, await this.receive(chunk, slip, supply.take(slip), run)]);
+      }
+    } catch (error) {
+      for (const [slip, tensor] of taken) mail.inbox.putBack(slip, tensor);
+      throw error;
+    }
+  }
+
+  private async receive(chunk: Chunk, slip: Slip, coming: Promise<Tensor>, run: StepRun): Promise<Tensor> {
     const { clock, clearing } = this.parts;
     const asked = clock.now();
     const tensor = await coming;
@@ -178,6 +193,7 @@ export class Worker {
     chunk.write(slip.microBatch, slip.value, tensor);
     run.copyMs += run.kernels.idleSince(came);
     clearing.count(tensor.bytes.byteLength);
+    return tensor;
   }
 
   /** What a chunk has made of a micro-batch goes to the stage's own chunk next to it. */

@@ -140,6 +140,11 @@ export class Updater {
     if (here || !this.graphs.ties.some((group) => group.includes(name))) {
       throw new TensorError(`stage ${this.graphs.evaluate.name} waits for no gradient of ${name}`);
     }
+    await this.putGradient(name, tensor);
+  }
+
+  /** Sets what has added up of a parameter's gradient. @throws TensorError for another type. */
+  async putGradient(name: string, tensor: Tensor): Promise<void> {
     const memory = this.memory(accumulatorName(name));
     copyInto(memory.tensor, name, tensor);
     await memory.write();

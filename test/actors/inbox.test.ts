@@ -86,3 +86,36 @@ test("once it has to, passes over what has come before, taken or not, and nothin
   inbox.fail(new Error("over"));
   expect((await failure(waiting)).message).toBe("over");
 });
+
+test("called back, nobody waits until it goes on, and what has come stays", async () => {
+  const inbox = new Inbox(true);
+  const waiting = failure(inbox.take(slip));
+  inbox.put({ ...slip, microBatch: 3 }, tensor(1));
+  const error = new Error("called back");
+  inbox.callBack(error);
+  expect(await waiting).toBe(error as any);
+  expect(await failure(inbox.take(slip))).toBe(error as any);
+  const taken = await inbox.take({ ...slip, microBatch: 3 });
+  inbox.putBack({ ...slip, microBatch: 3 }, taken);
+  inbox.passOver();
+  const again = inbox.take(slip);
+  inbox.put(slip, tensor(2));
+  expect([...(await again).f32()]).toEqual([2]);
+  expect([...(await inbox.take({ ...slip, microBatch: 3 })).f32()]).toEqual([1]);
+});
+
+test("forgets what has come in a phase, but for some micro-batches, and lets its givers go", async () => {
+  const inbox = new Inbox(true);
+  const given = inbox.put({ ...slip, microBatch: 1 }, tensor(1));
+  inbox.put({ ...slip, microBatch: 2 }, tensor(2));
+  inbox.put({ ...slip, phase: "collective", microBatch: 1 }, tensor(3));
+  inbox.passOver();
+  inbox.forget("train", new Set([2]));
+  await given;
+  inbox.put({ ...slip, microBatch: 1 }, tensor(4));
+  inbox.put({ ...slip, microBatch: 2 }, tensor(5));
+  const values = async (at: Partial<Slip>) => [...(await inbox.take({ ...slip, ...at })).f32()];
+  expect(await values({ microBatch: 1 })).toEqual([4]);
+  expect(await values({ microBatch: 2 })).toEqual([2]);
+  expect(await values({ phase: "collective", microBatch: 1 })).toEqual([3]);
+});

@@ -44,7 +44,7 @@ beforeEach(async () => {
     ],
     group: { sharing: null, rank: 0, workers: [0], shares: [1] },
     codecs: { activations: null, gradients: null },
-    ...{ recompute: false, stashBytes: 0, keepsSent: false },
+    ...{ recompute: false, stashBytes: 0, keepsSent: false, keepsSummands: false },
     optimizer: { ...DEFAULT_ADAMW, warmup: 0, steps: 10 },
     totalParameters: parameters.size,
     seed: 0,

@@ -10,6 +10,7 @@ import type { Model } from "../../../nn/model.ts";
 import { motley } from "../../nn/motley.ts";
 import type { Cluster } from "../cluster.ts";
 import { type HandPlan, planOf } from "../plans.ts";
+import { type Bits, worst } from "./apart.ts";
 import { MODEL } from "./runs.ts";
 import { bitsAfter, killed, operationsOf, type Watched, watched, whileBroken } from "./watched.ts";
 
@@ -20,7 +21,6 @@ afterEach(async () => {
 });
 
 type Shape = Omit<HandPlan, "microBatches">;
-type Bits = Readonly<Record<string, string>>;
 const STEPS = 4;
 /** Before this step the run goes over. */
 const STEP = 2;
@@ -73,23 +73,6 @@ async function goOver(cluster: Watched, next: Plan): Promise<Over> {
 
 const spared = (shape: Shape, model: Model = MODEL) =>
   watched(clusters, shape, [], { model }).then((cluster) => bitsAfter(cluster, STEPS));
-
-/** Biases of keys have gradients of 0, so that what is computed is rounding, and Adam makes steps of it. */
-const isNoise = (name: string) => /attn\.(k|c_attn)\.bias$/.test(name);
-
-/** The worst difference of any value, as a part of the largest of its tensor. */
-function worst(a: Bits, b: Bits): number {
-  expect(Object.keys(a).sort()).toEqual(Object.keys(b).sort());
-  const values = (bits: string) => new Float32Array(Uint8Array.from(Buffer.from(bits, "base64")).buffer);
-  const largest = (all: Float32Array) => all.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  const apart = Object.entries(a).map(([name, bits]) => {
-    const others = values(b[name]!);
-    return isNoise(name)
-      ? 0
-      : largest(values(bits).map((value, i) => value - others[i]!)) / (largest(others) || 1);
-  });
-  return Math.max(...apart);
-}
 
 const THREE: Shape = {
   stages: [

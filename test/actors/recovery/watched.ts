@@ -5,6 +5,7 @@ import type { Feed } from "../../../actors/data/feed.ts";
 import { Device } from "../../../actors/device.ts";
 import { Keeper } from "../../../actors/recovery/keeper.ts";
 import { type Plan, planPrograms } from "../../../actors/scheduler/plan.ts";
+import { isOfMicroBatch } from "../../../actors/scheduler/program.ts";
 import type { StageSpec } from "../../../actors/stage.ts";
 import type { Model } from "../../../nn/model.ts";
 import type { NodeRuntime, Ref } from "../../../runtime/index.ts";
@@ -24,6 +25,8 @@ export interface Watching {
   readonly every?: number;
   /** That is trained; a small GPT when left out. */
   readonly model?: Model;
+  /** In a step; 4 when left out. */
+  readonly microBatches?: number;
   /** Devices that the plan does not have. */
   readonly spare?: number;
   /** Of all devices. */
@@ -37,10 +40,10 @@ export async function watched(
   cleanups: Cluster[],
   shape: runs.Shape,
   faults: readonly Fault[] = [],
-  { copies = 1, every = 1, model = runs.MODEL, spare = 0, engine, feed }: Watching = {},
+  { copies = 1, every = 1, model = runs.MODEL, microBatches = 4, spare = 0, engine, feed }: Watching = {},
 ): Promise<Watched> {
   const kept = { asked: copies, count: copies, every, why: null };
-  const plan = { ...planOf(model, { microBatches: 4, ...shape }), copies: kept };
+  const plan = { ...planOf(model, { microBatches, ...shape }), copies: kept };
   const started: string[] = [];
   const classOf = (index: number) =>
     class extends Device {
@@ -62,7 +65,7 @@ export async function watched(
       ...(feed && { feed }),
       ...(engine && { engine }),
     },
-    { plan },
+    { plan, microBatches },
     { copies },
   );
   cleanups.push(cluster);
@@ -128,6 +131,12 @@ export const killed = (device: number, at: Omit<Fault, "action" | "device">): Fa
 export function operationsOf({ plan }: Pick<Watched, "plan">, ...workers: number[]): number {
   const programs = planPrograms(plan);
   return workers.reduce((sum, worker) => sum + programs[worker]!.operations.length, 0);
+}
+
+/** As `operationsOf`, on micro-batches alone. */
+export function microBatchOperationsOf({ plan }: Pick<Watched, "plan">, ...workers: number[]): number {
+  const programs = planPrograms(plan);
+  return workers.reduce((sum, worker) => sum + programs[worker]!.operations.filter(isOfMicroBatch).length, 0);
 }
 
 /** What comes of `work` while a method is another. */

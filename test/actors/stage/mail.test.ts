@@ -111,6 +111,15 @@ test("members of a stage take what others give under a key, by their ranks", asy
   expect([...(await taking).f32()]).toEqual([7]);
 });
 
+test("in a further generation nobody waits for what was sent for validation to be taken", async () => {
+  const evaluate = { ...slip(0), phase: "evaluate" } as const;
+  const given = mail.inbox.put(evaluate, Tensor.f32([1], [1]));
+  mail.advance(2);
+  await given;
+  void mail.inbox.put({ ...evaluate, generation: 2 }, Tensor.f32([1], [2]));
+  expect([...(await mail.inbox.take(evaluate)).f32()]).toEqual([2]);
+});
+
 /** What has come there, when so much has. */
 async function come(to: Ref<Slow>, count: number): Promise<number[][]> {
   for (;;) {

@@ -1,0 +1,61 @@
+/**
+ * A plan in which the others of a stage do what lost ones would have done: pure. Micro-batches of members that are gone are
+ * dealt to those that are left, each to whom it will be done with first; nobody has a stage that it did not have before.
+ *
+ * That is for stages with many members, which lose one often and where each of the others has a little more to do. Sums are
+ * formed in another order then. Where there are few, losses are rare, and a single successor with the same micro-batches
+ * comes to the same bits (`recovery/takeover.ts`).
+ */
+
+import type { Plan, PlanMember, PlanStage } from "./plan.ts";
+
+/** So many others there must be at least. */
+export const OTHERS = 8;
+
+/** Whether a stage of so many members that were left would go on without those that are lost. */
+export function isShort({ sharing, members }: PlanStage, lost = 1): boolean {
+  return sharing === "data" && members.length - lost >= OTHERS;
+}
+
+/**
+ * @param lost device ids.
+ * @returns null where a lost member cannot be done without, or none is lost.
+ */
+export function dealLost(plan: Plan, lost: ReadonlySet<string>): Plan | null {
+  const isLost = ({ device }: PlanMember) => lost.has(device);
+  const stages: PlanStage[] = [];
+  for (const stage of plan.stages) {
+    const gone = stage.members.filter(isLost);
+    if (gone.length > 0 && !isShort(stage, gone.length)) return null;
+    stages.push(gone.length > 0 ? { ...stage, members: dealtTo(stage.members, isLost) } : stage);
+  }
+  if (stages.every((stage, i) => stage === plan.stages[i])) return null;
+  const used = new Set(stages.flatMap(({ members }) => members.map(({ device }) => device)));
+  const devices = plan.devices.map((device) => {
+    if (lost.has(device.id)) return { ...device, used: false, reason: "left out: it is gone" };
+    return used.has(device.id) ? device : { ...device, used: false };
+  });
+  return { ...plan, stages, devices };
+}
+
+/** The members that are left, with the micro-batches of the others. */
+function dealtTo(
+  members: readonly PlanMember[],
+  isLost: (member: PlanMember) => boolean,
+): readonly PlanMember[] {
+  const left = members.filter((member) => !isLost(member));
+  const dealt = left.map(({ microBatches }) => [...microBatches]);
+  // Of a plan without predictions all are as fast.
+  const passMs = left.map(({ forwardMs, backwardMs }) => forwardMs + backwardMs || 1);
+  const doneWith = (i: number) => (dealt[i]!.length + 1) * passMs[i]!;
+  const again = members.filter(isLost).flatMap(({ microBatches }) => microBatches);
+  for (const microBatch of again.sort((a, b) => a - b)) {
+    let first = 0;
+    for (let i = 1; i < left.length; i++) if (doneWith(i) < doneWith(first)) first = i;
+    dealt[first]!.push(microBatch);
+  }
+  return left.map((member, i) => {
+    const microBatches = dealt[i]!.sort((a, b) => a - b);
+    return { ...member, microBatches, share: microBatches.length };
+  });
+}
