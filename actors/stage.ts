@@ -16,15 +16,14 @@ import { Actor, type Down, type Monitor, type Ref } from "../runtime/index.ts";
 import type { Injector } from "./chaos/injector.ts";
 import { Abandoned, NeighbourLost, type Slip } from "./inbox.ts";
 import type { KeptCopies } from "./journal/kept.ts";
-import { Copies } from "./recovery/copies.ts";
-import type { Holding } from "./recovery/ledger.ts";
-import { type Fetch, give, type Replica, recalled } from "./recovery/replica.ts";
+import type { Fetch, Replica } from "./recovery/replica.ts";
 import { OWN_COPIES } from "./recovery/room.ts";
 import { microBatchesOf } from "./scheduler/program.ts";
 import { Chunk, stateOf } from "./stage/chunk.ts";
 import { Clearing } from "./stage/clearing.ts";
 import { commitChunks } from "./stage/commit.ts";
 import { fetchFrom } from "./stage/fetching.ts";
+import { Keeping } from "./stage/keeping.ts";
 import type { Rest } from "./stage/rest.ts";
 import { Session } from "./stage/session.ts";
 import { assignSlots, type Slots } from "./stage/slots.ts";
@@ -66,13 +65,8 @@ export class Stage extends Actor {
   #monitors: Monitor[] = [];
   /** By chunk; where there is no need, left out. */
   #statistics: DealtStatistics[] = [];
-  /** What it held after steps that a run may go back to. */
-  readonly #copies = new Copies();
-  /** What a copy is of, and its bytes, once somebody has asked what the stage holds. */
-  #holding: Holding | undefined;
-  #holdsBytes = 0;
-  /** The step that all it holds is of; null in the middle of something. */
-  #step: number | null = null;
+  /** What it held after steps that a run may go back to, and after which step what it holds now is. */
+  readonly #keeping = new Keeping(() => this.state());
   #retired = false;
   /** Whether what it has of an earlier generation goes on in this one, if all others' does. */
   #isCarried = false;
@@ -154,8 +148,7 @@ export class Stage extends Actor {
     const state = await this.state();
     const changingBytes = bytesOf(state);
     const holds = { parameters, changing: Object.keys(state), changingBytes, cuts: Object.fromEntries(cuts) };
-    this.#holding = holdingOf(this.#spec, holds);
-    this.#holdsBytes = changingBytes;
+    this.#keeping.describe(holdingOf(this.#spec, holds), changingBytes);
     return holds;
   }
 
@@ -177,22 +170,19 @@ export class Stage extends Actor {
     await this.#injector?.reached(["recovery"], step + 1);
     const { self, node } = this.context;
     return fetchFrom(from, step, {
-      ...{ self: self as Ref<Stage>, node: node.id, copies: this.#copies },
+      ...{ self: self as Ref<Stage>, node: node.id, copies: this.#keeping.copies },
       load: (values) => this.load(values),
     });
   }
 
   /** Keeps a copy of what it holds now, which is how this step has left it, unless it has. */
   async keep(step: number): Promise<void> {
-    if (this.#step === step && this.#copies.at(step)) return;
-    this.#copies.put(step, Object.entries(await this.state()));
-    this.#step = step;
+    await this.#keeping.keep(step);
   }
 
   /** Keeps a copy of what the last step left, unless there is one, or that step's commit was broken off. */
   async hold(): Promise<void> {
-    if (this.#retired || this.#step === null || this.#copies.at(this.#step)) return;
-    await this.keep(this.#step);
+    if (!this.#retired) await this.#keeping.hold();
   }
 
   /**
@@ -204,12 +194,12 @@ export class Stage extends Actor {
     await this.#injector?.reached(["copy"], step);
     // Behind a recovery, what a step leaves may be copied again.
     const isOver = () => this.#session.generation !== generation;
-    return give(this.#copies, { ...this.#holding!, worker }, step, to, isOver, this.context.clock);
+    return this.#keeping.give(worker, step, to, isOver, this.context.clock);
   }
 
   /** Copies that it has kept of what it holds: for whoever did not have it keep them. */
   kept(): KeptCopies {
-    return { holding: this.#holding!, steps: this.#copies.ofSteps() };
+    return this.#keeping.kept();
   }
 
   /**
@@ -217,7 +207,7 @@ export class Stage extends Actor {
    * @throws RangeError where there is no copy of that step.
    */
   recall(worker: string, step: number, names: readonly string[]): Record<string, Tensor> {
-    return recalled(this.#copies, worker, step, names);
+    return this.#keeping.recall(worker, step, names);
   }
 
   /**
@@ -225,7 +215,7 @@ export class Stage extends Actor {
    * @param point the step that others have copies of: nobody carries it out again, nor those before it.
    */
   forgetBefore(step: number, asked: readonly number[] = [], point = step): void {
-    this.#copies.forgetBefore(step, asked);
+    this.#keeping.copies.forgetBefore(step, asked);
     this.#session.mail.forgetBefore(point + 1);
   }
 
@@ -269,10 +259,10 @@ export class Stage extends Actor {
     again?: readonly number[],
   ): Promise<Resumed> {
     if (this.#retired) throw new RangeError("a stage that has given its memory back does not go on");
-    this.#copies.forgetAfter(step);
+    this.#keeping.copies.forgetAfter(step);
     const isDealtAnew = dealing !== undefined && !isSameDealing(dealing, dealingOf(this.#spec));
     const session = this.#session;
-    const isAsked = dealing && again && this.#step === step && session.canGoOn(step + 1);
+    const isAsked = dealing && again && this.#keeping.step === step && session.canGoOn(step + 1);
     const spec = dealing && dealtAnew(this.#spec, dealing);
     const rest = isAsked ? await session.dealAnew(step + 1, this.#spec, spec!, again) : null;
     if (rest) this.#deal(spec!, rest.slots);
@@ -280,8 +270,8 @@ export class Stage extends Actor {
     if (carried) return carried;
     for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);
     const busy = session.under !== undefined;
-    const holds = this.#step === step;
-    if (!holds) this.#step = null;
+    const holds = this.#keeping.step === step;
+    if (!holds) this.#keeping.step = null;
     if (isDealtAnew) await this.idle();
     if (isDealtAnew) this.#deal(spec!);
     this.#isCarried = false;
@@ -304,13 +294,11 @@ export class Stage extends Actor {
   ): Resumed | null {
     const session = this.#session;
     if (dealing && !isSameDealing(dealing, dealingOf(this.#spec))) return null;
-    if (this.#retired || this.#step !== step || !session.canGoOn(step + 1)) return null;
+    if (this.#retired || this.#keeping.step !== step) return null;
     // Others who are new would not have the order in which it goes on.
     if (session.rest && !rest) return null;
-    if (point < step && !session.mail.keepsSince(point + 1)) return null;
+    if (!session.carryOn(generation, step, point)) return null;
     for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);
-    session.advance(generation);
-    session.mail.forgetBefore(point + 1);
     this.#isCarried = true;
     return { holds: true, midway: true, busy: session.under !== undefined || (rest?.run ?? null) !== null };
   }
@@ -348,10 +336,10 @@ export class Stage extends Actor {
   async #begin(step: number): Promise<void> {
     const isDirty = this.#dirty;
     this.#dirty = true;
-    if (updatesInPasses(this.#spec.program)) this.#step = null;
+    if (updatesInPasses(this.#spec.program)) this.#keeping.step = null;
     const stepping = { spec: this.#spec, chunks: this.#chunks, statistics: this.#statistics };
     // What is kept of earlier steps spares going back to copies: it is worth as much memory as those, and no more.
-    await this.#session.begin(step, stepping, this.#slots, isDirty, OWN_COPIES * this.#holdsBytes);
+    await this.#session.begin(step, stepping, this.#slots, isDirty, OWN_COPIES * this.#keeping.bytes);
   }
 
   /**
@@ -363,7 +351,7 @@ export class Stage extends Actor {
     const { clock } = this.context;
     await this.#injector?.reached(["commit"], step);
     const session = this.#session;
-    this.#step = null;
+    this.#keeping.step = null;
     session.committing(meets);
     const report = await commitChunks({
       ...{ chunks: this.#chunks, session, clock, step, squareSums },
@@ -372,7 +360,7 @@ export class Stage extends Actor {
       session.isBound = false;
     });
     this.#dirty = false;
-    this.#step = step;
+    this.#keeping.step = step;
     if (keeps) await this.keep(step);
     return report;
   }

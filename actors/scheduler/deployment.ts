@@ -11,31 +11,19 @@ import type { Ref } from "../../runtime/index.ts";
 import type { Destination } from "../data/source.ts";
 import type { Device } from "../device.ts";
 import type { Holding } from "../recovery/ledger.ts";
-import {
-  type CommitReport,
-  holdingOf,
-  type StageHoldings,
-  type StageSpec,
-  type StepReport,
-} from "../stage/spec.ts";
+import { type CommitReport, holdingOf, type StageHoldings, type StepReport } from "../stage/spec.ts";
 import type { Stage } from "../stage.ts";
 import { Commits, catchUp } from "./catching-up.ts";
 import { DeviceFailed } from "./device-failed.ts";
-import {
-  type Before,
-  DeploymentOver,
-  type DeployOptions,
-  type HandedOver,
-  handOver,
-  type Placed,
-} from "./handover.ts";
+import { type Before, DeploymentOver, type DeployOptions, type HandedOver, type Placed } from "./handover.ts";
+import { endStage, type Hosted, hostAll } from "./hosting.ts";
 import { lossesOf, mean } from "./losses.ts";
-import { heldInGroups, type Part, partsOf } from "./parts.ts";
-import { chunksOf, type Plan, planPrograms, type Worker, workersOf } from "./plan.ts";
+import { heldInGroups, type Part } from "./parts.ts";
+import { type Plan, type Worker, workersOf } from "./plan.ts";
 import { readersOf } from "./readers.ts";
 import { Restoring } from "./restoring.ts";
 import { isAsynchronous } from "./schedule.ts";
-import { peersOf, specsOf } from "./specs.ts";
+import { peersOf } from "./specs.ts";
 import { squareSumsOf } from "./square-sums.ts";
 import { type Copies, type Share, wholeValues } from "./whole.ts";
 
@@ -76,10 +64,8 @@ export class Deployment {
 
   private constructor(
     plan: Plan,
-    parts: readonly Part[],
-    placed: readonly Placed[],
+    { parts, placed, handed }: Hosted,
     options: DeployOptions,
-    handed: HandedOver | undefined,
     commits: Commits,
   ) {
     this.handed = handed ?? { goesOn: false, busy: false, behind: 0, dealt: 0 };
@@ -111,34 +97,10 @@ export class Deployment {
     options: DeployOptions,
     before?: { readonly deployment: Deployment } & Omit<Before, "placed" | "commits">,
   ): Promise<Deployment> {
-    const parts = partsOf(options.model, segments, chunksOf(plan));
-    const specs = specsOf(plan, parts, planPrograms(plan), options);
-    const workers = workersOf(plan);
     const old = before?.deployment;
     const handing = before && { ...before, placed: old!.placed, commits: old!.commits };
-    const handed = handing && (await handOver(handing, options, workers, specs));
-    const host = async (worker: Worker, spec: StageSpec): Promise<Placed> => {
-      const device = devices[Number(worker.member.device)]!;
-      try {
-        const stage = await device.ask.host(spec, owner);
-        const holdings = await stage.ask.holds();
-        return { worker, spec, name: holdingOf(spec, holdings).worker, stage, holdings, has: "nothing" };
-      } catch (error) {
-        throw new DeviceFailed(worker, error);
-      }
-    };
-    const hosted = workers.map((worker) => {
-      return handed?.staying.get(worker.worker) ?? host(worker, specs[worker.worker]!);
-    });
-    try {
-      const commits = handed?.goesOn ? old!.commits : new Commits();
-      return new Deployment(plan, parts, await Promise.all(hosted), options, handed, commits);
-    } catch (error) {
-      for (const each of hosted) {
-        if ("then" in each) each.then((placed) => end(devices, placed)).catch(() => {});
-      }
-      throw error;
-    }
+    const hosted = await hostAll(plan, segments, { devices, owner }, options, handing);
+    return new Deployment(plan, hosted, options, hosted.handed?.goesOn ? old!.commits : new Commits());
   }
 
   /** Whether another one is to follow: what comes of this one counts no more. */
@@ -148,7 +110,7 @@ export class Deployment {
 
   /** Ends the stages that were started for it, not those that were there before. */
   async end(devices: readonly Ref<Device>[]): Promise<void> {
-    await Promise.all(this.fresh.map((placed) => end(devices, placed).catch(() => {})));
+    await Promise.all(this.fresh.map((placed) => endStage(devices, placed).catch(() => {})));
   }
 
   /** Gives every stage what it holds, once. The tensors are borrowed until it is done. */
@@ -391,9 +353,4 @@ export class Deployment {
     const own = groups.map((group) => group.filter((name) => this.isLocal || cuts[name]));
     return own.filter(({ length }) => length > 0);
   }
-}
-
-/** Ends a stage on its device. */
-async function end(devices: readonly Ref<Device>[], { worker, stage }: Placed): Promise<void> {
-  await devices[Number(worker.member.device)]!.ask.end(stage);
 }

@@ -133,12 +133,19 @@ export class Session {
     return !this.isOver && this.under?.step === step && !this.under.failed;
   }
 
-  /** Goes on in a further generation, with all that has come and was sent, and with the step that is under way. */
-  advance(generation: number): void {
+  /**
+   * Goes on in a further generation behind `step`, with all that has come and was sent, and with the step that is under way.
+   * @param point the step that somebody else may have to go back to: what was sent since is kept.
+   * @returns whether it can; nothing has changed otherwise.
+   */
+  carryOn(generation: number, step: number, point: number): boolean {
+    if (!this.canGoOn(step + 1) || (point < step && !this.mail.keepsSince(point + 1))) return false;
     this.generation = generation;
     this.interruption = interruption();
     this.interruptedBy = undefined;
     this.mail.advance(generation);
+    this.mail.forgetBefore(point + 1);
+    return true;
   }
 
   /**
