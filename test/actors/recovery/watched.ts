@@ -88,7 +88,8 @@ export async function bitsAfter(
   before: (step: number) => Promise<unknown> = async () => {},
 ): Promise<Readonly<Record<string, string>>> {
   const { scheduler } = cluster;
-  const going = { kept: -1, complete: -1 };
+  /** What the run begins with is kept with the first step, and is step -1. */
+  const going = { kept: -2, complete: -2 };
   /** Of this run: another one may be on its way out. */
   let keeper: unknown;
   const seen = (what: keyof typeof going, stepOf: (...args: any[]) => number) => {
