@@ -9,7 +9,7 @@ import { Copies } from "../../../../actors/recovery/copies.ts";
 import { Course } from "../../../../actors/recovery/course.ts";
 import type { MoveOutcome } from "../../../../actors/recovery/moves.ts";
 import { Replica } from "../../../../actors/recovery/replica.ts";
-import type { Plan } from "../../../../actors/scheduler/plan.ts";
+import { type Plan, workersOf } from "../../../../actors/scheduler/plan.ts";
 import { Scheduler } from "../../../../actors/scheduler/scheduler.ts";
 import { Stage } from "../../../../actors/stage.ts";
 import type { NodeRuntime } from "../../../../runtime/node.ts";
@@ -160,4 +160,19 @@ Copies.prototype.put = function (...given) {
 Copies.prototype.write = function (...given) {
   write.apply(this, given);
   if (!isPut) most.replicas = Math.max(most.replicas, this.ofSteps().length);
+};
+
+let fewest = Number.POSITIVE_INFINITY;
+
+/** The fewest workers that a run has gone on with since this was asked before; infinitely many where it had no need to. */
+export function fewestWorkers(): number {
+  const found = fewest;
+  fewest = Number.POSITIVE_INFINITY;
+  return found;
+}
+
+const { adopt } = Course.prototype as any;
+(Course.prototype as any).adopt = function ({ plan, ...rest }: { plan: Plan }) {
+  fewest = Math.min(fewest, workersOf(plan).length);
+  return adopt.call(this, { plan, ...rest });
 };

@@ -1,6 +1,7 @@
 /** Runs for simulated worlds: a tiny model, what it learns from, and a plan of any shape; each follows from a number. */
 
 import type { Feed } from "../../../../actors/data/feed.ts";
+import { OTHERS } from "../../../../actors/scheduler/dealt.ts";
 import type { Plan, Sharing } from "../../../../actors/scheduler/plan.ts";
 import { checkPlan } from "../../../../actors/scheduler/plan-check.ts";
 import { PlanError } from "../../../../actors/scheduler/plan-error.ts";
@@ -12,7 +13,7 @@ import { findSegments } from "../../../../nn/segments.ts";
 import { elements, Tensor } from "../../../../protocols/tensor.ts";
 import { type Random, seededRandom } from "../../../../runtime/random.ts";
 import { motley } from "../../../nn/motley.ts";
-import { type HandStage, planOf } from "../../plans.ts";
+import { type HandPlan, type HandStage, planOf } from "../../plans.ts";
 
 export interface Shape {
   readonly name: string;
@@ -26,7 +27,7 @@ export interface Shape {
   readonly workers: number;
   readonly strategy: string;
   readonly schedule: string;
-  /** Whether nothing it makes may differ by a bit, whatever is done to it. */
+  /** Whether nothing it makes may differ by a bit, whatever is done to it, unless members of its stages become fewer. */
   readonly exact: boolean;
   readonly microBatches: number;
   readonly steps: number;
@@ -41,6 +42,8 @@ export const SEED = 7;
 const MOST_DEVICES = 5;
 /** Of all runs, those that find their plans. */
 const PLANNED = 0.25;
+/** One of so many has a stage of many members, which goes on without one that is lost. */
+const ONE_OF_MANY = 12;
 
 /** What a model is trained on: integers below `classes` and numbers, drawn from step and micro-batch. */
 function feedOf(model: Model, classes: number): Feed {
@@ -103,8 +106,10 @@ export function pick<T>(random: Random, values: readonly T[]): T {
 /** The shape of this number: the first in its row that can be carried out. */
 export function shapeOf(number: number): Shape {
   const random = seededRandom(number + 1);
+  const hasMany = number % ONE_OF_MANY === ONE_OF_MANY - 1;
   for (;;) {
     try {
+      if (hasMany) return drawMany(random);
       return random.next() < PLANNED ? drawPlanned(random) : drawShape(random);
     } catch (error) {
       if (!(error instanceof PlanError)) throw error;
@@ -141,11 +146,38 @@ function drawShape(random: Random): Shape {
     return { to, sharing, members, shares: members.map(({ length }) => length), recompute };
   });
   const localSteps = stages[0]!.sharing === "local" ? pick(random, [1, 2, 3]) : 1;
+  return byHand(random, kind, model, { stages, schedule, microBatches, localSteps }, [4, 6]);
+}
+
+/** Of two stages at most, one with more members than any of the others has; few steps, as each takes many operations. */
+function drawMany(random: Random): Shape {
+  const kind = KINDS[0]!;
+  const model = kind.make();
+  const segments = findSegments(model).length;
+  const schedule = pick(random, ["gpipe", "1f1b", "eager-1f1b"] as const);
+  const microBatches = pick(random, [10, 12]);
+  const stageCount = pick(random, [1, 2, 2]);
+  const large = random.integer(stageCount);
+  const stages = cuts(random, segments, stageCount).map((end, stage): HandStage => {
+    const to = [end];
+    if (stage !== large && random.next() < 0.5) return { to };
+    const members = deal(random, microBatches, stage === large ? pick(random, [OTHERS + 1, OTHERS + 2]) : 2);
+    return { to, sharing: "data", members, shares: members.map(({ length }) => length) };
+  });
+  return byHand(random, kind, model, { stages, schedule, microBatches }, [3]);
+}
+
+/** @param steps that it may have. */
+function byHand(
+  random: Random,
+  { name, classes }: Kind,
+  model: Model,
+  hand: HandPlan,
+  steps: readonly number[],
+): Shape {
+  const { stages, schedule = "1f1b", microBatches } = hand;
   const every = pick(random, [1, 1, 2, 4]);
-  const plan: Plan = {
-    ...planOf(model, { stages, schedule, microBatches, localSteps }),
-    copies: { asked: 1, count: 1, every, why: null },
-  };
+  const plan: Plan = { ...planOf(model, hand), copies: { asked: 1, count: 1, every, why: null } };
   checkPlan(plan);
   const held = stages.map(({ to, sharing, members = 1, recompute }) => {
     const shared = sharing
@@ -154,12 +186,12 @@ function drawShape(random: Random): Shape {
     return `${to}${shared}${recompute ? " recomputed" : ""}`;
   });
   return {
-    name: `${kind.name}, ${schedule}, ${microBatches} micro-batches, kept every ${every}, stages to ${held.join(" | ")}`,
-    ...{ model, plan, microBatches, feed: feedOf(model, kind.classes) },
+    name: `${name}, ${schedule}, ${microBatches} micro-batches, kept every ${every}, stages to ${held.join(" | ")}`,
+    ...{ model, plan, microBatches, feed: feedOf(model, classes) },
     ...{ devices: plan.devices.length, strategy: "pipeline", schedule, exact: true },
     workers: plan.devices.length,
     isLocal: stages[0]!.sharing === "local",
-    ...lengths(random, [4, 6]),
+    ...lengths(random, steps),
   };
 }
 

@@ -24,6 +24,7 @@ const PATIENCE_MS = 60_000;
 const FOREVER_MS = 1_200_000;
 /** After so long somebody comes to help a run that waits for devices. */
 const HELP_MS = 20_000;
+/** Machines that there may be, or one more than it begins with. */
 const MOST_DEVICES = 9;
 
 export interface WorldOptions {
@@ -298,7 +299,8 @@ export class TrainingWorld {
         else void this.switchOn(device);
         return;
       case "join":
-        if (this.cluster.machines.length < MOST_DEVICES) void this.switchOn(this.cluster.machines.length);
+        if (this.cluster.machines.length < Math.max(MOST_DEVICES, this.options.shape.devices + 2))
+          void this.switchOn(this.cluster.machines.length);
         return;
       case "migrate":
         this.migrate(event.number);
