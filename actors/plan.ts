@@ -84,16 +84,20 @@ export function planned(request: PlanRequest, given: Plan | null = null): Planne
     requirePlan(given, { segments, microBatches: options.microBatches, devices: ids });
   }
   const plan = given ?? makePlan(request);
-  const cost = planCost(plan, { ...request, stashBytes: options.stashBytes ?? 0 });
-  if (given) requireMemory(plan, cost, devices);
+  const { copies: asked = 0, stashBytes = 0 } = options;
+  const costWith = (copies: number | undefined) => {
+    return planCost(plan, { ...request, stashBytes, ...(copies !== undefined && { copies }) });
+  };
+  if (given) requireMemory(plan, costWith(0), devices);
+  const copies =
+    given && asked > 0 ? copiesThatFit(given, costWith(asked), { ...request, copies: asked }) : null;
+  const cost = costWith(given ? (copies?.said.count ?? 0) : undefined);
   const simulation = simulate(cost.programs, cost.run);
   const stepMs = stepMsOf(plan, simulation, cost);
   if (!given) return { request, plan, simulation, stepMs };
   // What the file says was predicted before it was edited, or of other devices.
   const joules = planJoules(request, given, cost, simulation, stepMs);
   const renewed = withPredictions(given, cost, simulation, joules);
-  const { copies: asked = 0 } = options;
-  const copies = asked > 0 && copiesThatFit(given, cost, { ...request, copies: asked });
   const used = new Set(given.stages.flatMap(({ members }) => members.map(({ device }) => device)));
   const said = given.devices.map(({ id, name }) => {
     const reason = used.has(id) ? "as the plan has it" : "left out by the plan";

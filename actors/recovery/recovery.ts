@@ -40,7 +40,7 @@ export function planWithout(
 ): Plan | string {
   const living = roster.living();
   const dealt = deployed.dealsLost ? dealLost(plan, roster.lost()) : null;
-  if (dealt && (replanner?.overfull(dealt) ?? null) === null) return dealt;
+  if (dealt && (replanner?.overfull(dealt, plan) ?? null) === null) return dealt;
   const next = successorPlan(world, plan, deployed, roster.lost(), living);
   if (!next) return "no device is left";
   const full = replanner?.overfull(next) ?? null;

@@ -20,7 +20,7 @@ import {
 import type { ClusterProfile } from "../profile.ts";
 import { type JoinedProfile, withJoined } from "../profile-join.ts";
 import type { DeviceInfo, Profile, SegmentCost } from "../scheduler/cost.ts";
-import { memoryOf, stepMsOf } from "../scheduler/device-load.ts";
+import { memoryMidway, memoryOf, stepMsOf } from "../scheduler/device-load.ts";
 import { chunksOf, type Plan, type PlanDevice } from "../scheduler/plan.ts";
 import { planCost } from "../scheduler/plan-cost.ts";
 import { PlanError } from "../scheduler/plan-error.ts";
@@ -151,11 +151,14 @@ export class Replanner {
     return stepMsOf(plan, predict(cost.programs, cost.run), cost);
   }
 
-  /** What a plan leaves too little memory for; null where everything fits, as far as it is known. */
-  overfull(plan: Plan): string | null {
+  /**
+   * What a plan leaves too little memory for; null where everything fits, as far as it is known.
+   * @param begun the plan that a step was begun by which is gone on with, for those of it who are left.
+   */
+  overfull(plan: Plan, begun: Plan | null = null): string | null {
     if (!this.knowsAll(plan)) return null;
     const cost = planCost(plan, { ...this.inputs(), profile: this.profile() });
-    for (const [id, bytes] of memoryOf(plan, cost)) {
+    for (const [id, bytes] of begun ? memoryMidway(begun, plan, cost) : memoryOf(plan, cost)) {
       const { name, memoryBytes = Number.POSITIVE_INFINITY } = this.devices.get(id)!;
       if (bytes > memoryBytes)
         return `${name} has ${mebibytes(memoryBytes)}, and would need ${mebibytes(bytes)}`;

@@ -8,6 +8,7 @@
  */
 
 import type { Plan, PlanMember, PlanStage } from "./plan.ts";
+import { isAsynchronous } from "./schedule.ts";
 
 /** So many others there must be at least. */
 export const OTHERS = 8;
@@ -15,6 +16,18 @@ export const OTHERS = 8;
 /** Whether a stage of so many members that were left would go on without those that are lost. */
 export function isShort({ sharing, members }: PlanStage, lost = 1): boolean {
   return sharing === "data" && members.length - lost >= OTHERS;
+}
+
+/**
+ * Whether there is a stage that would go on without a lost member in the middle of a step, and every one could then go on
+ * with other neighbours, as far as a plan says.
+ */
+export function mayDeal({ stages, schedule, codecs }: Plan): boolean {
+  const isDealt = ({ ranges, sharing, members }: PlanStage) => {
+    const isAlone = members.length === 1;
+    return ranges.length === 1 && (isAlone || (sharing === "data" && codecs.gradients === null));
+  };
+  return !isAsynchronous(schedule) && stages.some((stage) => isShort(stage)) && stages.every(isDealt);
 }
 
 /**

@@ -20,6 +20,7 @@ import {
   type StageCost,
   stageCost,
 } from "./cost.ts";
+import { mayDeal } from "./dealt.ts";
 import { profileOf } from "./partition.ts";
 import { chunksOf, isSharded, type Plan, planPrograms, type Worker, workersOf } from "./plan.ts";
 import { PlanError } from "./plan-error.ts";
@@ -34,6 +35,8 @@ export interface CostInputs {
   readonly profile: Profile;
   /** With recomputation, bytes of each micro-batch that a chunk may keep all the same, besides its input; else 0. */
   readonly stashBytes?: number;
+  /** Of what each stage holds, with room on other devices: with any, the run goes on when some are lost. As the plan has it when left out. */
+  readonly copies?: number;
 }
 
 /** What one worker does and holds. */
@@ -41,6 +44,8 @@ export interface WorkerCost {
   readonly chunks: readonly ChunkCost[];
   readonly parameterBytes: number;
   readonly memoryBytes: number;
+  /** Of each micro-batch in flight. */
+  readonly keptBytes: number;
   /** Of one copy of what training changes here. */
   readonly copyBytes: number;
 }
@@ -59,7 +64,11 @@ export function planCost(plan: Plan, inputs: CostInputs): PlanCost {
   const programs = planPrograms(plan);
   const workers = workersOf(plan);
   const positions = chunksOf(plan).length;
-  const costs = workers.map((worker, i) => workerCost(worker, programs[i]!, plan, inputs, positions));
+  const { copies = plan.copies?.count ?? 0 } = inputs;
+  const keepsSummands = copies > 0 && mayDeal(plan);
+  const costs = workers.map((worker, i) => {
+    return workerCost(worker, programs[i]!, plan, inputs, positions, keepsSummands);
+  });
   const { cores, controlMs = {} } = inputs.profile;
   const roundTrips = workers.map(({ member }) => controlMs[member.device] ?? 0);
   return {
@@ -84,6 +93,7 @@ function workerCost(
   plan: Plan,
   { segments, profile, stashBytes = 0 }: CostInputs,
   count: number,
+  keepsSummands: boolean,
 ): WorkerCost {
   const { stage, member, positions } = worker;
   const times = profileOf(profile, { id: member.device, name: member.deviceName });
@@ -120,10 +130,14 @@ function workerCost(
   const ends = costs.reduce((all, { joint, cost }) => all + (joint ? jointBytes(cost) : 0), 0);
   const versions = weightVersions(program);
   const more = stage.sharing === "local" ? OUTER_COPIES : 0;
-  const copies = costs.reduce((all, { cost }, i) => all + (versions[i]! + more) * cost.parameterBytes, 0);
+  // Gradients as they were before they were added up.
+  const summands = keepsSummands && stage.members.length > 1 ? 1 : 0;
+  const besides = more + summands;
+  const copies = costs.reduce((all, { cost }, i) => all + (versions[i]! + besides) * cost.parameterBytes, 0);
   return {
     chunks,
     parameterBytes: sum(({ parameterBytes }) => parameterBytes),
+    keptBytes: sum(({ keptBytes }) => keptBytes),
     memoryBytes: sum(heldBytes) + stashes + working + copies + ends,
     copyBytes: sum(({ parameterBytes, stateBytes }) => (1 + more) * parameterBytes + stateBytes),
   };

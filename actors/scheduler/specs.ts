@@ -6,7 +6,7 @@ import { encodeModel } from "../../nn/onnx/proto.ts";
 import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
 import { Tensor } from "../../protocols/tensor.ts";
 import { type ByMicroBatch, type ChunkSpec, type StageSpec, updatesInPasses } from "../stage/spec.ts";
-import { isShort } from "./dealt.ts";
+import { mayDeal } from "./dealt.ts";
 import type { Part } from "./parts.ts";
 import type { Plan, Worker } from "./plan.ts";
 import type { StageProgram } from "./program.ts";
@@ -76,13 +76,13 @@ export function isRepeatable({ stages, codecs }: Pick<Plan, "stages" | "codecs">
 }
 
 /**
- * Whether there is a stage that would go on without a lost member in the middle of a step, and every one could then go on
- * with other neighbours: not where passes depend on each other beyond their micro-batch, or stages on each other's sums.
+ * As `mayDeal`: not where passes depend on each other beyond their micro-batch, or stages on each other's sums, nor where the
+ * plan has no room for copies.
  */
-function isDealable({ stages }: Plan, parts: readonly Part[]): boolean {
+function isDealable(plan: Plan, parts: readonly Part[]): boolean {
   return (
-    stages.some((stage) => isShort(stage)) &&
-    stages.every(({ ranges, sharing }) => ranges.length === 1 && (sharing === null || sharing === "data")) &&
+    plan.copies?.count !== 0 &&
+    mayDeal(plan) &&
     parts.every(({ roles, tied }) => {
       return Object.keys(roles.statistics).length === 0 && Object.keys(tied).length === 0;
     })

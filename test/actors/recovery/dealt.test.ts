@@ -275,6 +275,28 @@ test("a device waits for the rest of a sample: what has come of it is not lost",
   expect(worst(bits, await spared(ALL))).toBeLessThan(1e-5);
 });
 
+test("one of few and one of many are lost at once: both have successors, and not a bit is another", async () => {
+  const cluster = await watched(clusters, BEHIND, [], { ...WATCHING, copies: 2 });
+  let isLost = false;
+  const bits = await whileBroken(
+    Stage,
+    "deliver",
+    (stage, deliver, slip, tensor) => {
+      const isIt = slip.phase === "train" && slip.step === STEP && stage.context.node === cluster.hosts[6];
+      if (!isLost && isIt && slip.value !== "targets") {
+        isLost = true;
+        for (const device of [1, 4]) void cluster.hosts[device]!.close(0);
+      }
+      return deliver(slip, tensor);
+    },
+    () => bitsAfter(cluster, STEPS),
+  );
+  expect(cluster.told.flatMap(({ lost }) => lost).sort()).toEqual(["device-1", "device-4"]);
+  expect(cluster.told.every(({ stepsLost }) => stepsLost === 0)).toBe(true);
+  expect(workersOf(cluster.told.at(-1)!.plan)).toHaveLength(11);
+  expect(bits).toEqual(await spared(BEHIND));
+});
+
 test("a stage of few has a successor, and not a bit is another", async () => {
   const made = await run(BEHIND, [killed(1, { step: STEP, microBatch: 3, phase: "backward" })]);
   expect(workersOf(made.cluster.told[0]!.plan)).toHaveLength(11);
