@@ -177,10 +177,18 @@ describe("a run", () => {
   });
 
   test("another is killed before a step is committed again: it is told once, of both", async () => {
-    const [first, second] = [kill(1, { step: 3 }), kill(0, { step: 0, phase: "commit" })];
-    const disturbed = await run([first], 2, [second]);
+    // Nothing goes back before the first one's part is there again.
+    const second = kill(0, { step: 3, microBatch: 3, phase: "backward" });
+    const disturbed = await run([kill(1, { step: 3 })], 2, [second]);
     expect(disturbed.lost).toEqual([["device-1", "device-0"]]);
     expect(disturbed.told[0]!.stepsLost).toBeWithin(0, 3);
+    expect(disturbed.bits).toEqual(undisturbed);
+  });
+
+  test("another is killed at the commit behind that: the others have made the step, and each is told", async () => {
+    const disturbed = await run([kill(1, { step: 3 })], 2, [kill(0, { step: 3, phase: "commit" })]);
+    expect(disturbed.lost).toEqual([["device-1"], ["device-0"]]);
+    expect(disturbed.told.map(({ stepsLost }) => stepsLost)).toEqual([0, 0]);
     expect(disturbed.bits).toEqual(undisturbed);
   });
 
