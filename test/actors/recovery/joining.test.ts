@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 import { Joining } from "../../../actors/recovery/joining.ts";
 import { Roster } from "../../../actors/recovery/roster.ts";
 import { gptModel } from "../../../nn/models/gpt.ts";
+import { DEFAULT_ADAMW } from "../../../nn/optim/adamw.ts";
 import { VirtualClock } from "../../../runtime/clock.ts";
 import { inTime } from "./in-time.ts";
 
@@ -51,7 +52,8 @@ function arrivals(hosts: readonly string[], breaks: (place: number) => boolean =
       },
     },
   };
-  const request = () => ({ model, microBatches: 1, segments: [], now: () => clock.now() });
+  const optimizer = { ...DEFAULT_ADAMW, warmup: 0, steps: 1 };
+  const request = () => ({ model, microBatches: 1, segments: [], optimizer, now: () => clock.now() });
   return { clock, devices, roster, course, log, under, added, request };
 }
 
