@@ -9,22 +9,25 @@
 import { standardError, standardOutput } from "../runtime/platform/process.ts";
 import { type Command, CommandError, UsageError } from "./command.ts";
 import { nearest } from "./nearest.ts";
-import { node } from "./node.ts";
 import { describeOptions } from "./options.ts";
-import { plan } from "./plan.ts";
-import { token } from "./token.ts";
-import { train } from "./train.ts";
 
-const COMMANDS: readonly Command[] = [train, plan, node, token];
+/** By name. One is loaded when it is wanted: a run starts a process for every device, and none of them needs what it does. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  train: async () => (await import("./train.ts")).train,
+  plan: async () => (await import("./plan.ts")).plan,
+  node: async () => (await import("./node.ts")).node,
+  token: async () => (await import("./token.ts")).token,
+};
 
-function help(): string {
-  const width = Math.max(...COMMANDS.map(({ name }) => name.length));
+async function help(): Promise<string> {
+  const commands = await Promise.all(Object.values(COMMANDS).map((load) => load()));
+  const width = Math.max(...commands.map(({ name }) => name.length));
   return [
     "troupe: train neural networks together on the devices you already have",
     "",
     "usage: troupe <command> [options]",
     "",
-    ...COMMANDS.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`),
+    ...commands.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`),
     "",
     "Inside a clone, npx bun run troupe bench <suite> measures; npx bun run bench --help lists the suites.",
     "troupe <command> --help tells about its options.",
@@ -39,16 +42,16 @@ function helpOf({ name, summary, options, notes }: Command): string {
 async function main(args: readonly string[]): Promise<number> {
   const [name, ...rest] = args;
   if (name === undefined || name === "--help" || name === "-h" || name === "help") {
-    standardOutput.write(help());
+    standardOutput.write(await help());
     return name === undefined ? 2 : 0;
   }
-  const command = COMMANDS.find((candidate) => candidate.name === name);
-  if (!command) {
-    const names = COMMANDS.map((candidate) => candidate.name);
+  if (!Object.hasOwn(COMMANDS, name)) {
+    const names = Object.keys(COMMANDS);
     throw new UsageError(
       `there is no command "${name}"; the nearest is ${nearest(name, names)}, all are ${names.join(", ")}`,
     );
   }
+  const command = await COMMANDS[name]!();
   if (rest.includes("--help") || rest.includes("-h")) {
     standardOutput.write(helpOf(command));
     return 0;
