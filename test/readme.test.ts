@@ -11,11 +11,12 @@ import { join } from "node:path";
 import { exportModel } from "../nn/import/export.ts";
 import { resnet } from "../nn/models/resnet.ts";
 import { idxFile, noise } from "./actors/data/memory.ts";
+import { CACHE, TINY_GPT } from "./cli/troupe.ts";
 
 const ROOT = join(import.meta.dir, "..");
 /** What makes each model small, by `--model`. */
 const SMALL: Readonly<Record<string, readonly string[]>> = {
-  gpt: ["--layers", "1", "--width", "16", "--heads", "2", "--context", "16"],
+  gpt: TINY_GPT,
   resnet18: ["--width", "4", "--batch", "16"],
   mlp: ["--batch", "16"],
   "net.onnx": [],
@@ -23,18 +24,20 @@ const SMALL: Readonly<Record<string, readonly string[]>> = {
 };
 /** What makes a benchmark short. */
 const QUICK: Readonly<Record<string, readonly string[]>> = {
-  train: ["--quick", "--only", "time"],
-  memory: ["--steps", "20"],
-  validation: ["--quick", "--steps", "3"],
+  memory: ["--steps", "10"],
+  validation: ["--quick", "--steps", "2"],
   nn: ["--quick", "--only", "gpt"],
-  runtime: ["--quick", "--only", "local"],
-  // Takes minutes however little it does; test/bench/ has its own.
+  // Commands of test/bench/main.test.ts; and one that takes minutes however little it does, of which there is another test.
+  train: ["--help"],
+  runtime: ["--help"],
   strategies: ["--help"],
 };
 /** Options of a command that `SMALL` and the number of steps take the place of. */
 const SIZES = new Set(["--layers", "--width", "--heads", "--context", "--steps"]);
 /** Options of lines that are about one device as much as about several, which take three times as long to start. */
-const OF_ONE = new Set(["--recompute", "--optimizer", "--lr", "--model", "--json", "--prompt"]);
+const OF_ONE = new Set([
+  ...["--recompute", "--optimizer", "--lr", "--model", "--json", "--prompt", "--resume", "--trace"],
+]);
 
 let folder: string;
 /** What the lines of a block before this one have exported, and in which block that was. */
@@ -84,7 +87,7 @@ function start(args: readonly string[]) {
   const env = {
     ...process.env,
     XDG_CONFIG_HOME: join(folder, "settings"),
-    XDG_CACHE_HOME: join(folder, "cache"),
+    XDG_CACHE_HOME: CACHE,
     ...exported.variables,
   };
   return Bun.spawn(command, { cwd: folder, env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });

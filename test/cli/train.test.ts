@@ -160,7 +160,8 @@ test("a run that was killed after its checkpoint resumes to the weights of one t
 }, 180_000);
 
 test("without copies a device that dies ends the run, which names it, its last checkpoint and the way to go on", async () => {
-  const run = start("--copies", "0", "--steps", "100000", "--checkpoint-every", "2", "--out", out());
+  const two = ["--devices", "2", "--copies", "0"];
+  const run = start(...two, "--steps", "100000", "--checkpoint-every", "2", "--out", out());
   const { pid } = await run.until(({ name }) => name === "device-2");
   await run.until(({ event }) => event === "checkpoint");
   process.kill(pid, "SIGKILL");
@@ -180,7 +181,8 @@ test("without copies a device that dies ends the run, which names it, its last c
   expect(events.at(-1)?.event).toBe("error");
 
   const { step } = await readCheckpoint(files, checkpoint);
-  const resumed = await train("--steps", `${step + 2}`, "--sample", "0", "--resume", out());
+  const more = ["--devices", "2", "--steps", `${step + 2}`, "--sample", "0"];
+  const resumed = await train(...more, "--resume", out());
   expect(resumed.at(-1)).toMatchObject({ event: "done", steps: step + 2 });
 }, 180_000);
 
@@ -237,7 +239,7 @@ test("told twice to end, it ends at once, and says how to go on", async () => {
 }, 120_000);
 
 test("told to end before there is anything to lose, it ends at once", async () => {
-  const run = start("--devices", "2", "--out", out());
+  const run = start("--devices", "1", "--out", out());
   await run.until(({ event }) => event === "device_joined");
   run.process.kill("SIGINT");
   const { code, err } = await run.ended();
@@ -249,7 +251,7 @@ test("told to end before there is anything to lose, it ends at once", async () =
 test("ends when nobody reads what it says", async () => {
   const run = Bun.spawn(
     ["sh", "-c", `"$0" cli/main.ts train "$@" | head -n 1`, process.execPath, "--json", ...TINY].concat(
-      ...["--steps", "100000", "--out", out()],
+      ...["--devices", "1", "--steps", "100000", "--out", out()],
     ),
     { cwd: join(import.meta.dir, "../.."), stdin: "ignore", stdout: "pipe", stderr: "pipe" },
   );

@@ -1,16 +1,16 @@
 /** Runs the real command line as a process of its own, and knows which processes it has left behind. */
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 const ROOT = join(import.meta.dir, "../..");
 
-/** A model and a text so small that a step takes milliseconds. */
-export const TINY = [
+/** A model so small that a step takes milliseconds. */
+export const TINY_GPT = [
   ...["--layers", "1", "--width", "32", "--heads", "2", "--context", "32", "--batch", "8"],
-  ...["--data", join(ROOT, "test/fixtures/text.txt")],
 ];
+/** It, on a text that is small too. */
+export const TINY = [...TINY_GPT, "--data", join(ROOT, "test/fixtures/text.txt")];
 
 export interface Event {
   readonly event: string;
@@ -19,9 +19,11 @@ export interface Event {
 
 let runs = 0;
 
-/** Profiles that these runs measure; the user's are left alone. */
-const CACHE = mkdtempSync(join(tmpdir(), "troupe-cache-"));
-process.on("exit", () => rmSync(CACHE, { recursive: true, force: true }));
+/**
+ * Profiles that these runs measure; the user's are left alone. All tests here share them, as the runs of one user do: most
+ * train the same few models, and measuring takes longer than their steps.
+ */
+export const CACHE = join(ROOT, "node_modules/.cache");
 
 export class Troupe {
   readonly process: Bun.Subprocess<"ignore", "pipe", "pipe">;
