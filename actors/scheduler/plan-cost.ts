@@ -3,11 +3,13 @@
  * hold in memory. Arithmetic over a profile; nothing is measured here, and nothing is chosen.
  *
  * Memory is what Asteroid counts (Ye et al., MobiCom 2024): parameters, gradients and the optimiser's state; the stashes
- * of the most micro-batches in flight; and what a pass needs while it runs.
+ * of the most micro-batches in flight; and what a pass needs while it runs. With room for copies there is what is kept for
+ * the case that somebody is lost: of what was sent, two steps, as where copies are made of every step.
  */
 
 import type { ShardKind } from "../../nn/shards/plan.ts";
 import { tensorCodec } from "../../protocols/codecs/compressed.ts";
+import { OWN_COPIES } from "../recovery/room.ts";
 import {
   type DeviceInfo,
   type DeviceProfile,
@@ -26,6 +28,8 @@ import { chunksOf, isSharded, type Plan, planPrograms, type Worker, workersOf } 
 import { PlanError } from "./plan-error.ts";
 import { isBackward, peakInFlight, type StageProgram } from "./program.ts";
 import type { ChunkCost, NetworkInterface, RunCost } from "./run-cost.ts";
+import { isAsynchronous } from "./schedule.ts";
+import { isRepeatable } from "./specs.ts";
 import { weightVersions } from "./weight-versions.ts";
 
 /** What plans are made from. */
@@ -48,6 +52,8 @@ export interface WorkerCost {
   readonly keptBytes: number;
   /** Of one copy of what training changes here. */
   readonly copyBytes: number;
+  /** Of the memory, what it keeps of what it has sent, for whoever takes a lost place. */
+  readonly logBytes: number;
 }
 
 export interface PlanCost {
@@ -65,10 +71,11 @@ export function planCost(plan: Plan, inputs: CostInputs): PlanCost {
   const workers = workersOf(plan);
   const positions = chunksOf(plan).length;
   const { copies = plan.copies?.count ?? 0 } = inputs;
-  const keepsSummands = copies > 0 && mayDeal(plan);
-  const costs = workers.map((worker, i) => {
-    return workerCost(worker, programs[i]!, plan, inputs, positions, keepsSummands);
-  });
+  const kept = {
+    summands: copies > 0 && mayDeal(plan),
+    sent: copies > 0 && workers.length > 1 && isRepeatable(plan) && !isAsynchronous(plan.schedule),
+  };
+  const costs = workers.map((worker, i) => workerCost(worker, programs[i]!, plan, inputs, positions, kept));
   const { cores, controlMs = {} } = inputs.profile;
   const roundTrips = workers.map(({ member }) => controlMs[member.device] ?? 0);
   return {
@@ -87,13 +94,22 @@ export function planCost(plan: Plan, inputs: CostInputs): PlanCost {
 /** Members who train on their own keep parameters as they were when they last met, and the outer momentum. */
 const OUTER_COPIES = 2;
 
+/** Of which what was sent is kept: the one under way, and the one before it, of which copies are on their way. */
+const SENT_STEPS = 2;
+
+/** What is kept for the case that somebody is lost, besides copies: gradients as they were, and what was sent. */
+interface KeptForLosses {
+  readonly summands: boolean;
+  readonly sent: boolean;
+}
+
 function workerCost(
   worker: Worker,
   program: StageProgram,
   plan: Plan,
   { segments, profile, stashBytes = 0 }: CostInputs,
   count: number,
-  keepsSummands: boolean,
+  kept: KeptForLosses,
 ): WorkerCost {
   const { stage, member, positions } = worker;
   const times = profileOf(profile, { id: member.device, name: member.deviceName });
@@ -131,16 +147,28 @@ function workerCost(
   const versions = weightVersions(program);
   const more = stage.sharing === "local" ? OUTER_COPIES : 0;
   // Gradients as they were before they were added up.
-  const summands = keepsSummands && stage.members.length > 1 ? 1 : 0;
+  const summands = kept.summands && stage.members.length > 1 ? 1 : 0;
   const besides = more + summands;
   const copies = costs.reduce((all, { cost }, i) => all + (versions[i]! + besides) * cost.parameterBytes, 0);
+  const copyBytes = sum(({ parameterBytes, stateBytes }) => (1 + more) * parameterBytes + stateBytes);
+  const sent = kept.sent ? sum((cost) => sentBytes(worker, cost)) : 0;
+  // As much of earlier steps as copies may take, and no more: `Stage.train`.
+  const logBytes = sent + Math.min((SENT_STEPS - 1) * sent, OWN_COPIES * copyBytes);
   return {
     chunks,
     parameterBytes: sum(({ parameterBytes }) => parameterBytes),
     keptBytes: sum(({ keptBytes }) => keptBytes),
-    memoryBytes: sum(heldBytes) + stashes + working + copies + ends,
-    copyBytes: sum(({ parameterBytes, stateBytes }) => (1 + more) * parameterBytes + stateBytes),
+    memoryBytes: sum(heldBytes) + stashes + working + copies + ends + logBytes,
+    copyBytes,
+    logBytes,
   };
+}
+
+/** In a step, of a chunk: activations and their gradients, and round the ring of a stage's members as it adds gradients up. */
+function sentBytes({ stage, member }: Worker, cost: StageCost): number {
+  const passed = member.microBatches.length * (cost.outputBytes + cost.inputBytes);
+  const ranks = stage.members.length;
+  return passed + Math.ceil(((2 * (ranks - 1)) / ranks) * cost.parameterBytes);
 }
 
 function partOf({ stage, member }: Worker, segments: readonly SegmentCost[]) {

@@ -91,7 +91,9 @@ const costOf = (of: Plan, copies?: number) =>
     ...{ segments, profile, devices: ids.map((id) => ({ id, name: id })) },
     ...(copies !== undefined && { copies }),
   });
-const needs = (of: Plan, copies?: number) => costOf(of, copies).workers.map(({ memoryBytes }) => memoryBytes);
+/** Besides what is kept of what was sent. */
+const needs = (of: Plan, copies?: number) =>
+  costOf(of, copies).workers.map(({ memoryBytes, logBytes }) => memoryBytes - logBytes);
 
 test("gradients are kept as they were before they were added up, where the run survives losses", () => {
   const without = needs(PLAN, 0);

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { OWN_COPIES } from "../../../actors/recovery/room.ts";
 import type { DeviceProfile, Profile, SegmentCost } from "../../../actors/scheduler/cost.ts";
 import type { Plan, PlanMember } from "../../../actors/scheduler/plan.ts";
 import { codecRatio, planCost } from "../../../actors/scheduler/plan-cost.ts";
@@ -97,6 +98,30 @@ test("members that share micro-batches have all of a stage, and add up its gradi
   expect(data().workers[0]!.parameterBytes).toBe(200);
   const coded = data({ codecs: { activations: null, gradients: "f16" } });
   expect(coded.run.chunks[0]![0]!.gradientBytes).toBe(100);
+});
+
+test("what is sent in two steps is kept where the run survives losses, of the first no more than copies may take", () => {
+  const logs = (of: Plan, copies?: number, bytes = 40) => {
+    const large = segments.map((each) => ({ ...each, activationBytes: bytes }));
+    const inputs = { segments: large, devices, profile, ...(copies !== undefined && { copies }) };
+    const [without, kept] = [planCost(of, { ...inputs, copies: 0 }), planCost(of, inputs)];
+    const more = kept.workers.map(({ memoryBytes }, i) => memoryBytes - without.workers[i]!.memoryBytes);
+    expect(kept.workers.map(({ logBytes }) => logBytes)).toEqual(more);
+    return more;
+  };
+  expect(logs(pipeline(), 0)).toEqual([0, 0]);
+  // Four activations, and four gradients back.
+  expect(logs(pipeline(), 1)).toEqual([2 * 160, 2 * 160]);
+  expect(logs({ ...pipeline(), copies: { asked: 1, count: 1, every: 1, why: null } })).toEqual([320, 320]);
+  expect(logs(pipeline(), 1, 4000)).toEqual([16_000 + OWN_COPIES * 300, 16_000 + OWN_COPIES * 300]);
+  const shared = (sharing: "data" | "tensor") => {
+    const members = [member("a", 1, [0, 1]), member("b", 1, [2, 3])];
+    return plan({ stages: [stage(0, 0, 2, members, { sharing })] });
+  };
+  // Each sends as much as all gradients are.
+  expect(logs(shared("data"), 1)).toEqual([2 * 200, 2 * 200]);
+  expect(logs(shared("tensor"), 1)).toEqual([0, 0]);
+  expect(logs({ ...pipeline(), schedule: "pipedream" }, 1)).toEqual([0, 0]);
 });
 
 test("ranks do their share of what is divided and all of the rest, with collectives in between", () => {
