@@ -208,8 +208,8 @@ describe.skipIf(unavailable !== null)(
           near.pipe.close();
           await far.until(() => far.closes.length === 1);
         }
-        await new Promise((resolve) => setTimeout(resolve, 20));
-        expect(mapped()).toBeLessThan(20);
+        // The last are unmapped a moment after the other end has heard of their close.
+        while (mapped() >= 20) await new Promise((resolve) => setTimeout(resolve, 5));
       },
       60_000,
     ); // each takes 2 MiB of zeros; a test that is cut off loses its folder while it still connects
