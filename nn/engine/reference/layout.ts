@@ -1,16 +1,9 @@
 /** Operators that move elements along axes. */
 
 import { elements } from "../../../protocols/tensor.ts";
+import { intAttribute, intsAttribute, normalAxis, padAmounts, sliceCuts } from "../../onnx/shapes.ts";
 import {
-  broadcast,
-  describe,
-  intAttribute,
-  intsAttribute,
-  normalAxis,
-  padAmounts,
-  sliceCuts,
-} from "../../onnx/shapes.ts";
-import {
+  broadcastShape,
   compute,
   eachIndex,
   expand,
@@ -63,7 +56,7 @@ const unsqueeze: Operator = (call) => {
 
 const expanded: Operator = (call) => {
   const array = call.input(0);
-  return [expand(array, broadcast(array.shape, call.numbers(1), describe(call.node)))];
+  return [expand(array, broadcastShape(array.shape, call.numbers(1), call.node))];
 };
 
 const concat: Operator = (call) => {

@@ -158,9 +158,13 @@ export function expand(array: NdArray, shape: Shape): NdArray {
   return strided(array, shape, strides);
 }
 
+/** The shape that two of a node's inputs broadcast to. */
+export function broadcastShape(a: Shape, b: Shape, node: Node): Shape {
+  return isSameShape(a, b) ? a : broadcast(a, b, describe(node));
+}
+
 /** All arrays, a node's inputs, expanded to the shape they broadcast to. */
 export function broadcastAll(arrays: readonly NdArray[], node: Node): readonly NdArray[] {
-  if (arrays.every(({ shape }) => isSameShape(shape, arrays[0]!.shape))) return arrays;
-  const shape = arrays.map((array) => array.shape).reduce((a, b) => broadcast(a, b, describe(node)));
+  const shape = arrays.map((array) => array.shape).reduce((a, b) => broadcastShape(a, b, node));
   return arrays.map((array) => expand(array, shape));
 }

@@ -1,8 +1,8 @@
 /** Matrix products. */
 
 import { elements } from "../../../protocols/tensor.ts";
-import { broadcast, describe, floatAttribute, intAttribute } from "../../onnx/shapes.ts";
-import { compute, expand, type NdArray, reshape, transpose } from "./ndarray.ts";
+import { floatAttribute, intAttribute } from "../../onnx/shapes.ts";
+import { broadcastShape, compute, expand, type NdArray, reshape, transpose } from "./ndarray.ts";
 import type { Call, Operator, Operators } from "./operator.ts";
 
 /** Products of the last two axes, [..., m, k] by [..., k, n], over broadcast batch axes; sums not yet rounded. */
@@ -11,7 +11,7 @@ function multiply(call: Call, a: NdArray, b: NdArray): { shape: number[]; sums: 
   const [m, k] = a.shape.slice(-2) as [number, number];
   const [depth, n] = b.shape.slice(-2) as [number, number];
   if (k !== depth) throw call.error(`inner sizes of [${a.shape}] and [${b.shape}] differ`);
-  const batch = broadcast(a.shape.slice(0, -2), b.shape.slice(0, -2), describe(call.node));
+  const batch = broadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2), call.node);
   const left = expand(a, [...batch, m, k]).data;
   const right = expand(b, [...batch, k, n]).data;
   const count = elements(batch);
