@@ -74,8 +74,8 @@ export type TrainEvent =
     }
   /**
    * The run has gone over to another plan between two steps, because devices were lost, joined or drifted, and `why` that was
-   * worth it; what a step was predicted to take by the plan before and takes by this one, how long it took to find while a step was
-   * under way, and for how long the run stood still to move so many bytes.
+   * worth it; what a step was predicted to take by the plan before and takes by this one; how long it took to find, and to make its
+   * stages ready, while steps went on; and for how long the run stood still to move so many bytes.
    */
   | {
       event: "replanned";
@@ -84,6 +84,7 @@ export type TrainEvent =
       old_step_ms: number | null;
       new_step_ms: number | null;
       plan_ms: number;
+      prepared_ms: number;
       moved_bytes: number;
       move_ms: number;
       plan: Plan;

@@ -192,8 +192,8 @@ export async function train(
       if (each.moved) {
         workers = workersOf(each.plan);
         drifts.clear();
-        const move = { moved_bytes: each.movedBytes, move_ms: each.moveMs, plan: each.plan };
-        emit({ event: "replanned", cause, why, ...figures, ...move });
+        const cost = { prepared_ms: each.preparedMs, moved_bytes: each.movedBytes, move_ms: each.moveMs };
+        emit({ event: "replanned", cause, why, ...figures, ...cost, plan: each.plan });
       } else if (cause !== "drifted" || drifts.considered())
         emit({ event: "plan_kept", cause, why, ...figures });
     },

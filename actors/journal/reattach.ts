@@ -83,7 +83,7 @@ export async function collect(
     ids.map(async (id) => {
       const kept = await devices[Number(id)]!.ask.attach(run, owner, epoch);
       for (const { stage, kept: own } of kept.stages) {
-        stages.push({ holding: own.holding, device: id, stage, bytes: 0 });
+        stages.push({ holding: own.holding, device: id, stage, bytes: 0, isLate: false });
         note(own, id, stage);
       }
       for (const { replica, kept: others } of kept.replicas) {

@@ -11,15 +11,18 @@ import { type Collected, collect, reattach } from "../journal/reattach.ts";
 import type { PlanBefore } from "../journal/run-journal.ts";
 import { Deployment, type DeployOptions } from "../scheduler/deployment.ts";
 import { DeviceFailed } from "../scheduler/device-failed.ts";
-import { type Plan, workersOf } from "../scheduler/plan.ts";
-import type { RecoveryOptions, RunRecovery, TakenOver } from "../scheduler/scheduler-options.ts";
+import { withoutWork } from "../scheduler/newcomers.ts";
+import type { Plan } from "../scheduler/plan.ts";
+import type { RecoveryOptions, TakenOver } from "../scheduler/scheduler-options.ts";
 import type { SpecOptions } from "../scheduler/specs.ts";
 import { Keeper } from "./keeper.ts";
 import { neighboursOf } from "./links.ts";
-import { keepAll, type Moved, type MoveWorld, redeploy } from "./migration.ts";
+import { goOver, keepAll, type Moved, type MoveWorld } from "./migration.ts";
 import { Moves } from "./moves.ts";
+import { Preparing } from "./preparing.ts";
 import { planWithout, recover } from "./recovery.ts";
-import { copyRoom } from "./room.ts";
+import { Resuming } from "./resuming.ts";
+import { placementFor } from "./room.ts";
 import { DeviceLost, type Loss, type Roster } from "./roster.ts";
 
 export interface CourseWorld {
@@ -49,17 +52,28 @@ export class Course {
   committed: number | undefined;
   reached = -1;
   readonly moves: Moves;
+  private readonly preparing: Preparing;
   /** The plan of a deployment that is being made. */
   private target: Plan | undefined;
   /** Counts deployments: what is left over from an earlier one is refused. */
   private generation = 0;
+  /** The last number that was drawn for one, or for what may become one. */
+  private drawn = 0;
   private readonly world: CourseWorld;
-  /** A recovery that no step has been committed behind yet. */
-  private resuming: (Omit<RunRecovery, "resumeMs"> & { readonly at: number }) | undefined;
+  private readonly resuming: Resuming;
 
   constructor(world: CourseWorld) {
     this.world = world;
-    this.moves = new Moves(world.roster, world.clock, world.recovery);
+    this.resuming = new Resuming(world.clock);
+    const { roster, segments, owner, recovery } = world;
+    this.preparing = new Preparing({
+      ...{ devices: roster.devices, segments, owner, living: () => roster.living() },
+      fixed: (names) => recovery!.fixed(names),
+    });
+    this.moves = new Moves(world, {
+      prepare: (plan) => this.prepare(plan),
+      release: () => this.preparing.release(),
+    });
     this.keeper = new Keeper(world.roster.devices, world.owner, world.clock);
     world.roster.neighbourhood = {
       neighbours: () => [this.plan, this.target].flatMap((plan) => (plan ? neighboursOf(plan) : [])),
@@ -94,14 +108,12 @@ export class Course {
   /** The run begins without these: told behind its first step. */
   lacks(lost: readonly Loss[]): void {
     const { roster } = this.world;
-    const [first] = lost;
-    if (!first) return;
-    this.resuming = {
-      ...{ lost: lost.map(({ id }) => roster.name(id)), detectMs: first.silentMs, at: first.at },
-      ...{ readyMs: this.world.clock.now() - first.at, plan: this.plan },
-      ...{ stepsLost: 0, operationsReplayed: 0, movedBytes: 0, fromCheckpoint: false },
-      keptEvery: this.keeper.cost.every,
-    };
+    const names = lost.map(({ id }) => roster.name(id));
+    if (lost[0])
+      this.resuming.begin(
+        { losses: lost, names, at: lost[0].at, keptEvery: this.keeper.cost.every },
+        this.plan,
+      );
   }
 
   /** What these devices have of the run, they keep for a while when whoever leads it is lost. */
@@ -123,7 +135,7 @@ export class Course {
           const world = this.moveWorld();
           const ids = roster.living().map(({ id }) => id);
           collected ??= await collect(world, continuity!, ids);
-          this.generation = Math.max(this.generation, before.generation, collected.generation);
+          this.drawn = Math.max(this.drawn, before.generation, collected.generation);
           return reattach(world, before, collected, roster.living(), this.further());
         });
         if (!taken) throw new DeviceLost("no device of the run is left");
@@ -163,12 +175,8 @@ export class Course {
 
   /** Tells of a recovery that the run has come out of. */
   private recovered(): void {
-    if (!this.resuming) return;
-    const { at, ...recovery } = this.resuming;
-    this.resuming = undefined;
-    // Before a step was committed it may have gone over to another plan.
-    const { plan } = this;
-    this.world.recovery!.tell({ ...recovery, plan, resumeMs: this.world.clock.now() - at });
+    const recovery = this.resuming.end(this.plan);
+    if (recovery) this.world.recovery!.tell(recovery);
   }
 
   /** @throws what somebody was lost with: work for a deployment that is given up is not to go on. */
@@ -207,13 +215,12 @@ export class Course {
   lose(id: string, down: Down): void {
     const { roster } = this.world;
     const keptCopies = this.keeper.lose(id);
-    const has = (plan: Plan | undefined) =>
-      plan?.stages.some(({ members }) => members.some(({ device }) => device === id)) ?? false;
-    if (has(this.moves.next)) {
+    this.preparing.release((device) => device === id);
+    if (uses(this.moves.coming, id)) {
       this.moves.take();
       this.moves.because("lost");
     }
-    if (this.committed === undefined || has(this.plan) || has(this.target)) roster.lose(id, down);
+    if (this.committed === undefined || uses(this.plan, id) || uses(this.target, id)) roster.lose(id, down);
     else {
       roster.dismiss(id);
       if (keptCopies && this.world.recovery) this.place();
@@ -228,30 +235,46 @@ export class Course {
     recovery?.leftOut?.(roster.name(id), why);
   }
 
-  /** Goes on with the plan that is wanted, if there is one: between two steps. */
+  /** Has stages of a plan to come made ready. Of a run that has not begun there is nothing yet. */
+  private async prepare(plan: Plan): Promise<void> {
+    if (this.committed !== undefined) await this.preparing.prepare(plan, this, this.specs(++this.drawn));
+  }
+
+  /** Whoever makes no passes has no statistics of its own to give the others. */
+  private get leavesStatistics(): boolean {
+    return this.world.segments.some(({ statistics }) => Object.keys(statistics).length > 0);
+  }
+
+  /** Goes on with the plan that is wanted, if there is one whose stages are ready: between two steps. */
   async goOver(): Promise<void> {
-    const wanted = this.moves.take();
-    if (!wanted) return;
+    if (!this.moves.next) return;
+    const wanted = this.moves.take()!;
+    const { preparedMs } = wanted;
     const { deployed } = this;
     const { clock } = this.world;
     const step = this.committed!;
     const began = clock.now();
     const { generation } = this;
     this.target = wanted.plan;
-    await keepAll(this, deployed, step);
+    const late = await keepAll(this, deployed, step);
     // Whoever was lost meanwhile is dealt with by others: this is given up, and takes no generation from them.
     if (this.generation !== generation) throw new DeviceLost("a device was lost meanwhile");
     this.requireCurrent(deployed);
     const options = this.further();
     try {
-      const moved = await redeploy(this.moveWorld(), wanted.plan, deployed, () => true, options, step);
+      const prepared = this.preparing.take();
+      const first = this.leavesStatistics ? null : withoutWork(wanted.plan, this.plan);
+      const moved = await goOver(
+        ...([this.moveWorld(), first ?? wanted.plan, deployed, options, step, prepared] as const),
+      );
       await this.adopt(moved);
-      wanted.done({ bytes: moved.bytes, ms: clock.now() - began });
+      const outcome = { bytes: moved.bytes + late, ms: clock.now() - began, preparedMs };
+      if (first) this.moves.goOnTo(wanted, outcome);
+      else wanted.done(outcome);
     } catch (error) {
       if (!(error instanceof DeviceFailed) || !this.moveWorld().isCurrent(options)) throw error;
-      const again = await redeploy(this.moveWorld(), this.plan, deployed, () => true, this.further(), step);
-      await this.adopt(again);
-      wanted.done({ bytes: 0, ms: clock.now() - began, failure: error.message });
+      await this.adopt(await goOver(this.moveWorld(), this.plan, deployed, this.further(), step));
+      wanted.done({ bytes: 0, ms: clock.now() - began, preparedMs, failure: error.message });
     }
   }
 
@@ -274,7 +297,7 @@ export class Course {
         });
         if (missing === null) {
           const { resuming, committed } = this;
-          if (told !== undefined) recovery!.resumed?.({ ...resuming!, step: committed! });
+          if (told !== undefined) recovery!.resumed?.({ ...resuming.soFar!, step: committed! });
           if (committed === this.world.lastStep()) this.recovered();
           return;
         }
@@ -311,24 +334,12 @@ export class Course {
     const next = planWithout(world, this.plan, deployed, within);
     if (typeof next === "string") return next;
     this.target = next;
+    // Whoever takes the place of another has its memory for that.
+    this.preparing.release((device) => uses(next, device));
     const recovered = await recover(world, next, deployed, (id) => !roster.isGone(id), options, committed);
     await this.adopt(recovered);
-    const { step, bytes, fromCheckpoint } = recovered;
-    const first = lost[0] ?? { silentMs: 0, at };
-    // Where somebody is lost again before a step is committed, it is all one.
-    const before = this.resuming ?? {
-      ...{ lost: [], detectMs: first.silentMs, at: first.at, movedBytes: 0 },
-      ...{ operationsReplayed: 0, fromCheckpoint: false, keptEvery, stepsLost: 0 },
-    };
-    const again = committed - step;
-    this.resuming = {
-      ...{ ...before, plan: next, stepsLost: before.stepsLost + again },
-      readyMs: this.world.clock.now() - before.at,
-      lost: [...before.lost, ...lost.map(({ id }) => roster.name(id))],
-      movedBytes: before.movedBytes + bytes,
-      operationsReplayed: before.operationsReplayed + recovered.deployment.repeated(again),
-      fromCheckpoint: before.fromCheckpoint || fromCheckpoint,
-    };
+    const names = lost.map(({ id }) => roster.name(id));
+    this.resuming.add({ losses: lost, names, at, keptEvery }, recovered, committed - recovered.step);
     this.moves.because("lost");
     return null;
   }
@@ -347,28 +358,20 @@ export class Course {
 
   /** Says where copies of what stages hold go from here on. */
   private place(): void {
-    const needs = new Map<string, number>();
-    for (const { device, memoryBytes } of this.plan.stages.flatMap(({ members }) => members)) {
-      needs.set(device, (needs.get(device) ?? 0) + memoryBytes);
-    }
-    const devices = this.world.roster.living().map(({ id, host, memoryBytes }) => {
-      return { id, host, freeBytes: memoryBytes - (needs.get(id) ?? 0) };
-    });
     const bytes = this.deployed.held().map((each) => each.bytes);
-    const { copies } = this.world.recovery!;
-    const { placement } = copyRoom(workersOf(this.plan), bytes, copies, devices);
+    const { roster, recovery } = this.world;
+    const placement = placementFor(this.plan, bytes, recovery!.copies, roster.living());
     this.keeper.watch(this.deployed, placement, this.plan.copies?.every ?? 1);
   }
 
-  private specs(): DeployOptions {
-    const { generation } = this;
+  private specs(generation: number): DeployOptions {
     const recovers = this.world.recovery !== undefined;
     return { generation, isOver: () => generation !== this.generation, recovers, ...this.world.specs };
   }
 
   private further(): DeployOptions {
-    this.generation++;
-    return this.specs();
+    this.generation = ++this.drawn;
+    return this.specs(this.generation);
   }
 
   private moveWorld(): MoveWorld {
@@ -379,4 +382,8 @@ export class Course {
       ...{ keeper: this.keeper, restart: recovery!.restart, fixed: recovery!.fixed },
     };
   }
+}
+
+function uses(plan: Plan | undefined, device: string): boolean {
+  return plan?.stages.some(({ members }) => members.some((member) => member.device === device)) ?? false;
 }

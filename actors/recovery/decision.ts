@@ -80,17 +80,20 @@ function partOf(stage: PlanStage, { share }: PlanMember): number {
 }
 
 /**
- * Whether stages have to be started to go over. Not where everyone goes on with the part of the model that they have whole,
- * whichever micro-batches they are dealt.
+ * Whether devices at work have to start stages to go over: that takes their time. Not where everyone goes on with the part of
+ * the model that they have whole, whichever micro-batches they are dealt; and whoever has nothing to do starts beside the work.
  */
 export function startsStages(old: Plan, next: Plan): boolean {
   if (old.schedule !== next.schedule) return true;
   const made = ({ ranges, recompute, sharing }: PlanStage) => {
     return sharing === null || sharing === "data" ? JSON.stringify([ranges, recompute]) : null;
   };
+  const isAtWork = (device: string) =>
+    old.stages.some(({ members }) => members.some((own) => own.device === device));
   return next.stages.some((stage) => {
     const same = old.stages.find((other) => made(other) !== null && made(other) === made(stage));
-    return stage.members.some(({ device }) => !same?.members.some((own) => own.device === device));
+    const stays = (device: string) => same?.members.some((own) => own.device === device);
+    return stage.members.some(({ device }) => !stays(device) && isAtWork(device));
   });
 }
 

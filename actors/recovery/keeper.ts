@@ -153,8 +153,8 @@ export class Keeper {
     this.copying = step;
     this.isCopying = true;
     this.since = 0;
-    for (const { holding, device, stage } of deployment.held()) {
-      this.ledger.add({ holding, step, device, source: stage });
+    for (const { holding, device, stage, isLate } of deployment.held()) {
+      if (!isLate) this.ledger.add({ holding, step, device, source: stage });
     }
     this.spread(deployment, step);
   }
@@ -163,6 +163,8 @@ export class Keeper {
   private spread(deployment: Deployment, step: number): void {
     this.isStuck = false;
     const given = deployment.held().flatMap((held, worker) => {
+      // Others have the same.
+      if (held.isLate) return [];
       const has = this.ledger.devicesWith(step, held.holding.worker);
       const to = this.targets(held.device, worker);
       return to.filter((id) => !has.includes(id)).map((id) => this.give(deployment, held, step, id));

@@ -3,6 +3,8 @@
  * the stages of the new plan fetch what they hold from whoever has it, and the old ones end. It is what recovery does too,
  * from an earlier step and without those that are gone (`recovery.ts`).
  *
+ * Stages that were made ready before (`preparing.ts`) are not started then, and those that both plans have stay.
+ *
  * Nothing depends on its success: until everything of the new plan is in place again elsewhere as well, the old stages'
  * copies remain, and of a deployment that could not be completed, because somebody was lost meanwhile, nothing is left.
  */
@@ -13,7 +15,10 @@ import type { Clock, Ref } from "../../runtime/index.ts";
 import type { Destination } from "../data/source.ts";
 import type { Device } from "../device.ts";
 import { Deployment, type DeployOptions } from "../scheduler/deployment.ts";
+import type { Placed } from "../scheduler/handover.ts";
+import { endStage } from "../scheduler/hosting.ts";
 import type { Plan } from "../scheduler/plan.ts";
+import type { Stage } from "../stage.ts";
 import type { Keeper } from "./keeper.ts";
 
 /** What a run can begin with when no copies are left: the last checkpoint, or its beginning. */
@@ -50,11 +55,45 @@ export interface Moved {
   readonly startMs: number;
 }
 
-/** Everyone keeps a copy of what `step` left, which all have committed: for going on with another plan behind it. */
-export async function keepAll({ keeper }: Pick<MoveWorld, "keeper">, deployed: Deployment, step: number) {
+/**
+ * Everyone keeps a copy of what `step` left, which all have committed: for going on with another plan behind it.
+ * @returns bytes that some of them have been given since the deployment began.
+ */
+export async function keepAll(
+  { keeper }: Pick<MoveWorld, "keeper">,
+  deployed: Deployment,
+  step: number,
+): Promise<number> {
+  const bytes = await deployed.givenLate();
   await deployed.keep(step);
   for (const { holding, device, stage } of deployed.held()) {
     keeper.ledger.add({ holding, step, device, source: stage });
+  }
+  return bytes;
+}
+
+/**
+ * Goes over to another plan behind a step that all have committed and kept.
+ * @param prepared stages that were made ready for it: whatever is of no use for it ends.
+ * @throws as `redeploy`.
+ */
+export async function goOver(
+  world: MoveWorld,
+  next: Plan,
+  old: Deployment,
+  options: DeployOptions,
+  step: number,
+  prepared: readonly Placed[] = [],
+): Promise<Moved> {
+  let used = new Set<Ref<Stage>>();
+  try {
+    const moved = await redeploy(world, next, old, () => true, options, step, step, prepared);
+    used = new Set(moved.deployment.stages);
+    return moved;
+  } finally {
+    for (const each of prepared) {
+      if (!used.has(each.stage)) void endStage(world.devices, each).catch(() => {});
+    }
   }
 }
 
@@ -64,7 +103,9 @@ export async function keepAll({ keeper }: Pick<MoveWorld, "keeper">, deployed: D
  * @param point null for what the run can begin with. @param isAlive by device id.
  * @param reached the last step that all have committed, which may be later than the point: where those that stay can, they
  *   stay there, and whoever is new makes the steps in between.
+ * @param prepared stages that may become workers of the next plan.
  * @throws DeviceFailed for a device that cannot do its part of it: nothing runs then, and copies are where they were.
+ *   Stages that were made ready are whoever's they were.
  */
 export async function redeploy(
   world: MoveWorld,
@@ -74,12 +115,13 @@ export async function redeploy(
   options: DeployOptions,
   point: number | null,
   reached = point,
+  prepared: readonly Placed[] = [],
 ): Promise<Moved> {
   const { devices, segments, owner, keeper, clock } = world;
   keeper.suspend();
   if (point !== null) keeper.ledger.forgetAfter(point);
   const began = clock.now();
-  const before = { deployment: old, isAlive, step: point, reached };
+  const before = { deployment: old, isAlive, step: point, reached, prepared };
   const fresh = await Deployment.start(next, segments, devices, owner, options, before);
   const startMs = clock.now() - began;
   try {

@@ -1,12 +1,15 @@
 /**
  * When a run goes over to another plan, and to which: reasons to look for one come together here (`because`), one is looked
- * for while a step is under way, and where it is worth it, it is wanted until the run is between two steps.
+ * for while a step is under way, and where it is worth it, it is wanted: its stages are made ready while steps go on
+ * (`preparing.ts`), and from then on it is gone over to as soon as the run is between two of them.
  */
 
 import type { Clock } from "../../runtime/index.ts";
 import type { Plan } from "../scheduler/plan.ts";
 import type { RecoveryOptions } from "../scheduler/scheduler-options.ts";
+import type { CourseWorld } from "./course.ts";
 import { type Cause, isDue, type LastMove } from "./decision.ts";
+import { isLinkFailure } from "./links.ts";
 import type { Replanner } from "./replanner.ts";
 import type { Roster } from "./roster.ts";
 
@@ -24,8 +27,18 @@ export interface MoveOutcome {
   readonly bytes: number;
   /** For which the run stood still. */
   readonly ms: number;
+  /** For which stages were made ready before, while steps went on. */
+  readonly preparedMs: number;
   /** Why it could not be, and the run goes on as it did; left out where it could. */
   readonly failure?: string;
+}
+
+/** Whoever makes the stages of plans ready. */
+export interface Preparer {
+  /** @throws what a device fails with that cannot do its part. */
+  prepare(plan: Plan): Promise<void>;
+  /** No plan is wanted. */
+  release(): void;
 }
 
 export class Moves {
@@ -36,7 +49,10 @@ export class Moves {
   private readonly clock: Clock;
   private readonly roster: Roster;
   private readonly recovery: RecoveryOptions | undefined;
+  private readonly preparer: Preparer;
   private wanted: Wanted | undefined;
+  /** For how long the stages of what is wanted were made ready; null as long as they are not. */
+  private preparedMs: number | null = null;
   private readonly causes = new Set<Cause>();
   /** The step behind which the run went over to another plan, and nobody was lost; and what that cost, in steps. */
   private movedAt: number | null = null;
@@ -44,27 +60,63 @@ export class Moves {
   /** The longest that it took until stages were there. */
   private startMs = 0;
 
-  constructor(roster: Roster, clock: Clock, recovery: RecoveryOptions | undefined) {
+  constructor(
+    { roster, clock, recovery }: Pick<CourseWorld, "roster" | "clock" | "recovery">,
+    preparer: Preparer,
+  ) {
     this.roster = roster;
     this.clock = clock;
     this.recovery = recovery;
+    this.preparer = preparer;
   }
 
-  /** The run goes over to this plan before the next step. */
-  want(plan: Plan, done: Wanted["done"] = () => {}): void {
-    this.wanted = { plan, done };
+  /**
+   * The run goes over to this plan, and to none that was wanted before, as soon as its stages are ready and it is between two
+   * steps. Resolves when they are, or it is not wanted any more.
+   */
+  async want(plan: Plan, done: Wanted["done"] = () => {}): Promise<void> {
+    const wanted = { plan, done };
+    const began = this.clock.now();
+    this.wanted = wanted;
+    this.preparedMs = null;
+    try {
+      await this.preparer.prepare(plan);
+      if (this.wanted === wanted) this.preparedMs = this.clock.now() - began;
+    } catch (error) {
+      if (this.wanted !== wanted) return;
+      this.take();
+      const preparedMs = this.clock.now() - began;
+      // Somebody is gone, which is not known yet: there may be a plan without.
+      if (isLinkFailure(error)) this.because("lost");
+      else done({ bytes: 0, ms: 0, preparedMs, failure: (error as Error).message });
+    }
   }
 
-  /** What is wanted; undefined where the run goes on as it does. */
-  get next(): Plan | undefined {
+  /** The run has come to what this plan begins with, at this cost, and goes over to it before the next step. */
+  goOnTo({ plan, done }: Wanted, before: MoveOutcome): void {
+    const all = ({ bytes, ms, ...outcome }: MoveOutcome) => {
+      return { ...outcome, bytes: before.bytes + bytes, ms: before.ms + ms, preparedMs: before.preparedMs };
+    };
+    this.wanted = { plan, done: (outcome) => done(all(outcome)) };
+    this.preparedMs = 0;
+  }
+
+  /** What is wanted, whether it is ready or not. */
+  get coming(): Plan | undefined {
     return this.wanted?.plan;
   }
 
-  /** What is wanted, for whoever sees to it now. */
-  take(): Wanted | undefined {
-    const { wanted } = this;
+  /** What is gone over to before the next step; undefined where the run goes on as it does. */
+  get next(): Plan | undefined {
+    return this.preparedMs === null ? undefined : this.wanted?.plan;
+  }
+
+  /** What is wanted, for whoever sees to it now, and for how long it was made ready. */
+  take(): (Wanted & Pick<MoveOutcome, "preparedMs">) | undefined {
+    const { wanted, preparedMs } = this;
     this.wanted = undefined;
-    return wanted;
+    this.preparedMs = null;
+    return wanted && { ...wanted, preparedMs: preparedMs ?? 0 };
   }
 
   /** There may be a better plan from here on. */
@@ -87,12 +139,24 @@ export class Moves {
    * @param present plan. @param step that is under way.
    */
   consider(present: Plan, step: number, lastStep: number): void {
+    this.look(present, step, lastStep);
+    if (!this.wanted) this.preparer.release();
+  }
+
+  private look(present: Plan, step: number, lastStep: number): void {
     const { recovery, replanner, causes, clock } = this;
     if (!recovery || this.wanted || step >= lastStep) return;
     const bound = this.isGiven ? "it was given, and is carried out as it is" : replanner?.bound(present);
     if (bound && causes.has("joined")) {
       const why = `${bound}; whoever comes keeps copies, and takes over where one is lost`;
-      const figures = { oldStepMs: null, newStepMs: null, planMs: 0, movedBytes: 0, moveMs: 0 };
+      const figures = {
+        oldStepMs: null,
+        newStepMs: null,
+        planMs: 0,
+        preparedMs: 0,
+        movedBytes: 0,
+        moveMs: 0,
+      };
       recovery.considered?.({ cause: "joined", moved: false, why, ...figures, plan: present });
     }
     if (bound) causes.clear();
@@ -104,20 +168,22 @@ export class Moves {
     const alive = this.roster.living().map(({ id }) => id);
     const { next, why, ...figures } = replanner.propose(present, alive, lastStep - step, this.startMs);
     const found = { cause: cause!, ...figures, planMs: clock.now() - began };
-    const stays = (because: string, moveMs = 0) => {
-      recovery.considered?.({ ...found, why: because, moved: false, movedBytes: 0, moveMs, plan: present });
+    const stays = (because: string, preparedMs = 0, moveMs = 0) => {
+      const cost = { preparedMs, movedBytes: 0, moveMs };
+      recovery.considered?.({ ...found, ...cost, why: because, moved: false, plan: present });
     };
     if (!next) {
       stays(why);
       return;
     }
-    this.want(next, ({ bytes, ms, failure }) => {
+    void this.want(next, ({ bytes, ms, preparedMs, failure }) => {
       if (cause !== "lost") {
         this.movedAt = step;
         this.costSteps = ms / (figures.oldStepMs ?? ms);
       }
-      if (failure !== undefined) stays(failure, ms);
-      else recovery.considered?.({ ...found, why, moved: true, movedBytes: bytes, moveMs: ms, plan: next });
+      if (failure !== undefined) return stays(failure, preparedMs, ms);
+      const cost = { preparedMs, movedBytes: bytes, moveMs: ms };
+      recovery.considered?.({ ...found, ...cost, why, moved: true, plan: next });
     });
   }
 }

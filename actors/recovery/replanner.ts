@@ -21,6 +21,7 @@ import type { ClusterProfile } from "../profile.ts";
 import { type JoinedProfile, withJoined } from "../profile-join.ts";
 import type { DeviceInfo, Profile, SegmentCost } from "../scheduler/cost.ts";
 import { memoryMidway, memoryOf, stepMsOf } from "../scheduler/device-load.ts";
+import { newcomersOf } from "../scheduler/newcomers.ts";
 import { chunksOf, type Plan, type PlanDevice } from "../scheduler/plan.ts";
 import { planCost } from "../scheduler/plan-cost.ts";
 import { PlanError } from "../scheduler/plan-error.ts";
@@ -136,7 +137,9 @@ export class Replanner {
     const newStepMs = next.predictedStepMs;
     const figures = { oldStepMs, newStepMs };
     if (isSame(present, next)) return { ...figures, why: "the present plan is the best" };
-    const moves = transfers(present, next, this.segments);
+    // Who is given what it holds while others work stops nobody.
+    const newcomers = newcomersOf(present, next);
+    const moves = transfers(present, next, this.segments).filter(({ to }) => !newcomers.has(to));
     const { moves: goes, why } = decide({
       ...{ ...figures, stepsLeft },
       moveMs: moveMs(moves, this.profile(), startsStages(present, next) ? startMs : 0),

@@ -6,7 +6,7 @@
  * written from is kept besides, by whoever holds it.
  */
 
-import type { Worker } from "../scheduler/plan.ts";
+import { type Plan, type Worker, workersOf } from "../scheduler/plan.ts";
 import { type Placement, placeReplicas, type ReplicaHost } from "./placement.ts";
 
 /** Copies that a stage has of what it holds at most: of two steps, and of the one that a checkpoint is written from. */
@@ -24,6 +24,26 @@ export interface CopyRoom {
 
 /** A device that may hold copies: `freeBytes` is what the plan's stages leave of its memory. */
 export type CopyHost = ReplicaHost;
+
+/**
+ * Where copies go in what the stages of a plan leave of devices' memory.
+ * @param copyBytes of one copy of what each worker holds. @param devices that may hold copies.
+ */
+export function placementFor(
+  plan: Plan,
+  copyBytes: readonly number[],
+  copies: number,
+  devices: readonly { readonly id: string; readonly host: string; readonly memoryBytes: number }[],
+): Placement {
+  const needs = new Map<string, number>();
+  for (const { device, memoryBytes } of plan.stages.flatMap(({ members }) => members)) {
+    needs.set(device, (needs.get(device) ?? 0) + memoryBytes);
+  }
+  const hosts = devices.map(({ id, host, memoryBytes }) => {
+    return { id, host, freeBytes: memoryBytes - (needs.get(id) ?? 0) };
+  });
+  return copyRoom(workersOf(plan), copyBytes, copies, hosts).placement;
+}
 
 /**
  * @param workers of a plan. @param copyBytes of one copy of what each holds, by worker.

@@ -11,15 +11,30 @@ import type { Ref } from "../../runtime/index.ts";
 import type { Destination } from "../data/source.ts";
 import type { Device } from "../device.ts";
 import type { Holding } from "../recovery/ledger.ts";
-import { type CommitReport, holdingOf, type StageHoldings, type StepReport } from "../stage/spec.ts";
+import {
+  type CommitReport,
+  holdingOf,
+  type StageHoldings,
+  type StageSpec,
+  type StepReport,
+} from "../stage/spec.ts";
 import type { Stage } from "../stage.ts";
 import { Commits, catchUp } from "./catching-up.ts";
 import { DeviceFailed } from "./device-failed.ts";
-import { type Before, DeploymentOver, type DeployOptions, type HandedOver, type Placed } from "./handover.ts";
+import {
+  type Before,
+  DeploymentOver,
+  type DeployOptions,
+  type HandedOver,
+  lackingOf,
+  type Placed,
+} from "./handover.ts";
 import { endStage, type Hosted, hostAll } from "./hosting.ts";
+import { Late } from "./late.ts";
 import { lossesOf, mean } from "./losses.ts";
 import { heldInGroups, type Part } from "./parts.ts";
 import { type Plan, type Worker, workersOf } from "./plan.ts";
+import { microBatchesOf } from "./program.ts";
 import { readersOf } from "./readers.ts";
 import { Restoring } from "./restoring.ts";
 import { isAsynchronous } from "./schedule.ts";
@@ -35,6 +50,8 @@ export interface Held {
   readonly stage: Ref<Stage>;
   /** Of a copy of what it holds. */
   readonly bytes: number;
+  /** Whether it is still to be given that. */
+  readonly isLate: boolean;
 }
 
 type Values = Readonly<Record<string, Tensor>>;
@@ -61,6 +78,7 @@ export class Deployment {
   private readonly holdings: readonly StageHoldings[];
   /** By position. */
   private readonly parts: readonly Part[];
+  private readonly late = new Late();
 
   private constructor(
     plan: Plan,
@@ -108,6 +126,11 @@ export class Deployment {
     return this.options.isOver();
   }
 
+  /** Workers of another plan, made from these, that none of its stages can go on as. */
+  lacking(workers: readonly Worker[], specs: readonly StageSpec[]): readonly Worker[] {
+    return lackingOf(this.placed, workers, specs);
+  }
+
   /** Ends the stages that were started for it, not those that were there before. */
   async end(devices: readonly Ref<Device>[]): Promise<void> {
     await Promise.all(this.fresh.map((placed) => endStage(devices, placed).catch(() => {})));
@@ -137,7 +160,8 @@ export class Deployment {
 
   /**
    * Gives every stage what it held after a step and does not hold now, from those who have copies, and each directly to the
-   * other where it can be. What training does not change comes from `fixed`.
+   * other where it can be. What training does not change comes from `fixed`. Those that have nothing to do are given it while
+   * the others go on (`newcomers.ts`).
    * @returns bytes that were moved.
    * @throws CopiesLost where a value is with nobody.
    */
@@ -151,9 +175,14 @@ export class Deployment {
       this.placed.map(async (placed) => {
         const { worker, positions } = placed.worker;
         const groups = positions.flatMap((position) => this.groups(position));
-        const bytes = await restoring.give(placed, () => this.to(worker), groups);
-        await this.connect(worker);
-        return bytes;
+        const isLate = this.isIdle(placed);
+        const give = async () => {
+          const bytes = await restoring.give(placed, () => this.to(worker), groups);
+          await this.connect(worker);
+          if (isLate) await this.to(worker).keep(step);
+          return bytes;
+        };
+        return isLate ? this.late.add(worker, give()) : give();
       }),
     );
     return moved.reduce((sum, bytes) => sum + bytes, 0);
@@ -210,6 +239,7 @@ export class Deployment {
     return this.workers.map(({ worker, member }) => ({
       ...{ holding: this.holding(worker), device: member.device, stage: this.stages[worker]! },
       bytes: this.holdings[worker]!.changingBytes,
+      isLate: this.late.before(worker) !== undefined,
     }));
   }
 
@@ -223,9 +253,20 @@ export class Deployment {
     return [...new Set(this.holdings.flatMap(({ changing }) => changing))];
   }
 
-  /** Keeps a copy of what all stages hold now, which is how this step has left it. */
+  /** Keeps a copy of what all stages hold now, which is how this step has left it. Those that are given it later do then. */
   async keep(step: number): Promise<void> {
-    await Promise.all(this.stages.map((_, worker) => this.to(worker).keep(step)));
+    const there = this.workers.filter(({ worker }) => !this.late.before(worker));
+    await Promise.all(there.map(({ worker }) => this.to(worker).keep(step)));
+  }
+
+  /** Resolves when those that had nothing to do have what they hold: with the bytes that they were given. */
+  givenLate(): Promise<number> {
+    return this.late.all();
+  }
+
+  /** Not where others are behind as well: who is new makes the same steps as they do then. */
+  private isIdle({ spec, has }: Placed): boolean {
+    return has !== "all" && this.handed.behind === 0 && microBatchesOf(spec.program).size === 0;
   }
 
   /** Where data goes. @param workers whom it is for; all, when left out. */
@@ -248,6 +289,8 @@ export class Deployment {
     return Promise.all(
       this.workers.map(async (worker) => {
         try {
+          const late = this.late.before(worker.worker);
+          if (late) await late;
           return await work(this.to(worker.worker));
         } catch (error) {
           throw (error as { code?: unknown }).code === "ENGINE" ? new DeviceFailed(worker, error) : error;
@@ -297,7 +340,8 @@ export class Deployment {
    * What training has changed, by name, whole; see `Stage.state`. Of members that train on their own and have not met, the
    * mean.
    */
-  state(): Promise<Record<string, Tensor>> {
+  async state(): Promise<Record<string, Tensor>> {
+    await this.givenLate();
     return this.whole((stage, names) => stage.ask.state(names));
   }
 

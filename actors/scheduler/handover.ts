@@ -19,6 +19,7 @@ import { dealingOf, dealtAnew, type StageHoldings, type StageSpec, updatesInPass
 import type { Stage } from "../stage.ts";
 import type { Commits } from "./catching-up.ts";
 import type { Worker } from "./plan.ts";
+import { takeIn } from "./prepared.ts";
 import { isOfMicroBatch, microBatchesOf } from "./program.ts";
 import type { SpecOptions } from "./specs.ts";
 
@@ -59,6 +60,8 @@ export interface Before {
   /** The last that all have committed. */
   readonly reached: number | null;
   readonly commits: Commits;
+  /** Stages that were made ready for what follows. */
+  readonly prepared?: readonly Placed[];
 }
 
 /** What has become of a deployment. */
@@ -111,7 +114,7 @@ export async function handOver(
   const staying = new Map<number, Placed>();
   const midway = new Set<number>();
   let busy = false;
-  const same = placed.map(({ spec }, worker) => specs[worker] !== undefined && isSame(spec, specs[worker]));
+  const same = sameOf(placed, specs);
   const isSamePlan = specs.length === placed.length && same.every(Boolean);
   const heirs = heirsOf(placed, same, workers, specs);
   const living = placed.filter(({ worker }) => isAlive(worker.member.device));
@@ -147,6 +150,11 @@ export async function handOver(
       await stage.ask.retire().catch(() => {});
     }),
   );
+  if (step !== null && before.prepared && !isOver()) {
+    const lacking = workers.filter(({ worker }) => !staying.has(worker));
+    const taken = await takeIn(before.prepared, options, step, lacking, specs);
+    for (const [worker, each] of taken) staying.set(worker, each);
+  }
   if (isOver()) throw new DeploymentOver(generation);
   const goesOn =
     isSamePlan &&
@@ -239,6 +247,21 @@ async function carryOn(
     staying.set(worker, { ...old, worker: workers[worker]!, has: "all" });
   }
   return { staying, goesOn: true, busy: carried.some((each) => each.busy), behind: reached - step, dealt: 0 };
+}
+
+/** Workers that no stage of those that run can go on as. */
+export function lackingOf(
+  placed: readonly Placed[],
+  workers: readonly Worker[],
+  specs: readonly StageSpec[],
+): readonly Worker[] {
+  const heirs = new Set(heirsOf(placed, sameOf(placed, specs), workers, specs));
+  return workers.filter(({ worker }) => !heirs.has(worker));
+}
+
+/** By place, whether the worker that has it is made from the same. */
+function sameOf(placed: readonly Placed[], specs: readonly StageSpec[]): boolean[] {
+  return placed.map(({ spec }, worker) => specs[worker] !== undefined && isSame(spec, specs[worker]));
 }
 
 /**

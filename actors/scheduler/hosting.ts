@@ -59,7 +59,8 @@ export async function hostAll(
   }
 }
 
-async function host({ devices, owner }: Hosts, worker: Worker, spec: StageSpec): Promise<Placed> {
+/** Starts one of them. @throws DeviceFailed where its device cannot. */
+export async function host({ devices, owner }: Hosts, worker: Worker, spec: StageSpec): Promise<Placed> {
   const device = devices[Number(worker.member.device)]!;
   try {
     const stage = await device.ask.host(spec, owner);

@@ -11,17 +11,19 @@ import type { Placed } from "./handover.ts";
 import { type Copies, valueFrom } from "./whole.ts";
 
 type Values = Readonly<Record<string, Tensor>>;
+/** Values that training does not change. */
+type Fixed = (names: readonly string[]) => Promise<Values>;
 
 /** Where what stages are given comes from. */
 export class Restoring {
   private readonly step: number;
   private readonly copies: Copies;
-  private readonly fixed: (names: readonly string[]) => Promise<Values>;
+  private readonly fixed: Fixed;
   /** Values that nobody has as some stage is to hold them, whole again. */
   private readonly gathered = new Map<string, Promise<Tensor>>();
 
   /** @param fixed what training does not change. */
-  constructor(step: number, copies: Copies, fixed: (names: readonly string[]) => Promise<Values>) {
+  constructor(step: number, copies: Copies, fixed: Fixed) {
     this.step = step;
     this.copies = copies;
     this.fixed = fixed;
@@ -33,27 +35,18 @@ export class Restoring {
    * @returns bytes that were moved.
    * @throws CopiesLost where a value is with nobody.
    */
-  async give(
-    { worker, spec, holdings, has }: Placed,
-    to: () => Ref<Stage>["ask"],
-    groups: readonly string[][],
-  ): Promise<number> {
+  async give(placed: Placed, to: () => Ref<Stage>["ask"], groups: readonly string[][]): Promise<number> {
+    const { worker, spec, holdings, has } = placed;
     if (has === "all") return 0;
     const { step, copies } = this;
-    const { cuts, changing } = holdings;
+    const { changing } = holdings;
     const holding = holdingOf(spec, holdings);
     const changes = new Set(changing);
-    const part = (name: string, whole: Tensor) =>
-      cuts[name] ? sliceTensor(whole, cuts[name], worker.rank) : whole;
     let bytes = 0;
     for (const group of [...groups, [LOSS_SCALE]]) {
       const given: Record<string, Tensor> = {};
       const fetched: (Fetch & { readonly names: string[] })[] = [];
-      const constant = group.filter((name) => !changes.has(name) && name !== LOSS_SCALE);
-      if (constant.length > 0 && has === "nothing") {
-        for (const [name, whole] of Object.entries(await this.fixed(constant)))
-          given[name] = part(name, whole);
-      }
+      if (has === "nothing") Object.assign(given, await fixedOf(placed, group, this.fixed));
       for (const name of group.filter((each) => changes.has(each))) {
         const copy = copies.exact(step, name, holding, worker.member.device);
         if (copy) {
@@ -61,7 +54,7 @@ export class Restoring {
           const known = fetched.find((each) => each.source === source && each.worker === theirs.worker);
           if (known) known.names.push(name);
           else fetched.push({ source, worker: theirs.worker, names: [name] });
-        } else given[name] = part(name, await this.gather(name));
+        } else given[name] = partOf(placed, name, await this.gather(name));
       }
       if (fetched.length > 0) bytes += await to().fetch(step, fetched);
       if (Object.keys(given).length > 0) await to().load(given);
@@ -75,4 +68,33 @@ export class Restoring {
     this.gathered.set(name, known);
     return known;
   }
+}
+
+/**
+ * Gives a stage what training does not change of these.
+ * @param groups names of what it holds, each as much as fits into a message.
+ */
+export async function giveFixed(placed: Placed, groups: readonly string[][], fixed: Fixed): Promise<void> {
+  for (const group of groups) {
+    const given = await fixedOf(placed, group, fixed);
+    if (Object.keys(given).length > 0) await placed.stage.ask.load(given);
+  }
+}
+
+/** Of these names, what training does not change, as the stage is to hold it. */
+async function fixedOf(
+  placed: Placed,
+  group: readonly string[],
+  fixed: Fixed,
+): Promise<Record<string, Tensor>> {
+  const changes = new Set(placed.holdings.changing);
+  const names = group.filter((name) => !changes.has(name) && name !== LOSS_SCALE);
+  if (names.length === 0) return {};
+  const entries = Object.entries(await fixed(names));
+  return Object.fromEntries(entries.map(([name, whole]) => [name, partOf(placed, name, whole)]));
+}
+
+function partOf({ worker, holdings }: Placed, name: string, whole: Tensor): Tensor {
+  const cut = holdings.cuts[name];
+  return cut ? sliceTensor(whole, cut, worker.rank) : whole;
 }

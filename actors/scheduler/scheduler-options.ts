@@ -67,6 +67,8 @@ export interface Replanning {
   readonly newStepMs: number | null;
   /** Milliseconds that it took to look for it, while a step was under way. */
   readonly planMs: number;
+  /** Milliseconds for which stages were made ready while steps went on. */
+  readonly preparedMs: number;
   /** Bytes that stages were given, and milliseconds that the run stood still for it. */
   readonly movedBytes: number;
   readonly moveMs: number;

@@ -30,6 +30,7 @@ import type { StepReport } from "../stage.ts";
 import { Committing } from "./committing.ts";
 import type { Deployment } from "./deployment.ts";
 import { mean } from "./losses.ts";
+import { hasIdle } from "./newcomers.ts";
 import { segmentSizes } from "./parts.ts";
 import type { Plan } from "./plan.ts";
 import { requirePlan } from "./plan-check.ts";
@@ -61,7 +62,7 @@ interface Ahead<T> {
 }
 
 export class Scheduler extends Actor {
-  static override readonly reentrant: readonly string[] = ["join", "layout", "kept", "release"];
+  static override readonly reentrant: readonly string[] = ["join", "layout", "kept", "release", "migrate"];
 
   readonly #data: Ref<DataSource>;
   readonly #options: SchedulerOptions;
@@ -179,7 +180,7 @@ export class Scheduler extends Actor {
     const taken = await this.#course.takeOver(before);
     this.#course.lacks(this.#beginning.takeLosses());
     this.#plan = taken.plan;
-    if (!isSame(before.plan, taken.plan)) this.#course.moves.because("lost");
+    if (!isSame(before.plan, taken.plan) || hasIdle(taken.plan)) this.#course.moves.because("lost");
     if (!this.#options.plan) this.#joining.survey(this.#options);
     return taken;
   }
@@ -282,11 +283,11 @@ export class Scheduler extends Actor {
   }
 
   /**
-   * Goes on with another plan for the same model, from the next step on: everyone gets what they hold from whoever has it,
-   * and no step is lost. For runs that keep copies.
+   * Goes on with another plan for the same model, from the next step on that is begun when this resolves: its stages are made
+   * ready meanwhile, then everyone gets what they hold from whoever has it, and no step is lost. For runs that keep copies.
    */
-  migrate(plan: Plan): void {
-    this.#course.moves.want(plan);
+  async migrate(plan: Plan): Promise<void> {
+    await this.#course.moves.want(plan);
   }
 
   /**

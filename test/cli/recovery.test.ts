@@ -178,6 +178,7 @@ test("people are told who left, what it cost, who does what now, and who is miss
     ...cause,
     why: "it is better",
     moved_bytes: 512,
+    prepared_ms: 900,
     move_ms: 40,
     plan: next,
   });

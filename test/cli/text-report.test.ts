@@ -49,7 +49,7 @@ test("another plan says what goes from whom to whom", () => {
   report.show({ event: "device_drifted", device: "device-1", factor: 1.5 });
   lines();
   const figures = { old_step_ms: 50, new_step_ms: 40, plan_ms: 4 };
-  const move = { moved_bytes: 1, move_ms: 1, ...figures };
+  const move = { prepared_ms: 0, moved_bytes: 1, move_ms: 1, ...figures };
   const replanned = (next: Plan) =>
     report.show({ event: "replanned", cause: "drifted", why: "it is better", plan: next, ...move });
   replanned(plan(1, 5, 6));

@@ -12,7 +12,7 @@ import {
 } from "../../../actors/recovery/decision.ts";
 import type { Plan } from "../../../actors/scheduler/plan.ts";
 import type { HandStage } from "../plans.ts";
-import { handPlan, PIPELINE, SHARED_BY_DATA, SHARED_BY_TENSOR, type Shape } from "./runs.ts";
+import { elsewhere, handPlan, PIPELINE, SHARED_BY_DATA, SHARED_BY_TENSOR, type Shape } from "./runs.ts";
 
 const SEGMENTS = Array.from({ length: 6 }, (_, i) => ({
   ...{ name: `s${i}`, parameterBytes: 100, stateBytes: 200, activationBytes: 10, stashBytes: 10 },
@@ -61,6 +61,12 @@ describe("stages are started", () => {
   test("not where micro-batches are dealt in another way", () => {
     expect(starts(SHARED_BY_DATA, dealt([0], [1, 2, 3]))).toBe(false);
     expect(starts(SHARED_BY_DATA, SHARED_BY_DATA)).toBe(false);
+  });
+
+  test("not where devices that have nothing to do start all there is to start: they do beside the work", () => {
+    const before = handPlan(SHARED_BY_DATA);
+    expect(startsStages(before, elsewhere(before, { 1: 7 }))).toBe(false);
+    expect(startsStages(before, elsewhere(before, { 0: 2, 2: 0 }))).toBe(true);
   });
 
   test("where a device has another part of the model, or weights in parts, or makes passes in another way", () => {

@@ -1,5 +1,6 @@
 /** Small runs that keep copies, by plans written by hand. For tests. */
 
+import type { Plan } from "../../../actors/scheduler/plan.ts";
 import type { RecoveryOptions, RunRecovery, SchedulerOptions } from "../../../actors/scheduler/scheduler.ts";
 import { gptModel } from "../../../nn/models/gpt.ts";
 import type { Tensor } from "../../../protocols/tensor.ts";
@@ -43,6 +44,23 @@ export const SHARED_BY_TENSOR: Shape = {
 /** A run whose devices are disturbed, and what it said of it. */
 export interface Disturbed extends Cluster {
   readonly told: RunRecovery[];
+}
+
+/** The plan with other devices in the place of some of its workers. */
+export function elsewhere(plan: Plan, places: Readonly<Record<number, number>>): Plan {
+  let worker = 0;
+  const stages = plan.stages.map((stage) => ({
+    ...stage,
+    members: stage.members.map((member) => {
+      const place = places[worker++];
+      return place === undefined ? member : { ...member, device: `${place}`, deviceName: `device-${place}` };
+    }),
+  }));
+  const used = stages.flatMap(({ members }) => members);
+  const devices = used.map(({ device, deviceName }) => {
+    return { id: device, name: deviceName, used: true, reason: "" };
+  });
+  return { ...plan, stages, devices };
 }
 
 export const handPlan = (shape: Shape) => planOf(MODEL, { microBatches: 4, ...shape });

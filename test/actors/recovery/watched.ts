@@ -33,6 +33,8 @@ export interface Watching {
   readonly engine?: ClusterOptions["engine"];
   /** What the model reads instead of text. */
   readonly feed?: Feed;
+  /** What starting a stage on a device waits for before it compiles. */
+  readonly compiling?: (device: number) => Promise<unknown> | undefined;
 }
 
 /** A run by this plan, with its stages in place. @param faults that are to come, each over the device of its number. */
@@ -40,15 +42,18 @@ export async function watched(
   cleanups: Cluster[],
   shape: runs.Shape,
   faults: readonly Fault[] = [],
-  { copies = 1, every = 1, model = runs.MODEL, microBatches = 4, spare = 0, engine, feed }: Watching = {},
+  watching: Watching = {},
 ): Promise<Watched> {
+  const { copies = 1, every = 1, model = runs.MODEL, microBatches = 4, spare = 0 } = watching;
+  const { engine, feed, compiling } = watching;
   const kept = { asked: copies, count: copies, every, why: null };
   const plan = { ...planOf(model, { microBatches, ...shape }), copies: kept };
   const started: string[] = [];
   const classOf = (index: number) =>
     class extends Device {
-      override host(spec: StageSpec, owner: Ref<any>) {
+      override async host(spec: StageSpec, owner: Ref<any>) {
         started.push(`${index} ${spec.program.worker}`);
+        await compiling?.(index);
         return super.host(spec, owner);
       }
     };

@@ -28,7 +28,8 @@ export class Chronicle {
     const { stages: _, plan: __, devices: ___, ...rest } = event as { [name: string]: unknown };
     this.trace.note("told", JSON.stringify(rest));
     this.lives.at(-1)!.push(event);
-    if (event.event !== "paused") this.progress++;
+    // What is written of steps that were made is no step.
+    if (event.event !== "paused" && event.event !== "checkpoint") this.progress++;
     if ("plan" in event) this.plan = event.plan;
   }
 

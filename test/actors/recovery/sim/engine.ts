@@ -1,11 +1,11 @@
 /**
- * The reference engine as a simulated machine has it: kernels take the world's time, stand still with their machine and
- * never end on one that is gone. One kind keeps what runs use in a memory of its own, as a graphics card does.
+ * The reference engine as a simulated machine has it: kernels and compilers take the world's time, stand still with their
+ * machine and never end on one that is gone. One kind keeps what runs use in a memory of its own, as a graphics card does.
  */
 
 import type { BackendTensor, BoundTensor, DeviceBackend } from "../../../../nn/engine/backend.ts";
 import { DTYPES } from "../../../../nn/engine/dtypes.ts";
-import type { Engine } from "../../../../nn/engine/engine.ts";
+import type { CompileOptions, Engine } from "../../../../nn/engine/engine.ts";
 import { HostEngine } from "../../../../nn/engine/host.ts";
 import { type Bound, ReferenceBackend } from "../../../../nn/engine/reference/backend.ts";
 import type { Graph } from "../../../../nn/onnx/graph.ts";
@@ -19,6 +19,9 @@ export type Pace = () => number;
 /** Worlds of one shape compute the same, each what the one before it has computed. */
 const outcomes = new Outcomes();
 
+/** A graph takes as long to compile as to run so many times. */
+const COMPILING = 20;
+
 class PacedBackend extends ReferenceBackend implements DeviceBackend<Graph> {
   private readonly host: Host;
   private readonly pace: Pace;
@@ -30,6 +33,11 @@ class PacedBackend extends ReferenceBackend implements DeviceBackend<Graph> {
     super(() => host.now());
     this.host = host;
     this.pace = pace;
+  }
+
+  override async compile(id: number, graph: Graph, options: CompileOptions): Promise<void> {
+    await this.host.sleep(COMPILING * this.pace());
+    super.compile(id, graph, options);
   }
 
   override createBinding(id: number, program: number, feeds: BoundTensor[], fetches: BoundTensor[]): void {

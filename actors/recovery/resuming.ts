@@ -1,0 +1,72 @@
+/**
+ * A recovery that no step has been committed behind yet: what it has come to so far. Where somebody is lost again before one
+ * is, it is all one.
+ */
+
+import type { Clock } from "../../runtime/index.ts";
+import type { Plan } from "../scheduler/plan.ts";
+import type { RunRecovery } from "../scheduler/scheduler-options.ts";
+import type { Recovered } from "./recovery.ts";
+import type { Loss } from "./roster.ts";
+
+type SoFar = Omit<RunRecovery, "resumeMs">;
+
+/** What devices were lost, by whom it is told. */
+interface Lost {
+  readonly losses: readonly Loss[];
+  readonly names: readonly string[];
+  /** When it was known; of the first loss, where there is one. */
+  readonly at: number;
+  /** Steps from one whose outcome was copied to the next. */
+  readonly keptEvery: number;
+}
+
+export class Resuming {
+  private readonly clock: Clock;
+  private under: (SoFar & { readonly at: number }) | undefined;
+
+  constructor(clock: Clock) {
+    this.clock = clock;
+  }
+
+  /** What there is to tell of it; undefined where there is none. */
+  get soFar(): SoFar | undefined {
+    return this.under;
+  }
+
+  /** The run begins without these. */
+  begin(lost: Lost, plan: Plan): void {
+    const begun = this.begun(lost, plan);
+    this.under = { ...begun, lost: lost.names, readyMs: this.clock.now() - begun.at };
+  }
+
+  /** The run goes on behind a step of which all have what it left. @param again steps that were committed before. */
+  add(lost: Lost, { plan, bytes, fromCheckpoint, deployment }: Recovered, again: number): void {
+    const before = this.under ?? this.begun(lost, plan);
+    this.under = {
+      ...{ ...before, plan, stepsLost: before.stepsLost + again },
+      readyMs: this.clock.now() - before.at,
+      lost: [...before.lost, ...lost.names],
+      movedBytes: before.movedBytes + bytes,
+      operationsReplayed: before.operationsReplayed + deployment.repeated(again),
+      fromCheckpoint: before.fromCheckpoint || fromCheckpoint,
+    };
+  }
+
+  /** A step is committed behind it, by this plan: what is told of it; undefined where there is none. */
+  end(plan: Plan): RunRecovery | undefined {
+    if (!this.under) return undefined;
+    // Before a step was committed it may have gone over to another plan.
+    const { at, ...recovery } = { ...this.under, plan };
+    this.under = undefined;
+    return { ...recovery, resumeMs: this.clock.now() - at };
+  }
+
+  private begun({ losses, at, keptEvery }: Lost, plan: Plan): SoFar & { readonly at: number } {
+    const first = losses[0] ?? { silentMs: 0, at };
+    return {
+      ...{ lost: [], detectMs: first.silentMs, at: first.at, readyMs: 0, movedBytes: 0, plan, keptEvery },
+      ...{ operationsReplayed: 0, fromCheckpoint: false, stepsLost: 0 },
+    };
+  }
+}
