@@ -3,9 +3,10 @@
  * of a run that nobody disturbed. Devices' profiles are made up, so that it is known which plan is the better one.
  */
 
-import { afterEach, beforeAll, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { Device } from "../../../actors/device.ts";
 import type { ProfileCache } from "../../../actors/profile-cache.ts";
+import { Preparing } from "../../../actors/recovery/preparing.ts";
 import { type Plan, workersOf } from "../../../actors/scheduler/plan.ts";
 import type { Replanning, SchedulerOptions } from "../../../actors/scheduler/scheduler.ts";
 import { Stage } from "../../../actors/stage.ts";
@@ -108,7 +109,26 @@ async function newDevice(
   return [(await coordinator.lookup<Device>(peer.id, name))!, host];
 }
 
-const step = (cluster: Cluster, at: number) => cluster.scheduler.ask.step(at, LAST, true);
+/** Plans that are made ready: steps are sooner done here than stages are started. */
+const preparing: Promise<unknown>[] = [];
+const { prepare } = Preparing.prototype;
+beforeAll(() => {
+  Preparing.prototype.prepare = function (...args) {
+    const prepared = prepare.apply(this, args);
+    preparing.push(prepared);
+    return prepared;
+  };
+});
+afterAll(() => {
+  Preparing.prototype.prepare = prepare;
+});
+
+/** The next one begins at once, unless there is another plan; whoever goes over to one does before the step behind that. */
+const step = async (cluster: Cluster, at: number) => {
+  const stepped = await cluster.scheduler.ask.step(at, LAST, true);
+  await Promise.allSettled(preparing.splice(0));
+  return stepped;
+};
 
 let bits: Readonly<Record<string, string>>;
 beforeAll(async () => {
