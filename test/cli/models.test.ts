@@ -1,5 +1,5 @@
 /**
- * Models of every kind, trained across three device processes by the real command line: a classifier on IDX images, an
+ * Models of every kind, trained across device processes by the real command line: a classifier on IDX images, an
  * `.onnx` file, and a Hugging Face folder with adapters.
  */
 
@@ -48,11 +48,12 @@ beforeAll(async () => {
   writeFileSync(at("net.onnx"), encodeModel(freeze(inferenceGraph(net), values)));
 });
 
-async function train(...args: string[]): Promise<Event[]> {
-  const { code, err, events } = await troupe("train", ...args, "--sample", "0", "--json");
+async function train(devices: number, ...args: string[]): Promise<Event[]> {
+  const all = ["train", "--devices", `${devices}`, ...args, "--sample", "0", "--json"];
+  const { code, err, events } = await troupe(...all);
   expect([code, err]).toEqual([0, ""]);
   const plan = events.find(({ event }) => event === "plan")!;
-  expect(plan.plan.stages).toHaveLength(3);
+  expect(plan.plan.stages).toHaveLength(devices);
   return events;
 }
 
@@ -61,15 +62,15 @@ const losses = (events: readonly Event[]): number[] =>
 
 const SMALL = ["--batch", "16", "--micro-batches", "2", "--warmup", "0", "--clip", "0"];
 
-test("a classifier with batch normalisation learns IDX images; a resumed run goes on as if never ended", async () => {
+test("a classifier with batch normalisation learns IDX images; a resumed run goes on as if never ended, on fewer devices", async () => {
   const args = ["--model", "resnet18", "--width", "4", "--data", at("images"), ...SMALL, "--lr", "3e-3"];
   args.push("--input-size", "10", "--augment", "crop");
-  const whole = await train(...args, "--steps", "12", "--decay", "constant", "--out", at("whole"));
+  const whole = await train(3, ...args, "--steps", "12", "--decay", "constant", "--out", at("whole"));
   expect(losses(whole).at(-1)!).toBeLessThan(0.5 * losses(whole)[0]!);
   expect(whole.at(-1)!.validation_loss).toBeLessThan(0.7);
 
-  await train(...args, "--steps", "6", "--decay", "constant", "--out", at("half"));
-  const rest = await train("--resume", at("half"), "--data", at("images"), "--steps", "12");
+  await train(2, ...args, "--steps", "6", "--decay", "constant", "--out", at("half"));
+  const rest = await train(2, "--resume", at("half"), "--data", at("images"), "--steps", "12");
   expect(rest.at(-1)!.weights_sha256).toBe(whole.at(-1)!.weights_sha256);
 
   const { parameters } = await readCheckpoint(files, at("whole/checkpoint"));
@@ -80,6 +81,7 @@ test("a classifier with batch normalisation learns IDX images; a resumed run goe
 
 test("an .onnx file learns, and comes back as one", async () => {
   const events = await train(
+    3,
     ...["--model", at("net.onnx"), "--data", at("images"), ...SMALL, "--lr", "3e-3", "--steps", "10"],
     ...["--out", at("onnx")],
   );
@@ -93,6 +95,7 @@ test("an .onnx file learns, and comes back as one", async () => {
 
 test("a Hugging Face folder learns by adapters, and comes back as a folder", async () => {
   const events = await train(
+    3,
     ...[
       "--model",
       HUGGING_FACE,
