@@ -29,8 +29,8 @@ class BootstrapError extends Error {}
 function commands(job: string | undefined, args: readonly string[]): readonly (readonly string[])[] {
   switch (job) {
     case "test":
-      // Many of them wait for processes and timers; two at once use two cores, and are few enough for small machines.
-      return [["test", "--timeout", "120000", "--parallel=2", ...args]];
+      // Many of them wait for processes and timers: three at once use two cores, and are few enough for small machines.
+      return [["test", "--timeout", "120000", "--parallel=3", ...args]];
     case "check":
       return [
         [join(MODULES, "typescript", "bin", "tsc"), "-p", ROOT],
