@@ -248,23 +248,18 @@ export class Stage extends Actor {
    * Goes on in a further generation, as the worker that it is, once it has been told to give up what is under way: what is
    * compiled stays, and so does what it holds. A step that is under way waits for `connect`.
    * @param step that the run goes back to.
-   * @param dealing of the micro-batches from there on, where it is another one; a step that is under way is begun again then,
-   *   unless these micro-batches alone are, by whom they are dealt to.
+   * @param dealing of the micro-batches from there on, where it is another one: a step that is under way is begun again then.
+   * @param goesOn with that step all the same, where it can: all others do, by the same plan.
    * @throws RangeError once it is retired, EngineError where the engine has no memory for what it is dealt.
    */
-  async resume(
-    generation: number,
-    step: number,
-    dealing?: Dealing,
-    again?: readonly number[],
-  ): Promise<Resumed> {
+  async resume(generation: number, step: number, dealing?: Dealing, goesOn = false): Promise<Resumed> {
     if (this.#retired) throw new RangeError("a stage that has given its memory back does not go on");
     this.#keeping.copies.forgetAfter(step);
     const isDealtAnew = dealing !== undefined && !isSameDealing(dealing, dealingOf(this.#spec));
     const session = this.#session;
-    const isAsked = dealing && again && this.#keeping.step === step && session.canGoOn(step + 1);
+    const isAsked = dealing && goesOn && this.#keeping.step === step && session.canGoOn(step + 1);
     const spec = dealing && dealtAnew(this.#spec, dealing);
-    const rest = isAsked ? await session.dealAnew(step + 1, this.#spec, spec!, again) : null;
+    const rest = isAsked ? await session.dealAnew(step + 1, this.#spec, spec!) : null;
     if (rest) this.#deal(spec!, rest.slots);
     const carried = isDealtAnew && !rest ? null : this.carryOn(generation, step, step, undefined, rest);
     if (carried) return carried;
@@ -295,7 +290,7 @@ export class Stage extends Actor {
     const session = this.#session;
     if (dealing && !isSameDealing(dealing, dealingOf(this.#spec))) return null;
     if (this.#retired || this.#keeping.step !== step) return null;
-    // Others who are new would not have the order in which it goes on.
+    // Those who are new go through all of a step, by the programs that it was begun with.
     if (session.rest && !rest) return null;
     if (!session.carryOn(generation, step, point)) return null;
     for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);

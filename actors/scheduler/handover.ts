@@ -20,7 +20,7 @@ import type { Stage } from "../stage.ts";
 import type { Commits } from "./catching-up.ts";
 import type { Worker } from "./plan.ts";
 import { takeIn } from "./prepared.ts";
-import { isOfMicroBatch, microBatchesOf } from "./program.ts";
+import { isOfMicroBatch } from "./program.ts";
 import type { SpecOptions } from "./specs.ts";
 
 export interface DeployOptions extends SpecOptions {
@@ -197,13 +197,12 @@ async function goOnDealt(
   if (step === null || isOver()) return null;
   const behind = Math.max(step, reached ?? step);
   const lost = placed.filter((each) => !living.includes(each));
-  const again = lost.flatMap(({ spec }) => [...microBatchesOf(spec.program)]);
   const staying = new Map<number, Placed>();
   const resumed = await Promise.all(
     living.map(async (old) => {
       const heir = next.heirs[old.worker.worker]!;
       const spec = next.specs[heir]!;
-      const each = await old.stage.ask.resume(generation, behind, dealingOf(spec), again).catch(() => null);
+      const each = await old.stage.ask.resume(generation, behind, dealingOf(spec), true).catch(() => null);
       const has = each?.holds ? "all" : "fixed";
       if (each) staying.set(heir, { ...old, worker: next.workers[heir]!, spec, has });
       else if (!isOver()) await old.stage.ask.retire().catch(() => {});

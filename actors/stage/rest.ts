@@ -4,8 +4,9 @@
  * what has come, and what has been accumulated of its micro-batches stays; what members have added up does not, for they
  * are not the same any more.
  *
- * Micro-batches that somebody begins again come last, everywhere: nobody waits for them before that. All stages take what
- * is left in one order, that of their new programs but for this, so nothing can wait for itself.
+ * What is left is in the order of the new programs. Those come to their end by themselves, and what has been done waits for
+ * nothing: so nothing that is left can wait for itself. Whoever begins a lost one's micro-batches again does so at once where
+ * they are among those that others are through with, and nobody waits long for the rest of them.
  */
 
 import { isOfMicroBatch, type MicroBatchOperation, type StageProgram } from "../scheduler/program.ts";
@@ -36,8 +37,6 @@ export interface Standing {
   /** What it does of the step, or is to do; of one that it has not begun, neither. */
   readonly under: StepUnderWay | undefined;
   readonly rest: Rest | undefined;
-  /** Micro-batches that somebody begins again. */
-  readonly again: readonly number[];
 }
 
 /**
@@ -45,11 +44,11 @@ export interface Standing {
  * @returns null where it cannot: something has failed, something was done that is another's now, or there is no memory.
  */
 export async function restOfStep(standing: Standing): Promise<Rest | null> {
-  const { step, before, spec, chunks, under, rest, again } = standing;
+  const { step, before, spec, chunks, under, rest } = standing;
   if (!before.keepsSummands) return null;
   const done = under ? await under.breakOff() : (rest?.done ?? []);
   if (!done) return null;
-  const program = programOfRest(spec.program, done, again);
+  const program = programOfRest(spec.program, done);
   if (!program) return null;
   const left = new Set(program.operations.filter(isOfMicroBatch).map(({ microBatch }) => microBatch));
   const begun = done.map(({ microBatch }) => microBatch).filter((microBatch) => left.has(microBatch));
@@ -67,19 +66,12 @@ export async function restOfStep(standing: Standing): Promise<Rest | null> {
 export function programOfRest(
   program: StageProgram,
   done: readonly MicroBatchOperation[],
-  again: readonly number[],
 ): StageProgram | null {
   const through = new Set(done.map(keyOf));
-  const late = new Set(again);
-  const own = program.operations.filter(isOfMicroBatch);
-  const left = own.filter((operation) => !through.has(keyOf(operation)));
-  if (own.length - left.length !== through.size) return null;
-  const operations = [
-    ...left.filter(({ microBatch }) => !late.has(microBatch)),
-    ...left.filter(({ microBatch }) => late.has(microBatch)),
-    ...program.operations.filter((operation) => !isOfMicroBatch(operation)),
-  ];
-  return { ...program, operations };
+  const operations = program.operations.filter((operation) => {
+    return !isOfMicroBatch(operation) || !through.has(keyOf(operation));
+  });
+  return program.operations.length - operations.length === through.size ? { ...program, operations } : null;
 }
 
 function keyOf({ op, microBatch, chunk = 0 }: MicroBatchOperation): string {

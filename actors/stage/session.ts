@@ -77,17 +77,12 @@ export class Session {
 
   /**
    * Goes on with a step with other micro-batches, other members or other neighbours, from where it comes to rest.
-   * @param before what the stage was told, and then what it is told. @param again micro-batches that somebody begins again.
+   * @param before what the stage was told, and then what it is told.
    * @returns what is left of the step; null where it cannot go on.
    */
-  async dealAnew(
-    step: number,
-    before: StageSpec,
-    spec: StageSpec,
-    again: readonly number[],
-  ): Promise<Rest | null> {
+  async dealAnew(step: number, before: StageSpec, spec: StageSpec): Promise<Rest | null> {
     const { under, rest } = this;
-    const left = await restOfStep({ step, before, spec, chunks: this.parts.chunks, again, under, rest });
+    const left = await restOfStep({ step, before, spec, chunks: this.parts.chunks, under, rest });
     if (!left) return null;
     this.under = undefined;
     this.rest = left;

@@ -154,7 +154,7 @@ function drawMany(random: Random): Shape {
   const kind = KINDS[0]!;
   const model = kind.make();
   const segments = findSegments(model).length;
-  const schedule = pick(random, ["gpipe", "1f1b", "eager-1f1b"] as const);
+  const schedule = pick(random, ["gpipe", "1f1b", "eager-1f1b", "zero-bubble"] as const);
   const microBatches = pick(random, [10, 12]);
   const stageCount = pick(random, [1, 2, 2]);
   const large = random.integer(stageCount);
