@@ -164,15 +164,18 @@ export class Stage extends Actor {
   /**
    * As `load`, from those who have copies of it.
    * @param step of the copies. @param from whom, by the name it knows the worker by, and what.
+   * @param keeps whether that is the last of what the step left, of which it keeps a copy then.
    * @returns bytes that came from other devices.
    */
-  async fetch(step: number, from: readonly Fetch[]): Promise<number> {
+  async fetch(step: number, from: readonly Fetch[], keeps = false): Promise<number> {
     await this.#injector?.reached(["recovery"], step + 1);
     const { self, node } = this.context;
-    return fetchFrom(from, step, {
+    const bytes = await fetchFrom(from, step, {
       ...{ self: self as Ref<Stage>, node: node.id, copies: this.#keeping.copies },
       load: (values) => this.load(values),
     });
+    if (keeps) await this.keep(step);
+    return bytes;
   }
 
   /** Keeps a copy of what it holds now, which is how this step has left it, unless it has. */

@@ -12,7 +12,7 @@ import type { PlanBefore } from "../journal/run-journal.ts";
 import { Deployment, type DeployOptions } from "../scheduler/deployment.ts";
 import { DeviceFailed } from "../scheduler/device-failed.ts";
 import { withoutWork } from "../scheduler/newcomers.ts";
-import type { Plan } from "../scheduler/plan.ts";
+import { type Plan, usesDevice, workersOf } from "../scheduler/plan.ts";
 import type { RecoveryOptions, TakenOver } from "../scheduler/scheduler-options.ts";
 import type { SpecOptions } from "../scheduler/specs.ts";
 import { Keeper } from "./keeper.ts";
@@ -216,11 +216,9 @@ export class Course {
     const { roster } = this.world;
     const keptCopies = this.keeper.lose(id);
     this.preparing.release((device) => device === id);
-    if (uses(this.moves.coming, id)) {
-      this.moves.take();
-      this.moves.because("lost");
-    }
-    if (this.committed === undefined || uses(this.plan, id) || uses(this.target, id)) roster.lose(id, down);
+    this.moves.lose(id);
+    const isNeeded = [this.plan, this.target].some((plan) => plan && usesDevice(plan, id));
+    if (this.committed === undefined || isNeeded) roster.lose(id, down);
     else {
       roster.dismiss(id);
       if (keptCopies && this.world.recovery) this.place();
@@ -240,9 +238,11 @@ export class Course {
     if (this.committed !== undefined) await this.preparing.prepare(plan, this, this.specs(++this.drawn));
   }
 
-  /** Whoever makes no passes has no statistics of its own to give the others. */
-  private get leavesStatistics(): boolean {
-    return this.world.segments.some(({ statistics }) => Object.keys(statistics).length > 0);
+  /** What a plan begins with; null where that is the plan. Whoever makes no passes has no statistics to give the others. */
+  private firstOf(plan: Plan): Plan | null {
+    if (this.world.segments.some(({ statistics }) => Object.keys(statistics).length > 0)) return null;
+    const first = withoutWork(plan, this.plan);
+    return first && (this.moves.replanner?.overfull(first) ?? null) === null ? first : null;
   }
 
   /** Goes on with the plan that is wanted, if there is one whose stages are ready: between two steps. */
@@ -263,18 +263,20 @@ export class Course {
     const options = this.further();
     try {
       const prepared = this.preparing.take();
-      const first = this.leavesStatistics ? null : withoutWork(wanted.plan, this.plan);
+      const first = this.firstOf(wanted.plan);
       const moved = await goOver(
         ...([this.moveWorld(), first ?? wanted.plan, deployed, options, step, prepared] as const),
       );
       await this.adopt(moved);
-      const outcome = { bytes: moved.bytes + late, ms: clock.now() - began, preparedMs };
+      const { plan } = wanted;
+      const outcome = { plan, bytes: moved.bytes + late, ms: clock.now() - began, preparedMs };
       if (first) this.moves.goOnTo(wanted, outcome);
       else wanted.done(outcome);
     } catch (error) {
       if (!(error instanceof DeviceFailed) || !this.moveWorld().isCurrent(options)) throw error;
       await this.adopt(await goOver(this.moveWorld(), this.plan, deployed, this.further(), step));
-      wanted.done({ bytes: 0, ms: clock.now() - began, preparedMs, failure: error.message });
+      const { plan } = this;
+      wanted.done({ plan, bytes: 0, ms: clock.now() - began, preparedMs, failure: error.message });
     }
   }
 
@@ -325,17 +327,17 @@ export class Course {
     const { every: keptEvery } = this.keeper.cost;
     // One that was cut off and has come again may have copies of steps that the run has gone back behind since.
     this.keeper.ledger.forgetAfter(committed);
-    // It was for devices that are not all there any more.
-    this.moves.take();
     const options = this.further();
     const world = this.moveWorld();
     const { recovery } = this.world;
     const within = { roster, replanner: this.moves.replanner, waits: recovery!.paused !== undefined };
     const next = planWithout(world, this.plan, deployed, within);
+    // What is wanted was for devices that are not all there any more, unless others do their part in both plans.
+    if (typeof next === "string" || workersOf(next).length === workersOf(this.plan).length) this.moves.take();
     if (typeof next === "string") return next;
     this.target = next;
     // Whoever takes the place of another has its memory for that.
-    this.preparing.release((device) => uses(next, device));
+    this.preparing.release((device) => usesDevice(next, device));
     const recovered = await recover(world, next, deployed, (id) => !roster.isGone(id), options, committed);
     await this.adopt(recovered);
     const names = lost.map(({ id }) => roster.name(id));
@@ -382,8 +384,4 @@ export class Course {
       ...{ keeper: this.keeper, restart: recovery!.restart, fixed: recovery!.fixed },
     };
   }
-}
-
-function uses(plan: Plan | undefined, device: string): boolean {
-  return plan?.stages.some(({ members }) => members.some((member) => member.device === device)) ?? false;
 }

@@ -5,7 +5,8 @@
  */
 
 import type { Clock } from "../../runtime/index.ts";
-import type { Plan } from "../scheduler/plan.ts";
+import { dealLost } from "../scheduler/dealt.ts";
+import { type Plan, usesDevice } from "../scheduler/plan.ts";
 import type { RecoveryOptions } from "../scheduler/scheduler-options.ts";
 import type { CourseWorld } from "./course.ts";
 import { type Cause, isDue, type LastMove } from "./decision.ts";
@@ -15,7 +16,7 @@ import type { Roster } from "./roster.ts";
 
 /** A plan to go over to, and who hears how that went. */
 export interface Wanted {
-  readonly plan: Plan;
+  plan: Plan;
   done(outcome: MoveOutcome): void;
 }
 
@@ -23,6 +24,8 @@ export interface Wanted {
 const CAUSES: readonly Cause[] = ["lost", "joined", "drifted"];
 
 export interface MoveOutcome {
+  /** That the run goes on with. */
+  readonly plan: Plan;
   /** That stages were given. */
   readonly bytes: number;
   /** For which the run stood still. */
@@ -88,7 +91,7 @@ export class Moves {
       const preparedMs = this.clock.now() - began;
       // Somebody is gone, which is not known yet: there may be a plan without.
       if (isLinkFailure(error)) this.because("lost");
-      else done({ bytes: 0, ms: 0, preparedMs, failure: (error as Error).message });
+      else done({ plan, bytes: 0, ms: 0, preparedMs, failure: (error as Error).message });
     }
   }
 
@@ -101,14 +104,19 @@ export class Moves {
     this.preparedMs = 0;
   }
 
-  /** What is wanted, whether it is ready or not. */
-  get coming(): Plan | undefined {
-    return this.wanted?.plan;
-  }
-
   /** What is gone over to before the next step; undefined where the run goes on as it does. */
   get next(): Plan | undefined {
     return this.preparedMs === null ? undefined : this.wanted?.plan;
+  }
+
+  /** A device is gone: what is wanted is without it, if others of its stages can do its part, and is not wanted otherwise. */
+  lose(id: string): void {
+    const { wanted } = this;
+    if (!wanted || !usesDevice(wanted.plan, id)) return;
+    const dealt = dealLost(wanted.plan, new Set([id]));
+    if (dealt) wanted.plan = dealt;
+    else this.take();
+    this.because("lost");
   }
 
   /** What is wanted, for whoever sees to it now, and for how long it was made ready. */
@@ -176,14 +184,14 @@ export class Moves {
       stays(why);
       return;
     }
-    void this.want(next, ({ bytes, ms, preparedMs, failure }) => {
+    void this.want(next, ({ plan, bytes, ms, preparedMs, failure }) => {
       if (cause !== "lost") {
         this.movedAt = step;
         this.costSteps = ms / (figures.oldStepMs ?? ms);
       }
       if (failure !== undefined) return stays(failure, preparedMs, ms);
       const cost = { preparedMs, movedBytes: bytes, moveMs: ms };
-      recovery.considered?.({ ...found, ...cost, why, moved: true, plan: next });
+      recovery.considered?.({ ...found, ...cost, why, moved: true, plan });
     });
   }
 }

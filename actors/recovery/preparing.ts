@@ -43,6 +43,8 @@ interface Coming {
   /** Settles when it is ready. */
   readonly placed: Promise<Placed>;
   ready: Placed | undefined;
+  /** Whether it is of no use any more. */
+  isReleased: boolean;
 }
 
 export class Preparing {
@@ -74,7 +76,11 @@ export class Preparing {
       else if (hasRoom(worker.member.device)) this.coming.push(this.start(worker, spec, parts, options));
     }
     for (const each of before) this.end(each);
-    await Promise.all(this.coming.map(({ placed }) => placed));
+    const failed = async (each: Coming, error: unknown) => {
+      // Of a device that is lost nothing is wanted any more.
+      if (!each.isReleased) throw error;
+    };
+    await Promise.all(this.coming.map((each) => each.placed.catch((error) => failed(each, error))));
   }
 
   /** Whoever takes them has them from here on: those that are ready. */
@@ -93,15 +99,11 @@ export class Preparing {
   }
 
   private start(worker: Worker, spec: StageSpec, parts: readonly Part[], options: DeployOptions): Coming {
-    const coming: Coming = {
-      worker,
-      spec,
-      placed: this.make(worker, spec, parts, options),
-      ready: undefined,
-    };
-    coming.placed.then(
-      (placed) => {
-        coming.ready = placed;
+    const placed = this.make(worker, spec, parts, options);
+    const coming: Coming = { worker, spec, placed, ready: undefined, isReleased: false };
+    placed.then(
+      (ready) => {
+        coming.ready = ready;
       },
       () => {
         this.coming = this.coming.filter((each) => each !== coming);
@@ -127,8 +129,9 @@ export class Preparing {
     }
   }
 
-  private end({ placed }: Coming): void {
-    placed.then((each) => endStage(this.world.devices, each)).catch(() => {});
+  private end(each: Coming): void {
+    each.isReleased = true;
+    each.placed.then((placed) => endStage(this.world.devices, placed)).catch(() => {});
   }
 
   /** Whether a device has room for what it has in both plans, and for copies of what it holds now. */

@@ -52,7 +52,7 @@ export function dealLost(plan: Plan, lost: ReadonlySet<string>): Plan | null {
 }
 
 /** The members that are left, with the micro-batches of the others. */
-function dealtTo(
+export function dealtTo(
   members: readonly PlanMember[],
   isLost: (member: PlanMember) => boolean,
 ): readonly PlanMember[] {

@@ -177,7 +177,7 @@ export class Deployment {
         const groups = positions.flatMap((position) => this.groups(position));
         const isLate = this.isIdle(placed);
         const give = async () => {
-          const bytes = await restoring.give(placed, () => this.to(worker), groups);
+          const bytes = await restoring.give(placed, () => this.to(worker), groups, isLate);
           await this.connect(worker);
           if (isLate) await this.to(worker).keep(step);
           return bytes;

@@ -6,6 +6,7 @@
  * that takes longer than a step.
  */
 
+import { dealtTo } from "./dealt.ts";
 import type { Plan, PlanStage } from "./plan.ts";
 
 /** Devices that have nothing to do in a plan, and come into a stage all of whose members stay in it. */
@@ -19,8 +20,7 @@ export function newcomersOf(present: Plan, next: Plan): ReadonlySet<string> {
 }
 
 /**
- * The plan as it is for the first step of newcomers, in which their stages' micro-batches are those of the members that were
- * there.
+ * The plan as it is for the first step of newcomers: others of their stages have their micro-batches.
  * @returns null where there are no newcomers.
  */
 export function withoutWork(next: Plan, present: Plan): Plan | null {
@@ -29,9 +29,10 @@ export function withoutWork(next: Plan, present: Plan): Plan | null {
   const stages = next.stages.map((stage, i): PlanStage => {
     const before = joined[i];
     if (!before) return stage;
+    const dealt = dealtTo(stage.members, ({ device }) => !isIn(before, device));
     const members = stage.members.map((member) => {
-      const same = before.members.find(({ device }) => device === member.device);
-      return { ...member, microBatches: same?.microBatches ?? [], share: same?.microBatches.length ?? 0 };
+      const same = dealt.find(({ device }) => device === member.device);
+      return same ?? { ...member, microBatches: [], share: 0 };
     });
     return { ...stage, members };
   });

@@ -188,3 +188,8 @@ export function planPrograms(plan: Plan): readonly StageProgram[] {
   }
   return SCHEDULES[plan.schedule](shapeOf(plan));
 }
+
+/** Whether a device is a member of one of a plan's stages. */
+export function usesDevice({ stages }: Plan, device: string): boolean {
+  return stages.some(({ members }) => members.some((member) => member.device === device));
+}

@@ -32,10 +32,16 @@ export class Restoring {
   /**
    * Gives a stage what it does not have of these.
    * @param to what it is asked by. @param groups names of what it holds, each as much as fits into a message.
+   * @param keeps whether it keeps a copy at once, so that whatever comes between finds it with nothing or with all.
    * @returns bytes that were moved.
    * @throws CopiesLost where a value is with nobody.
    */
-  async give(placed: Placed, to: () => Ref<Stage>["ask"], groups: readonly string[][]): Promise<number> {
+  async give(
+    placed: Placed,
+    to: () => Ref<Stage>["ask"],
+    groups: readonly string[][],
+    keeps = false,
+  ): Promise<number> {
     const { worker, spec, holdings, has } = placed;
     if (has === "all") return 0;
     const { step, copies } = this;
@@ -43,7 +49,8 @@ export class Restoring {
     const holding = holdingOf(spec, holdings);
     const changes = new Set(changing);
     let bytes = 0;
-    for (const group of [...groups, [LOSS_SCALE]]) {
+    const all = [...groups.slice(0, -1), [...(groups.at(-1) ?? []), LOSS_SCALE]];
+    for (const [index, group] of all.entries()) {
       const given: Record<string, Tensor> = {};
       const fetched: (Fetch & { readonly names: string[] })[] = [];
       if (has === "nothing") Object.assign(given, await fixedOf(placed, group, this.fixed));
@@ -56,8 +63,9 @@ export class Restoring {
           else fetched.push({ source, worker: theirs.worker, names: [name] });
         } else given[name] = partOf(placed, name, await this.gather(name));
       }
-      if (fetched.length > 0) bytes += await to().fetch(step, fetched);
       if (Object.keys(given).length > 0) await to().load(given);
+      const isLast = index === all.length - 1;
+      if (fetched.length > 0) bytes += await to().fetch(step, fetched, keeps && isLast);
       for (const tensor of Object.values(given)) bytes += tensor.bytes.byteLength;
     }
     return bytes;

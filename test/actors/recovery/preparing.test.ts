@@ -5,6 +5,7 @@ import type { Plan } from "../../../actors/scheduler/plan.ts";
 import { Stage } from "../../../actors/stage.ts";
 import { lora } from "../../../nn/finetune/lora.ts";
 import type { Cluster } from "../cluster.ts";
+import { planOf } from "../plans.ts";
 import { worst } from "./apart.ts";
 import {
   bitsOf,
@@ -312,4 +313,60 @@ describe("a newcomer to a stage whose members share micro-batches", () => {
     const isRight = cluster && worst(await bitsOf(cluster), expected) < 1e-5;
     expect(isRight).toBeFalsy();
   });
+});
+
+describe("a newcomer to a stage of many", () => {
+  const MICRO_BATCHES = 10;
+  const many = (members: number[][]): Shape => ({
+    stages: [{ to: [3], sharing: "data", members }, { to: [6] }],
+  });
+  const each = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => [from + i]);
+  /** Ten members, and device 10 behind them; then device 11 with them. */
+  const BEFORE = many(each(0, 10));
+  const NEXT = elsewhere(planOf(MODEL, { microBatches: MICRO_BATCHES, ...many([...each(0, 9), [], [9]]) }), {
+    10: 11,
+    11: 10,
+  });
+
+  /** @param device that is lost while the newcomer compiles, or while it is given its copy and others work. */
+  async function joined(lost: "compiling" | "given", device: number): Promise<Watched> {
+    const compiled = Promise.withResolvers<void>();
+    const cluster = await watched(clusters, BEFORE, [], {
+      ...{ spare: 1, microBatches: MICRO_BATCHES },
+      compiling: (own) => (own === 11 && lost === "compiling" ? compiled.promise : undefined),
+    });
+    const { scheduler, hosts } = cluster;
+    await scheduler.ask.step(0, LAST);
+    const ready = scheduler.ask.migrate(NEXT);
+    if (lost === "compiling") {
+      await scheduler.ask.step(1, LAST);
+      await hosts[device]!.close(0);
+      await scheduler.ask.step(2, LAST);
+      compiled.resolve();
+    }
+    await ready;
+    const fetching = async (_: unknown, fetch: (...args: any[]) => unknown, ...args: any[]) => {
+      await hosts[device]!.close(0);
+      await Bun.sleep(20);
+      return fetch(...args);
+    };
+    const rest = async () => {
+      for (let step = lost === "compiling" ? 3 : 1; step < STEPS; step++)
+        await scheduler.ask.step(step, LAST);
+    };
+    await (lost === "given" ? whileBroken(Stage, "fetch", fetching, rest) : rest());
+    return cluster;
+  }
+
+  test.each(["compiling", "given"] as const)(
+    "is a member all the same where another is lost (%s)",
+    async (when) => {
+      const whole = await watched(clusters, { stages: [{ to: [6] }] }, [], { microBatches: MICRO_BATCHES });
+      const cluster = await joined(when, 3);
+      expect(worst(await bitsOf(cluster), await bitsAfter(whole))).toBeLessThan(1e-5);
+      expect(cluster.told).toMatchObject([{ lost: ["device-3"], stepsLost: 0, fromCheckpoint: false }]);
+      expect(cluster.started.slice(11)).toEqual(["11 10"]);
+      expect(await holding(cluster, [3])).toContain(11);
+    },
+  );
 });

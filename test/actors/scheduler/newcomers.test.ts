@@ -1,4 +1,4 @@
-/** Who comes into a stage has nothing to do in its first step, and the others what they had. */
+/** Who comes into a stage has nothing to do in its first step, and the others its part. */
 
 import { expect, test } from "bun:test";
 import { hasIdle, newcomersOf, withoutWork } from "../../../actors/scheduler/newcomers.ts";
@@ -19,13 +19,13 @@ const NEXT = plan(shared([0], [1, 2], [3]), { 1: 3, 2: 1, 3: 2 });
 const dealt = ({ stages }: typeof NEXT) =>
   stages[0]!.members.map(({ device, microBatches }) => [device, microBatches]);
 
-test("a newcomer has nothing to do, and the others what they had", () => {
+test("a newcomer has nothing to do, and the others its part", () => {
   expect([...newcomersOf(PRESENT, NEXT)]).toEqual(["3"]);
   const first = withoutWork(NEXT, PRESENT)!;
   expect(dealt(first)).toEqual([
-    ["0", [0, 2]],
+    ["0", [0, 1]],
     ["3", []],
-    ["1", [1, 3]],
+    ["1", [2, 3]],
   ]);
   expect(first.stages[1]).toEqual(NEXT.stages[1]!);
   expect(hasIdle(first)).toBe(true);

@@ -72,7 +72,7 @@ export function wantPlan(plan: Plan): void {
     const moved = failure === undefined;
     course.world.recovery.considered({
       ...{ cause: "drifted", why: failure ?? "it was wanted", oldStepMs: null, newStepMs: null, planMs: 0 },
-      ...{ moved, movedBytes: bytes, moveMs: ms, plan: moved ? plan : course.plan },
+      ...{ moved, preparedMs: 0, movedBytes: bytes, moveMs: ms, plan: course.plan },
     });
   });
 }
