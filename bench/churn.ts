@@ -3,6 +3,7 @@
  * imagined devices and links, times from the planner's simulator, decisions from the code that runs make them with.
  */
 
+import { OTHERS as LEAST_OTHERS } from "../actors/scheduler/dealt.ts";
 import { type Plan, workersOf } from "../actors/scheduler/plan.ts";
 import { makePlan } from "../actors/scheduler/planner.ts";
 import { DEFAULT_PATIENCE_MS } from "../runtime/times.ts";
@@ -33,14 +34,14 @@ const EVERY = [1, 2, 5, 10];
 const FULL_PLANS = 1;
 
 /** What the runtime does. */
-const RULES: Rules = { again: "one", given: "between" };
+const RULES: Rules = { again: "all", given: "beside" };
 
 /** What it might do. */
 const OTHERS: readonly { readonly name: string; readonly rules: Rules }[] = [
   { name: "as it is", rules: RULES },
-  { name: "given beside the work", rules: { again: "one", given: "beside" } },
-  { name: "done again by all of a stage", rules: { again: "all", given: "between" } },
-  { name: "both", rules: { again: "all", given: "beside" } },
+  { name: "given between steps", rules: { again: "all", given: "between" } },
+  { name: "done again by one", rules: { again: "one", given: "beside" } },
+  { name: "neither", rules: { again: "one", given: "between" } },
 ];
 
 /** A link that closes is known to be closed within 50 ms; the rest is assumed. */
@@ -156,12 +157,13 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
       "Goodput is the steps that were committed, over those of an undisturbed run that has the devices that are there, at once " +
         "and for nothing, by the best plan that is known for them (looked for at every fourth step). Real in it: the planner and its adapted " +
         "plans, the simulator, where copies go, the ledger's rule of what is lost, the decision to go over to another plan.",
-      "What is done again goes by the runtime's rules: another member of a lost device's stage starts its part of it, " +
-        `${seconds(ASSUMED.startMs)} after the loss is known, and does all of its micro-batches besides its own, behind which ` +
-        "the gradients of that stage are added up. Between two steps micro-batches are dealt anew for two round trips; where " +
-        `devices have come that gain what it costs, the run stands still for ${seconds(ASSUMED.startMs)} in which they compile, ` +
-        `and until they have what their stage holds. A device that comes is measured for ${seconds(ASSUMED.profileMs)}. A new ` +
-        `plan is made while a step is under way, ${seconds(ASSUMED.planMs)} before its end. That a loss is known takes ` +
+      "What is done again goes by the runtime's rules: a lost device's micro-batches are dealt to all others of its stage, or, " +
+        `where these are fewer than ${LEAST_OTHERS}, to one of them, which starts that device's part of it ` +
+        `${seconds(ASSUMED.startMs)} after the loss is known; behind that the gradients of that stage are added up. Between two ` +
+        "steps micro-batches are dealt anew for two round trips. A device that comes is measured for " +
+        `${seconds(ASSUMED.profileMs)}; in the step that begins then a plan with it is made and it compiles ` +
+        `(${seconds(ASSUMED.planMs + ASSUMED.startMs)}), in the next one it is given what its stage holds and has nothing to do, and ` +
+        "from then on it has work; whoever comes meanwhile is planned for behind that. That a loss is known takes " +
         `${ASSUMED.closedMs} ms.`,
     ],
     table: {
@@ -201,9 +203,9 @@ function rulesSection(compared: readonly Compared[], rate: number): Section {
   return {
     title: "What it would be by other rules",
     text: [
-      `${percent(rate)} a minute. Given beside the work: who comes compiles and is given what its stage holds while the others ` +
-        "work, and the run does not stand still for it. Done again by all of a stage: a lost device's micro-batches are dealt " +
-        "to all others of its stage, who have compiled what it takes. The runtime does neither.",
+      `${percent(rate)} a minute. Given between steps: the run stands still for ${seconds(ASSUMED.startMs)} in which those who come ` +
+        "compile, and until they have what their stage holds, where they gain what that costs. Done again by one: another member " +
+        "of a lost device's stage starts its part of it, and does all of its micro-batches besides its own.",
     ],
     table: {
       columns: ["devices", "a step", ...OTHERS.map(({ name }) => name)],

@@ -19,12 +19,13 @@ export interface Assumed {
 export interface Rules {
   /**
    * Who does a lost device's micro-batches again: one of its stage, which starts a stage of that device's for it, or all of
-   * its stage, each some of them.
+   * its stage, each some of them, where there are as many as the runtime deals them to.
    */
   readonly again: "one" | "all";
   /**
-   * When devices are given what they hold by another plan: while the run stands still, so that a plan has to gain what that
-   * costs, or while the others work.
+   * When devices that come compile and are given what they hold: while the run stands still, so that a plan has to gain what
+   * that costs; or beside the work: they compile in one step, are given a copy in the next, in which they have nothing to do,
+   * and have work from then on. Others come in with them, or two steps later.
    */
   readonly given: "between" | "beside";
 }

@@ -7,13 +7,14 @@
  * which they wait anyhow, and the gradients of that stage are added up behind that. A stage whose sum is complete has lost
  * nothing by a loss: every member has the sum. The step is committed when all stages have theirs. Between two steps
  * micro-batches are dealt anew to those that are there then, with all who have come; they are given what their stage holds
- * then, or have been given it before.
+ * then, or in a step before, in which they have nothing to do.
  */
 
 import { decide, moveMs, transfers } from "../../actors/recovery/decision.ts";
 import { Ledger } from "../../actors/recovery/ledger.ts";
 import type { ChurnEvent } from "../../actors/scheduler/cluster.ts";
-import { changingBytes, transferMs } from "../../actors/scheduler/cost.ts";
+import { transferMs } from "../../actors/scheduler/cost.ts";
+import { OTHERS } from "../../actors/scheduler/dealt.ts";
 import { type Plan, type Worker, workersOf } from "../../actors/scheduler/plan.ts";
 import { PlanError } from "../../actors/scheduler/plan-error.ts";
 import { dealCounts } from "../../actors/scheduler/planner/deal.ts";
@@ -21,7 +22,7 @@ import { adaptPlan, makePlan } from "../../actors/scheduler/planner.ts";
 import { seededRandom } from "../../runtime/random.ts";
 import { type Course, courseOf } from "./course.ts";
 import type { Assumed, ChurnRun } from "./rules.ts";
-import { among, type ChurnWorld, linkOf } from "./world.ts";
+import { among, type ChurnWorld, heldBytes, linkOf } from "./world.ts";
 
 export function runInSpans(world: ChurnWorld, first: Plan, assumed: Assumed, fullEveryMs: number): ChurnRun {
   return new SpanRun(world, first, assumed, fullEveryMs).run();
@@ -33,7 +34,12 @@ class SpanRun {
   private readonly fullEveryMs: number;
   private readonly random;
   private readonly there: Set<string>;
+  /** Since when devices are measured. */
   private readonly ready = new Map<string, number>();
+  /** Those that have been given what they hold, and those that are in this step, which takes so long at least. */
+  private readonly given = new Set<string>();
+  private giving: readonly string[] = [];
+  private givingMs = 0;
   private readonly cameAt = new Map<string, number>();
   private readonly ledger = new Ledger<string>();
   private course: Course;
@@ -75,7 +81,10 @@ class SpanRun {
     this.nextFull = fullEveryMs;
     this.random = seededRandom(world.seed + 1);
     this.there = new Set(world.request.devices.map(({ id }) => id));
-    for (const id of this.there) this.ready.set(id, 0);
+    for (const id of this.there) {
+      this.ready.set(id, 0);
+      this.given.add(id);
+    }
     this.reference = first;
     this.idealMs = first.predictedStepMs;
     this.course = courseOf(this.world, first);
@@ -108,7 +117,7 @@ class SpanRun {
       this.ledger.add({ holding, step: this.steps, device: member.device, source: member.device });
     }
     this.ledger.forgetBefore(this.steps);
-    const undisturbed = begin + course.stepMs;
+    const undisturbed = begin + Math.max(course.stepMs, this.givingMs);
     const ends = course.stages.map(({ summedMs }) => begin + summedMs);
     const gone = course.stages.map(() => new Set<string>());
     this.detects = ends.map(() => 0);
@@ -151,7 +160,7 @@ class SpanRun {
     this.steps++;
     this.takeIdeal(end);
     this.now = end;
-    this.replan();
+    this.replan(begin);
   }
 
   /** An event of the world. @returns the stage of a device that leaves, and has work. */
@@ -162,6 +171,7 @@ class SpanRun {
       sums.leaves++;
       this.there.delete(device);
       this.ready.delete(device);
+      this.given.delete(device);
       this.cameAt.delete(device);
       this.ledger.lose(device);
       return this.course.stageOf.get(device);
@@ -169,17 +179,28 @@ class SpanRun {
     sums.joins++;
     this.there.add(device);
     this.cameAt.set(device, atMs);
-    const stage = Math.floor(this.random.next() * this.course.plan.stages.length);
-    const measured = atMs + assumed.profileMs;
-    if (assumed.rules.given === "between") {
-      this.ready.set(device, measured);
-      return undefined;
-    }
-    const bytes = this.heldBytes(stage);
-    sums.joinedBytes += bytes;
-    const link = linkOf(this.world.request.profile);
-    this.ready.set(device, measured + assumed.startMs + transferMs(bytes, link));
+    this.ready.set(device, atMs + assumed.profileMs);
     return undefined;
+  }
+
+  /**
+   * Those that were given what they hold in the step that is over have work from here on. If there were none, all are given it
+   * in the next one that were measured when this one began, and have compiled since.
+   */
+  private giveBeside(began: number): void {
+    const { assumed, sums, ready, given } = this;
+    for (const id of this.giving) if (this.there.has(id)) given.add(id);
+    const until = Math.min(began, this.now - assumed.planMs - assumed.startMs);
+    const waiting = [...ready].filter(([id, at]) => at <= until && !given.has(id)).map(([id]) => id);
+    this.giving = this.giving.length > 0 ? [] : waiting;
+    this.givingMs = 0;
+    const link = linkOf(this.world.request.profile);
+    const { plan } = this.course;
+    for (const _ of this.giving) {
+      const bytes = heldBytes(this.world, plan, Math.floor(this.random.next() * plan.stages.length));
+      sums.joinedBytes += bytes;
+      this.givingMs = Math.max(this.givingMs, transferMs(bytes, link));
+    }
   }
 
   /** A member's micro-batches of this step are done again by others of its stage. */
@@ -209,7 +230,7 @@ class SpanRun {
     const pass = ({ member }: Worker) => member.forwardMs + member.backwardMs;
     const own = this.course.plan.stages[stage]!.members.find(({ device }) => device === id)!.microBatches
       .length;
-    const isOne = this.assumed.rules.again === "one";
+    const isOne = this.assumed.rules.again === "one" || others.length < OTHERS;
     let work = isOne ? 0 : dealCounts(others.map(pass), own, []);
     if (isOne) {
       const busyMs = (other: Worker) =>
@@ -237,14 +258,21 @@ class SpanRun {
   }
 
   /** Between two steps: the plan for those that are there. */
-  private replan(): void {
+  private replan(stepBegan: number): void {
     const { assumed, sums, world } = this;
     const began = performance.now();
-    const isReady = (id: string) =>
-      this.there.has(id) && (this.ready.get(id) ?? Number.POSITIVE_INFINITY) <= this.now - assumed.planMs;
+    const isBeside = assumed.rules.given === "beside";
+    if (isBeside) this.giveBeside(stepBegan);
+    let standsStill = !isBeside;
+    const isReady = (id: string) => {
+      if (!this.there.has(id)) return false;
+      if (!standsStill) return this.given.has(id);
+      return (this.ready.get(id) ?? Number.POSITIVE_INFINITY) <= this.now - assumed.planMs;
+    };
     let next = this.planFor(isReady);
     while (!next) {
       // Too few are there for the model: the run waits for whoever comes.
+      standsStill = true;
       const event = this.world.events[this.next++];
       if (!event) {
         this.isOver = true;
@@ -264,7 +292,7 @@ class SpanRun {
       this.lead = this.reference.predictedStepMs / next.predictedStepMs;
     }
     this.idealMs = this.lead * next.predictedStepMs;
-    if (assumed.rules.given === "between") next = this.goOver(next);
+    next = standsStill ? this.goOver(next) : this.moveBeside(next);
     if (this.now >= this.nextFull) next = this.full(next, isReady);
     this.course = courseOf(this.world, next);
     for (const id of this.course.stageOf.keys()) {
@@ -284,6 +312,18 @@ class SpanRun {
   private planFor(isReady: (id: string) => boolean): Plan | undefined {
     const request = among(this.world, isReady);
     return planned(() => adaptPlan(request, this.course.plan)) ?? planned(() => makePlan(request));
+  }
+
+  /** Whoever is not new, and has another part of the model than before, is given it while the run stands still. */
+  private moveBeside(next: Plan): Plan {
+    const { segments, profile } = this.world.request;
+    const { plan } = this.course;
+    const moves = transfers(plan, next, segments).filter(({ to }) => this.course.stageOf.has(to));
+    const cost = moves.length > 0 ? moveMs(moves, profile, this.assumed.startMs) : 0;
+    this.sums.moves += Number(moves.length > 0);
+    this.sums.moveMs += cost;
+    this.now += cost;
+    return next;
   }
 
   /** The plan that is gone on with, and what it costs to go there, while the run stands still. */
@@ -326,15 +366,6 @@ class SpanRun {
     const request = among(this.world, (id) => this.there.has(id));
     const found = plans.flatMap((plan) => planned(() => adaptPlan(request, plan)) ?? []);
     return found.reduce((a, b) => (b.predictedStepMs < a.predictedStepMs ? b : a), plans.at(-1)!);
-  }
-
-  /** What a member of a stage is given that comes. */
-  private heldBytes(stage: number): number {
-    const { segments } = this.world.request;
-    const { ranges } = this.course.plan.stages[stage]!;
-    return ranges
-      .flatMap(({ from, to }) => segments.slice(from, to))
-      .reduce((sum, segment) => sum + changingBytes(segment), 0);
   }
 
   /** What the undisturbed run has done until then, by the plan for the devices that are there. */

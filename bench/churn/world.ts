@@ -5,8 +5,9 @@
 
 import { imaginedRequest } from "../../actors/plan.ts";
 import { type ChurnEvent, readCluster } from "../../actors/scheduler/cluster.ts";
-import type { Profile } from "../../actors/scheduler/cost.ts";
+import { changingBytes, type Profile } from "../../actors/scheduler/cost.ts";
 import type { DeviceClassName } from "../../actors/scheduler/device-classes.ts";
+import type { Plan } from "../../actors/scheduler/plan.ts";
 import type { PlanRequest } from "../../actors/scheduler/planner.ts";
 import { churnEvents } from "../../actors/scheduler/simulate/churn-events.ts";
 import { gptModel } from "../../nn/models/gpt.ts";
@@ -96,4 +97,12 @@ export function among({ request }: ChurnWorld, isThere: (id: string) => boolean)
 export function linkOf({ links }: Profile): { readonly latencyMs: number; readonly bytesPerMs: number } {
   const [from] = Object.keys(links);
   return Object.values(links[from!]!)[0]!;
+}
+
+/** What a member of a stage is given that comes. */
+export function heldBytes({ request }: ChurnWorld, plan: Plan, stage: number): number {
+  return plan.stages[stage]!.ranges.flatMap(({ from, to }) => request.segments.slice(from, to)).reduce(
+    (sum, segment) => sum + changingBytes(segment),
+    0,
+  );
 }

@@ -37,8 +37,10 @@ test("with it, less is lost where a loss does not stop everybody, and the same s
 });
 
 test("it takes one alone longer than all of a stage to do again what was lost, and longer to stand still for who comes", () => {
-  const churning = withChurn(calm, { churn: 2, minutes: 3 });
-  const run = (rules: Rules) => runInSpans(churning, plan, { ...ASSUMED, rules }, Number.POSITIVE_INFINITY);
+  // Stages of more than eight members.
+  const many = worldOf({ devices: 40, churn: 1, minutes: 3, seed: 3, rows: 1, microBatches: 80 });
+  const first = makePlan(many.request);
+  const run = (rules: Rules) => runInSpans(many, first, { ...ASSUMED, rules }, Number.POSITIVE_INFINITY);
   const both = run(ASSUMED.rules);
   const one = run({ again: "one", given: "beside" });
   expect(one.hits).toBeGreaterThan(5);
