@@ -157,7 +157,8 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
       "Goodput is the steps that were committed, over those of an undisturbed run that has the devices that are there, at once " +
         "and for nothing, by the best plan that is known for them (looked for at every fourth step). Real in it: the planner and its adapted " +
         "plans, the simulator, where copies go, the ledger's rule of what is lost, the decision to go over to another plan.",
-      "What is done again goes by the runtime's rules: a lost device's micro-batches are dealt to all others of its stage, or, " +
+      "What is done again goes by the runtime's rules: a lost device's micro-batches are dealt to all others of its stage, who do them among " +
+        "all else, by which the step is longer; or, " +
         `where these are fewer than ${LEAST_OTHERS}, to one of them, which starts that device's part of it ` +
         `${seconds(ASSUMED.startMs)} after the loss is known; behind that the gradients of that stage are added up. Between two ` +
         "steps micro-batches are dealt anew for two round trips. A device that comes is measured for " +

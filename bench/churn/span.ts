@@ -3,8 +3,8 @@
  * code (planner, adapted plans, placement of copies, the ledger's rule of what is lost, the decision for another plan).
  *
  * A step goes as the simulator says. Who leaves in it takes its gradients of that step with it: its micro-batches are done
- * again by one other member of its stage, or by all (`rules.ts`), which have the same weights, in the part of their time in
- * which they wait anyhow, and the gradients of that stage are added up behind that. A stage whose sum is complete has lost
+ * again by one other member of its stage, in the part of its time in which it waits anyhow, or by all (`rules.ts`), which
+ * have the same weights, among all else that they do (`again.ts`), and the gradients of that stage are added up behind that. A stage whose sum is complete has lost
  * nothing by a loss: every member has the sum. The step is committed when all stages have theirs. Between two steps
  * micro-batches are dealt anew to those that are there then, with all who have come; they are given what their stage holds
  * then, or in a step before, in which they have nothing to do.
@@ -17,9 +17,9 @@ import { transferMs } from "../../actors/scheduler/cost.ts";
 import { OTHERS } from "../../actors/scheduler/dealt.ts";
 import { type Plan, type Worker, workersOf } from "../../actors/scheduler/plan.ts";
 import { PlanError } from "../../actors/scheduler/plan-error.ts";
-import { dealCounts } from "../../actors/scheduler/planner/deal.ts";
 import { adaptPlan, makePlan } from "../../actors/scheduler/planner.ts";
 import { seededRandom } from "../../runtime/random.ts";
+import { DoneAgain } from "./again.ts";
 import { type Course, courseOf } from "./course.ts";
 import type { Assumed, ChurnRun } from "./rules.ts";
 import { among, type ChurnWorld, heldBytes, linkOf } from "./world.ts";
@@ -51,6 +51,8 @@ class SpanRun {
   private detects: number[] = [];
   /** By device, milliseconds of others' work that it has taken over in this step. */
   private taken = new Map<string, number>();
+  /** What all others of stages do again in this step. */
+  private again = new DoneAgain(0);
   private next = 0;
   private now = 0;
   /** Steps count as long as devices come and go; one that is committed behind that does not. */
@@ -61,17 +63,8 @@ class SpanRun {
   private idealAt = 0;
   private readonly sums = {
     ...{ leaves: 0, joins: 0, hits: 0, detectMs: 0, replayMs: 0, moveMs: 0, joinedBytes: 0, copiedBytes: 0 },
-    ...{
-      bereft: 0,
-      unevenMs: 0,
-      waitedMs: 0,
-      waited: 0,
-      decisionMs: 0,
-      decisions: 0,
-      planned: 0,
-      moves: 0,
-      lives: 0,
-    },
+    ...{ bereft: 0, unevenMs: 0, waitedMs: 0, waited: 0, decisionMs: 0, decisions: 0, planned: 0, moves: 0 },
+    lives: 0,
   };
 
   constructor(world: ChurnWorld, first: Plan, assumed: Assumed, fullEveryMs: number) {
@@ -122,6 +115,7 @@ class SpanRun {
     const gone = course.stages.map(() => new Set<string>());
     this.detects = ends.map(() => 0);
     this.taken = new Map();
+    this.again = new DoneAgain(begin + Math.max(...course.stages.map((each) => each.summedMs - each.sumMs)));
     // Whoever left behind the making of the plan is found missing when the step begins.
     for (const [id, stage] of course.stageOf) {
       if (!this.there.has(id)) this.hit(id, stage, begin, begin, begin, ends, gone);
@@ -230,21 +224,25 @@ class SpanRun {
     const pass = ({ member }: Worker) => member.forwardMs + member.backwardMs;
     const own = this.course.plan.stages[stage]!.members.find(({ device }) => device === id)!.microBatches
       .length;
-    const isOne = this.assumed.rules.again === "one" || others.length < OTHERS;
-    let work = isOne ? 0 : dealCounts(others.map(pass), own, []);
-    if (isOne) {
-      const busyMs = (other: Worker) =>
-        other.member.microBatches.length * pass(other) + (this.taken.get(other.member.device) ?? 0);
-      const { member } = others.reduce((a, b) => (busyMs(b) < busyMs(a) ? b : a));
-      work = (this.taken.get(member.device) ?? 0) + own * (member.forwardMs + member.backwardMs);
-      this.taken.set(member.device, work);
-    }
-    const startMs = isOne ? this.assumed.startMs : 0;
-    const receivers = isOne ? 1 : others.length;
-    const from =
-      Math.max(begin, knownMs) + startMs + (2 * own * activationBytes) / receivers / link.bytesPerMs;
-    // Until their own work is done they have the time for it in which they would wait.
     const ownEnd = begin + summedMs - sumMs;
+    const known = Math.max(begin, knownMs);
+    const sentMs = (2 * own * activationBytes) / link.bytesPerMs;
+    if (this.assumed.rules.again === "all" && others.length >= OTHERS) {
+      this.again.add(stage, own, known + 2 * link.latencyMs + sentMs / others.length, others.map(pass));
+      for (const [i, each] of this.course.stages.entries()) {
+        // Of what a member is through with, other stages have nothing left to do.
+        if (i !== stage && leftMs >= ownEnd) continue;
+        this.finish(i, this.again.untilMs + each.sumMs, knownMs - leftMs, ends);
+      }
+      return;
+    }
+    const busyMs = (other: Worker) =>
+      other.member.microBatches.length * pass(other) + (this.taken.get(other.member.device) ?? 0);
+    const { member } = others.reduce((a, b) => (busyMs(b) < busyMs(a) ? b : a));
+    const work = (this.taken.get(member.device) ?? 0) + own * (member.forwardMs + member.backwardMs);
+    this.taken.set(member.device, work);
+    const from = known + this.assumed.startMs + sentMs;
+    // Until its own work is done it has the time for it in which it would wait.
     const early = Math.max(0, ownEnd - from) * idle;
     const done = work <= early ? from + work / idle : Math.max(from, ownEnd) + work - early;
     this.finish(stage, done + 2 * link.latencyMs + sumMs, knownMs - leftMs, ends);

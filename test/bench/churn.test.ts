@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import { makePlan } from "../../actors/scheduler/planner.ts";
 import { churnOutlook } from "../../actors/scheduler/simulate/outlook.ts";
+import { DoneAgain } from "../../bench/churn/again.ts";
 import type { Assumed, Rules } from "../../bench/churn/rules.ts";
 import { runInSpans } from "../../bench/churn/span.ts";
 import { runWhole } from "../../bench/churn/whole.ts";
@@ -48,6 +49,18 @@ test("it takes one alone longer than all of a stage to do again what was lost, a
   const still = run({ again: "all", given: "between" });
   expect(still.moveMs / still.totalMs).toBeGreaterThan(both.moveMs / both.totalMs);
   expect(still.moves).toBeGreaterThan(2);
+});
+
+test("a step is longer by what all of its stages do again, and what is lost behind that is begun anew", () => {
+  const again = new DoneAgain(100);
+  again.add(0, 2, 10, [5, 5, 40]);
+  expect(again.untilMs).toBe(105);
+  again.add(0, 2, 104, [5, 5, 40]);
+  expect(again.untilMs).toBe(110);
+  again.add(1, 1, 20, [7, 30]);
+  expect(again.untilMs).toBe(117);
+  again.add(1, 3, 200, [5, 5]);
+  expect(again.untilMs).toBe(210);
 });
 
 test("where too few are left for the model, the run waits for who comes", () => {
