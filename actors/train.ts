@@ -32,7 +32,7 @@ import type { RunJournal } from "./journal/run-journal.ts";
 import type { ProfileCache } from "./profile-cache.ts";
 import type { KeepingCost } from "./recovery/keeper.ts";
 import { RunStopped } from "./run-stopped.ts";
-import { type Plan, type Worker, workersOf } from "./scheduler/plan.ts";
+import type { Plan } from "./scheduler/plan.ts";
 import { type Behind, type Replanning, type RunRecovery, Scheduler } from "./scheduler/scheduler.ts";
 import { type ModelSpec, openTask } from "./tasks/open.ts";
 import type { Task } from "./tasks/task.ts";
@@ -163,7 +163,6 @@ export async function train(
   });
   const valuesOf = (from: Checkpoint | null) =>
     from ? checkpointValues(from, model, options.optimizer) : {};
-  let workers: readonly Worker[] = [];
   const drifts = new DriftNews();
   /** The step of the last checkpoint. */
   let saved = resumed?.step ?? 0;
@@ -180,7 +179,6 @@ export async function train(
       return { step: saved - 1, values: await initialState(model, seed, valuesOf(last)) };
     },
     tell: (each: RunRecovery) => {
-      workers = workersOf(each.plan);
       drifts.clear();
       emit({ event: "recovered", ...recoveredBy(each) });
     },
@@ -190,7 +188,6 @@ export async function train(
       const { cause, why } = each;
       const figures = { old_step_ms: each.oldStepMs, new_step_ms: each.newStepMs, plan_ms: each.planMs };
       if (each.moved) {
-        workers = workersOf(each.plan);
         drifts.clear();
         const cost = { prepared_ms: each.preparedMs, moved_bytes: each.movedBytes, move_ms: each.moveMs };
         emit({ event: "replanned", cause, why, ...figures, ...cost, plan: each.plan });
@@ -239,7 +236,6 @@ export async function train(
     const before = copies > 0 ? (journal?.planBefore() ?? null) : null;
     const taken = before && (await scheduler.ask.takeOver(before));
     const plan = taken?.plan ?? (await scheduler.ask.plan());
-    workers = workersOf(plan);
     const count = graph.inputs
       .filter(({ name }) => parameters.includes(name) && !Object.hasOwn(model.ties, name))
       .reduce((sum, { shape }) => sum + elements(shape), 0);
@@ -314,7 +310,7 @@ export async function train(
       for (const drifted of drifts.of(result.drifted)) emit({ event: "device_drifted", ...drifted });
       meter.took(
         ms,
-        result.reports.map(({ kernelMs }, i) => [Number(workers[i]!.member.device), kernelMs]),
+        result.reports.map(({ kernelMs }, i) => [Number(result.devices[i]!), kernelMs]),
       );
       saver.check();
       const owed = saver.owes && done < steps;

@@ -193,3 +193,8 @@ export function planPrograms(plan: Plan): readonly StageProgram[] {
 export function usesDevice({ stages }: Plan, device: string): boolean {
   return stages.some(({ members }) => members.some((member) => member.device === device));
 }
+
+/** Device ids, by worker. */
+export function devicesOf(plan: Plan): string[] {
+  return workersOf(plan).map(({ member }) => member.device);
+}

@@ -123,6 +123,8 @@ export interface StepResult {
   /** Scaled gradients overflowed: nothing was updated, and the loss's scale was halved. */
   readonly skipped: boolean;
   readonly reports: readonly StepReport[];
+  /** Ids of those that they are of: behind the step there may be another plan. */
+  readonly devices: readonly string[];
   /** Devices of which it is known since this step that they are not as fast as they were measured to be. */
   readonly drifted: readonly DriftedDevice[];
 }

@@ -32,7 +32,7 @@ import type { Deployment } from "./deployment.ts";
 import { mean } from "./losses.ts";
 import { hasIdle } from "./newcomers.ts";
 import { segmentSizes } from "./parts.ts";
-import type { Plan } from "./plan.ts";
+import { devicesOf, type Plan } from "./plan.ts";
 import { requirePlan } from "./plan-check.ts";
 import type {
   DriftedDevice,
@@ -226,7 +226,7 @@ export class Scheduler extends Actor {
       if (course.committed! >= step && this.#made?.step === step) return this.#made;
       return this.#step(step, follows, holds);
     }, step - 1);
-    return { ...made, drifted: await this.#drifted(made.reports) };
+    return { ...made, drifted: await this.#drifted(made) };
   }
 
   async #step(step: number, follows: boolean, holds = false): Promise<Omit<StepResult, "drifted">> {
@@ -264,6 +264,7 @@ export class Scheduler extends Actor {
       this.#made = {
         ...{ step, loss: mean(losses), gradNorm: deployed.gradNorm(known), learningRate, skipped },
         reports: reports.map((each, i) => ({ ...each, spans: [...each.spans, ...(said[i]?.spans ?? [])] })),
+        devices: devicesOf(plan),
       };
     });
     this.#committing = committing;
@@ -366,7 +367,8 @@ export class Scheduler extends Actor {
   }
 
   /** Devices that have drifted by this step; their profiles are forgotten, so that the next run measures anew. */
-  async #drifted(reports: readonly StepReport[]): Promise<DriftedDevice[]> {
+  async #drifted({ reports, devices }: Pick<StepResult, "reports" | "devices">): Promise<DriftedDevice[]> {
+    if (devices.join() !== devicesOf(this.#course.plan).join()) return [];
     const { moves } = this.#course;
     const { replanner } = moves;
     const ids = replanner?.observe(reports.map(({ spans }) => spans)) ?? [];
