@@ -275,6 +275,15 @@ test("a device waits for the rest of a sample: what has come of it is not lost",
   expect(worst(bits, await spared(ALL))).toBeLessThan(1e-5);
 });
 
+test("lost behind the commit of the last step: what it took is told of those who made it", async () => {
+  const cluster = await watched(clusters, ALL, [killed(1, { step: STEPS - 1, phase: "commit" })], WATCHING);
+  let made: { readonly devices: readonly string[]; readonly reports: readonly unknown[] } | undefined;
+  for (let step = 0; step < STEPS; step++) made = await cluster.scheduler.ask.step(step, STEPS - 1);
+  expect(workersOf(cluster.told[0]!.plan)).toHaveLength(9);
+  expect(made!.reports).toHaveLength(10);
+  expect(made!.devices).toEqual(Array.from({ length: 10 }, (_, device) => `${device}`));
+});
+
 test("one of few and one of many are lost at once: both have successors, and not a bit is another", async () => {
   const cluster = await watched(clusters, BEHIND, [], { ...WATCHING, copies: 2 });
   let isLost = false;
