@@ -17,7 +17,7 @@ import { GRACE_MS } from "./cluster.ts";
 import { CHECKPOINT } from "./coordinator.ts";
 import { drawFate } from "./fates.ts";
 import type { Event, Fault, Harm } from "./faults.ts";
-import { committedSteps, fewestWorkers, mostCopies, strays } from "./phases.ts";
+import { committedSteps, fewestWorkers, mostCopies, strays, timesLoaded } from "./phases.ts";
 import { pick, type Shape, shapeOf } from "./shapes.ts";
 import { differences, type Outcome, outcomeOf, untruths } from "./truth.ts";
 import { TrainingWorld } from "./world.ts";
@@ -97,12 +97,14 @@ export async function live(seed: number, verbose = false, faults?: readonly Faul
   mostCopies();
   committedSteps();
   fewestWorkers();
+  timesLoaded();
   strays();
   try {
     if (await world.run(world.train(done, early), "the run")) {
       const result = await resultOf(world);
       // A checkpoint has the mean of members that train on their own: from there the run is another one.
-      const isAnother = shape.isLocal && goesBack(record);
+      // A coordinator that was killed has not told that it went back to one.
+      const isAnother = shape.isLocal && (goesBack(record) || (world.killed > 0 && timesLoaded() > 1));
       // Who does a lost member's part beside others of a stage adds up in another order.
       const hasMany = shape.plan?.stages.some((stage) => isShort(stage)) ?? false;
       const exact = shape.exact && !(hasMany && fewestWorkers() < shape.workers);

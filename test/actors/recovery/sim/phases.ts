@@ -9,6 +9,7 @@ import { Copies } from "../../../../actors/recovery/copies.ts";
 import { Course } from "../../../../actors/recovery/course.ts";
 import type { MoveOutcome } from "../../../../actors/recovery/moves.ts";
 import { Replica } from "../../../../actors/recovery/replica.ts";
+import { Deployment } from "../../../../actors/scheduler/deployment.ts";
 import { type Plan, workersOf } from "../../../../actors/scheduler/plan.ts";
 import { Scheduler } from "../../../../actors/scheduler/scheduler.ts";
 import { Stage } from "../../../../actors/stage.ts";
@@ -76,6 +77,21 @@ export function wantPlan(plan: Plan): void {
     });
   });
 }
+
+let loads = 0;
+
+/** How often a run has begun with given values, at its begin or with a checkpoint's, since this was asked before. */
+export function timesLoaded(): number {
+  const found = loads;
+  loads = 0;
+  return found;
+}
+
+const { load } = Deployment.prototype;
+Deployment.prototype.load = function (values) {
+  loads++;
+  return load.call(this, values);
+};
 
 let committed: number[] = [];
 
