@@ -188,10 +188,12 @@ export class Keeper {
   private async give(deployment: Deployment, from: Held, step: number, to: string): Promise<boolean> {
     const { holding, device, stage } = from;
     try {
-      const replica = await this.replicaOn(to);
+      const known = this.replicaOn(to);
+      const replica = await known;
       const bytes = await stage.ask.replicate(holding.worker, step, [replica]);
       this.bytes += bytes;
-      if (this.deployment !== deployment) return false;
+      // Whoever was lost before this was heard has it no more.
+      if (this.deployment !== deployment || this.replicas.get(to) !== known) return false;
       this.ledger.add({ holding, step, device: to, source: replica });
       return true;
     } catch {

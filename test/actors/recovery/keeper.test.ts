@@ -168,6 +168,15 @@ test("a device that could not make room is asked again", async () => {
   expect(keeper.cost.points).toBe(1);
 });
 
+test("whoever is lost while it is given a copy has none, also where it is heard afterwards that it was given", async () => {
+  const keeper = watching();
+  keeper.kept(0);
+  keeper.lose("1");
+  await settle();
+  expect(heard).toContain("1/0 after 0 to 1");
+  expect(keeper.ledger.devicesWith(0, "1/0")).toEqual(["0"]);
+});
+
 test("what an earlier deployment was still giving is no point of the next one", async () => {
   const keeper = watching();
   keeper.kept(0);
