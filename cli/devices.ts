@@ -305,14 +305,18 @@ export class Devices {
   /** Tells of a lost device. What ended a process started here says more than its broken connection. */
   private async tellLoss({ name, address }: JoinedDevice, reason: DownReason): Promise<string> {
     const child = this.processes.get(address);
-    const silent = (reason.error?.cause as { code?: unknown } | undefined)?.code === "LINK_SILENT";
+    const cause = reason.error?.cause as (Error & { code?: unknown }) | undefined;
+    const silent = cause?.code === "LINK_SILENT";
     const ended = reason.code === "nodelost" && !silent ? child?.ended : undefined;
     const how = ended && (await Promise.race([ended, this.node.clock.sleep(GRACE_MS)]));
     const why = how
       ? `its process ended with ${how}`
       : silent
         ? `it has been silent for ${Math.round(reason.silentMs ?? 0)} ms`
-        : downText(reason);
+        : // Its node may have another name than it has here.
+          reason.code === "nodelost" && cause
+          ? cause.message
+          : downText(reason);
     this.events.left(name, why);
     // It has been given up: it must not wake up and go on.
     void child?.end(0);

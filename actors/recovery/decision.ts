@@ -137,7 +137,8 @@ export function decide({ oldStepMs, newStepMs, stepsLeft, moveMs: cost }: Outloo
   const gain = oldStepMs - newStepMs;
   const step = `a step would take ${ms(newStepMs)} in place of ${ms(oldStepMs)}`;
   if (!(gain > least * oldStepMs)) {
-    return { moves: false, why: `${step}: less than predictions can tell apart` };
+    const isWorse = gain < -least * oldStepMs;
+    return { moves: false, why: `${step}: ${isWorse ? "more" : "less than predictions can tell apart"}` };
   }
   const saved = `${step}, which saves ${ms(gain * stepsLeft)} in ${stepsLeft} steps`;
   const moves = gain * stepsLeft > cost;

@@ -201,7 +201,7 @@ export function requirePlan(plan: Plan, { segments, microBatches, devices }: Pla
   }
   if (!isForModel(plan.digest, segments, microBatches)) {
     throw new PlanError(
-      "the plan is for another model: its digest is not of this one's segments; make a plan for it with troupe plan",
+      "the plan is for another model or batch: its digest is not of these segments; make a plan for it with troupe plan",
     );
   }
   const there = new Set(devices);

@@ -185,7 +185,9 @@ test("a plan is for one model, one number of micro-batches, and devices that are
     "the plan is for a model of 4 segments, this one has 3",
   );
   const other = segments.map((segment) => ({ ...segment, parameterBytes: segment.parameterBytes + 4 }));
-  expect(() => requirePlan(plan(), { ...use, segments: other })).toThrow("the plan is for another model");
+  expect(() => requirePlan(plan(), { ...use, segments: other })).toThrow(
+    "the plan is for another model or batch",
+  );
   expect(() => requirePlan(plan(), { ...use, devices: ["d0", "d1"] })).toThrow(
     'stage 1 of the plan is on device "d2" (device 2), which is not there: there are 2, d0, d1',
   );
