@@ -39,6 +39,7 @@ const RULES: Rules = { again: "all", given: "beside" };
 /** What it might do. */
 const OTHERS: readonly { readonly name: string; readonly rules: Rules }[] = [
   { name: "as it is", rules: RULES },
+  { name: "nobody waits for others", rules: { again: "each", given: "beside" } },
   { name: "given between steps", rules: { again: "all", given: "between" } },
   { name: "done again by one", rules: { again: "one", given: "beside" } },
   { name: "neither", rules: { again: "one", given: "between" } },
@@ -157,10 +158,12 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
       "Goodput is the steps that were committed, over those of an undisturbed run that has the devices that are there, at once " +
         "and for nothing, by the best plan that is known for them (looked for at every fourth step). Real in it: the planner and its adapted " +
         "plans, the simulator, where copies go, the ledger's rule of what is lost, the decision to go over to another plan.",
-      "What is done again goes by the runtime's rules: a lost device's micro-batches are dealt to all others of its stage, who do them among " +
-        "all else, by which the step is longer; or, " +
-        `where these are fewer than ${LEAST_OTHERS}, to one of them, which starts that device's part of it ` +
-        `${seconds(ASSUMED.startMs)} after the loss is known; behind that the gradients of that stage are added up. Between two ` +
+      "What is done again goes by the runtime's rules, and what is left of a step is simulated with every loss, operation by operation, by " +
+        "the runtime's own dealing and programs: all devices come to rest behind the kernels that they have asked for, a lost device's " +
+        "micro-batches are dealt to all others of its stage, who do them among all else, and all stages add up their gradients behind that, also " +
+        "those that had done so. Where a stage would have to compile its passes in another way, the step is begun again " +
+        `${seconds(ASSUMED.startMs)} later. Where there are fewer than ${LEAST_OTHERS} others, one of them starts that device's part of it ` +
+        `${seconds(ASSUMED.startMs)} after the loss is known, and behind that the gradients of that stage are added up. Between two ` +
         "steps micro-batches are dealt anew for two round trips. A device that comes is measured for " +
         `${seconds(ASSUMED.profileMs)}; in the step that begins then a plan with it is made and it compiles ` +
         `(${seconds(ASSUMED.planMs + ASSUMED.startMs)}), in the next one it is given what its stage holds and has nothing to do, and ` +
@@ -176,8 +179,9 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
         ["devices there, on average", whole(run.lives)],
         ["left / joined", `${run.leaves} / ${run.joins}`],
         ["losses of devices at work", whole(run.hits)],
+        ["steps begun again", whole(run.repeats)],
         ["time: noticing losses", share(run.detectMs)],
-        ["time: doing again what was lost, adding up again", share(run.replayMs)],
+        ["time: coming to rest, doing again what was lost, adding up again", share(run.replayMs)],
         ["time: between steps, moves to other plans", share(run.moveMs)],
         [
           "time: longer steps (devices that wait to be used, plans that are not the best)",
@@ -204,7 +208,8 @@ function rulesSection(compared: readonly Compared[], rate: number): Section {
   return {
     title: "What it would be by other rules",
     text: [
-      `${percent(rate)} a minute. Given between steps: the run stands still for ${seconds(ASSUMED.startMs)} in which those who come ` +
+      `${percent(rate)} a minute. Nobody waits for others: each device goes on by itself once it knows of a loss, and stages that have lost ` +
+        `nobody do not add up again. Given between steps: the run stands still for ${seconds(ASSUMED.startMs)} in which those who come ` +
         "compile, and until they have what their stage holds, where they gain what that costs. Done again by one: another member " +
         "of a lost device's stage starts its part of it, and does all of its micro-batches besides its own.",
     ],

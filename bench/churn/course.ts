@@ -2,9 +2,10 @@
 
 import { alikeOf, placeReplicas } from "../../actors/recovery/placement.ts";
 import { type Plan, type Worker, workersOf } from "../../actors/scheduler/plan.ts";
-import { planCost } from "../../actors/scheduler/plan-cost.ts";
+import { type PlanCost, planCost } from "../../actors/scheduler/plan-cost.ts";
 import { ringMs } from "../../actors/scheduler/simulate/ring.ts";
 import { simulate } from "../../actors/scheduler/simulate.ts";
+import { Going, type Resting } from "./going.ts";
 import { type ChurnWorld, linkOf } from "./world.ts";
 
 export interface Stage {
@@ -20,6 +21,7 @@ export interface Stage {
 /** What a plan comes to. */
 export interface Course {
   readonly plan: Plan;
+  readonly cost: PlanCost;
   readonly stepMs: number;
   /** Behind the commit gate. */
   readonly updateMs: number;
@@ -64,10 +66,34 @@ export function courseOf(world: ChurnWorld, plan: Plan): Course {
   const copiedBytes = replicas.reduce((all, to, worker) => all + to.length * bytes[worker]!, 0);
   return {
     plan,
+    cost,
     stepMs: plan.predictedStepMs,
     updateMs: makespanMs - gateMs,
     stages,
     stageOf,
     copiedBytes,
   };
+}
+
+/** Messages to all and their answers, by which they are told how a step goes on. */
+const ROUND_TRIPS = 2;
+
+/** A step of it, in which devices may be lost. */
+export function goingOf(
+  { plan, cost }: Course,
+  { request }: ChurnWorld,
+  resting: Resting,
+  startMs: number,
+): Going {
+  const link = linkOf(request.profile);
+  const workers = workersOf(plan);
+  const bytes = plan.stages.map((stage) => {
+    const first = workers.find((worker) => worker.stage === stage)!;
+    return cost.run.chunks[first.worker]![0]!.gradientBytes;
+  });
+  return new Going(plan, cost, {
+    ...{ resting, startMs },
+    toldMs: ROUND_TRIPS * 2 * link.latencyMs,
+    sumMs: (stage, members) => ringMs("all-reduce", bytes[stage]!, new Array(members).fill(link)),
+  });
 }

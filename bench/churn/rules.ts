@@ -19,9 +19,10 @@ export interface Assumed {
 export interface Rules {
   /**
    * Who does a lost device's micro-batches again: one of its stage, which starts a stage of that device's for it, or all of
-   * its stage, each some of them, where there are as many as the runtime deals them to.
+   * its stage, each some of them, where there are as many as the runtime deals them to: once all stages have come to rest; or
+   * each, without waiting for others.
    */
-  readonly again: "one" | "all";
+  readonly again: "one" | "all" | "each";
   /**
    * When devices that come compile and are given what they hold: while the run stands still, so that a plan has to gain what
    * that costs; or beside the work: they compile in one step, are given a copy in the next, in which they have nothing to do,
@@ -39,6 +40,8 @@ export interface ChurnRun {
   readonly joins: number;
   /** Losses of devices that had work, in a step of theirs. */
   readonly hits: number;
+  /** Times that a step was begun again from its beginning, as a loss left somebody with another kind of program. */
+  readonly repeats: number;
   /** Milliseconds in which the step was over but for what had been lost: until the last loss was known, then done again. */
   readonly detectMs: number;
   readonly replayMs: number;

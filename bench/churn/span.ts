@@ -3,9 +3,10 @@
  * code (planner, adapted plans, placement of copies, the ledger's rule of what is lost, the decision for another plan).
  *
  * A step goes as the simulator says. Who leaves in it takes its gradients of that step with it: its micro-batches are done
- * again by one other member of its stage, in the part of its time in which it waits anyhow, or by all (`rules.ts`), which
- * have the same weights, among all else that they do (`again.ts`), and the gradients of that stage are added up behind that. A stage whose sum is complete has lost
- * nothing by a loss: every member has the sum. The step is committed when all stages have theirs. Between two steps
+ * again by all others of its stage, which have the same weights, and what is left of the step is simulated as it goes on then
+ * (`going.ts`); or by one of them (`rules.ts`), in the part of its time in which it waits anyhow, and the gradients of that
+ * stage are added up behind that: there a stage whose sum is complete has lost nothing by a loss, for every member has the
+ * sum. The step is committed when all stages have theirs. Between two steps
  * micro-batches are dealt anew to those that are there then, with all who have come; they are given what their stage holds
  * then, or in a step before, in which they have nothing to do.
  */
@@ -14,15 +15,18 @@ import { decide, moveMs, transfers } from "../../actors/recovery/decision.ts";
 import { Ledger } from "../../actors/recovery/ledger.ts";
 import type { ChurnEvent } from "../../actors/scheduler/cluster.ts";
 import { transferMs } from "../../actors/scheduler/cost.ts";
-import { OTHERS } from "../../actors/scheduler/dealt.ts";
+import { isShort, mayDeal } from "../../actors/scheduler/dealt.ts";
 import { type Plan, type Worker, workersOf } from "../../actors/scheduler/plan.ts";
-import { PlanError } from "../../actors/scheduler/plan-error.ts";
 import { adaptPlan, makePlan } from "../../actors/scheduler/planner.ts";
 import { seededRandom } from "../../runtime/random.ts";
-import { DoneAgain } from "./again.ts";
-import { type Course, courseOf } from "./course.ts";
+import { type Course, courseOf, goingOf } from "./course.ts";
+import type { Going } from "./going.ts";
+import { outlook, planned } from "./plans.ts";
 import type { Assumed, ChurnRun } from "./rules.ts";
 import { among, type ChurnWorld, heldBytes, linkOf } from "./world.ts";
+
+/** Steps after which it is looked anew at what the undisturbed run would do. */
+const REFERENCE_EVERY = 4;
 
 export function runInSpans(world: ChurnWorld, first: Plan, assumed: Assumed, fullEveryMs: number): ChurnRun {
   return new SpanRun(world, first, assumed, fullEveryMs).run();
@@ -51,8 +55,9 @@ class SpanRun {
   private detects: number[] = [];
   /** By device, milliseconds of others' work that it has taken over in this step. */
   private taken = new Map<string, number>();
-  /** What all others of stages do again in this step. */
-  private again = new DoneAgain(0);
+  /** This step, from the first loss on whose micro-batches are dealt to all others, and what the last one took to be known. */
+  private going: Going | undefined;
+  private noticedMs = 0;
   private next = 0;
   private now = 0;
   /** Steps count as long as devices come and go; one that is committed behind that does not. */
@@ -64,7 +69,7 @@ class SpanRun {
   private readonly sums = {
     ...{ leaves: 0, joins: 0, hits: 0, detectMs: 0, replayMs: 0, moveMs: 0, joinedBytes: 0, copiedBytes: 0 },
     ...{ bereft: 0, unevenMs: 0, waitedMs: 0, waited: 0, decisionMs: 0, decisions: 0, planned: 0, moves: 0 },
-    lives: 0,
+    ...{ lives: 0, repeats: 0 },
   };
 
   constructor(world: ChurnWorld, first: Plan, assumed: Assumed, fullEveryMs: number) {
@@ -115,23 +120,25 @@ class SpanRun {
     const gone = course.stages.map(() => new Set<string>());
     this.detects = ends.map(() => 0);
     this.taken = new Map();
-    this.again = new DoneAgain(begin + Math.max(...course.stages.map((each) => each.summedMs - each.sumMs)));
+    this.going = undefined;
     // Whoever left behind the making of the plan is found missing when the step begins.
     for (const [id, stage] of course.stageOf) {
       if (!this.there.has(id)) this.hit(id, stage, begin, begin, begin, ends, gone);
     }
     for (;;) {
-      const end = Math.max(undisturbed, ...ends.map((each) => each + course.updateMs));
       const event = this.world.events[this.next];
-      if (!event || event.atMs >= end) break;
+      const gate = Math.max(...ends, this.goingEnd(begin, event?.atMs));
+      if (!event || event.atMs >= Math.max(undisturbed, gate + course.updateMs)) break;
       this.next++;
       const stage = this.take(event);
-      if (stage === undefined || event.atMs >= ends[stage]! || gone[stage]!.has(event.device)) continue;
+      if (stage === undefined || gone[stage]!.has(event.device)) continue;
+      if (event.atMs >= (this.isDealt(stage, gone[stage]!.size + 1) ? gate : ends[stage]!)) continue;
       const detect = this.random.next() < assumed.silent ? assumed.silentMs : assumed.closedMs;
       this.hit(event.device, stage, begin, event.atMs, event.atMs + detect, ends, gone);
     }
     const last = ends.indexOf(Math.max(...ends));
-    const end = Math.max(undisturbed, ends[last]! + course.updateMs);
+    const goingEnd = this.goingEnd(begin);
+    const end = Math.max(undisturbed, Math.max(ends[last]!, goingEnd) + course.updateMs);
     const overMs = this.world.minutes * 60_000;
     if (end > overMs) {
       this.isOver = true;
@@ -144,7 +151,7 @@ class SpanRun {
       return;
     }
     const waiting = Math.max(0, end - undisturbed);
-    const detecting = Math.min(waiting, this.detects[last]!);
+    const detecting = Math.min(waiting, goingEnd > ends[last]! ? this.noticedMs : this.detects[last]!);
     this.sums.detectMs += detecting;
     this.sums.replayMs += waiting - detecting;
     this.sums.planned += course.stepMs;
@@ -209,6 +216,15 @@ class SpanRun {
   ): void {
     this.sums.hits++;
     gone[stage]!.add(id);
+    if (this.isDealt(stage, gone[stage]!.size)) {
+      const { rules, startMs } = this.assumed;
+      const resting = rules.again === "each" ? "each" : "together";
+      this.going ??= goingOf(this.course, this.world, resting, startMs);
+      if (leftMs > begin) this.going.runTo(leftMs - begin);
+      this.going.lose(id, leftMs - begin, knownMs - begin);
+      this.noticedMs = knownMs - leftMs;
+      return;
+    }
     const { workers, sumMs, summedMs, idle, activationBytes } = this.course.stages[stage]!;
     const others = workers.filter(
       ({ member }) => this.there.has(member.device) && !gone[stage]!.has(member.device),
@@ -227,15 +243,6 @@ class SpanRun {
     const ownEnd = begin + summedMs - sumMs;
     const known = Math.max(begin, knownMs);
     const sentMs = (2 * own * activationBytes) / link.bytesPerMs;
-    if (this.assumed.rules.again === "all" && others.length >= OTHERS) {
-      this.again.add(stage, own, known + 2 * link.latencyMs + sentMs / others.length, others.map(pass));
-      for (const [i, each] of this.course.stages.entries()) {
-        // Of what a member is through with, other stages have nothing left to do.
-        if (i !== stage && leftMs >= ownEnd) continue;
-        this.finish(i, this.again.untilMs + each.sumMs, knownMs - leftMs, ends);
-      }
-      return;
-    }
     const busyMs = (other: Worker) =>
       other.member.microBatches.length * pass(other) + (this.taken.get(other.member.device) ?? 0);
     const { member } = others.reduce((a, b) => (busyMs(b) < busyMs(a) ? b : a));
@@ -248,6 +255,19 @@ class SpanRun {
     this.finish(stage, done + 2 * link.latencyMs + sumMs, knownMs - leftMs, ends);
   }
 
+  /** Whether all others of a stage do what so many do not. */
+  private isDealt(stage: number, lost: number): boolean {
+    const { plan } = this.course;
+    return this.assumed.rules.again !== "one" && mayDeal(plan) && isShort(plan.stages[stage]!, lost);
+  }
+
+  /** When all has been added up that is dealt; infinite where that is not before `untilMs`. */
+  private goingEnd(begin: number, untilMs = Number.POSITIVE_INFINITY): number {
+    if (!this.going) return 0;
+    this.going.runTo(untilMs - begin);
+    return begin + (this.going.gateMs ?? Number.POSITIVE_INFINITY);
+  }
+
   /** The sum of a stage is not complete before then. */
   private finish(stage: number, end: number, detectMs: number, ends: number[]): void {
     if (end <= ends[stage]!) return;
@@ -257,8 +277,9 @@ class SpanRun {
 
   /** Between two steps: the plan for those that are there. */
   private replan(stepBegan: number): void {
-    const { assumed, sums, world } = this;
+    const { assumed, sums, world, going } = this;
     const began = performance.now();
+    sums.repeats += going?.repeats ?? 0;
     const isBeside = assumed.rules.given === "beside";
     if (isBeside) this.giveBeside(stepBegan);
     let standsStill = !isBeside;
@@ -372,24 +393,4 @@ class SpanRun {
     this.ideal += (untilMs - this.idealAt) / this.idealMs;
     this.idealAt = untilMs;
   }
-}
-
-/** Undefined where there is no plan. */
-function planned(make: () => Plan): Plan | undefined {
-  try {
-    return make();
-  } catch (error) {
-    if (error instanceof PlanError) return undefined;
-    throw error;
-  }
-}
-
-/** Steps after which it is looked anew at what the undisturbed run would do. */
-const REFERENCE_EVERY = 4;
-
-/** Nobody knows how long a run on such devices goes on: as long as an hour of steps. */
-const STEPS_LEFT = 100;
-
-function outlook(present: Plan, next: Plan) {
-  return { oldStepMs: present.predictedStepMs, newStepMs: next.predictedStepMs, stepsLeft: STEPS_LEFT };
 }

@@ -1,9 +1,21 @@
 /** The simulation of churn: what it finds where that is known otherwise. */
 
 import { expect, test } from "bun:test";
+import { FREE_LINK } from "../../actors/scheduler/cost.ts";
+import { dealLost } from "../../actors/scheduler/dealt.ts";
+import {
+  type Plan,
+  type PlanMember,
+  type PlanStage,
+  planPrograms,
+  workersOf,
+} from "../../actors/scheduler/plan.ts";
+import { planCost } from "../../actors/scheduler/plan-cost.ts";
 import { makePlan } from "../../actors/scheduler/planner.ts";
 import { churnOutlook } from "../../actors/scheduler/simulate/outlook.ts";
-import { DoneAgain } from "../../bench/churn/again.ts";
+import { simulate } from "../../actors/scheduler/simulate.ts";
+import { courseOf, goingOf } from "../../bench/churn/course.ts";
+import { Going, type Resting } from "../../bench/churn/going.ts";
 import type { Assumed, Rules } from "../../bench/churn/rules.ts";
 import { runInSpans } from "../../bench/churn/span.ts";
 import { runWhole } from "../../bench/churn/whole.ts";
@@ -51,17 +63,119 @@ test("it takes one alone longer than all of a stage to do again what was lost, a
   expect(still.moves).toBeGreaterThan(2);
 });
 
-test("a step is longer by what the stage does again that has most, and what is lost behind that is begun anew", () => {
-  const again = new DoneAgain(100);
-  again.add(0, 2, 10, [5, 5, 40]);
-  const one = again.untilMs - 100;
-  expect(one).toBeWithin(5, 10);
-  again.add(0, 2, 104, [5, 5, 40]);
-  expect(again.untilMs - 100).toBeCloseTo(2 * one, 9);
-  again.add(1, 1, 20, [7, 30]);
-  expect(again.untilMs - 100).toBeCloseTo(2 * one, 9);
-  again.add(1, 4, 200, [5, 5]);
-  expect(again.untilMs - 200).toBeCloseTo(2 * one, 9);
+test("a step without losses takes as long as the simulator says", () => {
+  const many = worldOf({ devices: 40, churn: 0, minutes: 1, seed: 3, rows: 1, microBatches: 80 });
+  const planned = makePlan(many.request);
+  for (const schedule of ["1f1b", "eager-1f1b", "zero-bubble", "gpipe"] as const) {
+    const first = { ...planned, schedule };
+    const { segments, devices, profile } = many.request;
+    const { programs, run } = planCost(first, { segments, devices, profile });
+    const going = goingOf(courseOf(many, first), many, "together", 0);
+    going.runTo(Number.POSITIVE_INFINITY);
+    const { gateMs } = simulate(programs, run);
+    expect(going.gateMs! / gateMs).toBeWithin(0.99, 1.01);
+  }
+});
+
+const [FORWARD, BACKWARD, TOLD, START, SUM] = [10, 20, 2, 100, 5];
+
+/** Stages of ten members, who have so many micro-batches each; all messages are there at once. */
+function tiny(stages: number, each: number): { plan: Plan; begin: (resting: Resting) => Going } {
+  const stageOf = (stage: number): PlanStage => ({
+    ...{ stage, ranges: [{ from: stage, to: stage + 1 }], sharing: "data", recompute: false },
+    members: Array.from({ length: 10 }, (_, rank) => ({
+      ...{ device: `${stage}/${rank}`, deviceName: "", share: each, parameterBytes: 0, memoryBytes: 0 },
+      microBatches: Array.from({ length: each }, (_, i) => rank + 10 * i),
+      ...{ forwardMs: FORWARD, backwardMs: BACKWARD },
+    })),
+  });
+  const own = Array.from({ length: stages }, (_, stage) => stageOf(stage));
+  const tinyPlan: Plan = { ...plan, schedule: "gpipe", microBatches: 10 * each, forwardOnly: 0, stages: own };
+  return { plan: tinyPlan, begin: (resting) => goingBy(tinyPlan, resting) };
+}
+
+function goingBy(of: Plan, resting: Resting): Going {
+  const chunks = workersOf(of).map(({ member: { forwardMs, backwardMs } }) => [
+    { forwardMs, backwardMs, stepMs: 0, outputBytes: 0, gradientBytes: 0 },
+  ]);
+  const options = { resting, toldMs: TOLD, startMs: START, sumMs: () => SUM };
+  return new Going(of, { programs: planPrograms(of), run: { chunks, link: () => FREE_LINK } }, options);
+}
+
+function gateOf(
+  going: Going,
+  losses: readonly (readonly [device: string, leftMs: number, knownMs: number])[],
+) {
+  for (const [device, leftMs, knownMs] of losses) {
+    // Of one that is missing in the beginning nothing is under way.
+    if (leftMs > 0) going.runTo(leftMs);
+    going.lose(device, leftMs, knownMs);
+  }
+  going.runTo(Number.POSITIVE_INFINITY);
+  return going.gateMs;
+}
+
+test("in a stage by itself, by hand: lost micro-batches are done again behind what is under way", () => {
+  const { begin } = tiny(1, 2);
+  const pass = FORWARD + BACKWARD;
+  expect(gateOf(begin("together"), [])).toBe(2 * pass + SUM);
+  // Both of its micro-batches, one each by two others: once all are through with their second, or have been told.
+  const loss = ["0/0", 35, 40] as const;
+  expect(gateOf(begin("together"), [loss])).toBe(2 * pass + TOLD + pass + SUM);
+  expect(gateOf(begin("each"), [loss])).toBe(2 * pass + pass + SUM);
+  // While gradients are added up: that is begun anew.
+  for (const resting of ["together", "each"] as const) {
+    expect(gateOf(begin(resting), [["0/0", 62, 63]])).toBe(63 + TOLD + pass + SUM);
+    // And once more.
+    const both = [["0/0", 62, 63] as const, ["0/1", 96, 97] as const];
+    expect(gateOf(begin(resting), both)).toBe(97 + TOLD + pass + SUM);
+  }
+  // Missing in the beginning, its micro-batches are dealt before anybody begins.
+  expect(gateOf(begin("together"), [["0/0", 0, 0]])).toBe(3 * pass + SUM);
+});
+
+test("whoever is slow is waited for, and the others finish what they have asked for meanwhile", () => {
+  const { plan: even } = tiny(1, 4);
+  const [stage] = even.stages;
+  // The last has one micro-batch, which takes it 100; the first three have a fifth one.
+  const members = stage!.members.map((member, rank): PlanMember => {
+    const microBatches = [...member.microBatches, ...(rank < 3 ? [19 + 10 * rank] : [])];
+    return rank < 9
+      ? { ...member, microBatches: microBatches.sort((a, b) => a - b) }
+      : { ...member, microBatches: [9], forwardMs: 40, backwardMs: 60 };
+  });
+  const uneven: Plan = { ...even, stages: [{ ...stage!, members }] };
+  const loss = ["0/3", 5, 5] as const;
+  const asked = 3 * (FORWARD + BACKWARD);
+  const left = 5 * (FORWARD + BACKWARD) - asked;
+  expect(gateOf(goingBy(uneven, "together"), [loss])).toBe(100 + TOLD + left + SUM);
+  expect(gateOf(goingBy(uneven, "each"), [loss])).toBe(asked + left + SUM);
+});
+
+test("in two stages, by hand: what was sent is kept, and sent to whoever has the micro-batch now", () => {
+  const { begin } = tiny(2, 1);
+  const last = FORWARD + FORWARD + BACKWARD;
+  expect(gateOf(begin("together"), [])).toBe(last + BACKWARD + SUM);
+  // The other stage has its activation: it goes on with that, and the gradient waits for whoever goes forward again.
+  const early = ["0/0", 15, 15] as const;
+  expect(gateOf(begin("together"), [early])).toBe(last + TOLD + FORWARD + 2 * BACKWARD + SUM);
+  expect(gateOf(begin("each"), [early])).toBe(last + 2 * BACKWARD + SUM);
+  // Of the last stage: what it was sent is sent to another one, which has its own to finish.
+  const late = ["1/0", 15, 15] as const;
+  expect(gateOf(begin("each"), [late])).toBe(last + FORWARD + BACKWARD + BACKWARD + SUM);
+});
+
+test("where others would have to compile, the step is begun again", () => {
+  const split: Plan = { ...tiny(2, 1).plan, schedule: "zero-bubble" };
+  const whole = gateOf(goingBy(split, "together"), [])!;
+  const fewer = dealLost(split, new Set(["0/0"]))!;
+  const isSplit = (of: Plan) =>
+    planPrograms(of).some(({ operations }) => operations.some(({ op }) => op === "backward-input"));
+  expect([isSplit(split), isSplit(fewer)]).toEqual([true, false]);
+  const going = goingBy(split, "together");
+  const again = gateOf(goingBy(fewer, "together"), [])!;
+  expect(gateOf(going, [["0/0", whole - 2, whole - 1]])).toBe(whole - 1 + TOLD + START + again);
+  expect(going.repeats).toBe(1);
 });
 
 test("where too few are left for the model, the run waits for who comes", () => {

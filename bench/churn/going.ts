@@ -1,0 +1,367 @@
+/**
+ * One step of a plan in which devices are lost, simulated operation by operation from wherever it stands: what
+ * `scheduler/simulate.ts` does of a step that nobody disturbs, and with each loss what the runtime does
+ * (`scheduler/handover.ts`, `stage/rest.ts`). Lost micro-batches are dealt to the others of their stage, and every worker
+ * goes on with what its new program has besides what it has done. What it has sent is kept and sent to whoever has the
+ * micro-batch then, and gradients are added up behind.
+ *
+ * As the runtime does it, all come to rest before anybody goes on, behind the kernels that have been asked for, and whatever
+ * had been added up is added up anew. As it might do it, each goes on by itself behind the kernel that runs, and a stage that
+ * has lost nobody adds up once.
+ *
+ * For stages of one chunk whose members share micro-batches. Sums and messages do not hold each other up here.
+ */
+
+import { dealLost } from "../../actors/scheduler/dealt.ts";
+import {
+  type Plan,
+  type PlanMember,
+  planPrograms,
+  type Worker,
+  workersOf,
+} from "../../actors/scheduler/plan.ts";
+import type { PlanCost } from "../../actors/scheduler/plan-cost.ts";
+import {
+  isOfMicroBatch,
+  type MicroBatchOperation,
+  type Operation,
+  type StageProgram,
+} from "../../actors/scheduler/program.ts";
+import type { ChunkCost } from "../../actors/scheduler/run-cost.ts";
+import { EventQueue } from "../../actors/scheduler/simulate/queue.ts";
+import { isSplit } from "../../actors/stage/chunk.ts";
+import { programOfRest } from "../../actors/stage/rest.ts";
+import { Messages } from "./messages.ts";
+
+/** Whether all wait until all have come to rest. */
+export type Resting = "together" | "each";
+
+export interface GoingOptions {
+  readonly resting: Resting;
+  /** From the rest of all until they go on, and where nobody waits for others, from when it is known. */
+  readonly toldMs: number;
+  /** To compile a stage. */
+  readonly startMs: number;
+  /** To add gradients up, of a stage with so many members. */
+  readonly sumMs: (stage: number, members: number) => number;
+}
+
+/** Kernels that a stage finishes: the one that runs, one that waits behind it, and one that waits for room (`stage/kernels.ts`). */
+const ASKED = 3;
+
+interface Member {
+  readonly device: string;
+  readonly stage: number;
+  readonly cost: ChunkCost;
+  /** Whether its backward passes are in two parts. */
+  isSplit: boolean;
+  done: MicroBatchOperation[];
+  operations: readonly Operation[];
+  /** The operation that it comes to next, and the one before which it stops. */
+  next: number;
+  stop: number;
+  /** When the kernel that runs ends; NaN where none does. */
+  busyMs: number;
+  isThrough: boolean;
+  isGone: boolean;
+}
+
+export class Going {
+  /** When all stages had added up; undefined before. */
+  gateMs: number | undefined;
+  /** How many times it was begun again from its beginning. */
+  repeats = 0;
+  private plan: Plan;
+  private readonly options: GoingOptions;
+  private readonly members: readonly Member[];
+  private readonly places: ReadonlyMap<string, number>;
+  private readonly messages: Messages;
+  private readonly queue: EventQueue;
+  /** Those that are known to be gone since the plan was dealt, and when that comes to be known of others. */
+  private readonly lost = new Set<string>();
+  private readonly unknown = new Map<string, number>();
+  private isBegun = false;
+  private isResting = false;
+  /** Whether all that has been done is to be done again, once stages have compiled. */
+  private isAnew = false;
+  /** Not before then do they go on. */
+  private toldMs = 0;
+  /** By stage: members that are through, and when they have added up; NaN before they do. */
+  private readonly through: number[];
+  private readonly summedMs: number[];
+
+  constructor(plan: Plan, { programs, run }: Pick<PlanCost, "programs" | "run">, options: GoingOptions) {
+    this.plan = plan;
+    this.options = options;
+    const workers = workersOf(plan);
+    this.members = workers.map(({ member, stage, worker }): Member => {
+      const program = programs[worker]!;
+      const { operations } = program;
+      const cost = run.chunks[worker]![0]!;
+      const { device } = member;
+      return {
+        ...{ device, stage: stage.stage, cost, isSplit: isSplit(program, 0), operations, done: [], next: 0 },
+        ...{ stop: operations.length, busyMs: Number.NaN, isThrough: false, isGone: false },
+      };
+    });
+    this.places = new Map(workers.map(({ member, worker }) => [member.device, worker]));
+    this.queue = new EventQueue(2 * workers.length);
+    this.messages = new Messages(run, plan.stages.length, plan.microBatches);
+    for (const { member, stage, worker } of workers) this.own(member, stage.stage, worker, 0);
+    this.through = plan.stages.map(() => 0);
+    this.summedMs = plan.stages.map(() => Number.NaN);
+  }
+
+  /** Goes on until then, or until all has been added up. */
+  runTo(untilMs: number): void {
+    const { queue } = this;
+    if (!this.isBegun) this.begin();
+    while (this.gateMs === undefined && queue.size > 0 && queue.firstMs <= untilMs) {
+      const now = queue.firstMs;
+      const code = queue.firstCode;
+      queue.pop();
+      this.happen(code, now);
+    }
+    if (this.gateMs === undefined && queue.size === 0) throw new Error("a step comes to no end");
+  }
+
+  private begin(): void {
+    this.isBegun = true;
+    if (this.lost.size > 0) this.goOn(0);
+    else for (const place of this.members.keys()) this.advance(place, 0);
+  }
+
+  /**
+   * A device is gone that the others of its stage can do without, at the time up to which this has gone on. Of one that is
+   * missing in the beginning that is known then.
+   * @param knownMs when the others know.
+   */
+  lose(device: string, leftMs: number, knownMs: number): void {
+    const place = this.places.get(device)!;
+    const member = this.members[place]!;
+    member.isGone = true;
+    if (!this.isBegun) {
+      this.lost.add(device);
+      return;
+    }
+    this.gateMs = undefined;
+    this.messages.lose(place, leftMs);
+    // A sum that lacks one does not come to its end, and the step is not committed without it.
+    this.summedMs[member.stage] = Number.NaN;
+    this.unknown.set(device, knownMs);
+    this.queue.push(knownMs, this.members.length + this.plan.stages.length);
+  }
+
+  /** Codes are members, then stages, then that something is known or all may go on. */
+  private happen(code: number, now: number): void {
+    const count = this.members.length;
+    if (code < count) this.wake(code, now);
+    else if (code < count + this.plan.stages.length) this.added(code - count, now);
+    else this.know(now);
+  }
+
+  private wake(place: number, now: number): void {
+    const member = this.members[place]!;
+    if (member.isGone || member.busyMs > now) return;
+    member.busyMs = Number.NaN;
+    this.advance(place, now);
+  }
+
+  /** Goes on through a member's operations until it has to wait. */
+  private advance(place: number, now: number): void {
+    const member = this.members[place]!;
+    const { operations, stage } = member;
+    while (member.next < member.stop) {
+      const operation = operations[member.next]!;
+      if (!isOfMicroBatch(operation)) {
+        this.passThrough(member, now);
+        return;
+      }
+      if (isReceive(operation)) {
+        if (this.messages.arrivalMs(operation, stage) > now) return;
+        member.next++;
+      } else if (isSend(operation)) {
+        member.next++;
+        const { receiver, arrivalMs } = this.messages.send(operation, stage, place, member.cost, now);
+        this.queue.push(arrivalMs, receiver);
+      } else {
+        member.next++;
+        member.busyMs = now + kernelMs(operation, member.cost);
+        this.queue.push(member.busyMs, place);
+        return;
+      }
+    }
+    if (this.isResting) this.goOn(now);
+  }
+
+  /** A member has all its gradients. */
+  private passThrough(member: Member, now: number): void {
+    if (member.isThrough) return;
+    member.isThrough = true;
+    const { stage } = member;
+    const { length } = this.plan.stages[stage]!.members;
+    if (++this.through[stage]! < length) return;
+    this.summedMs[stage] = now + this.options.sumMs(stage, length);
+    this.queue.push(this.summedMs[stage]!, this.members.length + stage);
+  }
+
+  private added(stage: number, now: number): void {
+    if (this.summedMs[stage] !== now) return;
+    if (this.summedMs.every((ms) => ms <= now)) this.gateMs = now;
+  }
+
+  private know(now: number): void {
+    let isNew = false;
+    for (const [device, knownMs] of this.unknown) {
+      if (knownMs > now) continue;
+      this.unknown.delete(device);
+      this.lost.add(device);
+      isNew = true;
+    }
+    if (isNew) {
+      this.toldMs = Math.max(this.toldMs, now + this.options.toldMs);
+      if (this.options.resting === "together") this.rest(now);
+      else this.queue.push(this.toldMs, this.members.length + this.plan.stages.length);
+    }
+    this.goOn(now);
+  }
+
+  /** All are asked to come to rest; those that have been already stay so. */
+  private rest(now: number): void {
+    if (this.isResting) return;
+    this.isResting = true;
+    for (const member of this.members) {
+      if (!member.isGone) member.stop = this.stopOf(member, now);
+    }
+    // What was being added up is called back.
+    this.summedMs.fill(Number.NaN);
+  }
+
+  /** The operation that a member does not begin: it has asked for kernels ahead as far as their input is there. */
+  private stopOf({ operations, next, busyMs, stage }: Member, now: number): number {
+    if (Number.isNaN(busyMs)) return next;
+    let asked = 1;
+    for (let at = next; at < operations.length; at++) {
+      const operation = operations[at]!;
+      if (!isOfMicroBatch(operation)) return at;
+      if (isReceive(operation) && this.messages.arrivalMs(operation, stage) > now) return at;
+      if (!isReceive(operation) && !isSend(operation) && ++asked === ASKED) return at + 1;
+    }
+    return operations.length;
+  }
+
+  /** All go on with the plan for those that are left, once they have been told. */
+  private goOn(now: number): void {
+    if (this.lost.size === 0) return;
+    if (this.isResting) {
+      const isAtWork = ({ isGone, next, stop, busyMs }: Member) =>
+        !isGone && (next < stop || !Number.isNaN(busyMs));
+      if (this.members.some(isAtWork)) return;
+      // The last one has come to rest just now, and that has to be told.
+      this.toldMs = Math.max(this.toldMs, now + this.options.toldMs);
+      this.isResting = false;
+      this.queue.push(this.toldMs, this.members.length + this.plan.stages.length);
+      return;
+    }
+    if (now < this.toldMs) return;
+    const plan = dealLost(this.plan, this.lost)!;
+    const programs = planPrograms(plan);
+    const workers = workersOf(plan);
+    if (!this.isAnew && this.compiles(programs, workers)) {
+      this.isAnew = true;
+      this.repeats++;
+      this.rest(now);
+      this.isResting = false;
+      this.toldMs = now + this.options.startMs;
+      this.queue.push(this.toldMs, this.members.length + this.plan.stages.length);
+      return;
+    }
+    const short = new Set(
+      this.plan.stages.flatMap(({ stage, members }) =>
+        members.some(({ device }) => this.lost.has(device)) ? [stage] : [],
+      ),
+    );
+    const { isAnew } = this;
+    if (isAnew) this.forget();
+    this.lost.clear();
+    this.plan = plan;
+    for (const { worker, member, stage } of workers) {
+      const place = this.places.get(member.device)!;
+      const own = this.members[place]!;
+      if (own.isGone) continue;
+      this.deal(own, programs[worker]!);
+      this.own(member, stage.stage, place, now);
+    }
+    for (const { stage } of plan.stages) {
+      if (this.options.resting === "each" && !isAnew && !short.has(stage)) continue;
+      this.through[stage] = 0;
+      this.summedMs[stage] = Number.NaN;
+      for (const member of this.members) if (member.stage === stage) member.isThrough = false;
+    }
+    for (const [place, { isGone, busyMs }] of this.members.entries()) {
+      if (!isGone && Number.isNaN(busyMs)) this.advance(place, now);
+    }
+  }
+
+  /** Whether somebody cannot go on with what it has compiled: then the step is begun again (`handover.ts`). */
+  private compiles(programs: readonly StageProgram[], workers: readonly Worker[]): boolean {
+    return workers.some(({ member, worker }) => {
+      const own = this.members[this.places.get(member.device)!]!;
+      return !own.isGone && own.isSplit !== isSplit(programs[worker]!, 0);
+    });
+  }
+
+  /** Nothing has been done of the step. */
+  private forget(): void {
+    this.isAnew = false;
+    this.messages.forget();
+    for (const member of this.members) {
+      member.done = [];
+      member.next = 0;
+      member.busyMs = Number.NaN;
+    }
+  }
+
+  private deal(member: Member, program: StageProgram): void {
+    member.isSplit = isSplit(program, 0);
+    member.done.push(...member.operations.slice(0, member.next).filter(isOfMicroBatch));
+    const rest = programOfRest(program, member.done);
+    if (!rest) throw new Error(`${member.device} has done something that is another's now`);
+    member.operations = rest.operations;
+    member.next = 0;
+    member.stop = rest.operations.length;
+  }
+
+  /** What was sent to another is sent to whoever has the micro-batch now. */
+  private own({ microBatches }: PlanMember, stage: number, place: number, now: number): void {
+    for (const microBatch of microBatches) {
+      const sent = this.messages.own(stage, microBatch, place, now, (sender) => this.members[sender]!.cost);
+      for (const arrivalMs of sent) this.queue.push(arrivalMs, place);
+    }
+  }
+}
+
+function isReceive({ op }: MicroBatchOperation): boolean {
+  return op === "receive-activation" || op === "receive-gradient";
+}
+
+function isSend({ op }: MicroBatchOperation): boolean {
+  return op === "send-activation" || op === "send-gradient";
+}
+
+/** As the simulator has it (`simulate/lower.ts`). */
+function kernelMs({ op }: MicroBatchOperation, cost: ChunkCost): number {
+  const { forwardMs, backwardMs, backwardInputMs, backwardWeightMs } = cost;
+  switch (op) {
+    case "forward":
+      return forwardMs;
+    case "backward":
+      return backwardMs;
+    case "forward-backward":
+      return forwardMs + backwardMs;
+    case "backward-input":
+      return backwardInputMs ?? backwardMs / 2;
+    default:
+      return backwardWeightMs ?? backwardMs / 2;
+  }
+}
