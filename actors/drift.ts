@@ -12,7 +12,7 @@ import type { ModelProfile } from "../nn/profile.ts";
 import type { DeviceProfile, Profile } from "./scheduler/cost.ts";
 import { type Plan, workersOf } from "./scheduler/plan.ts";
 import { type CostInputs, planCost } from "./scheduler/plan-cost.ts";
-import type { ChunkCost } from "./scheduler/run-cost.ts";
+import { type ChunkCost, kernelMsOf } from "./scheduler/run-cost.ts";
 import type { OperationSpan } from "./stage.ts";
 
 /** What is known of one device. Plain data; `NO_DRIFT` to begin with. */
@@ -55,30 +55,12 @@ export function stepTime(
   let measuredMs = 0;
   let predictedMs = 0;
   for (const { op, chunk = 0, kernelMs } of spans) {
-    const predicted = predictedMsOf(op, chunks[chunk]!);
+    const predicted = kernelMsOf(op, chunks[chunk]!);
     if (predicted === undefined) continue;
     measuredMs += kernelMs + otherMs;
     predictedMs += predicted;
   }
   return { measuredMs, predictedMs };
-}
-
-function predictedMsOf(op: OperationSpan["op"], cost: ChunkCost): number | undefined {
-  const { forwardMs, backwardMs, backwardInputMs, backwardWeightMs } = cost;
-  switch (op) {
-    case "forward":
-      return forwardMs;
-    case "backward":
-      return backwardMs;
-    case "forward-backward":
-      return forwardMs + backwardMs;
-    case "backward-input":
-      return backwardInputMs ?? backwardMs / 2;
-    case "backward-weight":
-      return backwardWeightMs ?? backwardMs / 2;
-    default:
-      return undefined;
-  }
 }
 
 /** What is known of a device after another step. A step that nothing was predicted of leaves it as it was. */

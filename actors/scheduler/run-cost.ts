@@ -5,6 +5,7 @@
 
 import type { Collective } from "../../nn/shards/plan.ts";
 import type { LinkProfile } from "./cost.ts";
+import type { Operation } from "./program.ts";
 
 /** A collective within a pass through a chunk whose work inside a micro-batch is shared. */
 export interface CollectiveCost {
@@ -32,6 +33,25 @@ export interface ChunkCost {
   /** Evenly spread over the kernels' time; none when left out. */
   readonly forwardCollectives?: readonly CollectiveCost[];
   readonly backwardCollectives?: readonly CollectiveCost[];
+}
+
+/** Milliseconds that the kernel of an operation takes; undefined of one that has none, or is no pass of a micro-batch. */
+export function kernelMsOf(op: Operation["op"], cost: ChunkCost): number | undefined {
+  const { forwardMs, backwardMs, backwardInputMs, backwardWeightMs } = cost;
+  switch (op) {
+    case "forward":
+      return forwardMs;
+    case "backward":
+      return backwardMs;
+    case "forward-backward":
+      return forwardMs + backwardMs;
+    case "backward-input":
+      return backwardInputMs ?? backwardMs / 2;
+    case "backward-weight":
+      return backwardWeightMs ?? backwardMs / 2;
+    default:
+      return undefined;
+  }
 }
 
 /** The way to and from a machine, whoever is at the other end. */

@@ -27,7 +27,7 @@ import {
   type Operation,
   type StageProgram,
 } from "../../actors/scheduler/program.ts";
-import type { ChunkCost } from "../../actors/scheduler/run-cost.ts";
+import { type ChunkCost, kernelMsOf } from "../../actors/scheduler/run-cost.ts";
 import { EventQueue } from "../../actors/scheduler/simulate/queue.ts";
 import { isSplit } from "../../actors/stage/chunk.ts";
 import { programOfRest } from "../../actors/stage/rest.ts";
@@ -186,7 +186,7 @@ export class Going {
         this.queue.push(arrivalMs, receiver);
       } else {
         member.next++;
-        member.busyMs = now + kernelMs(operation, member.cost);
+        member.busyMs = now + kernelMsOf(operation.op, member.cost)!;
         this.queue.push(member.busyMs, place);
         return;
       }
@@ -347,21 +347,4 @@ function isReceive({ op }: MicroBatchOperation): boolean {
 
 function isSend({ op }: MicroBatchOperation): boolean {
   return op === "send-activation" || op === "send-gradient";
-}
-
-/** As the simulator has it (`simulate/lower.ts`). */
-function kernelMs({ op }: MicroBatchOperation, cost: ChunkCost): number {
-  const { forwardMs, backwardMs, backwardInputMs, backwardWeightMs } = cost;
-  switch (op) {
-    case "forward":
-      return forwardMs;
-    case "backward":
-      return backwardMs;
-    case "forward-backward":
-      return forwardMs + backwardMs;
-    case "backward-input":
-      return backwardInputMs ?? backwardMs / 2;
-    default:
-      return backwardWeightMs ?? backwardMs / 2;
-  }
 }

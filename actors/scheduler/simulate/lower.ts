@@ -16,7 +16,7 @@ import {
   ProgramError,
   type StageProgram,
 } from "../program.ts";
-import type { ChunkCost, CollectiveCost, RunCost } from "../run-cost.ts";
+import { type ChunkCost, type CollectiveCost, kernelMsOf, type RunCost } from "../run-cost.ts";
 import { type Places, placesOf, type StagePlace } from "../validate/places.ts";
 import { ringBytes, ringMs } from "./ring.ts";
 
@@ -185,10 +185,10 @@ class Lowering {
           kernel(index, stage.together ? backwardMs : forwardMs + backwardMs, backwardCollectives);
           break;
         case "backward-input":
-          kernel(index, own.backwardInputMs ?? backwardMs / 2, backwardCollectives);
+          kernel(index, kernelMsOf(operation.op, own)!, backwardCollectives);
           break;
         case "backward-weight":
-          kernel(index, own.backwardWeightMs ?? backwardMs / 2);
+          kernel(index, kernelMsOf(operation.op, own)!);
           break;
         case "update":
           kernel(index, own.stepMs);
