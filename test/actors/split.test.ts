@@ -3,7 +3,7 @@
  * computed changes no bit of them.
  */
 
-import { afterEach, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { weightsSha256 } from "../../actors/checkpoint.ts";
 import { Device } from "../../actors/device.ts";
 import type { MicroBatchOperation, StageProgram } from "../../actors/scheduler/program.ts";
@@ -12,7 +12,8 @@ import type { Stage, StageSpec } from "../../actors/stage.ts";
 import type { Model } from "../../nn/model.ts";
 import type { Ref } from "../../runtime/index.ts";
 import { motley } from "../nn/motley.ts";
-import { type Cluster, type ClusterOptions, makeCluster } from "./cluster.ts";
+import { type ClusterOptions, makeCluster } from "./cluster.ts";
+import { closedBehindTests } from "./clusters.ts";
 
 const KINDS: Readonly<Record<string, MicroBatchOperation["op"]>> = {
   a: "receive-activation",
@@ -54,11 +55,7 @@ function deviceOf(programs: readonly StageProgram[]): typeof Device {
   };
 }
 
-let clusters: Cluster[] = [];
-afterEach(async () => {
-  for (const cluster of clusters) await cluster.close();
-  clusters = [];
-});
+const clusters = closedBehindTests();
 
 /** Two steps with a validation in between: everything they come to, and the kernels that ran. */
 async function train(options: ClusterOptions) {

@@ -1,21 +1,18 @@
 /** What a step has left can be asked for while others are made: what checkpoints are written from in the meantime. */
 
-import { afterEach, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { weightsSha256 } from "../../../actors/checkpoint.ts";
 import { gptModel } from "../../../nn/models/gpt.ts";
 import type { Tensor } from "../../../protocols/tensor.ts";
 import { failure } from "../../runtime/world.ts";
 import { type Cluster, makeCluster } from "../cluster.ts";
+import { closedBehindTests } from "../clusters.ts";
 import { type HandStage, planOf } from "../plans.ts";
 
 const GPT = { layers: 2, width: 8, heads: 2, context: 8, vocabulary: 256 };
 const LAST = 5;
 
-let clusters: Cluster[] = [];
-afterEach(async () => {
-  for (const cluster of clusters) await cluster.close();
-  clusters = [];
-});
+const clusters = closedBehindTests();
 
 async function deployed(stages: HandStage[]): Promise<Cluster> {
   const model = gptModel(GPT, 2);

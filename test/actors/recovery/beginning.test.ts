@@ -1,19 +1,16 @@
 /** Devices that are lost before the first step: the run begins with the others, and makes the same weights. */
 
-import { afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { beforeAll, describe, expect, test } from "bun:test";
 import { Device } from "../../../actors/device.ts";
 import type { Behind, RecoveryOptions, SchedulerOptions } from "../../../actors/scheduler/scheduler.ts";
 import { Stage } from "../../../actors/stage.ts";
 import { memory, NodeRuntime } from "../../../runtime/index.ts";
 import { failure } from "../../runtime/world.ts";
-import { type Cluster, type ClusterOptions, makeCluster } from "../cluster.ts";
+import { type ClusterOptions, makeCluster } from "../cluster.ts";
+import { closedBehindTests } from "../clusters.ts";
 import * as runs from "./runs.ts";
 
-let clusters: Cluster[] = [];
-afterEach(async () => {
-  for (const cluster of clusters) await cluster.close();
-  clusters = [];
-});
+const clusters = closedBehindTests();
 
 /** Two are enough: what comes behind them is the same as in any run. */
 const LAST = 1;

@@ -3,14 +3,14 @@
  * sent in them, and nobody else makes one again; and not a bit of what comes of it is another.
  */
 
-import { afterEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import type { Fault } from "../../../actors/chaos/fault.ts";
 import { Commits } from "../../../actors/scheduler/catching-up.ts";
 import { Mail } from "../../../actors/stage/mail.ts";
 import { Outbox } from "../../../actors/stage/outbox.ts";
 import { Stage } from "../../../actors/stage.ts";
 import { motley } from "../../nn/motley.ts";
-import type { Cluster } from "../cluster.ts";
+import { closedBehindTests } from "../clusters.ts";
 import * as runs from "./runs.ts";
 import {
   bitsAfter,
@@ -22,11 +22,7 @@ import {
   whileBroken,
 } from "./watched.ts";
 
-let clusters: Cluster[] = [];
-afterEach(async () => {
-  for (const cluster of clusters) await cluster.close();
-  clusters = [];
-});
+const clusters = closedBehindTests();
 
 /** There are copies of what the run begins with, of step 2 and of step 5. */
 const EVERY = 3;

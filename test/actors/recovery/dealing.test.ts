@@ -3,22 +3,18 @@
  * has their part of the model goes on with it. Nothing is compiled anew or given but where somebody is new.
  */
 
-import { afterEach, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import type { Plan } from "../../../actors/scheduler/plan.ts";
 import { Stage } from "../../../actors/stage.ts";
 import type { Model } from "../../../nn/model.ts";
 import { motley } from "../../nn/motley.ts";
-import type { Cluster } from "../cluster.ts";
+import { closedBehindTests } from "../clusters.ts";
 import { type HandPlan, planOf } from "../plans.ts";
 import { type Bits, worst } from "./apart.ts";
 import { MODEL } from "./runs.ts";
 import { bitsAfter, killed, operationsOf, type Watched, watched, whileBroken } from "./watched.ts";
 
-let clusters: Cluster[] = [];
-afterEach(async () => {
-  for (const cluster of clusters) await cluster.close();
-  clusters = [];
-});
+const clusters = closedBehindTests();
 
 type Shape = Omit<HandPlan, "microBatches">;
 const STEPS = 4;

@@ -3,7 +3,7 @@
  * begin them again, and nothing else is carried out twice. Nobody is started, and nothing is moved.
  */
 
-import { afterEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import type { Fault } from "../../../actors/chaos/fault.ts";
 import type { Feed } from "../../../actors/data/feed.ts";
 import type { Slip } from "../../../actors/inbox.ts";
@@ -16,7 +16,7 @@ import { mlp } from "../../../nn/models/mlp.ts";
 import { findSegments } from "../../../nn/segments.ts";
 import { Tensor } from "../../../protocols/tensor.ts";
 import { Chance } from "../../nn/engine/operator-cases.ts";
-import type { Cluster } from "../cluster.ts";
+import { closedBehindTests } from "../clusters.ts";
 import { type Bits, worst } from "./apart.ts";
 import type * as runs from "./runs.ts";
 import {
@@ -29,11 +29,7 @@ import {
   whileBroken,
 } from "./watched.ts";
 
-let clusters: Cluster[] = [];
-afterEach(async () => {
-  for (const cluster of clusters) await cluster.close();
-  clusters = [];
-});
+const clusters = closedBehindTests();
 
 const STEPS = 3;
 /** The step in which somebody is lost. */

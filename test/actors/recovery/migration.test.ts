@@ -1,8 +1,8 @@
 /** Runs that go from one plan to another between two steps: none is lost, and the weights are those of a run that stayed. */
 
-import { afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { beforeAll, describe, expect, test } from "bun:test";
 import type { Tensor } from "../../../protocols/tensor.ts";
-import type { Cluster } from "../cluster.ts";
+import { closedBehindTests } from "../clusters.ts";
 import {
   bitsOf,
   type Disturbed,
@@ -16,11 +16,7 @@ import {
   STEPS,
 } from "./runs.ts";
 
-let clusters: Cluster[] = [];
-afterEach(async () => {
-  for (const cluster of clusters) await cluster.close();
-  clusters = [];
-});
+const clusters = closedBehindTests();
 
 /** All steps, going over to `next` behind the second and back behind the fourth. */
 async function moved(cluster: Disturbed, from: Shape, next: Shape): Promise<number[]> {

@@ -1,10 +1,10 @@
 /** Stages of a plan to come are made ready while the run goes on by the one that it has, and nothing depends on it. */
 
-import { afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { beforeAll, describe, expect, test } from "bun:test";
 import type { Plan } from "../../../actors/scheduler/plan.ts";
 import { Stage } from "../../../actors/stage.ts";
 import { lora } from "../../../nn/finetune/lora.ts";
-import type { Cluster } from "../cluster.ts";
+import { closedBehindTests } from "../clusters.ts";
 import { planOf } from "../plans.ts";
 import { worst } from "./apart.ts";
 import {
@@ -20,11 +20,7 @@ import {
 } from "./runs.ts";
 import { bitsAfter, type Watched, type Watching, watched, whileBroken } from "./watched.ts";
 
-let clusters: Cluster[] = [];
-afterEach(async () => {
-  for (const cluster of clusters) await cluster.close();
-  clusters = [];
-});
+const clusters = closedBehindTests();
 
 /** A pipeline of devices 0, 1 and 2, and others that have nothing to do. */
 const run = (watching: Watching) => watched(clusters, { stages: PIPELINE }, [], { spare: 2, ...watching });

@@ -1,17 +1,13 @@
 /** Runs whose devices are lost: they go on with those that are left, and end with the weights of a run that was spared. */
 
-import { afterEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { failure } from "../../runtime/world.ts";
-import type { Cluster } from "../cluster.ts";
+import { closedBehindTests } from "../clusters.ts";
 import * as runs from "./runs.ts";
 
 const { bitsOf, LAST, STEPS } = runs;
 
-let clusters: Cluster[] = [];
-afterEach(async () => {
-  for (const cluster of clusters) await cluster.close();
-  clusters = [];
-});
+const clusters = closedBehindTests();
 
 const SHAPES: Record<string, runs.Shape> = {
   pipeline: { stages: runs.PIPELINE },

@@ -3,7 +3,7 @@
  * and nothing else, wherever the members were in adding up; and not a bit of what comes of it is another.
  */
 
-import { afterEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import type { Feed } from "../../../actors/data/feed.ts";
 import { Outbox } from "../../../actors/stage/outbox.ts";
 import { Stage } from "../../../actors/stage.ts";
@@ -13,7 +13,7 @@ import { findSegments } from "../../../nn/segments.ts";
 import { Tensor } from "../../../protocols/tensor.ts";
 import { Chance } from "../../nn/engine/operator-cases.ts";
 import { motley } from "../../nn/motley.ts";
-import type { Cluster } from "../cluster.ts";
+import { closedBehindTests } from "../clusters.ts";
 import * as runs from "./runs.ts";
 import {
   bitsAfter,
@@ -25,11 +25,7 @@ import {
   whileBroken,
 } from "./watched.ts";
 
-let clusters: Cluster[] = [];
-afterEach(async () => {
-  for (const cluster of clusters) await cluster.close();
-  clusters = [];
-});
+const clusters = closedBehindTests();
 
 type Bits = Readonly<Record<string, string>>;
 const STEPS = 4;

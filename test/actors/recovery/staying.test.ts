@@ -1,21 +1,17 @@
 /** Who stays when others are lost: stages that are as they were go on with what they have, and nothing else is started or moved. */
 
-import { afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { beforeAll, describe, expect, test } from "bun:test";
 import type { Fault } from "../../../actors/chaos/fault.ts";
 import { Inbox } from "../../../actors/inbox.ts";
 import { Outbox } from "../../../actors/stage/outbox.ts";
 import { Stage } from "../../../actors/stage.ts";
-import type { Cluster } from "../cluster.ts";
+import { closedBehindTests } from "../clusters.ts";
 import * as runs from "./runs.ts";
 import { bitsAfter, killed, operationsOf, watched as watchedBy, whileBroken } from "./watched.ts";
 
 const { bitsOf, LAST, STEPS } = runs;
 
-let clusters: Cluster[] = [];
-afterEach(async () => {
-  for (const cluster of clusters) await cluster.close();
-  clusters = [];
-});
+const clusters = closedBehindTests();
 
 const watched = (shape: runs.Shape, faults: readonly Fault[] = [], copies = 1) =>
   watchedBy(clusters, shape, faults, { copies });

@@ -3,7 +3,7 @@
  * say of the time is all of it; members that train on their own become one when they meet.
  */
 
-import { afterEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { Device } from "../../../actors/device.ts";
 import type { StageSpec } from "../../../actors/stage/spec.ts";
 import { type Engine, EngineError } from "../../../nn/engine/engine.ts";
@@ -14,7 +14,8 @@ import { byteLength, type Tensor } from "../../../protocols/tensor.ts";
 import { systemClock } from "../../../runtime/clock.ts";
 import type { Ref } from "../../../runtime/index.ts";
 import { failure } from "../../runtime/world.ts";
-import { type Cluster, type ClusterOptions, makeCluster } from "../cluster.ts";
+import { type ClusterOptions, makeCluster } from "../cluster.ts";
+import { closedBehindTests } from "../clusters.ts";
 import { type HandPlan, type HandStage, planOf } from "../plans.ts";
 
 const GPT = { layers: 1, width: 8, heads: 2, context: 8, vocabulary: 256 };
@@ -29,11 +30,7 @@ const DATA: HandStage = {
 };
 const TENSOR: HandStage = { to: [4], sharing: "tensor", members: 2 };
 
-let clusters: Cluster[] = [];
-afterEach(async () => {
-  for (const cluster of clusters) await cluster.close();
-  clusters = [];
-});
+const clusters = closedBehindTests();
 
 async function planned(hand: Omit<HandPlan, "microBatches">, options: Partial<ClusterOptions> = {}) {
   const model = gptModel(GPT, 2);

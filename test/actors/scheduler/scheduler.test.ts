@@ -3,7 +3,7 @@
  * device that was lost, and devices that hold nothing afterwards.
  */
 
-import { afterEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { weightsSha256 } from "../../../actors/checkpoint.ts";
 import { Device } from "../../../actors/device.ts";
 import { workersOf } from "../../../actors/scheduler/plan.ts";
@@ -12,12 +12,9 @@ import { Tensor } from "../../../protocols/tensor.ts";
 import { motley } from "../../nn/motley.ts";
 import { failure } from "../../runtime/world.ts";
 import { type Cluster, type ClusterOptions, makeCluster } from "../cluster.ts";
+import { closedBehindTests } from "../clusters.ts";
 
-let clusters: Cluster[] = [];
-afterEach(async () => {
-  for (const cluster of clusters) await cluster.close();
-  clusters = [];
-});
+const clusters = closedBehindTests();
 
 async function cluster(options: ClusterOptions): Promise<Cluster> {
   const made = await makeCluster(options);
