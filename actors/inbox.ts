@@ -15,7 +15,7 @@ export interface Slip {
   readonly phase: "train" | "evaluate" | "collective";
   /** In a collective: the step of training that was begun last. */
   readonly step: number;
-  /** In a collective: number of the worker that it is from. */
+  /** In a collective: rank of the member that it is from. */
   readonly microBatch: number;
   /** Name of the value in the stage's graph, or key of the collective. */
   readonly value: string;

@@ -19,22 +19,23 @@ import type { KeptCopies } from "./journal/kept.ts";
 import type { Fetch, Replica } from "./recovery/replica.ts";
 import { OWN_COPIES } from "./recovery/room.ts";
 import { microBatchesOf } from "./scheduler/program.ts";
-import { Chunk, stateOf } from "./stage/chunk.ts";
+import { Chunk, holdingsOf, stateOf } from "./stage/chunk.ts";
 import { Clearing } from "./stage/clearing.ts";
 import { commitChunks } from "./stage/commit.ts";
+import { Early } from "./stage/early.ts";
 import { fetchFrom } from "./stage/fetching.ts";
 import { Keeping } from "./stage/keeping.ts";
 import type { Rest } from "./stage/rest.ts";
 import { Session } from "./stage/session.ts";
 import { assignSlots, type Slots } from "./stage/slots.ts";
 import {
-  bytesOf,
   type CommitReport,
   type Dealing,
   dealingOf,
   dealtAnew,
   holdingOf,
   isSameDealing,
+  isSameWork,
   type Resumed,
   type StageHoldings,
   type StageSpec,
@@ -47,10 +48,7 @@ import { type DealtStatistics, dealtStatistics } from "./stage/statistics.ts";
 export type * from "./stage/spec.ts";
 
 export class Stage extends Actor {
-  static override readonly reentrant: readonly string[] = [
-    ...["deliver", "abandon"],
-    ...["replicate", "recall", "forgetBefore"],
-  ];
+  static override readonly reentrant = ["deliver", "abandon", "replicate", "recall", "forgetBefore"];
 
   #spec: StageSpec;
   readonly #engine: Engine;
@@ -62,6 +60,9 @@ export class Stage extends Actor {
   readonly #clearing = new Clearing();
   /** Of the present generation. */
   #session!: Session;
+  readonly #early = new Early();
+  /** The generation in which it was told what it is to do. */
+  #told: number;
   #monitors: Monitor[] = [];
   /** By chunk; where there is no need, left out. */
   #statistics: DealtStatistics[] = [];
@@ -85,6 +86,7 @@ export class Stage extends Actor {
     this.#slots = assignSlots(spec.program);
     this.#chunks = spec.chunks.map((_, index) => new Chunk(index, spec, this.#slots));
     this.#taken = microBatchesOf(spec.program);
+    this.#told = spec.generation;
   }
 
   override async onStart(): Promise<void> {
@@ -110,10 +112,12 @@ export class Stage extends Actor {
       ...{ spec: this.#spec, chunks: this.#chunks, slots: this.#slots, statistics: this.#statistics },
       ...{ clearing: this.#clearing, clock, injector: this.#injector },
     });
+    this.#early.reached(generation);
   }
 
   override onStop(): void {
     this.#session.fail(new Abandoned("the run is over"));
+    this.#early.fail(new Abandoned("the run is over"));
     if (!this.#retired) this.#release();
   }
 
@@ -143,12 +147,8 @@ export class Stage extends Actor {
 
   /** What it holds of the model: parameters in the order of its reports, and of which values it has a part. */
   async holds(): Promise<StageHoldings> {
-    const cuts = this.#chunks.flatMap(({ executor }) => [...executor.cuts]);
-    const parameters = this.#chunks.flatMap(({ graphs }) => graphs.parameters.map(({ name }) => name));
-    const state = await this.state();
-    const changingBytes = bytesOf(state);
-    const holds = { parameters, changing: Object.keys(state), changingBytes, cuts: Object.fromEntries(cuts) };
-    this.#keeping.describe(holdingOf(this.#spec, holds), changingBytes);
+    const holds = holdingsOf(this.#chunks, await this.state());
+    this.#keeping.describe(holdingOf(this.#spec, holds), holds.changingBytes);
     return holds;
   }
 
@@ -225,13 +225,13 @@ export class Stage extends Actor {
   /**
    * Accepts a tensor (transferred) for an operation to come. In training that is all, for slots bound how far a
    * stage runs ahead; nothing does in validation, where the answer comes when the tensor is taken.
-   * @throws RangeError for a tensor of another generation, InboxError for a second one in one place.
+   * @throws RangeError for a tensor of an earlier generation, InboxError for a second one in one place. One of a later
+   *   generation waits until the stage is told of that.
    */
   deliver(slip: Slip, tensor: Tensor): Promise<void> | undefined {
-    const { generation: own, mail } = this.#session;
-    if (slip.generation !== own)
-      throw new RangeError(`generation ${own} got a tensor of generation ${slip.generation}`);
-    const taken = mail.inbox.put(slip, tensor);
+    const later = this.#early.until(slip.generation);
+    if (later) return later.then(() => this.deliver(slip, tensor));
+    const taken = this.#session.mail.inbox.put(slip, tensor);
     return slip.phase === "evaluate" ? taken : undefined;
   }
 
@@ -252,19 +252,24 @@ export class Stage extends Actor {
    * compiled stays, and so does what it holds. A step that is under way waits for `connect`.
    * @param step that the run goes back to.
    * @param dealing of the micro-batches from there on, where it is another one: a step that is under way is begun again then.
-   * @param goesOn with that step all the same, where it can: all others do, by the same plan.
+   * @param since with that step all the same, where it can, as all others do: the generation in which all of them were told
+   *   last what they are to do. Where it was told something else, they would not have the same of each other.
    * @throws RangeError once it is retired, EngineError where the engine has no memory for what it is dealt.
    */
-  async resume(generation: number, step: number, dealing?: Dealing, goesOn = false): Promise<Resumed> {
+  async resume(generation: number, step: number, dealing?: Dealing, since?: number): Promise<Resumed> {
     if (this.#retired) throw new RangeError("a stage that has given its memory back does not go on");
     this.#keeping.copies.forgetAfter(step);
-    const isDealtAnew = dealing !== undefined && !isSameDealing(dealing, dealingOf(this.#spec));
     const session = this.#session;
-    const isAsked = dealing && goesOn && this.#keeping.step === step && session.canGoOn(step + 1);
+    const isAsked = since === this.#told && this.#keeping.step === step && session.canGoOn(step + 1);
     const spec = dealing && dealtAnew(this.#spec, dealing);
-    const rest = isAsked ? await session.dealAnew(step + 1, this.#spec, spec!) : null;
-    if (rest) this.#deal(spec!, rest.slots);
-    const carried = isDealtAnew && !rest ? null : this.carryOn(generation, step, step, undefined, rest);
+    if (dealing) this.#told = dealing.generation;
+    const isSame = isAsked && isSameWork(this.#spec, spec!);
+    const rest = isSame
+      ? this.#readdress(spec!)
+      : isAsked && (await session.dealAnew(step + 1, this.#spec, spec!));
+    if (rest && !isSame) this.#deal(spec!, rest.slots);
+    const isDealtAnew = dealing !== undefined && !isSameDealing(dealing, dealingOf(this.#spec));
+    const carried = isDealtAnew ? null : this.carryOn(generation, step, step, undefined, rest || null);
     if (carried) return carried;
     for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);
     const busy = session.under !== undefined;
@@ -298,7 +303,15 @@ export class Stage extends Actor {
     if (!session.carryOn(generation, step, point)) return null;
     for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);
     this.#isCarried = true;
+    this.#early.reached(generation);
     return { holds: true, midway: true, busy: session.under !== undefined || (rest?.run ?? null) !== null };
+  }
+
+  /** Its own work is the same. @returns what is left of a step that it goes on with in another way than it began it. */
+  #readdress(spec: StageSpec): Rest | undefined {
+    this.#spec = spec;
+    for (const chunk of this.#chunks) chunk.spec = spec.chunks[chunk.index]!;
+    return this.#session.readdress(spec);
   }
 
   /** @param rest slots of what is left of the step that goes on with it. */
@@ -314,6 +327,7 @@ export class Stage extends Actor {
   async retire(): Promise<void> {
     if (this.#retired) return;
     this.#retired = true;
+    this.#early.fail(new Abandoned("the run is over"));
     await this.idle();
     this.#release();
   }

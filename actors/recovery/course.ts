@@ -354,7 +354,13 @@ export class Course {
     this.deployed = deployment;
     this.committed = step;
     this.place();
-    this.keeper.kept(step);
+    const resumed = deployment.resumed();
+    // What they hold is kept by those alone who have come to rest.
+    const keep = () => {
+      if (this.deployed === deployment && this.committed === step) this.keeper.kept(step);
+    };
+    if (resumed) resumed.then(keep, () => {});
+    else keep();
     await this.world.recovery!.continuity?.planned(plan, this.generation);
   }
 

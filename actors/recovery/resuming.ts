@@ -4,12 +4,20 @@
  */
 
 import type { Clock } from "../../runtime/index.ts";
+import type { Deployment } from "../scheduler/deployment.ts";
 import type { Plan } from "../scheduler/plan.ts";
 import type { RunRecovery } from "../scheduler/scheduler-options.ts";
 import type { Recovered } from "./recovery.ts";
 import type { Loss } from "./roster.ts";
 
 type SoFar = Omit<RunRecovery, "resumeMs">;
+
+interface Under extends SoFar {
+  /** When it was known. */
+  readonly at: number;
+  /** What has followed what, and how many steps that were committed are made again. */
+  readonly followed: readonly { readonly deployment: Deployment; readonly again: number }[];
+}
 
 /** What devices were lost, by whom it is told. */
 interface Lost {
@@ -23,7 +31,7 @@ interface Lost {
 
 export class Resuming {
   private readonly clock: Clock;
-  private under: (SoFar & { readonly at: number }) | undefined;
+  private under: Under | undefined;
 
   constructor(clock: Clock) {
     this.clock = clock;
@@ -48,7 +56,7 @@ export class Resuming {
       readyMs: this.clock.now() - before.at,
       lost: [...before.lost, ...lost.names],
       movedBytes: before.movedBytes + bytes,
-      operationsReplayed: before.operationsReplayed + deployment.repeated(again),
+      followed: [...before.followed, { deployment, again }],
       fromCheckpoint: before.fromCheckpoint || fromCheckpoint,
     };
   }
@@ -57,16 +65,21 @@ export class Resuming {
   end(plan: Plan): RunRecovery | undefined {
     if (!this.under) return undefined;
     // Before a step was committed it may have gone over to another plan.
-    const { at, ...recovery } = { ...this.under, plan };
+    const { at, followed, ...recovery } = { ...this.under, plan };
     this.under = undefined;
-    return { ...recovery, resumeMs: this.clock.now() - at };
+    // Not before is known what each was in the middle of.
+    const operationsReplayed = followed.reduce(
+      (sum, { deployment, again }) => sum + deployment.repeated(again),
+      0,
+    );
+    return { ...recovery, operationsReplayed, resumeMs: this.clock.now() - at };
   }
 
-  private begun({ losses, at, keptEvery }: Lost, plan: Plan): SoFar & { readonly at: number } {
+  private begun({ losses, at, keptEvery }: Lost, plan: Plan): Under {
     const first = losses[0] ?? { silentMs: 0, at };
     return {
       ...{ lost: [], detectMs: first.silentMs, at: first.at, readyMs: 0, movedBytes: 0, plan, keptEvery },
-      ...{ operationsReplayed: 0, fromCheckpoint: false, stepsLost: 0 },
+      ...{ operationsReplayed: 0, fromCheckpoint: false, stepsLost: 0, followed: [] },
     };
   }
 }

@@ -28,7 +28,9 @@ import {
   type HandedOver,
   lackingOf,
   type Placed,
+  repeatedIn,
 } from "./handover.ts";
+import type { Held } from "./held.ts";
 import { endStage, type Hosted, hostAll } from "./hosting.ts";
 import { Late } from "./late.ts";
 import { lossesOf, mean } from "./losses.ts";
@@ -42,21 +44,10 @@ import { peersOf } from "./specs.ts";
 import { squareSumsOf } from "./square-sums.ts";
 import { type Copies, type Share, wholeValues } from "./whole.ts";
 
-/** A worker, where it is and what it holds. */
-export interface Held {
-  readonly holding: Holding;
-  /** Device id. */
-  readonly device: string;
-  readonly stage: Ref<Stage>;
-  /** Of a copy of what it holds. */
-  readonly bytes: number;
-  /** Whether it is still to be given that. */
-  readonly isLate: boolean;
-}
-
 type Values = Readonly<Record<string, Tensor>>;
 
 export type { DeployOptions } from "./handover.ts";
+export type { Held } from "./held.ts";
 
 export class Deployment {
   /** By worker. */
@@ -72,9 +63,9 @@ export class Deployment {
   private readonly workers: readonly Worker[];
   /** What part of the micro-batches each has. */
   private readonly shares: readonly number[];
-  private readonly placed: readonly Placed[];
+  readonly placed: readonly Placed[];
   /** Those whose stages were started for it. */
-  private readonly fresh: readonly Placed[];
+  readonly fresh: readonly Placed[];
   private readonly holdings: readonly StageHoldings[];
   /** By position. */
   private readonly parts: readonly Part[];
@@ -176,6 +167,13 @@ export class Deployment {
         const { worker, positions } = placed.worker;
         const groups = positions.flatMap((position) => this.groups(position));
         const isLate = this.isIdle(placed);
+        const resuming = this.handed.resuming?.get(worker);
+        if (resuming) {
+          return this.late.resume(worker, resuming, async () => {
+            await this.connect(worker);
+            await this.to(worker).keep(step + this.handed.behind);
+          });
+        }
         const give = async () => {
           const bytes = await restoring.give(placed, () => this.to(worker), groups, isLate);
           await this.connect(worker);
@@ -217,16 +215,10 @@ export class Deployment {
     await this.to(worker).connect(Object.fromEntries(peers), this.handed.goesOn);
   }
 
-  /**
-   * How many operations of its programs are carried out again, now that it has followed another one.
-   * @param steps that had been committed and are made again.
-   */
+  /** How many operations are carried out again, now that it has followed another one (`repeatedIn`). */
   repeated(steps: number): number {
-    const count = (placed: readonly Placed[]) =>
-      placed.reduce((sum, { spec }) => sum + spec.program.operations.length, 0);
-    const { goesOn, behind, dealt } = this.handed;
-    const busy = Number(this.handed.busy);
-    return goesOn ? count(this.fresh) * (behind + busy) + dealt : count(this.placed) * (steps + busy);
+    const busy = this.handed.busy || this.late.busy;
+    return repeatedIn({ ...this.handed, busy }, this, steps);
   }
 
   /** Whether others of a stage can do what a lost one would have done, in the middle of a step. */
@@ -239,7 +231,7 @@ export class Deployment {
     return this.workers.map(({ worker, member }) => ({
       ...{ holding: this.holding(worker), device: member.device, stage: this.stages[worker]! },
       bytes: this.holdings[worker]!.changingBytes,
-      isLate: this.late.before(worker) !== undefined,
+      isLate: this.late.lacks(worker),
     }));
   }
 
@@ -257,6 +249,11 @@ export class Deployment {
   async keep(step: number): Promise<void> {
     const there = this.workers.filter(({ worker }) => !this.late.before(worker));
     await Promise.all(there.map(({ worker }) => this.to(worker).keep(step)));
+  }
+
+  /** Resolves when all go on that do so one by one, each of which has kept a copy then; undefined where all do. */
+  resumed(): Promise<unknown> | undefined {
+    return this.late.resumed();
   }
 
   /** Resolves when those that had nothing to do have what they hold: with the bytes that they were given. */

@@ -15,7 +15,14 @@
 import { sameBytes } from "../../nn/passes/rewrite.ts";
 import type { Ref } from "../../runtime/index.ts";
 import { isSplit } from "../stage/chunk.ts";
-import { dealingOf, dealtAnew, type StageHoldings, type StageSpec, updatesInPasses } from "../stage/spec.ts";
+import {
+  dealingOf,
+  dealtAnew,
+  type Resumed,
+  type StageHoldings,
+  type StageSpec,
+  updatesInPasses,
+} from "../stage/spec.ts";
 import type { Stage } from "../stage.ts";
 import type { Commits } from "./catching-up.ts";
 import type { Worker } from "./plan.ts";
@@ -74,8 +81,10 @@ export interface HandedOver {
   readonly busy: boolean;
   /** So many steps whoever is new has to make before it is where the others are. */
   readonly behind: number;
-  /** Operations of that step which others do now in place of those that are lost. */
+  /** Operations of that step which others do now in place of those that are lost, if it was under way. */
   readonly dealt: number;
+  /** Those that go on by themselves, as soon as they have come to rest: by worker, what has become of them. */
+  readonly resuming?: ReadonlyMap<number, Promise<Resumed>>;
 }
 
 /** Whether a stage that was made from one can go on as what is made from the other: all but the generation is the same. */
@@ -118,15 +127,16 @@ export async function handOver(
   const isSamePlan = specs.length === placed.length && same.every(Boolean);
   const heirs = heirsOf(placed, same, workers, specs);
   const living = placed.filter(({ worker }) => isAlive(worker.member.device));
+  if (isOver()) throw new DeploymentOver(generation);
+  if (isLeftOut(placed, living, heirs, specs)) {
+    const dealt = goOnDealt(before, living, options, { heirs, workers, specs });
+    if (dealt) return dealt;
+  }
   // One that is lost meanwhile is found out by whoever watches devices.
   await Promise.all(living.map(({ stage }) => stage.ask.abandon().catch(() => {})));
   if (isSamePlan && living.every(({ worker }) => heirs[worker.worker] === worker.worker)) {
     const carried = await carryOn(before, living, options, workers);
     if (carried) return carried;
-  }
-  if (isLeftOut(placed, living, heirs, specs)) {
-    const dealt = await goOnDealt(before, living, options, { heirs, workers, specs });
-    if (dealt) return dealt;
   }
   await Promise.all(
     living.map(async (old) => {
@@ -180,44 +190,38 @@ function isLeftOut(
 
 /**
  * All that live go on behind the last step that all have committed, with the micro-batches of those that are lost: nobody is
- * new, so it does not matter of which step there are copies.
- * @returns null where one of them cannot: then all can be resumed.
- * @throws DeploymentOver where another one is to follow meanwhile.
+ * new, so it does not matter of which step there are copies. Each does so by itself once it is told, and waits for others
+ * where it needs something of theirs. Whether they can is heard later: where one cannot, all are resumed in a further
+ * generation.
  */
-async function goOnDealt(
+function goOnDealt(
   { placed, step, reached }: Before,
   living: readonly Placed[],
-  { generation, isOver }: DeployOptions,
+  { generation }: DeployOptions,
   next: {
     readonly heirs: readonly (number | undefined)[];
     readonly workers: readonly Worker[];
     readonly specs: readonly StageSpec[];
   },
-): Promise<HandedOver | null> {
-  if (step === null || isOver()) return null;
+): HandedOver | null {
+  if (step === null) return null;
   const behind = Math.max(step, reached ?? step);
   const lost = placed.filter((each) => !living.includes(each));
   const staying = new Map<number, Placed>();
-  const resumed = await Promise.all(
-    living.map(async (old) => {
-      const heir = next.heirs[old.worker.worker]!;
-      const spec = next.specs[heir]!;
-      const each = await old.stage.ask.resume(generation, behind, dealingOf(spec), true).catch(() => null);
-      const has = each?.holds ? "all" : "fixed";
-      if (each) staying.set(heir, { ...old, worker: next.workers[heir]!, spec, has });
-      else if (!isOver()) await old.stage.ask.retire().catch(() => {});
-      return each;
-    }),
-  );
-  if (isOver()) throw new DeploymentOver(generation);
-  const busy = resumed.some((each) => each?.busy);
-  if (!resumed.every((each) => each?.midway)) {
-    // Where another is lost meanwhile the others can still go on, once that is known.
-    const isLost = resumed.includes(null) && behind === step;
-    return isLost ? { staying, goesOn: false, busy, behind: 0, dealt: 0 } : null;
+  const resuming = new Map<number, Promise<Resumed>>();
+  for (const old of living) {
+    const heir = next.heirs[old.worker.worker]!;
+    const [worker, spec] = [next.workers[heir]!, next.specs[heir]!];
+    const { ask } = old.stage;
+    ask.abandon().catch(() => {});
+    resuming.set(heir, ask.resume(generation, behind, dealingOf(spec), old.spec.generation));
+    staying.set(heir, { ...old, worker, spec, has: "all" });
   }
   const operations = lost.flatMap(({ spec }) => spec.program.operations.filter(isOfMicroBatch));
-  return { staying, goesOn: true, busy, behind: behind - step, dealt: busy ? operations.length : 0 };
+  return {
+    ...{ staying, resuming, goesOn: true, busy: false },
+    ...{ behind: behind - step, dealt: operations.length },
+  };
 }
 
 /**
@@ -246,6 +250,21 @@ async function carryOn(
     staying.set(worker, { ...old, worker: workers[worker]!, has: "all" });
   }
   return { staying, goesOn: true, busy: carried.some((each) => each.busy), behind: reached - step, dealt: 0 };
+}
+
+/**
+ * How many operations of a deployment's programs are carried out again, which has followed another one.
+ * @param fresh those of its workers whose stages were started for it. @param steps that had been committed and are made again.
+ */
+export function repeatedIn(
+  { goesOn, behind, dealt, busy }: Pick<HandedOver, "goesOn" | "behind" | "dealt" | "busy">,
+  { placed, fresh }: { readonly placed: readonly Placed[]; readonly fresh: readonly Placed[] },
+  steps: number,
+): number {
+  const count = (all: readonly Placed[]) =>
+    all.reduce((sum, { spec }) => sum + spec.program.operations.length, 0);
+  const now = Number(busy);
+  return goesOn ? count(fresh) * (behind + now) + now * dealt : count(placed) * (steps + now);
 }
 
 /** Workers that no stage of those that run can go on as. */

@@ -1,11 +1,18 @@
 /**
- * Stages that are given what they hold while others are at work already: they have nothing to do in that step but to add up
- * and to commit (`newcomers.ts`). Whatever is asked of them waits for that.
+ * Stages that are not ready when others are at work already: those that are given what they hold meanwhile, which have nothing
+ * to do in that step but to add up and to commit (`newcomers.ts`), and those that go on in the middle of a step, each as soon
+ * as it has come to rest (`handover.ts`). Whatever is asked of them waits for that.
  */
 
+import { DeviceLost } from "../recovery/roster.ts";
+import type { Resumed } from "../stage/spec.ts";
+
 export class Late {
+  /** Whether one of those that go on was in the middle of a step, as far as they have said so. */
+  busy = false;
   /** By worker. */
   private readonly given = new Map<number, Promise<void>>();
+  private readonly resuming = new Map<number, Promise<void>>();
   private bytes = 0;
 
   /** A worker is being given what it holds. @param work resolves with the bytes. @returns bytes that it has been given so far. */
@@ -19,14 +26,40 @@ export class Late {
     return 0;
   }
 
-  /** Undefined where there is nothing to wait for. @throws what it could not be given with. */
-  before(worker: number): Promise<void> | undefined {
-    return this.given.get(worker);
+  /**
+   * A worker goes on once it has come to rest. @param then what it is asked before anything else.
+   * @returns bytes that it has been given so far.
+   */
+  resume(worker: number, coming: Promise<Resumed>, then: () => Promise<void>): 0 {
+    const resumed = coming.then(async ({ midway, busy }) => {
+      this.busy ||= busy;
+      if (!midway) throw new DeviceLost("a stage cannot go on in the middle of the step: it is begun again");
+      await then();
+      this.resuming.delete(worker);
+    });
+    resumed.catch(() => {});
+    this.resuming.set(worker, resumed);
+    return 0;
   }
 
-  /** Resolves when all have what they hold, with the bytes that they were given since this was asked before. */
+  /** Whether it does not have what it holds yet. */
+  lacks(worker: number): boolean {
+    return this.given.has(worker);
+  }
+
+  /** Undefined where there is nothing to wait for. @throws what it could not be given with, or not go on. */
+  before(worker: number): Promise<void> | undefined {
+    return this.given.get(worker) ?? this.resuming.get(worker);
+  }
+
+  /** Resolves when all go on that were to; undefined where all do. */
+  resumed(): Promise<unknown> | undefined {
+    return this.resuming.size > 0 ? Promise.all(this.resuming.values()) : undefined;
+  }
+
+  /** Resolves when all go on and have what they hold, with the bytes that they were given since this was asked before. */
   async all(): Promise<number> {
-    await Promise.all(this.given.values());
+    await Promise.all([...this.given.values(), ...this.resuming.values()]);
     const { bytes } = this;
     this.bytes = 0;
     return bytes;

@@ -58,6 +58,7 @@ export function specsOf(
         ...{ sharing: stage.sharing, rank },
         workers: group.map((other) => other.worker),
         shares: group.map(({ member }) => member.share),
+        dealt: isDealt(stage.sharing) ? group.map(({ member }) => member.microBatches) : [],
       },
       ...{ recompute: stage.recompute, stashBytes, optimizer, seed },
       totalParameters: model.parameters.length,

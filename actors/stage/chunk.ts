@@ -18,7 +18,7 @@ import { Tensor } from "../../protocols/tensor.ts";
 import { isSharded, type Sharing } from "../scheduler/plan.ts";
 import { isOfMicroBatch, microBatchesOf, type StageProgram } from "../scheduler/program.ts";
 import type { Slots } from "./slots.ts";
-import type { ChunkSpec, StageSpec } from "./spec.ts";
+import { bytesOf, type ChunkSpec, type StageHoldings, type StageSpec } from "./spec.ts";
 
 /** How gradients become updates. */
 type Way = Required<Pick<ExecutorOptions, "optimizer" | "microBatches">> & Pick<ExecutorOptions, "outer">;
@@ -189,6 +189,16 @@ export async function stateOf(
     for (const [name, tensor] of await executor.tensors(names ?? undefined)) found[name] = tensor;
   }
   return found;
+}
+
+/** What these chunks hold of the model. @param state what training changes of them. */
+export function holdingsOf(chunks: readonly Chunk[], state: Readonly<Record<string, Tensor>>): StageHoldings {
+  return {
+    parameters: chunks.flatMap(({ graphs }) => graphs.parameters.map(({ name }) => name)),
+    changing: Object.keys(state),
+    changingBytes: bytesOf(state),
+    cuts: Object.fromEntries(chunks.flatMap(({ executor }) => [...executor.cuts])),
+  };
 }
 
 /** Whether backward passes of one of a program's chunks are in two. */

@@ -20,8 +20,6 @@ const COPIES = 4;
 
 export interface MailOptions {
   readonly generation: number;
-  /** Its own number. */
-  readonly worker: number;
   /** Of the node it is on. */
   readonly node: string;
   /** Name of the codec for what goes to other stages in training; null for none. */
@@ -42,7 +40,8 @@ export class Mail {
   readonly inbox: Inbox;
   private readonly options: MailOptions;
   private generation: number;
-  private worker: number;
+  /** Numbers of those who share its work, by rank. */
+  private members: readonly number[] = [];
   /** What it has sent, where that may be asked for again. */
   private readonly outbox: Outbox | null;
   /** Of training, the last that was begun, and whether it is not committed yet. */
@@ -53,10 +52,9 @@ export class Mail {
   private readonly copies = new Map<string, Copy[]>();
 
   constructor(options: MailOptions) {
-    const { generation, worker, keepsSent } = options;
+    const { generation, keepsSent } = options;
     this.options = options;
     this.generation = generation;
-    this.worker = worker;
     this.inbox = new Inbox(keepsSent);
     this.outbox = keepsSent ? new Outbox() : null;
   }
@@ -87,20 +85,34 @@ export class Mail {
   /**
    * Micro-batches are dealt anew: workers have other numbers, and what was sent is for others. Nothing has been added up, and
    * of earlier steps nothing can be asked for.
-   * @param worker its own number. @param taken micro-batches of its own. @param workersOf who is to have what was sent.
+   * @param taken micro-batches of its own. @param workersOf who is to have what was sent.
    */
   dealAnew(
     step: number,
-    worker: number,
     taken: ReadonlySet<number>,
     workersOf: (slip: Sent["slip"]) => readonly number[],
   ): void {
-    this.worker = worker;
     this.forgetBefore(step);
     this.inbox.forget("collective");
     this.inbox.forget("train", taken);
     this.outbox?.drop("collective");
     for (const sent of this.outbox?.all() ?? []) sent.workers = workersOf(sent.slip);
+  }
+
+  /**
+   * Workers have other numbers, and micro-batches of other stages are others': what was sent is for those, and what its members
+   * give each other goes on.
+   * @param members their numbers, by rank. @param workersOf who is to have what was sent.
+   */
+  readdress(members: readonly number[], workersOf: (slip: Sent["slip"]) => readonly number[]): void {
+    const before = this.members;
+    this.members = members;
+    for (const sent of this.outbox?.all() ?? []) {
+      const isShared = sent.slip.phase === "collective";
+      sent.workers = isShared
+        ? sent.workers.map((worker) => members[before.indexOf(worker)]!)
+        : workersOf(sent.slip);
+    }
   }
 
   /** Another step of training begins. @param most bytes of what was sent in those before it that are kept. */
@@ -179,19 +191,20 @@ export class Mail {
     return this.give(workers, slip, encoded(tensor, this.options.codec));
   }
 
-  /** What collectives of the workers of a stage go through. */
-  exchange(workers: readonly number[]): Exchange {
-    const { worker: own } = this;
+  /** What collectives of the members of a stage go through. @param rank its own. @param members their numbers, by rank. */
+  exchange(rank: number, members: readonly number[]): Exchange {
+    this.members = members;
+    const own = rank;
     const slip = (from: number, value: string) => this.slip("collective", this.step, from, value);
     const send = async (how: "keep" | "add", rank: number, key: string, tensor: Tensor) => {
-      const [to, place] = [workers[rank]!, slip(own, key)];
+      const [to, place] = [this.members[rank]!, slip(own, key)];
       if (this.outbox && this.isUnderWay) this.dispatchAll(this.outbox[how]([to], place, tensor, null));
       else await this.deliver(to, place, tensor);
     };
     return {
       give: (rank, key, tensor) => send("keep", rank, key, tensor),
       lend: (rank, key, tensor) => send("add", rank, key, tensor),
-      take: (rank, key) => this.inbox.take(slip(workers[rank]!, key)),
+      take: (rank, key) => this.inbox.take(slip(rank, key)),
     };
   }
 

@@ -7,7 +7,7 @@
 
 import { gradientName } from "../../nn/training.ts";
 import { RingCollectives } from "../collectives/ring.ts";
-import type { CalledBack } from "../inbox.ts";
+import type { CalledBack, Slip } from "../inbox.ts";
 import { microBatchesOf } from "../scheduler/program.ts";
 import { Mail } from "./mail.ts";
 import { type Rest, restOfStep } from "./rest.ts";
@@ -42,10 +42,9 @@ export class Session {
   /** @param node that the stage is on. */
   constructor(generation: number, node: string, parts: Given) {
     const { spec, chunks } = parts;
-    const { worker } = spec.program;
     this.generation = generation;
     this.mail = new Mail({
-      ...{ generation, worker, node, codec: spec.codecs.activations, keepsSent: spec.keepsSent },
+      ...{ generation, node, codec: spec.codecs.activations, keepsSent: spec.keepsSent },
       interrupt: (error) => this.interrupt(error),
     });
     this.supply = new Supply(
@@ -58,13 +57,16 @@ export class Session {
 
   /** Those who share its work, and what carries out its program with them. */
   private equip(spec: StageSpec): void {
-    const { parts, mail, supply } = this;
     const { rank, workers } = spec.group;
-    const exchange = mail.exchange(workers);
+    const exchange = this.mail.exchange(rank, workers);
     this.collectives = new RingCollectives({
       ...{ rank, ranks: workers.length, exchange, codec: spec.codecs.gradients },
     });
-    const { collectives } = this;
+    this.employ(spec);
+  }
+
+  private employ(spec: StageSpec): void {
+    const { parts, mail, supply, collectives } = this;
     const fail = (error: Error) => this.fail(error);
     this.worker = new Worker({ ...parts, spec, mail, supply, collectives, fail });
   }
@@ -86,15 +88,16 @@ export class Session {
     if (!left) return null;
     this.under = undefined;
     this.rest = left;
-    const { chunks, program } = spec;
-    this.mail.dealAnew(step, program.worker, microBatchesOf(program), ({ value, microBatch }) => {
-      const forward = chunks.find(({ output }) => output === value);
-      if (forward) return forward.next[microBatch]!;
-      const backward = chunks.find(({ input }) => input !== null && gradientName(input) === value);
-      return backward?.previous[microBatch] ?? [];
-    });
+    this.mail.dealAnew(step, microBatchesOf(spec.program), receiversOf(spec));
     this.equip(spec);
     return left;
+  }
+
+  /** Goes on as it is, without coming to rest: others alone have other numbers and micro-batches (`isSameWork`). */
+  readdress(spec: StageSpec): Rest | undefined {
+    this.mail.readdress(spec.group.workers, receiversOf(spec));
+    this.employ(spec);
+    return this.rest;
   }
 
   /** Rejects when what the step under way waits for will not come in this generation. It may go on in the next one. */
@@ -205,6 +208,16 @@ export class Session {
     this.mail.inbox.fail(error);
     this.collectives.abandon(error);
   }
+}
+
+/** Who is to have what a stage sends in passes. */
+function receiversOf({ chunks }: StageSpec): (slip: Pick<Slip, "value" | "microBatch">) => readonly number[] {
+  return ({ value, microBatch }) => {
+    const forward = chunks.find(({ output }) => output === value);
+    if (forward) return forward.next[microBatch]!;
+    const backward = chunks.find(({ input }) => input !== null && gradientName(input) === value);
+    return backward?.previous[microBatch] ?? [];
+  };
 }
 
 function interruption(): PromiseWithResolvers<never> {

@@ -43,6 +43,8 @@ export interface GroupSpec {
   readonly workers: readonly number[];
   /** What part of the work each has, by rank. */
   readonly shares: readonly number[];
+  /** Where micro-batches are dealt to them, those of each, by rank; of no meaning elsewhere. */
+  readonly dealt: readonly (readonly number[])[];
 }
 
 /** Everything a stage is made from. Plain data, sent to the device that hosts it. */
@@ -89,6 +91,19 @@ export function dealingOf(spec: StageSpec): Dealing {
 /** Whether both are of the same micro-batches, by the same programs. */
 export function isSameDealing({ generation: _, ...a }: Dealing, { generation: __, ...b }: Dealing): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
+}
+
+/**
+ * Whether a stage that is told the second in place of the first has the same to do, with the same members: others alone have
+ * other numbers and micro-batches. What it has begun goes on then, and so does what its members add up.
+ */
+export function isSameWork(a: StageSpec, b: StageSpec): boolean {
+  const workOf = ({ program, group, keepsSent, keepsSummands }: StageSpec) => {
+    const { worker: _, ...work } = program;
+    const { workers: __, ...members } = group;
+    return JSON.stringify([work, members, keepsSent, keepsSummands]);
+  };
+  return workOf(a) === workOf(b);
 }
 
 /** A spec as another dealing makes it. */

@@ -4,118 +4,28 @@
  */
 
 import { describe, expect, test } from "bun:test";
-import type { Fault } from "../../../actors/chaos/fault.ts";
-import type { Feed } from "../../../actors/data/feed.ts";
 import type { Slip } from "../../../actors/inbox.ts";
 import { workersOf } from "../../../actors/scheduler/plan.ts";
-import { isOfMicroBatch } from "../../../actors/scheduler/program.ts";
-import { Worker } from "../../../actors/stage/worker.ts";
 import { Stage } from "../../../actors/stage.ts";
-import { dataInputs, type Model } from "../../../nn/model.ts";
-import { mlp } from "../../../nn/models/mlp.ts";
-import { findSegments } from "../../../nn/segments.ts";
-import { Tensor } from "../../../protocols/tensor.ts";
-import { Chance } from "../../nn/engine/operator-cases.ts";
+import type { Tensor } from "../../../protocols/tensor.ts";
 import { closedBehindTests } from "../clusters.ts";
-import { type Bits, worst } from "./apart.ts";
-import type * as runs from "./runs.ts";
+import { worst } from "./apart.ts";
 import {
-  bitsAfter,
-  killed,
-  microBatchOperationsOf,
-  type Watched,
-  type Watching,
-  watched,
-  whileBroken,
-} from "./watched.ts";
+  ALL,
+  BEFORE,
+  BEHIND,
+  BOTH,
+  type Made,
+  run,
+  STEP,
+  STEPS,
+  spared,
+  WATCHING,
+  wholeStep,
+} from "./dealt-runs.ts";
+import { bitsAfter, killed, microBatchOperationsOf, watched, whileBroken } from "./watched.ts";
 
 const clusters = closedBehindTests();
-
-const STEPS = 3;
-/** The step in which somebody is lost. */
-const STEP = 1;
-const MICRO_BATCHES = 12;
-const MODEL = mlp({ sample: [6], hidden: [5, 4], classes: 3, activation: "tanh" }, 2);
-const WATCHING: Watching = { microBatches: MICRO_BATCHES, model: MODEL, feed: feedOf(MODEL) };
-
-/** Samples drawn at random, the same for a micro-batch of a step every time. */
-function feedOf(model: Model): Feed {
-  const drawn = (seed: number) => {
-    const chance = new Chance(seed);
-    return { features: chance.f32([2, 6], -1, 1), targets: Tensor.i64([2], [seed % 3, 1]) };
-  };
-  return {
-    values: dataInputs(model),
-    training: (step, microBatch) => drawn(MICRO_BATCHES * step + microBatch),
-    validationCount: 1,
-    validation: drawn,
-  };
-}
-
-/** Where its segments end, and where it is cut. */
-const END = findSegments(MODEL).length;
-const CUT = END >> 1;
-
-/** So many members, with micro-batches in turn. */
-function many(members: number): Pick<runs.Shape["stages"][number], "sharing" | "members"> {
-  const dealt = Array.from({ length: members }, (): number[] => []);
-  for (let m = 0; m < MICRO_BATCHES; m++) dealt[m % members]!.push(m);
-  return { sharing: "data", members: dealt };
-}
-
-const ALL: runs.Shape = { stages: [{ to: [END], ...many(10) }] };
-const BEFORE: runs.Shape = {
-  stages: [
-    { to: [CUT], ...many(9) },
-    { to: [END], members: 1 },
-  ],
-};
-const BEHIND: runs.Shape = {
-  stages: [
-    { to: [CUT], ...many(2) },
-    { to: [END], ...many(9) },
-  ],
-};
-const BOTH: runs.Shape = {
-  stages: [
-    { to: [CUT], ...many(9) },
-    { to: [END], ...many(9) },
-  ],
-};
-
-const undisturbed = new Map<runs.Shape, Promise<Bits>>();
-function spared(shape: runs.Shape): Promise<Bits> {
-  const known = undisturbed.get(shape) ?? run(shape).then(({ bits }) => bits);
-  undisturbed.set(shape, known);
-  return known;
-}
-
-interface Made {
-  readonly cluster: Watched;
-  readonly bits: Bits;
-  /** Operations of the step that were carried out, those that were lost among them. */
-  readonly carriedOut: number;
-}
-
-async function run(shape: runs.Shape, faults: readonly Fault[] = [], copies = 1): Promise<Made> {
-  const cluster = await watched(clusters, shape, faults, { ...WATCHING, copies });
-  let carriedOut = 0;
-  const bits = await whileBroken(
-    Worker,
-    "carryOut",
-    async (_, carryOut, operation, index, stepRun) => {
-      await carryOut(operation, index, stepRun);
-      if (stepRun.step === STEP && isOfMicroBatch(operation)) carriedOut++;
-    },
-    () => bitsAfter(cluster, STEPS),
-  );
-  return { cluster, bits, carriedOut };
-}
-
-/** All operations of a step. */
-function wholeStep(cluster: Watched): number {
-  return microBatchOperationsOf(cluster, ...workersOf(cluster.plan).keys());
-}
 
 /** What was lost is with the others, and nobody else has done anything twice. */
 function expectDealt({ cluster, carriedOut }: Made, ...lost: number[]): void {
@@ -141,9 +51,9 @@ test.each([
   ["behind a stage of two, at its end", BEHIND, 3, { phase: "reduce" }],
   ["of two stages of many, in a backward pass", BOTH, 2, { microBatch: 11, phase: "backward" }],
 ] as const)("a device is lost %s", async (_, shape, device, at) => {
-  const made = await run(shape, [killed(device, { step: STEP, ...at })]);
+  const made = await run(clusters, shape, [killed(device, { step: STEP, ...at })]);
   expectDealt(made, device);
-  expect(worst(made.bits, await spared(shape))).toBeLessThan(1e-5);
+  expect(worst(made.bits, await spared(clusters, shape))).toBeLessThan(1e-5);
 });
 
 describe("a device is lost in the middle of adding up", () => {
@@ -168,17 +78,17 @@ describe("a device is lost in the middle of adding up", () => {
       ...{ stepsLost: 0, movedBytes: 0 },
       operationsReplayed: microBatchOperationsOf(cluster, device),
     });
-    expect(worst(bits, await spared(ALL))).toBeLessThan(1e-5);
+    expect(worst(bits, await spared(clusters, ALL))).toBeLessThan(1e-5);
   });
 });
 
 test("two are lost at once", async () => {
   const faults = [1, 4].map((device) => killed(device, { step: STEP, phase: "reduce" }));
-  const made = await run(ALL, faults, 2);
+  const made = await run(clusters, ALL, faults, 2);
   // One may have been dealt what the other has lost.
   expect(made.cluster.told.every(({ stepsLost }) => stepsLost === 0)).toBe(true);
   expect(workersOf(made.cluster.told.at(-1)!.plan)).toHaveLength(8);
-  expect(worst(made.bits, await spared(ALL))).toBeLessThan(1e-5);
+  expect(worst(made.bits, await spared(clusters, ALL))).toBeLessThan(1e-5);
 });
 
 test("one of each of two stages is lost", async () => {
@@ -186,9 +96,9 @@ test("one of each of two stages is lost", async () => {
     killed(3, { step: STEP, microBatch: 3, phase: "backward" }),
     killed(12, { step: STEP, microBatch: 3, phase: "forward" }),
   ];
-  const made = await run(BOTH, faults, 2);
+  const made = await run(clusters, BOTH, faults, 2);
   expect(made.cluster.told.every(({ stepsLost }) => stepsLost === 0)).toBe(true);
-  expect(worst(made.bits, await spared(BOTH))).toBeLessThan(1e-5);
+  expect(worst(made.bits, await spared(clusters, BOTH))).toBeLessThan(1e-5);
 });
 
 describe("another is lost", () => {
@@ -196,7 +106,12 @@ describe("another is lost", () => {
   const again = killed(2, { step: STEP, microBatch: 1, phase: "forward" });
 
   test("in what the first has left it", async () => {
-    const made = await run(ALL, [killed(1, { step: STEP, microBatch: 11, phase: "forward" }), again], 2);
+    const made = await run(
+      clusters,
+      ALL,
+      [killed(1, { step: STEP, microBatch: 11, phase: "forward" }), again],
+      2,
+    );
     const { told } = made.cluster;
     const replayed = told.reduce((sum, { operationsReplayed }) => sum + operationsReplayed, 0);
     // One of the first one's is lost twice.
@@ -204,15 +119,20 @@ describe("another is lost", () => {
     expect(made.carriedOut).toBeLessThanOrEqual(wholeStep(made.cluster) + replayed);
     expect(told.every(({ stepsLost }) => stepsLost === 0)).toBe(true);
     expect(workersOf(told.at(-1)!.plan)).toHaveLength(8);
-    expect(worst(made.bits, await spared(ALL))).toBeLessThan(1e-5);
+    expect(worst(made.bits, await spared(clusters, ALL))).toBeLessThan(1e-5);
   });
 
   test("and too few are left: it has a successor, and the step is begun again", async () => {
-    const made = await run(BEFORE, [killed(1, { step: STEP, microBatch: 10, phase: "forward" }), again], 2);
+    const made = await run(
+      clusters,
+      BEFORE,
+      [killed(1, { step: STEP, microBatch: 10, phase: "forward" }), again],
+      2,
+    );
     const { told } = made.cluster;
     expect(told.every(({ stepsLost }) => stepsLost === 0)).toBe(true);
     expect(workersOf(told.at(-1)!.plan)).toHaveLength(9);
-    expect(worst(made.bits, await spared(BEFORE))).toBeLessThan(1e-5);
+    expect(worst(made.bits, await spared(clusters, BEFORE))).toBeLessThan(1e-5);
   });
 
   test.each(["resume", "connect"])("while the others are told of it (%s)", async (method) => {
@@ -241,7 +161,7 @@ describe("another is lost", () => {
       ...{ stepsLost: 0, movedBytes: 0, lost: ["device-1", "device-5"] },
       operationsReplayed: microBatchOperationsOf(cluster, 1, 5),
     });
-    expect(worst(bits, await spared(ALL))).toBeLessThan(1e-5);
+    expect(worst(bits, await spared(clusters, ALL))).toBeLessThan(1e-5);
   });
 });
 
@@ -268,7 +188,7 @@ test("a device waits for the rest of a sample: what has come of it is not lost",
   );
   expect(isHeldBack).toBe(true);
   expect(cluster.told[0]).toMatchObject({ operationsReplayed: microBatchOperationsOf(cluster, 1) });
-  expect(worst(bits, await spared(ALL))).toBeLessThan(1e-5);
+  expect(worst(bits, await spared(clusters, ALL))).toBeLessThan(1e-5);
 });
 
 test("lost behind the commit of the last step: what it took is told of those who made it", async () => {
@@ -299,11 +219,11 @@ test("one of few and one of many are lost at once: both have successors, and not
   expect(cluster.told.flatMap(({ lost }) => lost).sort()).toEqual(["device-1", "device-4"]);
   expect(cluster.told.every(({ stepsLost }) => stepsLost === 0)).toBe(true);
   expect(workersOf(cluster.told.at(-1)!.plan)).toHaveLength(11);
-  expect(bits).toEqual(await spared(BEHIND));
+  expect(bits).toEqual(await spared(clusters, BEHIND));
 });
 
 test("a stage of few has a successor, and not a bit is another", async () => {
-  const made = await run(BEHIND, [killed(1, { step: STEP, microBatch: 3, phase: "backward" })]);
+  const made = await run(clusters, BEHIND, [killed(1, { step: STEP, microBatch: 3, phase: "backward" })]);
   expect(workersOf(made.cluster.told[0]!.plan)).toHaveLength(11);
-  expect(made.bits).toEqual(await spared(BEHIND));
+  expect(made.bits).toEqual(await spared(clusters, BEHIND));
 });

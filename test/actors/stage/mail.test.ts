@@ -35,9 +35,9 @@ let far: Ref<Slow>;
 let mail: Mail;
 /** What mail that keeps what it has sent was told of. */
 let told: Error[] = [];
-const keeping = (worker = 0) =>
+const keeping = () =>
   new Mail({
-    ...{ generation: 1, worker, node: here.id, codec: null, keepsSent: true },
+    ...{ generation: 1, node: here.id, codec: null, keepsSent: true },
     interrupt: (error) => told.push(error),
   });
 const connected = (mail: Mail, to: Ref<Slow>) => mail.connect({ 2: to as Ref<any> as Ref<Stage> });
@@ -52,7 +52,6 @@ beforeEach(async () => {
   far = (await here.lookup<Slow>(peer.id, "slow"))!;
   mail = new Mail({
     generation: 1,
-    worker: 0,
     node: here.id,
     codec: null,
     keepsSent: false,
@@ -105,9 +104,9 @@ test("a tensor that is given as a copy is free at once, until so many are on the
 
 test("members of a stage take what others give under a key, by their ranks", async () => {
   const tensor = Tensor.f32([1], [7]);
-  const { take } = mail.exchange([0, 2]);
+  const { take } = mail.exchange(0, [0, 2]);
   const taking = take(1, "sum");
-  await mail.inbox.put({ generation: 1, phase: "collective", step: 0, microBatch: 2, value: "sum" }, tensor);
+  await mail.inbox.put({ generation: 1, phase: "collective", step: 0, microBatch: 1, value: "sum" }, tensor);
   expect([...(await taking).f32()]).toEqual([7]);
 });
 
@@ -172,7 +171,7 @@ test("what cannot be sent waits for another in that place; of what went in an ea
 test("what members of a stage give each other in a step is kept, and not what belongs to its commit; only what is lent is copied", async () => {
   const mail = keeping();
   connected(mail, far);
-  const { give, lend } = mail.exchange([0, 2]);
+  const { give, lend } = mail.exchange(0, [0, 2]);
   mail.begin(0);
   const [lent, given] = [Tensor.f32([1], [1]), Tensor.f32([1], [2])];
   await lend(1, "a", lent);
