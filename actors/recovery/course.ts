@@ -204,6 +204,14 @@ export class Course {
     }
   }
 
+  /** The last step is made: what is left of going over to another plan is told. */
+  async end(): Promise<void> {
+    const { moves, plan, deployed } = this;
+    // Whoever is lost behind it has been given what it held all the same.
+    if (moves.isInFirstStep) moves.over(plan, await deployed.givenLate().catch(() => 0));
+    moves.end();
+  }
+
   /** Another device is there, which copies may go to. */
   joined(): void {
     if (this.committed !== undefined) this.place();
@@ -247,36 +255,34 @@ export class Course {
 
   /** Goes on with the plan that is wanted, if there is one whose stages are ready: between two steps. */
   async goOver(): Promise<void> {
-    if (!this.moves.next) return;
-    const wanted = this.moves.take()!;
-    const { preparedMs } = wanted;
+    const next = this.moves.takeNext();
+    if (!next) return;
+    const { plan } = next.wanted;
     const { deployed } = this;
     const { clock } = this.world;
     const step = this.committed!;
     const began = clock.now();
     const { generation } = this;
-    this.target = wanted.plan;
-    const late = await keepAll(this, deployed, step);
+    this.target = plan;
+    const lateBytes = await keepAll(this, deployed, step);
     // Whoever was lost meanwhile is dealt with by others: this is given up, and takes no generation from them.
     if (this.generation !== generation) throw new DeviceLost("a device was lost meanwhile");
     this.requireCurrent(deployed);
     const options = this.further();
     try {
-      const prepared = this.preparing.take();
-      const first = this.firstOf(wanted.plan);
+      const prepared = this.preparing.take((device) => usesDevice(plan, device));
+      const first = this.firstOf(plan);
       const moved = await goOver(
-        ...([this.moveWorld(), first ?? wanted.plan, deployed, options, step, prepared] as const),
+        ...([this.moveWorld(), first ?? plan, deployed, options, step, prepared] as const),
       );
       await this.adopt(moved);
-      const { plan } = wanted;
-      const outcome = { plan, bytes: moved.bytes + late, ms: clock.now() - began, preparedMs };
-      if (first) this.moves.goOnTo(wanted, outcome);
-      else wanted.done(outcome);
+      const { bytes } = moved;
+      const change = { plan: moved.plan, isFirst: first !== null, bytes, lateBytes };
+      this.moves.went(next, { ...change, ms: clock.now() - began });
     } catch (error) {
       if (!(error instanceof DeviceFailed) || !this.moveWorld().isCurrent(options)) throw error;
       await this.adopt(await goOver(this.moveWorld(), this.plan, deployed, this.further(), step));
-      const { plan } = this;
-      wanted.done({ plan, bytes: 0, ms: clock.now() - began, preparedMs, failure: error.message });
+      this.moves.stayed(next, this.plan, clock.now() - began, error.message);
     }
   }
 
@@ -333,7 +339,7 @@ export class Course {
     const within = { roster, replanner: this.moves.replanner, waits: recovery!.paused !== undefined };
     const next = planWithout(world, this.plan, deployed, within);
     // What is wanted was for devices that are not all there any more, unless others do their part in both plans.
-    if (typeof next === "string" || workersOf(next).length === workersOf(this.plan).length) this.moves.take();
+    if (typeof next === "string" || workersOf(next).length === workersOf(this.plan).length) this.moves.drop();
     if (typeof next === "string") return next;
     this.target = next;
     // Whoever takes the place of another has its memory for that.

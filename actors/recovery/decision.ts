@@ -164,6 +164,20 @@ export function isDue(causes: Iterable<Cause>, last: LastMove | null): boolean {
   return all.includes("joined") && last.stepsSince >= COOL_DOWN_STEPS * last.costSteps;
 }
 
+/** What takes its time may take half as long again. */
+const SLACK = 1.5;
+
+/**
+ * In a step that is under way, milliseconds for which a plan need not be looked for yet that is to be gone over to behind it:
+ * whoever comes until then is in it as well. Null where what is left of the step is not enough.
+ * @param leftMs of the step, by prediction. @param takesMs to find a plan and to make its stages ready, as it was of late.
+ * @param stepMs of all of the step, by prediction, which may be off by `LEAST_GAIN` of it.
+ */
+export function gatherMs(leftMs: number, takesMs: number, stepMs: number): number | null {
+  if (leftMs < takesMs) return null;
+  return Math.max(0, leftMs - SLACK * takesMs - LEAST_GAIN * stepMs);
+}
+
 function ms(value: number): string {
   return value < 10 ? `${value.toFixed(1)} ms` : `${Math.round(value)} ms`;
 }

@@ -83,12 +83,12 @@ export class Preparing {
     await Promise.all(this.coming.map((each) => each.placed.catch((error) => failed(each, error))));
   }
 
-  /** Whoever takes them has them from here on: those that are ready. */
-  take(): readonly Placed[] {
-    const ready = this.coming.flatMap((each) => each.ready ?? []);
-    for (const each of this.coming) if (!each.ready) this.end(each);
-    this.coming = [];
-    return ready;
+  /** Whoever takes those that are ready on these devices has them from here on; of those that are not, there they end. */
+  take(isMeant: (device: string) => boolean): readonly Placed[] {
+    const taken = this.coming.filter(({ worker }) => isMeant(worker.member.device));
+    this.coming = this.coming.filter((each) => !taken.includes(each));
+    for (const each of taken) if (!each.ready) this.end(each);
+    return taken.flatMap((each) => each.ready ?? []);
   }
 
   /** Ends those that are on these devices; on all, when left out. */

@@ -141,7 +141,8 @@ export class Replanner {
     const newcomers = newcomersOf(present, next);
     const moves = transfers(present, next, this.segments).filter(({ to }) => !newcomers.has(to));
     const { moves: goes, why } = decide({
-      ...{ ...figures, stepsLeft },
+      // In their first step they save nothing.
+      ...{ ...figures, stepsLeft: stepsLeft - Math.min(1, newcomers.size) },
       moveMs: moveMs(moves, this.profile(), startsStages(present, next) ? startMs : 0),
     });
     return { ...figures, why, ...(goes && { next }) };

@@ -94,9 +94,9 @@ export class Roster {
     }
   }
 
-  /** Asks a device what it is, and has it among those that live. */
-  async describe(id: string): Promise<void> {
-    this.ready(await this.ask(id));
+  /** Asks all that are there what they are, and has them among those that live. */
+  async askAll(): Promise<void> {
+    await Promise.all(this.present().map(async (id) => this.ready(await this.ask(id))));
   }
 
   /** Asks a device what it is. */

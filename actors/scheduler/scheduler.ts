@@ -134,6 +134,10 @@ export class Scheduler extends Actor {
     };
   }
 
+  override onStop(): void {
+    this.#course.moves.end();
+  }
+
   override onDown(down: Down): void {
     this.#course.lose(this.#roster.idOf(down.ref), down);
   }
@@ -142,7 +146,7 @@ export class Scheduler extends Actor {
   async plan(): Promise<Plan> {
     this.#plan = await this.#beginning.among(async () => {
       const roster = this.#roster;
-      await this.#describe();
+      await roster.askAll();
       const { plan } = this.#options;
       if (plan) {
         this.#require(plan);
@@ -159,11 +163,6 @@ export class Scheduler extends Actor {
     return this.#plan;
   }
 
-  /** Asks all devices that are there what they are. */
-  async #describe(): Promise<void> {
-    await Promise.all(this.#roster.present().map((id) => this.#roster.describe(id)));
-  }
-
   /** @throws PlanError for a plan that is not for this run. */
   #require(plan: Plan): void {
     const { model, microBatches, optimizer } = this.#options;
@@ -176,7 +175,7 @@ export class Scheduler extends Actor {
 
   /** In place of `plan` and `deploy`: goes on with a run that another coordinator led. For runs that keep copies. */
   async takeOver(before: PlanBefore): Promise<TakenOver> {
-    await this.#beginning.among(() => this.#describe());
+    await this.#beginning.among(() => this.#roster.askAll());
     const taken = await this.#course.takeOver(before);
     this.#course.lacks(this.#beginning.takeLosses());
     this.#plan = taken.plan;
@@ -226,6 +225,7 @@ export class Scheduler extends Actor {
       if (course.committed! >= step && this.#made?.step === step) return this.#made;
       return this.#step(step, follows, holds);
     }, step - 1);
+    if (step === lastStep) await course.end();
     return { ...made, drifted: await this.#drifted(made) };
   }
 
@@ -268,7 +268,7 @@ export class Scheduler extends Actor {
       };
     });
     this.#committing = committing;
-    if (follows && step < lastStep && !course.moves.next) {
+    if (follows && step < lastStep && !course.moves.isNext) {
       const done = deployed.train(step + 1);
       done.catch(() => {});
       this.#begun = { step: step + 1, deployed, done };

@@ -124,7 +124,7 @@ test("a coordinator that finds nothing to go on with", async () => {
 
 test("a plan that is gone over to as if a step had not been made", async () => {
   const said = await found([7, 14], Course, "goOver", (course, goOver) => {
-    if (course.moves.next) course.committed--;
+    if (course.moves.isNext) course.committed--;
     return goOver();
   });
   expect(said).toMatch(/other bits|of the losses|there is no copy/);

@@ -4,6 +4,7 @@ import { describe, expect, test } from "bun:test";
 import {
   COOL_DOWN_STEPS,
   decide,
+  gatherMs,
   isDue,
   LEAST_GAIN,
   moveMs,
@@ -176,6 +177,21 @@ describe("a plan is gone over to", () => {
       movedAt = step;
     }
     expect(moves).toBe(10);
+  });
+});
+
+describe("in a step, a plan for those that come is looked for", () => {
+  test("not where what is left of it is less than that takes", () => {
+    expect(gatherMs(99, 100, 1000)).toBeNull();
+    expect(gatherMs(-1, 0, 1000)).toBeNull();
+    expect(gatherMs(100, 100, 1000)).toBe(0);
+  });
+
+  test("late, but so early that it may take half as long again, and predictions be off by as much as they are", () => {
+    const waitMs = gatherMs(900, 100, 1000)!;
+    expect(900 - waitMs).toBeCloseTo(1.5 * 100 + LEAST_GAIN * 1000, 9);
+    // Behind that there is no reason to wait.
+    expect(gatherMs(900 - waitMs, 100, 1000)).toBe(0);
   });
 });
 

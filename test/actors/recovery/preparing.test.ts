@@ -1,26 +1,17 @@
 /** Stages of a plan to come are made ready while the run goes on by the one that it has, and nothing depends on it. */
 
-import { beforeAll, describe, expect, test } from "bun:test";
+import { beforeAll, expect, test } from "bun:test";
 import type { Plan } from "../../../actors/scheduler/plan.ts";
 import { Stage } from "../../../actors/stage.ts";
 import { lora } from "../../../nn/finetune/lora.ts";
 import { closedBehindTests } from "../clusters.ts";
-import { planOf } from "../plans.ts";
-import { worst } from "./apart.ts";
-import {
-  bitsOf,
-  elsewhere,
-  handPlan,
-  LAST,
-  MODEL,
-  PIPELINE,
-  SHARED_BY_TENSOR,
-  type Shape,
-  STEPS,
-} from "./runs.ts";
+import { bitsOf, elsewhere, handPlan, MODEL, PIPELINE, SHARED_BY_TENSOR } from "./runs.ts";
 import { bitsAfter, type Watched, type Watching, watched, whileBroken } from "./watched.ts";
 
 const clusters = closedBehindTests();
+
+const STEPS = 4;
+const LAST = STEPS - 1;
 
 /** A pipeline of devices 0, 1 and 2, and others that have nothing to do. */
 const run = (watching: Watching) => watched(clusters, { stages: PIPELINE }, [], { spare: 2, ...watching });
@@ -66,7 +57,7 @@ test("steps are committed while a newcomer compiles; when the run goes over noth
   compiled.resolve();
   await ready;
   expect(await holding(cluster)).toEqual([0, 1, 2, 3]);
-  for (const step of [3, 4, 5]) await scheduler.ask.step(step, LAST);
+  await scheduler.ask.step(3, LAST);
   expect(started).toEqual([...BEGUN, "3 1"]);
   expect(await bitsOf(cluster)).toEqual(spared);
   await untilHolding(cluster, [0, 2, 3]);
@@ -75,7 +66,7 @@ test("steps are committed while a newcomer compiles; when the run goes over noth
 
 test("so it is with stages whose members have parts of the weights", async () => {
   const shape = SHARED_BY_TENSOR;
-  const still = await bitsAfter(await watched(clusters, shape));
+  const still = await bitsAfter(await watched(clusters, shape), STEPS);
   const cluster = await watched(clusters, shape, [], { spare: 2 });
   const { scheduler, started, plan } = cluster;
   await scheduler.ask.step(0, LAST);
@@ -226,143 +217,4 @@ test("found out: a stage that is made ready and goes on with what it held then",
     },
   ).catch(({ code }) => code);
   expect(bits).not.toEqual(spared);
-});
-
-describe("a newcomer to a stage whose members share micro-batches", () => {
-  const shared = (...members: number[][]): Shape => ({
-    stages: [{ to: [3], sharing: "data", members }, { to: [6] }],
-  });
-  const BEFORE = shared([0, 2], [1, 3]);
-  /** With device 3 in the stage of devices 0 and 1. */
-  const NEXT = elsewhere(handPlan(shared([0], [1, 3], [2])), { 2: 3, 3: 2 });
-
-  let expected: Readonly<Record<string, string>>;
-  beforeAll(async () => {
-    expected = await bitsAfter(await watched(clusters, { stages: [{ to: [6] }] }));
-  });
-
-  interface Joining {
-    readonly engine?: "reference" | "native";
-    /** The step that is the newcomer's first. */
-    readonly first?: number;
-    /** Once the newcomer is being given what it holds, which takes until this is done, and the others work. */
-    readonly during?: (cluster: Watched) => unknown;
-  }
-
-  async function joined({ engine = "reference", first = 1, during = () => {} }: Joining): Promise<Watched> {
-    const cluster = await watched(clusters, BEFORE, [], { spare: 2, engine });
-    const { scheduler } = cluster;
-    const working = Promise.withResolvers<void>();
-    let isGiven = false;
-    const fetching = async (_: unknown, fetch: (...args: any[]) => unknown, ...args: any[]) => {
-      if (isGiven) return fetch(...args);
-      isGiven = true;
-      await working.promise;
-      await during(cluster);
-      return fetch(...args);
-    };
-    const delivering = (_: unknown, deliver: (...args: any[]) => unknown, ...args: any[]) => {
-      if (isGiven && args[0].phase === "train") working.resolve();
-      return deliver(...args);
-    };
-    const run = async () => {
-      for (let step = 0; step < STEPS; step++) {
-        if (step === first) await scheduler.ask.migrate(NEXT);
-        await scheduler.ask.step(step, LAST);
-      }
-    };
-    await whileBroken(Stage, "fetch", fetching, () => whileBroken(Stage, "deliver", delivering, run));
-    expect(isGiven).toBe(true);
-    return cluster;
-  }
-
-  test.each([
-    ["reference", 1],
-    ["native", 1],
-    // There is no other step in which it would have had something to do.
-    ["reference", LAST],
-  ] as const)("is given its copy while others work (%s, in step %i)", async (engine, first) => {
-    const cluster = await joined({ engine, first });
-    expect(worst(await bitsOf(cluster), expected)).toBeLessThan(1e-5);
-    expect(cluster.started).toEqual([...BEGUN, "3 2"]);
-    expect(cluster.told).toEqual([]);
-  });
-
-  test.each([
-    ["it", 3],
-    ["whoever gives it", 1],
-    ["another one", 2],
-  ])("%s is lost meanwhile: the run goes on with who is left", async (_, lost) => {
-    const cluster = await joined({ during: ({ hosts }) => hosts[lost]!.close(0) });
-    expect(worst(await bitsOf(cluster), expected)).toBeLessThan(1e-5);
-    expect(cluster.told).toHaveLength(1);
-    expect(cluster.told[0]).toMatchObject({ lost: [`device-${lost}`], stepsLost: 0, fromCheckpoint: false });
-  });
-
-  test("found out: one that keeps what it was not given", async () => {
-    const cluster = await whileBroken(
-      Stage,
-      "fetch",
-      () => 0,
-      () => joined({}),
-    ).catch(() => null);
-    const isRight = cluster && worst(await bitsOf(cluster), expected) < 1e-5;
-    expect(isRight).toBeFalsy();
-  });
-});
-
-describe("a newcomer to a stage of many", () => {
-  const MICRO_BATCHES = 10;
-  const many = (members: number[][]): Shape => ({
-    stages: [{ to: [3], sharing: "data", members }, { to: [6] }],
-  });
-  const each = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => [from + i]);
-  /** Ten members, and device 10 behind them; then device 11 with them. */
-  const BEFORE = many(each(0, 10));
-  const NEXT = elsewhere(planOf(MODEL, { microBatches: MICRO_BATCHES, ...many([...each(0, 9), [], [9]]) }), {
-    10: 11,
-    11: 10,
-  });
-
-  /** @param device that is lost while the newcomer compiles, or while it is given its copy and others work. */
-  async function joined(lost: "compiling" | "given", device: number): Promise<Watched> {
-    const compiled = Promise.withResolvers<void>();
-    const cluster = await watched(clusters, BEFORE, [], {
-      ...{ spare: 1, microBatches: MICRO_BATCHES },
-      compiling: (own) => (own === 11 && lost === "compiling" ? compiled.promise : undefined),
-    });
-    const { scheduler, hosts } = cluster;
-    await scheduler.ask.step(0, LAST);
-    const ready = scheduler.ask.migrate(NEXT);
-    if (lost === "compiling") {
-      await scheduler.ask.step(1, LAST);
-      await hosts[device]!.close(0);
-      await scheduler.ask.step(2, LAST);
-      compiled.resolve();
-    }
-    await ready;
-    const fetching = async (_: unknown, fetch: (...args: any[]) => unknown, ...args: any[]) => {
-      await hosts[device]!.close(0);
-      await Bun.sleep(20);
-      return fetch(...args);
-    };
-    const rest = async () => {
-      for (let step = lost === "compiling" ? 3 : 1; step < STEPS; step++)
-        await scheduler.ask.step(step, LAST);
-    };
-    await (lost === "given" ? whileBroken(Stage, "fetch", fetching, rest) : rest());
-    return cluster;
-  }
-
-  test.each(["compiling", "given"] as const)(
-    "is a member all the same where another is lost (%s)",
-    async (when) => {
-      const whole = await watched(clusters, { stages: [{ to: [6] }] }, [], { microBatches: MICRO_BATCHES });
-      const cluster = await joined(when, 3);
-      expect(worst(await bitsOf(cluster), await bitsAfter(whole))).toBeLessThan(1e-5);
-      expect(cluster.told).toMatchObject([{ lost: ["device-3"], stepsLost: 0, fromCheckpoint: false }]);
-      expect(cluster.started.slice(11)).toEqual(["11 10"]);
-      expect(await holding(cluster, [3])).toContain(11);
-    },
-  );
 });

@@ -172,6 +172,20 @@ test("a device that joins is used from a next step on", async () => {
   ]);
 });
 
+test("where the run ends in the first step of a device that shares micro-batches, it is told that it was used", async () => {
+  const cluster = await planned({ devices: 3, speeds: [10, 10, 10, 10], scheduling: { strategy: "data" } });
+  const { scheduler, considered } = cluster;
+  await scheduler.ask.step(0, LAST);
+  await scheduler.ask.join((await newDevice(cluster, "fresh"))[0]);
+  await scheduler.ask.step(1, LAST);
+  await Promise.allSettled(preparing.splice(0));
+  expect(considered).toEqual([]);
+  await scheduler.ask.step(2, 2);
+  expect(considered).toMatchObject([{ cause: "joined", moved: true }]);
+  expect(considered[0]!.movedBytes).toBeGreaterThan(0);
+  expect(Object.keys(held(considered[0]!.plan))).toEqual(["0", "1", "2", "3"]);
+});
+
 test("one that would not be of use is not, and why is told", async () => {
   const cluster = await planned({ devices: 2, speeds: [10, 10, 1000] });
   for (let at = 0; at < 4; at++) {

@@ -52,6 +52,16 @@ test("what depends on the plan itself is not planned anew, nor what was planned 
   expect(replanner(1, { objective: "energy" }).isFree(plan)).toBe(false);
 });
 
+test("newcomers are not worth it in the last step, which would be their first", () => {
+  const own = replanner(2, { strategy: "data" });
+  const present = own.best(own.first(), ids(2));
+  own.follow(present);
+  expect(own.propose(present, ids(4), 2, 0).next).toBeDefined();
+  const { next, oldStepMs, newStepMs } = own.propose(present, ids(4), 1, 0);
+  expect(newStepMs!).toBeLessThan(oldStepMs!);
+  expect(next).toBeUndefined();
+});
+
 test("kernels of a device that has several stages run one after the other", () => {
   const own = replanner(2, { strategy: "pipeline" });
   const plan = own.first();
