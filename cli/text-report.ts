@@ -143,7 +143,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     goesBy(event.plan);
     const what = moves === null ? "" : `${moves}: `;
     line(`  another plan: ${event.why}`);
-    line(`  ${what}${bytes(event.moved_bytes)} moved in ${brief(event.move_ms)}`);
+    const prepared = event.prepared_ms > 0 ? `, made ready for ${brief(event.prepared_ms)} before` : "";
+    line(`  ${what}${bytes(event.moved_bytes)} moved in ${brief(event.move_ms)}${prepared}`);
     line(`  now ${planTitle(event.plan)}: ${whoDoesWhat(event.plan)}`);
   };
 

@@ -186,7 +186,7 @@ test("people are told who left, what it cost, who does what now, and who is miss
   expect(said.split("\n").filter((_, i) => i !== 1)).toEqual([
     "  went on behind a lost link: noticed in 0 ms, next step 30 ms later, no step done again, 1.5 MB moved",
     "  another plan: it is better",
-    "  512 B moved in 40 ms",
+    "  512 B moved in 40 ms, made ready for 900 ms before",
     "  now pipeline of 3, 1f1b: device-0 stage 1, device-2 stages 2 and 3",
     "  waits for a device: device-0 gone: no device is left",
     "",
