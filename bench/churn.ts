@@ -165,9 +165,9 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
         `${seconds(ASSUMED.startMs)} later. Where there are fewer than ${LEAST_OTHERS} others, one of them starts that device's part of it ` +
         `${seconds(ASSUMED.startMs)} after the loss is known, and behind that the gradients of that stage are added up. Between two ` +
         "steps micro-batches are dealt anew for two round trips. A device that comes is measured for " +
-        `${seconds(ASSUMED.profileMs)}; in the step that begins then a plan with it is made and it compiles ` +
-        `(${seconds(ASSUMED.planMs + ASSUMED.startMs)}), in the next one it is given what its stage holds and has nothing to do, and ` +
-        "from then on it has work; whoever comes meanwhile is planned for behind that. That a loss is known takes " +
+        `${seconds(ASSUMED.profileMs)}; where there is time for that in the step that is under way, a plan with it is made in this one and ` +
+        `it compiles (${seconds(ASSUMED.planMs + ASSUMED.startMs)}), or else in the next; in the one behind it is given what its stage ` +
+        "holds and has nothing to do, and from then on it has work, while others are given theirs. That a loss is known takes " +
         `${ASSUMED.closedMs} ms.`,
     ],
     table: {

@@ -25,8 +25,8 @@ export interface Rules {
   readonly again: "one" | "all" | "each";
   /**
    * When devices that come compile and are given what they hold: while the run stands still, so that a plan has to gain what
-   * that costs; or beside the work: they compile in one step, are given a copy in the next, in which they have nothing to do,
-   * and have work from then on. Others come in with them, or two steps later.
+   * that costs; or beside the work: they compile in one step, that in which they come where there is time, are given a copy in
+   * the next, in which they have nothing to do, and have work from then on.
    */
   readonly given: "between" | "beside";
 }

@@ -21,6 +21,7 @@ import { adaptPlan, makePlan } from "../../actors/scheduler/planner.ts";
 import { seededRandom } from "../../runtime/random.ts";
 import { type Course, courseOf, goingOf } from "./course.ts";
 import type { Going } from "./going.ts";
+import { consideredUntil } from "./newcomers.ts";
 import { outlook, planned } from "./plans.ts";
 import type { Assumed, ChurnRun } from "./rules.ts";
 import { among, type ChurnWorld, heldBytes, linkOf } from "./world.ts";
@@ -185,15 +186,17 @@ class SpanRun {
   }
 
   /**
-   * Those that were given what they hold in the step that is over have work from here on. If there were none, all are given it
-   * in the next one that were measured when this one began, and have compiled since.
+   * Those that were given what they hold in the step that is over have work from here on; in the next one all are given it
+   * who were considered in this one so early that they have compiled.
    */
   private giveBeside(began: number): void {
-    const { assumed, sums, ready, given } = this;
+    const { assumed, course, sums, ready, given } = this;
     for (const id of this.giving) if (this.there.has(id)) given.add(id);
-    const until = Math.min(began, this.now - assumed.planMs - assumed.startMs);
-    const waiting = [...ready].filter(([id, at]) => at <= until && !given.has(id)).map(([id]) => id);
-    this.giving = this.giving.length > 0 ? [] : waiting;
+    const waiting = [...ready].filter(([id]) => !given.has(id));
+    const measured = waiting.map(([, at]) => at);
+    const step = { began, stepMs: course.stepMs, endedMs: this.now };
+    const until = consideredUntil(step, assumed.planMs + assumed.startMs, measured);
+    this.giving = waiting.filter(([, at]) => at <= until).map(([id]) => id);
     this.givingMs = 0;
     const link = linkOf(this.world.request.profile);
     const { plan } = this.course;

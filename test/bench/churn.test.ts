@@ -16,6 +16,7 @@ import { churnOutlook } from "../../actors/scheduler/simulate/outlook.ts";
 import { simulate } from "../../actors/scheduler/simulate.ts";
 import { courseOf, goingOf } from "../../bench/churn/course.ts";
 import { Going, type Resting } from "../../bench/churn/going.ts";
+import { consideredUntil } from "../../bench/churn/newcomers.ts";
 import type { Assumed, Rules } from "../../bench/churn/rules.ts";
 import { runInSpans } from "../../bench/churn/span.ts";
 import { runWhole } from "../../bench/churn/whole.ts";
@@ -61,6 +62,26 @@ test("it takes one alone longer than all of a stage to do again what was lost, a
   const still = run({ again: "all", given: "between" });
   expect(still.moveMs / still.totalMs).toBeGreaterThan(both.moveMs / both.totalMs);
   expect(still.moves).toBeGreaterThan(2);
+});
+
+test("whoever comes while a step is made is in the plan behind it where there is time, and others are as well", () => {
+  const takesMs = 4000;
+  const step = { began: 100_000, stepMs: 30_000, endedMs: 140_000 };
+  const latest = 130_000 - 1.5 * takesMs - 3000;
+  const until = (...measured: readonly number[]) => consideredUntil(step, takesMs, measured);
+  expect(until()).toBe(Number.NEGATIVE_INFINITY);
+  expect(until(90_000, 100_000)).toBe(100_000);
+  // Of those that have come since, all who have by then.
+  expect(until(100_000, 101_000, 110_000)).toBe(latest);
+  // Once the plan for these is ready there is time for others, and none behind that.
+  expect(until(101_000, latest + 1)).toBe(latest + takesMs);
+  expect(until(101_000, latest + takesMs + 1)).toBe(latest + takesMs + 1);
+  expect(until(101_000, latest + takesMs + 1, latest + 2 * takesMs)).toBe(latest + takesMs + 1);
+  expect(until(126_001)).toBe(Number.NEGATIVE_INFINITY);
+  // A step that is over before they have compiled has not waited for them.
+  expect(consideredUntil({ ...step, endedMs: latest + takesMs - 1 }, takesMs, [101_000])).toBe(
+    Number.NEGATIVE_INFINITY,
+  );
 });
 
 test("a step without losses takes as long as the simulator says", () => {
