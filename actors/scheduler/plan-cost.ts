@@ -29,6 +29,7 @@ import { PlanError } from "./plan-error.ts";
 import { isBackward, peakInFlight, type StageProgram } from "./program.ts";
 import type { ChunkCost, NetworkInterface, RunCost } from "./run-cost.ts";
 import { isAsynchronous } from "./schedule.ts";
+import { mostSent } from "./simulate/collective.ts";
 import { isRepeatable } from "./specs.ts";
 import { weightVersions } from "./weight-versions.ts";
 
@@ -85,6 +86,7 @@ export function planCost(plan: Plan, inputs: CostInputs): PlanCost {
     run: {
       chunks: costs.map(({ chunks }) => chunks),
       link: linksOf(plan, workers, inputs.profile),
+      ...(plan.codecs.gradients === null ? {} : { encodesSums: true }),
       ...(cores === undefined ? {} : { cores }),
       ...(inputs.profile.hosts === undefined ? {} : { interfaces: interfacesOf(workers, inputs.profile) }),
     },
@@ -164,11 +166,11 @@ function workerCost(
   };
 }
 
-/** In a step, of a chunk: activations and their gradients, and round the ring of a stage's members as it adds gradients up. */
+/** In a step, of a chunk: activations and their gradients, and what goes to the stage's members as it adds gradients up. */
 function sentBytes({ stage, member }: Worker, cost: StageCost): number {
   const passed = member.microBatches.length * (cost.outputBytes + cost.inputBytes);
-  const ranks = stage.members.length;
-  return passed + Math.ceil(((2 * (ranks - 1)) / ranks) * cost.parameterBytes);
+  const sum = { op: "all-reduce", bytes: cost.parameterBytes, ranks: stage.members.length } as const;
+  return passed + Math.ceil(mostSent(sum));
 }
 
 function partOf({ stage, member }: Worker, segments: readonly SegmentCost[]) {

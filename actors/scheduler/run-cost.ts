@@ -69,6 +69,8 @@ export interface RunCost {
   link(from: number, to: number): LinkProfile;
   /** By worker, what all it sends to other machines goes through, and all it receives. When left out, links share nothing. */
   readonly interfaces?: readonly NetworkInterface[];
+  /** Whether sums of gradients travel encoded. Not when left out. */
+  readonly encodesSums?: boolean;
   /** At most this many kernels at once over all workers: devices that are processes of one machine. */
   readonly cores?: number;
 }

@@ -5,9 +5,9 @@
  * as its input is there. A send takes its worker no time: the message occupies the directed link between the two for bytes
  * / bandwidth, first in first out, and arrives `latencyMs` after its last byte has left. With `interfaces` all that leaves
  * a machine shares its way out, and all that comes its way in. Collectives inside kernels are meetings of a stage's workers,
- * sums of gradients go on in the background, and both go round a ring (`simulate/ring.ts`) over links that they share with
- * messages, which a sum does not hold up but lets between its pieces. The optimiser's step is behind the commit gate: nobody takes it before all
- * workers have all their gradients.
+ * sums of gradients go on in the background, and both (`simulate/collective.ts`) go over links that they share with
+ * messages, which a sum does not hold up but lets between its pieces. The optimiser's step is behind the commit gate:
+ * nobody takes it before all workers have all their gradients.
  *
  * With `cores`, at most that many kernels run at once over all workers, for predicting several devices on one machine.
  * Waiting kernels are taken by list scheduling: the one that became ready first goes first, the lower worker at a tie. That
@@ -76,35 +76,39 @@ function spansOf(lowered: Lowered, outcome: Outcome): readonly Span[] {
   return programs.flatMap(({ operations }, worker) =>
     operations.map((operation, index): Span => {
       const place = firstOperation[worker]! + index;
-      const ring = operation.op === "reduce" ? sums.get(place) : undefined;
-      return ring === undefined
+      const sum = operation.op === "reduce" ? sums.get(place) : undefined;
+      return sum === undefined
         ? { worker, operation, startMs: outcome.startMs[place]!, endMs: outcome.endMs[place]! }
-        : { worker, operation, startMs: outcome.ringStartMs[ring]!, endMs: outcome.ringEndMs[ring]! };
+        : {
+            ...{ worker, operation },
+            startMs: outcome.collectiveStartMs[sum]!,
+            endMs: outcome.collectiveEndMs[sum]!,
+          };
     }),
   );
 }
 
-/** The ring of each `reduce`, by operation. */
+/** The sum of each `reduce`, by operation. */
 function sumsOf(lowered: Lowered): ReadonlyMap<number, number> {
   const sums = new Map<number, number>();
-  eachAction(lowered, ACTION.reduce, (_worker, place, ring) => sums.set(place, ring));
+  eachAction(lowered, ACTION.reduce, (_worker, place, sum) => sums.set(place, sum));
   return sums;
 }
 
 function collectivesOf(
   lowered: Lowered,
-  { ringStartMs, ringEndMs }: Outcome,
+  { collectiveStartMs, collectiveEndMs }: Outcome,
 ): readonly Span<CollectiveOperation>[] {
   const spans: Span<CollectiveOperation>[] = [];
-  eachAction(lowered, ACTION.meet, (worker, _place, ring, operation) => {
+  eachAction(lowered, ACTION.meet, (worker, _place, collective, operation) => {
     if (!("microBatch" in operation)) return;
     const { microBatch, chunk } = operation;
     const named = { microBatch, ...(chunk === undefined ? {} : { chunk }) };
     spans.push({
       worker,
-      operation: { op: lowered.rings[ring]!.op!, ...named },
-      startMs: ringStartMs[ring]!,
-      endMs: ringEndMs[ring]!,
+      operation: { op: lowered.collectives[collective]!.op!, ...named },
+      startMs: collectiveStartMs[collective]!,
+      endMs: collectiveEndMs[collective]!,
     });
   });
   return spans;
@@ -113,7 +117,7 @@ function collectivesOf(
 function eachAction(
   { programs, firstAction, firstOperation, kinds, operations, subjects }: Lowered,
   kind: number,
-  visit: (worker: number, place: number, ring: number, operation: Operation) => void,
+  visit: (worker: number, place: number, subject: number, operation: Operation) => void,
 ): void {
   for (let worker = 0; worker < programs.length; worker++) {
     for (let action = firstAction[worker]!; action < firstAction[worker + 1]!; action++) {

@@ -6,7 +6,7 @@
  */
 
 import { gradientName } from "../../nn/training.ts";
-import { RingCollectives } from "../collectives/ring.ts";
+import { GroupCollectives } from "../collectives/group.ts";
 import type { CalledBack, Slip } from "../inbox.ts";
 import { microBatchesOf } from "../scheduler/program.ts";
 import { Mail } from "./mail.ts";
@@ -25,7 +25,7 @@ export class Session {
   generation: number;
   readonly mail: Mail;
   readonly supply: Supply;
-  collectives!: RingCollectives;
+  collectives!: GroupCollectives;
   worker!: Worker;
   /** The last step that was begun, until it is committed. */
   under: StepUnderWay | undefined;
@@ -59,7 +59,7 @@ export class Session {
   private equip(spec: StageSpec): void {
     const { rank, workers } = spec.group;
     const exchange = this.mail.exchange(rank, workers);
-    this.collectives = new RingCollectives({
+    this.collectives = new GroupCollectives({
       ...{ rank, ranks: workers.length, exchange, codec: spec.codecs.gradients },
     });
     this.employ(spec);

@@ -10,7 +10,7 @@ import { gradientName } from "../../nn/training.ts";
 import { byteLength, type Tensor } from "../../protocols/tensor.ts";
 import type { Clock } from "../../runtime/index.ts";
 import type { Injector } from "../chaos/injector.ts";
-import type { RingCollectives } from "../collectives/ring.ts";
+import type { GroupCollectives } from "../collectives/group.ts";
 import { CalledBack, type Slip } from "../inbox.ts";
 import { isSharded } from "../scheduler/plan.ts";
 import {
@@ -37,7 +37,7 @@ export interface Parts {
   readonly slots: Slots;
   readonly mail: Mail;
   readonly supply: Supply;
-  readonly collectives: RingCollectives;
+  readonly collectives: GroupCollectives;
   /** By chunk; where there is no need, left out. */
   readonly statistics: readonly DealtStatistics[];
   readonly clearing: Clearing;

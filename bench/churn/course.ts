@@ -3,7 +3,7 @@
 import { alikeOf, placeReplicas } from "../../actors/recovery/placement.ts";
 import { type Plan, type Worker, workersOf } from "../../actors/scheduler/plan.ts";
 import { type PlanCost, planCost } from "../../actors/scheduler/plan-cost.ts";
-import { ringMs } from "../../actors/scheduler/simulate/ring.ts";
+import { type CollectiveWork, evenMs } from "../../actors/scheduler/simulate/collective.ts";
 import { simulate } from "../../actors/scheduler/simulate.ts";
 import { Going, type Resting } from "./going.ts";
 import { type ChurnWorld, linkOf } from "./world.ts";
@@ -46,11 +46,10 @@ export function courseOf(world: ChurnWorld, plan: Plan): Course {
     const own = workers.filter((worker) => worker.stage === stage);
     const { chunks } = cost.workers[own[0]!.worker]!;
     const bytes = chunks.reduce((all, { gradientBytes }) => all + gradientBytes, 0);
-    const links = own.map(() => link);
     // What no operation adds up is added up before the gate.
     const summedMs = Math.max(...own.map(({ worker }) => sums[worker]!)) || gateMs;
     return {
-      ...{ workers: own, sumMs: ringMs("all-reduce", bytes, links), summedMs },
+      ...{ workers: own, sumMs: evenMs(sumOf(plan, bytes, own.length), link), summedMs },
       idle: own.reduce((all, { worker }) => all + idleMs[worker]!, 0) / own.length / makespanMs,
       activationBytes: Math.max(...segments.map((segment) => segment.activationBytes)),
     };
@@ -75,6 +74,11 @@ export function courseOf(world: ChurnWorld, plan: Plan): Course {
   };
 }
 
+/** Gradients of so many bytes, as members of a stage add them up. */
+function sumOf({ codecs }: Plan, bytes: number, ranks: number): CollectiveWork {
+  return { op: "all-reduce", bytes, ranks, isEncoded: codecs.gradients !== null };
+}
+
 /** Messages to all and their answers, by which they are told how a step goes on. */
 const ROUND_TRIPS = 2;
 
@@ -94,6 +98,6 @@ export function goingOf(
   return new Going(plan, cost, {
     ...{ resting, startMs },
     toldMs: ROUND_TRIPS * 2 * link.latencyMs,
-    sumMs: (stage, members) => ringMs("all-reduce", bytes[stage]!, new Array(members).fill(link)),
+    sumMs: (stage, members) => evenMs(sumOf(plan, bytes[stage]!, members), link),
   });
 }

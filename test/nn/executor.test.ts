@@ -75,8 +75,10 @@ describe("StageExecutor", () => {
     }));
 
   test("members to whom micro-batches are dealt have the gradients of all when they are reduced", async () => {
-    const { rings } = new LocalRanks(2);
-    const executors = await Promise.all(rings.map(() => StageExecutor.create(engine, stage(true), options)));
+    const { collectives } = new LocalRanks(2);
+    const executors = await Promise.all(
+      collectives.map(() => StageExecutor.create(engine, stage(true), options)),
+    );
     try {
       for (const [rank, executor] of executors.entries()) {
         await executor.load(weights);
@@ -86,7 +88,7 @@ describe("StageExecutor", () => {
           .set([1, 2, 3, 4].map((x) => x * 10 ** rank));
         await executor.joint(0);
       }
-      await Promise.all(executors.map((executor, rank) => executor.reduce("step 0", rings[rank]!)));
+      await Promise.all(executors.map((executor, rank) => executor.reduce("step 0", collectives[rank]!)));
       for (const executor of executors) {
         expect([...(await executor.gradient("w")).f32()]).toEqual([44, 44, 44, 66, 66, 66]);
         expect([...(await executor.squareSums())]).toEqual([3 * (44 ** 2 + 66 ** 2), 3 * 4 ** 2]);

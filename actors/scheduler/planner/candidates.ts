@@ -97,6 +97,7 @@ export class Candidates {
             sharings: this.sharings,
             recompute: options.recompute,
             gradientRatio: codecRatio(gradients),
+            encodesSums: gradients !== null,
             localSteps,
           },
         );

@@ -5,10 +5,11 @@
 
 import { apportion } from "../../../nn/shards/assign.ts";
 import type { ShardKind } from "../../../nn/shards/plan.ts";
-import type { LinkProfile } from "../cost.ts";
+import { transferMs } from "../cost.ts";
 import { isSharded, type Sharing } from "../plan.ts";
+import { type CollectiveWork, evenMs, meanSent } from "../simulate/collective.ts";
 import { deal, dealCounts, sharesBySpeed } from "./deal.ts";
-import { ringMs, ringWork, type Tables } from "./tables.ts";
+import type { Tables } from "./tables.ts";
 
 /** A group as a stage, with so many micro-batches in flight. */
 export interface Choice {
@@ -41,6 +42,8 @@ export interface Allowed {
   readonly recompute: boolean | "where-needed";
   /** Of the bytes of gradients that members add up, what travels. */
   readonly gradientRatio: number;
+  /** Whether a codec makes that of them. */
+  readonly encodesSums: boolean;
   readonly localSteps: number;
 }
 
@@ -122,10 +125,10 @@ export class Groups {
     let reduceMs = 0;
     const ranks = working.length;
     if (ranks > 1) {
-      const bytes = tables.parameterBytes(from, to) * this.allowed.gradientRatio;
-      const { localSteps } = this.allowed;
-      reduceMs = sumMs(bytes, ranks, tables.ring(working)) / localSteps;
-      const sent = (2 * bytes * (ranks - 1)) / ranks / localSteps;
+      const { localSteps, gradientRatio } = this.allowed;
+      const sum = this.sum(tables.parameterBytes(from, to) * gradientRatio, ranks);
+      reduceMs = evenMs(sum, tables.slowest(working, [sum])) / localSteps;
+      const sent = meanSent(sum) / localSteps;
       for (const device of working) joules += this.joulesPerByte(device) * sent;
     }
     return {
@@ -147,11 +150,14 @@ export class Groups {
     const ranks = members.length;
     const { ranks: most, parts } = tables.divisible(kind, from, to);
     if (most < ranks) return null;
-    const { dividedWork, dividedHeld, ring, gradientBytes } = tables.shardedRange(kind, from, to);
+    const range = tables.shardedRange(kind, ranks, from, to);
+    const { dividedWork, dividedHeld, collectives, gradientBytes } = range;
     const times = members.map((device) => tables.passMs(device, from, to, recompute));
     const given = apportion(parts, sharesBySpeed(times, dividedWork));
-    const link = tables.ring(members);
-    const collectiveMs = ringMs(ring, ranks, link);
+    const sum = this.sum(gradientBytes, ranks);
+    const works = (["all-gather", "all-reduce"] as const).map((op) => ({ op, bytes: 0, ranks }));
+    const link = tables.slowest(members, works);
+    const collectiveMs = transferMs(collectives.bytesInRow, link) + collectives.hops * link.latencyMs;
     const last = to === tables.segments.length;
     let kernelMs = 0;
     let joules = 0;
@@ -173,16 +179,21 @@ export class Groups {
       const step = tables.stepMs(device, from, to) * (1 - dividedHeld + dividedHeld * share);
       kernelMs = Math.max(kernelMs, own);
       updateMs = Math.max(updateMs, step);
-      const sent = (ring.bytes * microBatches + 2 * gradientBytes) * ((ranks - 1) / ranks);
+      const sent = collectives.sentBytes * microBatches + meanSent(sum);
       joules += this.busyJoules(device, own * microBatches + step) + this.joulesPerByte(device) * sent;
       idleWatts += tables.idleWatts(device);
     }
     const passMs = kernelMs + collectiveMs;
-    const reduceMs = gradientBytes > 0 ? sumMs(gradientBytes, ranks, link) : 0;
+    const reduceMs = gradientBytes > 0 ? evenMs(sum, link) : 0;
     return {
       ...{ sharing: kind, recompute, lanes: 1, members, stepMs: passMs * microBatches, passMs },
       ...{ tailMs: reduceMs + updateMs, joules, idleWatts },
     };
+  }
+
+  /** Adding up gradients of so many bytes. */
+  private sum(bytes: number, ranks: number): CollectiveWork {
+    return { op: "all-reduce", bytes, ranks, isEncoded: this.allowed.encodesSums };
   }
 
   private busyJoules(device: number, busyMs: number): number {
@@ -194,11 +205,6 @@ export class Groups {
     const power = this.tables.devices[device]!.power;
     return power ? power.sentJoulesPerByte + power.receivedJoulesPerByte : 0;
   }
-}
-
-/** Adding up gradients of so many bytes. */
-function sumMs(bytes: number, ranks: number, link: LinkProfile): number {
-  return ringMs(ringWork([{ op: "all-reduce", bytes }]), ranks, link);
 }
 
 /**

@@ -7,7 +7,15 @@ import type { ShardKind } from "../../../nn/shards/plan.ts";
 import type { DeviceInfo, DeviceProfile, LinkProfile, Profile, SegmentCost } from "../cost.ts";
 import { jointBytes, linkBetween } from "../cost.ts";
 import type { CollectiveCost } from "../run-cost.ts";
-import { ringSteps } from "../simulate/ring.ts";
+import {
+  type CollectiveWork,
+  hopsOf,
+  isInTrees,
+  meanSent,
+  mostSent,
+  pieceBytes,
+  sentIn,
+} from "../simulate/collective.ts";
 import { residentBytes } from "./draft.ts";
 
 /** Nothing takes no time at all, so that speeds are finite. */
@@ -25,14 +33,13 @@ function prefix(values: readonly number[]): Float64Array {
   return at;
 }
 
-/** What the collectives of a range come to, of one micro-batch in both directions. */
-export interface RingWork {
-  /** A rank sends (ranks - 1) / ranks of that. */
-  readonly bytes: number;
-  /** It takes (ranks - 1) messages for each of these. */
-  readonly rounds: number;
-  /** Between two; what is short takes one. */
-  readonly roundsOfTwo: number;
+/** What collectives come to, one after the other. */
+export interface CollectiveSum {
+  /** A member sends, on average. */
+  readonly sentBytes: number;
+  /** One after the other, until all are through: what the busiest member sends, and the pieces that hops wait for. */
+  readonly bytesInRow: number;
+  readonly hops: number;
 }
 
 /** Of the links from one group to another. */
@@ -41,15 +48,19 @@ export interface MeanLink {
   readonly msPerByte: number;
 }
 
+/** Of a range among so many: before its first segment, within it, and behind its last. */
+interface CollectiveTables {
+  readonly start: readonly CollectiveSum[];
+  readonly end: readonly CollectiveSum[];
+  readonly inside: Readonly<Record<keyof CollectiveSum, Float64Array>>;
+}
+
 interface ShardTables {
-  readonly start: readonly RingWork[];
-  readonly end: readonly RingWork[];
+  /** By number of ranks. */
+  readonly collectives: Map<number, CollectiveTables>;
   readonly most: readonly number[];
   readonly parts: readonly number[];
   readonly divided: Float64Array;
-  readonly bytes: Float64Array;
-  readonly rounds: Float64Array;
-  readonly roundsOfTwo: Float64Array;
   readonly gradientBytes: Float64Array;
   readonly dividedParameters: Float64Array;
 }
@@ -70,6 +81,7 @@ export class Tables {
   /** What a pass costs whatever is in it: forward, both, as one run; and an update. */
   private readonly runs: readonly (readonly [number, number, number, number])[];
   private readonly links = new Map<number, LinkProfile>();
+  private readonly pairs = new Map<number, Int32Array>();
   /** How many devices each machine has. */
   private readonly neighbours = new Map<string, number>();
 
@@ -173,10 +185,10 @@ export class Tables {
     return divided[to]! - divided[from]! > 0 ? { ranks, parts: least } : { ranks: 1, parts: 1 };
   }
 
-  /** The part of a range's work, and of its parameters, that goes by the shares; what is sent for it. */
-  shardedRange(kind: ShardKind, from: number, to: number) {
-    const { divided, bytes, rounds, roundsOfTwo } = this.shards(kind);
-    const { start, end, gradientBytes, dividedParameters } = this.shards(kind);
+  /** The part of a range's work, and of its parameters, that goes by the shares; what so many ranks send for it. */
+  shardedRange(kind: ShardKind, ranks: number, from: number, to: number) {
+    const { divided, gradientBytes, dividedParameters } = this.shards(kind);
+    const { start, end, inside } = this.collectives(kind, ranks);
     const of = (sums: Float64Array) => sums[to]! - sums[from]!;
     // Weighed by times of the first device: proportions differ little between devices.
     const work = Math.max(LEAST_MS, of(this.both[0]!));
@@ -184,11 +196,10 @@ export class Tables {
     return {
       dividedWork: Math.min(1, of(divided) / work),
       dividedHeld: parameters === 0 ? 0 : of(dividedParameters) / parameters,
-      ring: {
-        bytes: of(bytes) + start[from]!.bytes + end[to - 1]!.bytes,
-        rounds: of(rounds) + start[from]!.rounds + end[to - 1]!.rounds,
-        roundsOfTwo: of(roundsOfTwo) + start[from]!.roundsOfTwo + end[to - 1]!.roundsOfTwo,
-      } satisfies RingWork,
+      collectives: sumOf([
+        { sentBytes: of(inside.sentBytes), bytesInRow: of(inside.bytesInRow), hops: of(inside.hops) },
+        ...[start[from]!, end[to - 1]!],
+      ]),
       gradientBytes: of(gradientBytes),
     };
   }
@@ -248,54 +259,82 @@ export class Tables {
     return power ? (power.sentJoulesPerByte + power.receivedJoulesPerByte) * bytes : 0;
   }
 
-  /** The narrowest link and the longest way of a ring of devices. */
-  ring(members: readonly number[]): LinkProfile {
+  /** The slowest link of those that members of a stage use, in any of some collectives. */
+  slowest(members: readonly number[], works: readonly CollectiveWork[]): LinkProfile {
     let latencyMs = 0;
     let bytesPerMs = Number.POSITIVE_INFINITY;
-    members.forEach((member, i) => {
-      const link = this.link(member, members[(i + 1) % members.length]!);
-      latencyMs = Math.max(latencyMs, link.latencyMs);
-      bytesPerMs = Math.min(bytesPerMs, link.bytesPerMs);
-    });
+    for (const work of works) {
+      const pairs = this.pairsOf(work);
+      for (let i = 0; i < pairs.length; i += 2) {
+        const link = this.link(members[pairs[i]!]!, members[pairs[i + 1]!]!);
+        latencyMs = Math.max(latencyMs, link.latencyMs);
+        bytesPerMs = Math.min(bytesPerMs, link.bytesPerMs);
+      }
+    }
     return { latencyMs, bytesPerMs };
+  }
+
+  /** Who sends to whom, one rank and the other; they are asked for again and again. */
+  private pairsOf(work: CollectiveWork): Int32Array {
+    const key = 2 * work.ranks + (isInTrees(work) ? 1 : 0);
+    let pairs = this.pairs.get(key);
+    if (!pairs) {
+      pairs = Int32Array.from(sentIn(work).flatMap(({ from, to }) => [from, to]));
+      this.pairs.set(key, pairs);
+    }
+    return pairs;
   }
 
   private shards(kind: ShardKind): ShardTables {
     let tables = this.sharded.get(kind);
     if (tables) return tables;
     const all = this.segments.map(({ sharded }) => sharded?.[kind]);
-    const inside = all.map((each) => ringWork([...(each?.forward ?? []), ...(each?.backward ?? [])]));
     tables = {
+      collectives: new Map(),
       most: all.map((each) => each?.mostRanks ?? 1),
       parts: all.map((each) => each?.parts ?? 1),
       divided: prefix(
         all.map((each, i) => (each?.dividedWork ?? 0) * (this.both[0]![i + 1]! - this.both[0]![i]!)),
       ),
-      bytes: prefix(inside.map(({ bytes }) => bytes)),
-      rounds: prefix(inside.map(({ rounds }) => rounds)),
-      roundsOfTwo: prefix(inside.map(({ roundsOfTwo }) => roundsOfTwo)),
-      start: all.map((each) => ringWork(each?.backwardAtStart ?? [])),
-      end: all.map((each) => ringWork(each?.forwardAtEnd ?? [])),
       gradientBytes: prefix(all.map((each) => each?.gradientBytes ?? 0)),
       dividedParameters: prefix(all.map((each) => each?.dividedParameters ?? 0)),
     };
     this.sharded.set(kind, tables);
     return tables;
   }
+
+  private collectives(kind: ShardKind, ranks: number): CollectiveTables {
+    const { collectives } = this.shards(kind);
+    let tables = collectives.get(ranks);
+    if (tables) return tables;
+    const all = this.segments.map(({ sharded }) => sharded?.[kind]);
+    const of = (costs: readonly CollectiveCost[] = []) =>
+      sumOf(costs.map((cost) => costOf({ ...cost, ranks })));
+    const inside = all.map((each) => sumOf([of(each?.forward), of(each?.backward)]));
+    tables = {
+      start: all.map((each) => of(each?.backwardAtStart)),
+      end: all.map((each) => of(each?.forwardAtEnd)),
+      inside: {
+        sentBytes: prefix(inside.map(({ sentBytes }) => sentBytes)),
+        bytesInRow: prefix(inside.map(({ bytesInRow }) => bytesInRow)),
+        hops: prefix(inside.map(({ hops }) => hops)),
+      },
+    };
+    collectives.set(ranks, tables);
+    return tables;
+  }
 }
 
-/** Collectives as a ring does them: an all-reduce is a scatter of sums and a gathering of them. */
-export function ringWork(collectives: readonly CollectiveCost[]): RingWork {
-  const weight = (op: CollectiveCost["op"]) => (op === "all-reduce" ? 2 : 1);
+function costOf(work: CollectiveWork): CollectiveSum {
+  const hops = hopsOf(work);
+  return { sentBytes: meanSent(work), bytesInRow: mostSent(work) + hops * pieceBytes(work), hops };
+}
+
+function sumOf(sums: readonly CollectiveSum[]): CollectiveSum {
+  const total = (of: (each: CollectiveSum) => number) => sums.reduce((sum, each) => sum + of(each), 0);
   return {
-    bytes: collectives.reduce((sum, { op, bytes }) => sum + weight(op) * bytes, 0),
-    rounds: collectives.reduce((sum, { op }) => sum + weight(op), 0),
-    roundsOfTwo: collectives.reduce((sum, { op, bytes }) => sum + ringSteps(op, bytes, 2), 0),
+    sentBytes: total(({ sentBytes }) => sentBytes),
+    bytesInRow: total(({ bytesInRow }) => bytesInRow),
+    hops: total(({ hops }) => hops),
   };
-}
-
-/** How long a ring of so many takes for collectives of a range. */
-export function ringMs({ bytes, rounds, roundsOfTwo }: RingWork, ranks: number, link: LinkProfile): number {
-  const steps = ranks === 2 ? roundsOfTwo : rounds * (ranks - 1);
-  return (bytes * (ranks - 1)) / ranks / link.bytesPerMs + steps * link.latencyMs;
 }

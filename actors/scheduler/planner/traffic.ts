@@ -5,6 +5,8 @@ import { isSharded, type Plan } from "../plan.ts";
 import type { PlanCost } from "../plan-cost.ts";
 import { isOfMicroBatch, positionOf } from "../program.ts";
 import { Routes } from "../routes.ts";
+import type { CollectiveCost } from "../run-cost.ts";
+import { sentBy } from "../simulate/collective.ts";
 
 export interface Traffic {
   sentBytes: number;
@@ -26,14 +28,21 @@ export function sentBytes(plan: Plan, { programs, run }: PlanCost): readonly Tra
       own.sentBytes += bytes;
       traffic[to]!.receivedBytes += bytes;
     };
-    const ring = (bytes: number) => send(worker - rank + ((rank + 1) % among), bytes);
     const shares = stage.members.map(({ share }) => share);
-    const even = stage.members.map(() => 1);
+    const addUp = (bytes: number, isEncoded: boolean, every = 1) => {
+      for (const sent of sentBy({ op: "all-reduce", bytes, ranks: among, isEncoded }, rank)) {
+        send(worker - rank + sent.to, sent.bytes / every);
+      }
+    };
+    const meet = ({ op, bytes }: CollectiveCost) => {
+      if (op === "all-reduce") addUp(bytes, false);
+      else send(worker - rank + ((rank + 1) % among), collectiveBytes(op, bytes, shares, rank));
+    };
     const summed = new Set<number>();
     const sum = (chunk: number) => {
       summed.add(chunk);
-      const { gradientBytes, sumEvery = 1 } = run.chunks[worker]![chunk]!;
-      ring(collectiveBytes("all-reduce", gradientBytes, even, rank) / sumEvery);
+      const { gradientBytes, sumEvery } = run.chunks[worker]![chunk]!;
+      addUp(gradientBytes, run.encodesSums === true, sumEvery);
     };
     for (const operation of program.operations) {
       if (operation.op === "step") continue;
@@ -44,14 +53,8 @@ export function sentBytes(plan: Plan, { programs, run }: PlanCost): readonly Tra
       if (isSharded(stage.sharing)) {
         const forward = operation.op === "forward" || operation.op === "forward-backward";
         const backward = operation.op.startsWith("backward") && operation.op !== "backward-weight";
-        if (forward) {
-          for (const { op, bytes } of cost.forwardCollectives ?? [])
-            ring(collectiveBytes(op, bytes, shares, rank));
-        }
-        if (backward || operation.op === "forward-backward") {
-          for (const { op, bytes } of cost.backwardCollectives ?? [])
-            ring(collectiveBytes(op, bytes, shares, rank));
-        }
+        if (forward) cost.forwardCollectives?.forEach(meet);
+        if (backward || operation.op === "forward-backward") cost.backwardCollectives?.forEach(meet);
       }
       const down = operation.op === "send-activation";
       if (!down && operation.op !== "send-gradient") continue;

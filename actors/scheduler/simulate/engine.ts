@@ -4,8 +4,8 @@
  *
  * Rules. A worker's actions happen in their order, kernels one at a time. A message takes its lines (the link, and the
  * interfaces at its ends) as soon as they have done with those that were ready before it, and arrives its latency later. A
- * ring starts when all its members have come. Members of a meeting wait for its end; it takes its lines as a message does.
- * Members of a sum go on. Sums on the same lines follow each other, but messages and meetings do not wait for them: what
+ * collective starts when all its members have come. Members of a meeting wait for its end; it takes its lines as a message
+ * does. Members of a sum go on. Sums on the same lines follow each other, but messages and meetings do not wait for them: what
  * both have to send goes in pieces in turn, each at half the rate for as long, so a sum ends so much later. The gate opens
  * when all workers are there and their sums are done. With fewer cores than workers kernels wait for one: who has been ready longest goes first,
  * the lower worker at a tie. What happens at one time happens before anything is started then, so the result does not
@@ -20,9 +20,9 @@ export interface Outcome {
   /** By operation, worker after worker: when it began and ended. */
   readonly startMs: Float64Array;
   readonly endMs: Float64Array;
-  /** By ring. */
-  readonly ringStartMs: Float64Array;
-  readonly ringEndMs: Float64Array;
+  /** By collective. */
+  readonly collectiveStartMs: Float64Array;
+  readonly collectiveEndMs: Float64Array;
   /** By worker: time in kernels. */
   readonly busyMs: Float64Array;
   /** When the commit gate opened. */
@@ -68,15 +68,15 @@ class Execution {
   private gathered = 0;
   private readonly startMs: Float64Array;
   private readonly endMs: Float64Array;
-  private readonly ringStartMs: Float64Array;
-  private readonly ringEndMs: Float64Array;
+  private readonly collectiveStartMs: Float64Array;
+  private readonly collectiveEndMs: Float64Array;
   private readonly busyMs: Float64Array;
   private gateMs = Number.NaN;
   private makespanMs = 0;
   private events = 0;
 
   constructor(lowered: Lowered) {
-    const { programs, firstOperation, receivers, lines, rings, cores } = lowered;
+    const { programs, firstOperation, receivers, lines, collectives, cores } = lowered;
     this.lowered = lowered;
     this.workers = programs.length;
     this.limited = cores < programs.length;
@@ -89,13 +89,13 @@ class Execution {
     this.awaited = new Uint8Array(receivers.length);
     this.lineFreeMs = new Float64Array(lines);
     this.sumOn = new Int32Array(lines).fill(-1);
-    this.came = new Int32Array(rings.length);
+    this.came = new Int32Array(collectives.length);
     this.summing = new Int32Array(programs.length);
     this.atGate = new Uint8Array(programs.length);
     this.startMs = new Float64Array(firstOperation.at(-1)!).fill(Number.NaN);
     this.endMs = new Float64Array(this.startMs.length).fill(Number.NaN);
-    this.ringStartMs = new Float64Array(rings.length);
-    this.ringEndMs = new Float64Array(rings.length);
+    this.collectiveStartMs = new Float64Array(collectives.length);
+    this.collectiveEndMs = new Float64Array(collectives.length);
     this.busyMs = new Float64Array(programs.length);
   }
 
@@ -109,13 +109,13 @@ class Execution {
         const code = queue.firstCode;
         queue.pop();
         if (code < workers) this.wake(code, now);
-        else this.endRing(code - workers, now);
+        else this.endCollective(code - workers, now);
       } while (queue.size > 0 && queue.firstMs === now);
       if (ready.size > 0) this.dispatch(now);
     }
     this.requireFinished();
-    const { startMs, endMs, ringStartMs, ringEndMs, busyMs, gateMs, makespanMs, events } = this;
-    return { startMs, endMs, ringStartMs, ringEndMs, busyMs, gateMs, makespanMs, events };
+    const { startMs, endMs, collectiveStartMs, collectiveEndMs, busyMs, gateMs, makespanMs, events } = this;
+    return { startMs, endMs, collectiveStartMs, collectiveEndMs, busyMs, gateMs, makespanMs, events };
   }
 
   /** A kernel of the worker has ended, or what it waited for is there. */
@@ -241,37 +241,37 @@ class Execution {
       const sum = this.sumOn[line]!;
       if (sum < 0 || met.includes(sum)) continue;
       met.push(sum);
-      const longer = Math.min(ms, Math.max(0, this.ringEndMs[sum]! - start));
-      this.ringEndMs[sum]! += longer;
+      const longer = Math.min(ms, Math.max(0, this.collectiveEndMs[sum]! - start));
+      this.collectiveEndMs[sum]! += longer;
       mostMs = Math.max(mostMs, longer);
     }
     return mostMs;
   }
 
-  /** One more member has come to a ring. */
+  /** One more member has come to a collective. */
   private join(index: number, now: number): void {
-    const { members, op } = this.lowered.rings[index]!;
+    const { members, op } = this.lowered.collectives[index]!;
     if (++this.came[index]! < members.length) return;
     if (op !== null) this.meet(index, now);
     else if (!this.startSum(index, now)) this.waiting.push(index);
   }
 
   private meet(index: number, now: number): void {
-    const { lines, busyMs, ms } = this.lowered.rings[index]!;
+    const { lines, busyMs, ms } = this.lowered.collectives[index]!;
     let start = now;
     for (const line of lines) start = Math.max(start, this.lineFreeMs[line]!);
     const end = start + ms + (this.sums === 0 ? 0 : this.beside(lines, start, ms));
     lines.forEach((line, i) => {
       this.lineFreeMs[line] = Math.max(this.lineFreeMs[line]!, start) + busyMs[i]!;
     });
-    this.ringStartMs[index] = start;
-    this.ringEndMs[index] = end;
+    this.collectiveStartMs[index] = start;
+    this.collectiveEndMs[index] = end;
     this.queue.push(end, this.workers + index);
   }
 
   /** False while another sum has one of its lines. */
   private startSum(index: number, now: number): boolean {
-    const { lines, ms } = this.lowered.rings[index]!;
+    const { lines, ms } = this.lowered.collectives[index]!;
     let backlogMs = 0;
     for (const line of lines) {
       if (this.sumOn[line]! >= 0) return false;
@@ -280,14 +280,14 @@ class Execution {
     for (const line of lines) this.sumOn[line] = index;
     this.sums++;
     const end = now + ms + Math.min(ms, backlogMs);
-    this.ringStartMs[index] = now;
-    this.ringEndMs[index] = end;
+    this.collectiveStartMs[index] = now;
+    this.collectiveEndMs[index] = end;
     this.queue.push(end, this.workers + index);
     return true;
   }
 
-  private endRing(index: number, now: number): void {
-    const { members, lines, op } = this.lowered.rings[index]!;
+  private endCollective(index: number, now: number): void {
+    const { members, lines, op } = this.lowered.collectives[index]!;
     if (op !== null) {
       for (const worker of members) {
         this.complete(worker, now);
@@ -295,7 +295,7 @@ class Execution {
       }
       return;
     }
-    const end = this.ringEndMs[index]!;
+    const end = this.collectiveEndMs[index]!;
     if (end > now) {
       // Something else went over its lines meanwhile.
       this.queue.push(end, this.workers + index);

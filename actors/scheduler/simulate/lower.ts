@@ -7,7 +7,6 @@
  * has to add up over its members and no `reduce` of the program does is added up before the gate.
  */
 
-import type { LinkProfile } from "../cost.ts";
 import { transferMs } from "../cost.ts";
 import {
   describe,
@@ -18,7 +17,7 @@ import {
 } from "../program.ts";
 import { type ChunkCost, type CollectiveCost, kernelMsOf, type RunCost } from "../run-cost.ts";
 import { type Places, placesOf, type StagePlace } from "../validate/places.ts";
-import { ringBytes, ringMs } from "./ring.ts";
+import { collectiveMs, hopsMs, sentIn, slowestOf } from "./collective.ts";
 
 /** What a worker can be doing. */
 export const ACTION = { kernel: 0, send: 1, receive: 2, meet: 3, reduce: 4, gate: 5 } as const;
@@ -28,7 +27,7 @@ export interface Lowered {
   /** By worker, and one more: where its actions begin, and its operations. */
   readonly firstAction: Int32Array;
   readonly firstOperation: Int32Array;
-  /** By action: which of `ACTION`, of which operation, about which message or ring, how long a kernel takes. */
+  /** By action: which of `ACTION`, of which operation, about which message or collective, how long a kernel takes. */
   readonly kinds: Uint8Array;
   readonly operations: Int32Array;
   readonly subjects: Int32Array;
@@ -45,13 +44,13 @@ export interface Lowered {
   readonly messageDownMs: Float64Array;
   /** Links of pairs, and interfaces. */
   readonly lines: number;
-  readonly rings: readonly Ring[];
+  readonly collectives: readonly SimulatedCollective[];
   /** Kernels at once. */
   readonly cores: number;
 }
 
 /** A collective, and over which lines it goes. */
-export interface Ring {
+export interface SimulatedCollective {
   readonly members: readonly number[];
   readonly lines: readonly number[];
   /** By line, how long it keeps it busy. */
@@ -83,8 +82,8 @@ class Lowering {
   private readonly messageUpMs: Float64Array;
   private readonly messageDownMs: Float64Array;
   private readonly lineNumbers = new Map<number, number>();
-  private readonly rings: Ring[] = [];
-  /** By stage: its rings in the order in which each member comes to them, and sums by chunk. */
+  private readonly collectives: SimulatedCollective[] = [];
+  /** By stage: its collectives in the order in which each member comes to them, and sums by chunk. */
   private readonly meetings: readonly number[][];
   private readonly sums: readonly Map<number, number>[];
   private kinds: Uint8Array;
@@ -140,10 +139,11 @@ class Lowering {
       firstAction[worker + 1] = this.count;
       firstOperation[worker + 1] = firstOperation[worker]! + program.operations.length;
     });
-    const { receivers, messageLinks, messageMs, latencies, rings, cost } = this;
+    const { receivers, messageLinks, messageMs, latencies, collectives, cost } = this;
     const { messageUps, messageDowns, messageUpMs, messageDownMs } = this;
     return {
-      ...{ programs, firstAction, firstOperation, receivers, messageLinks, messageMs, latencies, rings },
+      ...{ programs, firstAction, firstOperation, receivers, messageLinks, messageMs, latencies },
+      collectives,
       ...{ messageUps, messageDowns, messageUpMs, messageDownMs },
       kinds: this.kinds.subarray(0, this.count),
       operations: this.operations.subarray(0, this.count),
@@ -253,10 +253,10 @@ class Lowering {
     return direction + microBatches * this.widths[position]! + microBatch * width;
   }
 
-  /** The ring that a member comes to as its `at`th. */
+  /** The collective that a member comes to as its `at`th. */
   private meeting(stage: StagePlace, at: number, { op, bytes }: CollectiveCost): number {
     const own = this.meetings[stage.stage]!;
-    own[at] ??= this.ring(stage, op, op, bytes);
+    own[at] ??= this.collective(stage, op, op, bytes);
     return own[at];
   }
 
@@ -275,45 +275,44 @@ class Lowering {
     const known = own.get(chunk);
     if (known !== undefined) return known;
     const { sumEvery = 1 } = chunkCost(this.cost, stage.workers[0]!.worker, chunk);
-    const ring = this.ring(stage, null, "all-reduce", this.gradientBytes(stage, chunk), 1 / sumEvery);
-    own.set(chunk, ring);
-    return ring;
+    const bytes = this.gradientBytes(stage, chunk);
+    const sum = this.collective(stage, null, "all-reduce", bytes, 1 / sumEvery);
+    own.set(chunk, sum);
+    return sum;
   }
 
-  /** @param part of it that a step has. */
-  private ring(
+  /** @param name null for sums of gradients. @param part of it that a step has. */
+  private collective(
     { workers }: StagePlace,
-    name: Ring["op"],
+    name: SimulatedCollective["op"],
     op: CollectiveCost["op"],
     bytes: number,
     part = 1,
   ): number {
     const members = workers.map(({ worker }) => worker);
-    const profiles: LinkProfile[] = [];
-    const sent = ringBytes(op, bytes, members.length);
+    const isEncoded = name === null && this.cost.encodesSums === true;
+    const work = { op, bytes, ranks: members.length, isEncoded };
+    const link = (from: number, to: number) => this.cost.link(members[from]!, members[to]!);
     const busy = new Map<number, number>();
-    let crowdedMs = 0;
-    members.forEach((from, i) => {
-      const to = members[(i + 1) % members.length]!;
-      const link = this.cost.link(from, to);
-      profiles.push(link);
-      busy.set(this.linkNumber(from, to), transferMs(sent, link));
+    const spend = (line: number, ms: number) => busy.set(line, (busy.get(line) ?? 0) + ms);
+    const shared = new Set<number>();
+    const sent = sentIn(work);
+    for (const each of sent) {
+      const [from, to] = [members[each.from]!, members[each.to]!];
+      spend(this.linkNumber(from, to), transferMs(each.bytes, link(each.from, each.to)));
       const ends = this.between(from, to);
-      if (!ends) return;
-      for (const [line, bytesPerMs] of [
-        [ends.up, ends.upBytesPerMs],
-        [ends.down, ends.downBytesPerMs],
-      ] as const) {
-        const ms = (busy.get(line) ?? 0) + sent / bytesPerMs;
-        busy.set(line, ms);
-        crowdedMs = Math.max(crowdedMs, ms);
-      }
-    });
+      if (!ends) continue;
+      spend(ends.up, each.bytes / ends.upBytesPerMs);
+      spend(ends.down, each.bytes / ends.downBytesPerMs);
+      shared.add(ends.up).add(ends.down);
+    }
     // Members of one machine share its interface.
-    const ms = Math.max(ringMs(op, bytes, profiles), ringMs(op, 0, profiles) + crowdedMs) * part;
+    const crowdedMs = Math.max(0, ...[...shared].map((line) => busy.get(line)!));
+    const slowest = slowestOf(sent.map(({ from, to }) => link(from, to)));
+    const ms = Math.max(collectiveMs(work, link), crowdedMs + hopsMs(work, slowest)) * part;
     const [lines, busyMs] = [[...busy.keys()], [...busy.values()].map((each) => each * part)];
-    this.rings.push({ members, lines, busyMs, ms, op: name });
-    return this.rings.length - 1;
+    this.collectives.push({ members, lines, busyMs, ms, op: name });
+    return this.collectives.length - 1;
   }
 
   /** The line of a pair of workers. */

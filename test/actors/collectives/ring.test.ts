@@ -161,6 +161,18 @@ test("what is in no place is exact, whatever the codec", async () => {
   expect([...tensors[0]!.f32()]).toEqual([...Tensor.f32([2], [3, 2e-4]).f32()]);
 });
 
+test("many add up round the ring what travels encoded, and in trees what does not", async () => {
+  const local = new LocalRanks(9, "bf16");
+  const sum = (place?: string) => {
+    const tensors = summands(9, [90]);
+    return local.all((own, rank) => own.allReduce(`${place}`, [tensors[rank]!], place));
+  };
+  await sum("place");
+  expect(local.messages).toEqual(new Array(9).fill(16));
+  await sum();
+  expect(Math.max(...local.messages)).toBe(16 + 4);
+});
+
 test("with a codec, what an owner has is what others get of it", async () => {
   const local = new LocalRanks(2, "bf16");
   const tensors = [Tensor.f32([2], [1 / 3, 0]), Tensor.f32([2], [0, 1 / 3])];
@@ -171,24 +183,24 @@ test("with a codec, what an owner has is what others get of it", async () => {
 
 describe("where a rank is gone", () => {
   test("nothing waits for it: what is under way ends with the reason, and so does what comes", async () => {
-    const { rings } = new LocalRanks(3);
+    const { collectives } = new LocalRanks(3);
     const reason = new Error("rank 2 is gone");
     const pending = [0, 1].flatMap((rank) => [
-      rings[rank]!.allReduce("a", [Tensor.f32([9], new Float32Array(9))]),
-      rings[rank]!.allGather("b", Tensor.f32([1], [1])),
-      rings[rank]!.reduceScatter("c", [1, 2, 3].map((n) => Tensor.zeros("f32", [n]))), // biome-ignore format: one line
+      collectives[rank]!.allReduce("a", [Tensor.f32([9], new Float32Array(9))]),
+      collectives[rank]!.allGather("b", Tensor.f32([1], [1])),
+      collectives[rank]!.reduceScatter("c", [1, 2, 3].map((n) => Tensor.zeros("f32", [n]))), // biome-ignore format: one line
     ]);
-    for (const rank of [0, 1]) rings[rank]!.abandon(reason);
+    for (const rank of [0, 1]) collectives[rank]!.abandon(reason);
     for (const result of await Promise.allSettled(pending)) {
       expect(result).toEqual({ status: "rejected", reason });
     }
-    expect(rings[0]!.allGather("d", Tensor.f32([1], [1]))).rejects.toBe(reason);
+    expect(collectives[0]!.allGather("d", Tensor.f32([1], [1]))).rejects.toBe(reason);
   });
 
   test("whoever cannot give to it abandons all the rest", async () => {
     const local = new LocalRanks(3);
     local.gone.add(2);
-    const [, before] = local.rings;
+    const [, before] = local.collectives;
     const other = before!.allGather("a", Tensor.f32([1], [1]));
     const sum = before!.allReduce("b", [Tensor.f32([9], new Float32Array(9))]);
     const outcomes = await Promise.allSettled([other, sum]);
@@ -199,7 +211,7 @@ describe("where a rank is gone", () => {
 
   test("a rank with another size is told, and waits no more", async () => {
     const local = new LocalRanks(2);
-    const [a, b] = local.rings as [(typeof local.rings)[0], (typeof local.rings)[0]];
+    const [a, b] = local.collectives as [(typeof local.collectives)[0], (typeof local.collectives)[0]];
     const sums = [
       a.allReduce("k", [Tensor.zeros("f32", [8])]),
       b.allReduce("k", [Tensor.zeros("f32", [10])]),
@@ -214,8 +226,8 @@ describe("where a rank is gone", () => {
 });
 
 test("one rank alone has it all", async () => {
-  const { rings } = new LocalRanks(1);
-  const [ring] = rings as [(typeof rings)[0]];
+  const { collectives } = new LocalRanks(1);
+  const [ring] = collectives as [(typeof collectives)[0]];
   const tensor = Tensor.f32([2], [1, 2]);
   await ring.allReduce("k", [tensor]);
   expect([...tensor.f32()]).toEqual([1, 2]);

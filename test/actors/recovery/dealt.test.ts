@@ -57,7 +57,7 @@ test.each([
 });
 
 describe("a device is lost in the middle of adding up", () => {
-  test.each([1, 5, 12, 17])("when message %i of 18 has come", async (message) => {
+  test.each([1, 2, 3, 4])("when message %i of 4 has come", async (message) => {
     const device = 1;
     const cluster = await watched(clusters, ALL, [], WATCHING);
     const host = cluster.hosts[device]!;

@@ -1,7 +1,6 @@
 /** The simulator on pipelines of any shape: closed forms where there are any, bounds where there are none. */
 
 import { describe, expect, test } from "bun:test";
-import type { LinkProfile } from "../../../actors/scheduler/cost.ts";
 import {
   isBackward,
   isOfMicroBatch,
@@ -16,7 +15,6 @@ import {
   SCHEDULES,
   type ScheduleName,
 } from "../../../actors/scheduler/schedule.ts";
-import { ringMs } from "../../../actors/scheduler/simulate/ring.ts";
 import { predict, simulate } from "../../../actors/scheduler/simulate.ts";
 import { seededRandom } from "../../../runtime/random.ts";
 import { chunk, equalCost, runCost } from "./costs.ts";
@@ -55,34 +53,6 @@ describe("bubbles, with free messages", () => {
         for (const idle of idleMs) expect(idle).toBeCloseTo(((count - 1) * 36) / chunks, 9);
       }
     }
-  });
-});
-
-describe("rings", () => {
-  const link = (latencyMs: number, bytesPerMs: number): LinkProfile => ({ latencyMs, bytesPerMs });
-
-  test.each([2, 3, 5, 16])(
-    "among %i: an all-reduce sends 2(n-1)/n of the bytes in 2(n-1) steps, others half",
-    (n) => {
-      const links = range(n).map(() => link(0.5, 1e4));
-      const half = ((n - 1) / n) * 400 + (n - 1) * 0.5;
-      expect(ringMs("all-reduce", 4e6, links)).toBeCloseTo(2 * half, 9);
-      expect(ringMs("all-gather", 4e6, links)).toBeCloseTo(half, 9);
-      expect(ringMs("reduce-scatter", 4e6, links)).toBeCloseTo(half, 9);
-    },
-  );
-  test("of two who add up something short are an exchange: all of it, in one step", () => {
-    const both = [link(0.5, 100), link(0.5, 100)];
-    expect(ringMs("all-reduce", 1000, both)).toBeCloseTo(10 + 0.5, 9);
-    expect(ringMs("all-reduce", 2 ** 21, both)).toBeCloseTo(2 ** 21 / 100 + 0.5, 9);
-    expect(ringMs("all-reduce", 2 ** 21 + 4, both)).toBeCloseTo((2 ** 21 + 4) / 100 + 2 * 0.5, 9);
-  });
-  test("go at the pace of their slowest link, and of nobody with himself", () => {
-    expect(ringMs("all-gather", 1000, [link(0, 100), link(2, 1000), link(0, 10)])).toBeCloseTo(
-      1000 / 15 + 2 * 2,
-      9,
-    );
-    expect(ringMs("all-reduce", 1000, [link(9, 1)])).toBe(0);
   });
 });
 
@@ -323,8 +293,9 @@ test("thousands of devices, deterministically", () => {
     link: () => ({ latencyMs: 0.01, bytesPerMs: 1000 }),
   };
   const { makespanMs, gateMs } = predict(programs, cost);
-  // 6 ms until the last chunk's gradients are there, then four sums in a row; the others wait behind the first.
-  expect(gateMs).toBeCloseTo(4 + 2 + 4 * ((2 * 2047 * 4.096) / 2048 + 2 * 2047 * 0.01), 6);
+  // 6 ms until the last chunk's gradients are there, then four sums in a row; the others wait behind the first. In each,
+  // half of the bytes goes four ways from whoever is in the middle, and waits on 11 hops up and 11 down.
+  expect(gateMs).toBeCloseTo(4 + 2 + 4 * (2 * 4.096 + 22 * (2.048 + 0.01)), 6);
   expect(makespanMs).toBeCloseTo(gateMs + 4, 9);
   expect(programs.some(({ operations }) => operations.some(isBackward))).toBe(true);
 });

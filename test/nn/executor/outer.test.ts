@@ -66,11 +66,11 @@ async function meet(
   shares: readonly number[],
   key: string,
 ): Promise<void> {
-  const { rings } = new LocalRanks(members.length);
+  const { collectives } = new LocalRanks(members.length);
   await Promise.all(
     members.map(async (executor, rank) => {
       await executor.pseudoGradients(shares[rank]!);
-      await executor.reduce(key, rings[rank]!);
+      await executor.reduce(key, collectives[rank]!);
       await executor.outerStep();
     }),
   );

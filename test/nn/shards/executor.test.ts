@@ -151,7 +151,7 @@ describe("a rank", () => {
 
   test("takes whole values or its own parts, and says how they are cut", async () => {
     const chunk = chunkOf(gpt(), { rank: 1 });
-    const executor = await ShardExecutor.create(engine, chunk, new LocalRanks(2).rings[1]!, options);
+    const executor = await ShardExecutor.create(engine, chunk, new LocalRanks(2).collectives[1]!, options);
     try {
       const name = "h0.attn.q.weight";
       const cut = executor.cuts.get(name)!;
@@ -185,11 +185,11 @@ describe("a rank", () => {
 
   test("whose neighbour is gone gives up its pass", async () => {
     const local = new LocalRanks(2);
-    const executor = await ShardExecutor.create(engine, chunkOf(gpt()), local.rings[0]!, options);
+    const executor = await ShardExecutor.create(engine, chunkOf(gpt()), local.collectives[0]!, options);
     try {
       const pass = executor.forward(0);
       const reason = new Error("rank 1 is gone");
-      setTimeout(() => local.rings[0]!.abandon(reason));
+      setTimeout(() => local.collectives[0]!.abandon(reason));
       expect(pass).rejects.toBe(reason);
       await pass.catch(() => {});
     } finally {
@@ -199,7 +199,7 @@ describe("a rank", () => {
 
   test("refuses what it cannot do", async () => {
     const create = (optimizer: OptimizerConfig, rank = 0) =>
-      ShardExecutor.create(engine, chunkOf(gpt()), new LocalRanks(2).rings[rank]!, {
+      ShardExecutor.create(engine, chunkOf(gpt()), new LocalRanks(2).collectives[rank]!, {
         ...options,
         optimizer,
       });

@@ -129,7 +129,7 @@ export async function trainSharded(
           ...{ rank, input: first.input, output: last.output, inputGradient: first.inputTrained, recompute },
         });
         plans[i] = chunk.plan;
-        const ring = locals[i]!.rings[rank]!;
+        const ring = locals[i]!.collectives[rank]!;
         const executor = await ShardExecutor.create(engine, chunk, ring, optionsOf(setup));
         own.push(executor);
         await executor.load(held(model));
@@ -186,7 +186,7 @@ export async function trainSharded(
       sent = locals.map(({ bytes }) => [...bytes]);
       await Promise.all(
         executors.map((own, i) =>
-          all(own, (executor, rank) => executor.reduce(`${step}`, locals[i]!.rings[rank]!)),
+          all(own, (executor, rank) => executor.reduce(`${step}`, locals[i]!.collectives[rank]!)),
         ),
       );
       await exchangeTied(executors);
