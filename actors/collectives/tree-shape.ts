@@ -10,11 +10,8 @@
 
 /** Up to so many, a ring: there, hops are few. */
 const MOST_IN_RING = 8;
-/**
- * Where each rank has so many elements to add up, 4 MiB, links are busy with them for longer than a hop takes, 34 ms at
- * 1 Gbit/s. So a ring's hops cost nothing, and it sends one part in `ranks` less than whoever hands things on in a tree.
- */
-const LONG_CHUNK = 2 ** 20;
+/** Elements that a link has under way, 128 KiB: 1 Gbit/s for a millisecond. */
+const UNDER_WAY = 2 ** 15;
 
 /** Where a rank is in a tree. */
 export interface TreePlace {
@@ -24,9 +21,14 @@ export interface TreePlace {
   readonly children: readonly number[];
 }
 
-/** Whether so many elements are added up in trees, rather than round a ring: where hops count, rather than bytes. */
+/**
+ * Whether so many elements are added up in trees, rather than round a ring. That has 2(ranks - 1) hops, and each rank sends
+ * 2/ranks of all less than whoever hands things on in a tree, so it is the better one for what is long: from where a chunk of
+ * a rank takes a link as long as the hops that trees spare.
+ */
 export function addsUpInTrees(length: number, ranks: number): boolean {
-  return ranks > MOST_IN_RING && length < LONG_CHUNK * ranks;
+  const spared = ranks - 1 - treeDepth(ranks);
+  return ranks > MOST_IN_RING && length / ranks < spared * UNDER_WAY;
 }
 
 /** Hops from the leaf that is furthest from the root. */

@@ -4,9 +4,9 @@
  * workstations", 2009): an all-reduce of b bytes among n takes 2(n-1) steps of b/n bytes, an all-gather and a
  * reduce-scatter half of that. Two who add up something short give each other all of it: as many bytes in one step.
  *
- * Many add up in two trees (`collectives/tree-shape.ts`), each half of the bytes: up and down again, and on every hop a
- * piece of them has to have come before it goes on. A member sends to four others at most there, 2b bytes in all, and as
- * one interface is behind its links, one after the other.
+ * Many add up what is not very long in two trees (`collectives/tree-shape.ts`), half of it in each: up and down again, and
+ * on every hop a piece of it has to have come before it goes on. A member sends to four others at most there, 2b bytes in
+ * all, and as one interface is behind its links, one after the other.
  */
 
 import type { Collective } from "../../../nn/shards/plan.ts";

@@ -64,5 +64,8 @@ test("seven are two trees in order, of which the second is moved on by one", () 
 
 test("up to eight, and what is very long, goes round a ring", () => {
   expect([2, 8, 9, 600].map((ranks) => addsUpInTrees(1000, ranks))).toEqual([false, false, true, true]);
-  expect([9, 10].map((ranks) => addsUpInTrees(9 * 2 ** 20, ranks))).toEqual([false, true]);
+  // From 5 and from 6 times what is under way on a link, for each of them: 5.6 MiB and 7.5 MiB.
+  const long = [9 * 5, 10 * 6].map((times) => times * 2 ** 15);
+  expect(long.map((length) => addsUpInTrees(length, 9))).toEqual([false, false]);
+  expect(long.map((length) => addsUpInTrees(length - 1, 10))).toEqual([true, true]);
 });
