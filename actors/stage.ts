@@ -139,6 +139,7 @@ export class Stage extends Actor {
   async connect(peers: Readonly<Record<number, Ref<Stage>>>, goesOn = false): Promise<void> {
     if (this.#isCarried && !goesOn) await this.#renew(this.#session.generation);
     this.#isCarried = false;
+    this.#session.hasGivenUp &&= goesOn;
     for (const { executor } of this.#chunks) executor.requireLoaded();
     this.#session.mail.connect(peers);
     const known = new Map(Object.values(peers).map((peer) => [peer.key, peer] as const));
@@ -265,7 +266,7 @@ export class Stage extends Actor {
     if (dealing) this.#told = dealing.generation;
     const isSame = isAsked && isSameWork(this.#spec, spec!);
     const rest = isSame
-      ? this.#readdress(spec!)
+      ? this.#readdress(step + 1, spec!)
       : isAsked && (await session.dealAnew(step + 1, this.#spec, spec!));
     if (rest && !isSame) this.#deal(spec!, rest.slots);
     const isDealtAnew = dealing !== undefined && !isSameDealing(dealing, dealingOf(this.#spec));
@@ -279,6 +280,7 @@ export class Stage extends Actor {
     if (isDealtAnew) this.#deal(spec!);
     this.#isCarried = false;
     await this.#renew(generation);
+    this.#session.hasGivenUp = true;
     return { holds, midway: false, busy };
   }
 
@@ -308,10 +310,10 @@ export class Stage extends Actor {
   }
 
   /** Its own work is the same. @returns what is left of a step that it goes on with in another way than it began it. */
-  #readdress(spec: StageSpec): Rest | undefined {
+  #readdress(step: number, spec: StageSpec): Rest | undefined {
     this.#spec = spec;
     for (const chunk of this.#chunks) chunk.spec = spec.chunks[chunk.index]!;
-    return this.#session.readdress(spec);
+    return this.#session.readdress(step, spec);
   }
 
   /** @param rest slots of what is left of the step that goes on with it. */
@@ -341,8 +343,7 @@ export class Stage extends Actor {
   async train(step: number): Promise<StepReport> {
     const session = this.#session;
     if (!this.#spec.keepsSent || !session.isMidway(step)) await this.#begin(step);
-    const { report } = session.under!;
-    return this.#spec.keepsSent ? Promise.race([report, session.interrupted]) : report;
+    return session.reported(this.#spec.keepsSummands);
   }
 
   async #begin(step: number): Promise<void> {

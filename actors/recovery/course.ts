@@ -23,7 +23,7 @@ import { Preparing } from "./preparing.ts";
 import { planWithout, recover } from "./recovery.ts";
 import { Resuming } from "./resuming.ts";
 import { placementFor } from "./room.ts";
-import { DeviceLost, type Loss, type Roster } from "./roster.ts";
+import { BegunAgain, DeviceLost, type Loss, type Roster } from "./roster.ts";
 
 export interface CourseWorld {
   readonly roster: Roster;
@@ -170,7 +170,9 @@ export class Course {
     this.reached = Math.max(this.reached, step);
     this.world.roster.advanced();
     if (keeps) this.keeper.kept(step);
-    this.recovered();
+    this.resuming.passed();
+    // Those that were through with it and are gone are done without from here on, which is still to come.
+    if (!this.deployed.lacksSome) this.recovered();
   }
 
   /** Tells of a recovery that the run has come out of. */
@@ -292,6 +294,7 @@ export class Course {
     const lost: Loss[] = [];
     const at = clock.now();
     let told: string | undefined;
+    let goesOn = !(loss instanceof BegunAgain);
     for (;;) {
       lost.push(...roster.takeLosses());
       // What still goes on with those who were lost is to conclude nothing.
@@ -301,7 +304,7 @@ export class Course {
         const missing = await roster.guard(async () => {
           // Who is coming may have what there are no copies of now: a coordinator that stood still has lost everyone at once.
           await roster.expect(() => this.keeper.ledger.point(this.deployed.changingNames()) === null);
-          return this.goOn(lost, at);
+          return this.goOn(lost, at, goesOn);
         });
         if (missing === null) {
           const { resuming, committed } = this;
@@ -317,15 +320,17 @@ export class Course {
       } catch (error) {
         // Somebody else was lost meanwhile.
         if (error === loss || !(error instanceof DeviceLost)) throw error;
+        goesOn &&= !(error instanceof BegunAgain);
       }
     }
   }
 
   /**
-   * @param lost nobody where devices have lost each other. @param at when it was known.
+   * @param lost nobody where devices have lost each other. @param at when it was known. @param goesOn whether those that are
+   *   through with the step under way need not be there.
    * @returns what is missing to go on; null when nothing is.
    */
-  private async goOn(lost: readonly Loss[], at: number): Promise<string | null> {
+  private async goOn(lost: readonly Loss[], at: number, goesOn: boolean): Promise<string | null> {
     const { roster } = this.world;
     const { deployed } = this;
     await this.world.settle((id) => !roster.isGone(id));
@@ -336,7 +341,13 @@ export class Course {
     const options = this.further();
     const world = this.moveWorld();
     const { recovery } = this.world;
-    const within = { roster, replanner: this.moves.replanner, waits: recovery!.paused !== undefined };
+    const through = goesOn ? deployed.devicesThrough(committed + 1) : new Set<string>();
+    const within = {
+      roster,
+      replanner: this.moves.replanner,
+      waits: recovery!.paused !== undefined,
+      through,
+    };
     const next = planWithout(world, this.plan, deployed, within);
     // What is wanted was for devices that are not all there any more, unless others do their part in both plans.
     if (typeof next === "string" || workersOf(next).length === workersOf(this.plan).length) this.moves.drop();
@@ -360,13 +371,9 @@ export class Course {
     this.deployed = deployment;
     this.committed = step;
     this.place();
-    const resumed = deployment.resumed();
-    // What they hold is kept by those alone who have come to rest.
-    const keep = () => {
+    deployment.whenResumed(() => {
       if (this.deployed === deployment && this.committed === step) this.keeper.kept(step);
-    };
-    if (resumed) resumed.then(keep, () => {});
-    else keep();
+    });
     await this.world.recovery!.continuity?.planned(plan, this.generation);
   }
 

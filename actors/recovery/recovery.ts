@@ -8,6 +8,7 @@ import { dealLost } from "../scheduler/dealt.ts";
 import type { Deployment, DeployOptions } from "../scheduler/deployment.ts";
 import { type Plan, workersOf } from "../scheduler/plan.ts";
 import { PlanError } from "../scheduler/plan-error.ts";
+import { unfinished } from "../scheduler/through.ts";
 import { type Moved, type MoveWorld, redeploy } from "./migration.ts";
 import { alikeOf } from "./placement.ts";
 import type { Replanner } from "./replanner.ts";
@@ -26,6 +27,8 @@ export interface Bounds {
   readonly replanner: Replanner | undefined;
   /** Whether the run waits for devices where it has too few. */
   readonly waits: boolean;
+  /** Ids of devices that are through with the step under way: where those are lost, the step goes on as if they were there. */
+  readonly through: ReadonlySet<string>;
 }
 
 /**
@@ -36,10 +39,10 @@ export function planWithout(
   world: Pick<MoveWorld, "keeper">,
   plan: Plan,
   deployed: Deployment,
-  { roster, replanner, waits }: Bounds,
+  { roster, replanner, waits, through }: Bounds,
 ): Plan | string {
   const living = roster.living();
-  const dealt = deployed.dealsLost ? dealLost(plan, roster.lost()) : null;
+  const dealt = deployed.dealsLost ? dealtWithout(plan, roster.lost(), through) : null;
   if (dealt && (replanner?.overfull(dealt, plan) ?? null) === null) return dealt;
   const next = successorPlan(world, plan, deployed, roster.lost(), living);
   if (!next) return "no device is left";
@@ -52,6 +55,13 @@ export function planWithout(
     if (!(error instanceof PlanError)) throw error;
   }
   return waits ? full : next;
+}
+
+/** @returns null where somebody has to take a lost one's place, or nobody is lost. */
+function dealtWithout(plan: Plan, lost: ReadonlySet<string>, through: ReadonlySet<string>): Plan | null {
+  const again = unfinished(plan, lost, through);
+  const isMissing = workersOf(plan).some(({ member }) => lost.has(member.device));
+  return isMissing && again.size === 0 ? plan : dealLost(plan, again);
 }
 
 /**

@@ -15,6 +15,8 @@ type SoFar = Omit<RunRecovery, "resumeMs">;
 interface Under extends SoFar {
   /** When it was known. */
   readonly at: number;
+  /** Milliseconds until a step was committed behind it; undefined before. */
+  readonly resumeMs?: number;
   /** What has followed what, and how many steps that were committed are made again. */
   readonly followed: readonly { readonly deployment: Deployment; readonly again: number }[];
 }
@@ -61,18 +63,25 @@ export class Resuming {
     };
   }
 
+  /** A step is committed behind it, though not all is told yet that there is to tell. */
+  passed(): void {
+    if (this.under)
+      this.under = { ...this.under, resumeMs: this.under.resumeMs ?? this.clock.now() - this.under.at };
+  }
+
   /** A step is committed behind it, by this plan: what is told of it; undefined where there is none. */
   end(plan: Plan): RunRecovery | undefined {
     if (!this.under) return undefined;
     // Before a step was committed it may have gone over to another plan.
-    const { at, followed, ...recovery } = { ...this.under, plan };
+    this.passed();
+    const { at: _, followed, resumeMs, ...recovery } = { ...this.under, plan };
     this.under = undefined;
     // Not before is known what each was in the middle of.
     const operationsReplayed = followed.reduce(
       (sum, { deployment, again }) => sum + deployment.repeated(again),
       0,
     );
-    return { ...recovery, operationsReplayed, resumeMs: this.clock.now() - at };
+    return { ...recovery, operationsReplayed, resumeMs: resumeMs! };
   }
 
   private begun({ losses, at, keptEvery }: Lost, plan: Plan): Under {

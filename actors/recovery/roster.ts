@@ -15,6 +15,13 @@ export class DeviceLost extends Error {
   override readonly name = "DeviceLost";
 }
 
+/** A stage cannot go on in the middle of a step: that is begun again, with nobody's part of it. */
+export class BegunAgain extends DeviceLost {
+  constructor() {
+    super("a stage cannot go on in the middle of the step: it is begun again");
+  }
+}
+
 type RosterTimes = Pick<Times, "patienceMs" | "explainMs" | "cutMs">;
 
 /** A device that is gone, since when nothing was heard of it, and when that was known. */
@@ -182,7 +189,7 @@ export class Roster {
     } catch (error) {
       // A stage may notice a loss before the scheduler does: let the loss be what is told.
       const isOfLink = isLinkFailure(error);
-      if (!this.first) {
+      if (!this.first && !(error instanceof DeviceLost)) {
         const known = isOfLink ? this.reachAll() : this.clock.sleep(this.times.explainMs);
         await Promise.race([known, lost]).catch(() => {});
       }

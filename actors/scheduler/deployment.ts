@@ -34,17 +34,17 @@ import type { Held } from "./held.ts";
 import { endStage, type Hosted, hostAll } from "./hosting.ts";
 import { Late } from "./late.ts";
 import { lossesOf, mean } from "./losses.ts";
-import { heldInGroups, type Part } from "./parts.ts";
+import type { Part } from "./parts.ts";
 import { type Plan, type Worker, workersOf } from "./plan.ts";
 import { microBatchesOf } from "./program.ts";
 import { readersOf } from "./readers.ts";
+import { Reading } from "./reading.ts";
 import { Restoring } from "./restoring.ts";
 import { isAsynchronous } from "./schedule.ts";
 import { peersOf } from "./specs.ts";
 import { squareSumsOf } from "./square-sums.ts";
-import { type Copies, type Share, wholeValues } from "./whole.ts";
-
-type Values = Readonly<Record<string, Tensor>>;
+import { devicesWith, Through } from "./through.ts";
+import type { Copies } from "./whole.ts";
 
 export type { DeployOptions } from "./handover.ts";
 export type { Held } from "./held.ts";
@@ -69,13 +69,16 @@ export class Deployment {
   private readonly holdings: readonly StageHoldings[];
   /** By position. */
   private readonly parts: readonly Part[];
+  private readonly reading: Reading;
   private readonly late = new Late();
+  private readonly through: Through;
 
   private constructor(
     plan: Plan,
     { parts, placed, handed }: Hosted,
     options: DeployOptions,
     commits: Commits,
+    underWay?: number,
   ) {
     this.handed = handed ?? { goesOn: false, busy: false, behind: 0, dealt: 0 };
     this.commits = commits;
@@ -90,6 +93,10 @@ export class Deployment {
     this.stages = placed.map(({ stage }) => stage);
     this.holdings = placed.map(({ holdings }) => holdings);
     this.options = options;
+    const { workers, stages, holdings, shares, isLocal } = this;
+    const { optimizer } = options;
+    this.reading = new Reading({ workers, stages, holdings, shares, parts, optimizer, isLocal });
+    this.through = new Through(underWay, this.handed.gone);
   }
 
   /**
@@ -104,12 +111,15 @@ export class Deployment {
     devices: readonly Ref<Device>[],
     owner: Ref<any>,
     options: DeployOptions,
-    before?: { readonly deployment: Deployment } & Omit<Before, "placed" | "commits">,
+    before?: { readonly deployment: Deployment } & Omit<Before, "placed" | "commits" | "through">,
   ): Promise<Deployment> {
     const old = before?.deployment;
-    const handing = before && { ...before, placed: old!.placed, commits: old!.commits };
+    const underWay = before && (before.reached ?? before.step ?? -2) + 1;
+    const through = old?.throughWith(underWay!) ?? new Map();
+    const handing = before && { ...before, placed: old!.placed, commits: old!.commits, through };
     const hosted = await hostAll(plan, segments, { devices, owner }, options, handing);
-    return new Deployment(plan, hosted, options, hosted.handed?.goesOn ? old!.commits : new Commits());
+    const commits = hosted.handed?.goesOn ? old!.commits : new Commits();
+    return new Deployment(plan, hosted, options, commits, underWay);
   }
 
   /** Whether another one is to follow: what comes of this one counts no more. */
@@ -133,7 +143,7 @@ export class Deployment {
       this.workers.map(async ({ worker, rank, positions }) => {
         const { cuts } = this.holdings[worker]!;
         for (const position of positions) {
-          const groups = this.groups(position);
+          const groups = this.reading.groups(position);
           for (const group of [...groups, [LOSS_SCALE]]) {
             const given = group.filter((name) => values[name]);
             if (given.length === 0) continue;
@@ -165,8 +175,9 @@ export class Deployment {
     const moved = await Promise.all(
       this.placed.map(async (placed) => {
         const { worker, positions } = placed.worker;
-        const groups = positions.flatMap((position) => this.groups(position));
+        const groups = positions.flatMap((position) => this.reading.groups(position));
         const isLate = this.isIdle(placed);
+        if (this.through.lacks(worker)) return 0;
         const resuming = this.handed.resuming?.get(worker);
         if (resuming) {
           return this.late.resume(worker, resuming, async () => {
@@ -207,11 +218,13 @@ export class Deployment {
   private to(worker: number): Ref<Stage>["ask"] {
     const { isOver, generation } = this.options;
     if (isOver()) throw new DeploymentOver(generation);
+    this.through.requireThere(worker);
     return this.stages[worker]!.ask;
   }
 
   private async connect(worker: number): Promise<void> {
-    const peers = [...peersOf(this.placed[worker]!.spec)].map((peer) => [peer, this.stages[peer]!]);
+    const there = [...peersOf(this.placed[worker]!.spec)].filter((peer) => !this.through.lacks(peer));
+    const peers = there.map((peer) => [peer, this.stages[peer]!]);
     await this.to(worker).connect(Object.fromEntries(peers), this.handed.goesOn);
   }
 
@@ -231,7 +244,7 @@ export class Deployment {
     return this.workers.map(({ worker, member }) => ({
       ...{ holding: this.holding(worker), device: member.device, stage: this.stages[worker]! },
       bytes: this.holdings[worker]!.changingBytes,
-      isLate: this.late.lacks(worker),
+      isLate: this.late.lacks(worker) || this.through.lacks(worker),
     }));
   }
 
@@ -247,13 +260,15 @@ export class Deployment {
 
   /** Keeps a copy of what all stages hold now, which is how this step has left it. Those that are given it later do then. */
   async keep(step: number): Promise<void> {
-    const there = this.workers.filter(({ worker }) => !this.late.before(worker));
+    const there = this.workers.filter(
+      ({ worker }) => !this.late.before(worker) && !this.through.lacks(worker),
+    );
     await Promise.all(there.map(({ worker }) => this.to(worker).keep(step)));
   }
 
-  /** Resolves when all go on that do so one by one, each of which has kept a copy then; undefined where all do. */
-  resumed(): Promise<unknown> | undefined {
-    return this.late.resumed();
+  /** Does something when all go on that do so one by one, each of which has kept a copy then; at once where all do. */
+  whenResumed(then: () => void): void {
+    this.late.whenResumed(then);
   }
 
   /** Resolves when those that had nothing to do have what they hold: with the bytes that they were given. */
@@ -268,27 +283,46 @@ export class Deployment {
 
   /** Where data goes. @param workers whom it is for; all, when left out. */
   destination(workers = this.workers): Destination {
-    const readers = readersOf(workers, this.stages, this.parts);
+    const there = workers.filter(({ worker }) => !this.through.lacks(worker));
+    const readers = readersOf(there, this.stages, this.parts);
     return { generation: this.options.generation, microBatches: this.microBatches, readers };
   }
 
   /** Runs a step on all workers, up to the commit gate. @throws DeviceFailed where an engine does. */
   train(step: number): Promise<StepReport[]> {
-    return this.onAll((ask) => ask.train(step));
+    const { through } = this;
+    return this.onAll(async (ask, worker) => {
+      return through.said(step, worker) ?? through.heard(step, worker, await ask().train(step));
+    });
+  }
+
+  /** What those workers have said that are through with a step. */
+  throughWith(step: number): ReadonlyMap<number, StepReport> {
+    return this.through.with(step);
+  }
+
+  /** Ids of devices that are through with a step, with all that they have of it. */
+  devicesThrough(step: number): ReadonlySet<string> {
+    return devicesWith(this.workers, this.through.with(step));
+  }
+
+  /** Whether it goes on as if all were there, though some are gone: until the step is committed. */
+  get lacksSome(): boolean {
+    return this.through.lacksAny;
   }
 
   /** Losses of a validation pass of so many micro-batches. @throws DeviceFailed where an engine does. */
   async evaluate(pass: number, count: number): Promise<number[]> {
-    return this.losses(await this.onAll((ask) => ask.evaluate(pass, count)));
+    return this.losses(await this.onAll((ask) => ask().evaluate(pass, count)));
   }
 
-  private onAll<T>(work: (ask: Ref<Stage>["ask"]) => Promise<T>): Promise<T[]> {
+  private onAll<T>(work: (ask: () => Ref<Stage>["ask"], worker: number) => Promise<T>): Promise<T[]> {
     return Promise.all(
       this.workers.map(async (worker) => {
         try {
           const late = this.late.before(worker.worker);
           if (late) await late;
-          return await work(this.to(worker.worker));
+          return await work(() => this.to(worker.worker), worker.worker);
         } catch (error) {
           throw (error as { code?: unknown }).code === "ENGINE" ? new DeviceFailed(worker, error) : error;
         }
@@ -318,7 +352,9 @@ export class Deployment {
     const together = isLocal ? null : sumsOf(placed);
     if (together) this.commits.add(step, together);
     const sums = placed.map((worker) => together ?? sumsOf([worker]));
-    return workers.map(({ worker }, i) => this.to(worker).commit(step, sums[i]!, isLocal && meets, keeps));
+    return workers.map(async ({ worker }, i) =>
+      this.to(worker).commit(step, sums[i]!, isLocal && meets, keeps),
+    );
   }
 
   /** Others have copies of what this step has left: nobody makes it again, nor those before it. */
@@ -339,7 +375,7 @@ export class Deployment {
    */
   async state(): Promise<Record<string, Tensor>> {
     await this.givenLate();
-    return this.whole((stage, names) => stage.ask.state(names));
+    return this.reading.whole((stage, names) => stage.ask.state(names));
   }
 
   /**
@@ -348,50 +384,14 @@ export class Deployment {
    */
   kept(step: number, names: readonly string[]): Promise<Record<string, Tensor>> {
     const wanted = new Set(names);
-    return this.whole((stage, held, worker) => {
+    return this.reading.whole((stage, held, worker) => {
       const asked = held.filter((name) => wanted.has(name));
       return asked.length === 0 ? {} : stage.ask.recall(this.holding(worker).worker, step, asked);
     });
   }
 
-  private async whole(
-    ask: (stage: Ref<Stage>, names: readonly string[], worker: number) => Values | Promise<Values>,
-  ): Promise<Record<string, Tensor>> {
-    const said: Share[] = [];
-    await Promise.all(
-      this.workers.map(async (worker) => {
-        for (const names of this.changing(worker)) {
-          const values = await ask(this.stages[worker.worker]!, names, worker.worker);
-          said.push({ rank: worker.rank, values });
-        }
-      }),
-    );
-    const cuts = Object.assign({}, ...this.holdings.map((holdings) => holdings.cuts));
-    return wholeValues(said, cuts, this.shares);
-  }
-
   /** Names of what training changes, by stage. */
   layout(): readonly (readonly string[])[] {
-    const stages = Map.groupBy(this.workers, ({ stage }) => stage.stage);
-    const changing = ({ worker }: Worker) => this.holdings[worker]!.changing;
-    return [...stages.values()].map((members) => [...new Set(members.flatMap(changing))]);
-  }
-
-  /** Names of what a chunk holds and is kept of it. */
-  private groups(position: number): string[][] {
-    return heldInGroups(this.parts[position]!, this.options.optimizer, this.isLocal);
-  }
-
-  /** Names of what a worker has to say of the state, in groups that fit into messages. */
-  private changing({ worker, rank, positions }: Worker): string[][] {
-    const { cuts } = this.holdings[worker]!;
-    const groups = positions.flatMap((position) => {
-      const frozen = new Set(this.parts[position]!.roles.frozen);
-      return this.groups(position).map((group) => group.filter((name) => !frozen.has(name)));
-    });
-    if (rank === 0) return [[LOSS_SCALE], ...groups].filter(({ length }) => length > 0);
-    // Whoever has the same as the first has nothing to add.
-    const own = groups.map((group) => group.filter((name) => this.isLocal || cuts[name]));
-    return own.filter(({ length }) => length > 0);
+    return this.reading.layout();
   }
 }

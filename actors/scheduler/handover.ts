@@ -14,6 +14,7 @@
 
 import { sameBytes } from "../../nn/passes/rewrite.ts";
 import type { Ref } from "../../runtime/index.ts";
+import { BegunAgain } from "../recovery/roster.ts";
 import { isSplit } from "../stage/chunk.ts";
 import {
   dealingOf,
@@ -21,6 +22,7 @@ import {
   type Resumed,
   type StageHoldings,
   type StageSpec,
+  type StepReport,
   updatesInPasses,
 } from "../stage/spec.ts";
 import type { Stage } from "../stage.ts";
@@ -29,6 +31,7 @@ import type { Worker } from "./plan.ts";
 import { takeIn } from "./prepared.ts";
 import { isOfMicroBatch } from "./program.ts";
 import type { SpecOptions } from "./specs.ts";
+import { goneOf } from "./through.ts";
 
 export interface DeployOptions extends SpecOptions {
   /** Whether another deployment is to follow, which may have the same stages: nothing more is asked of them for this one. */
@@ -67,6 +70,8 @@ export interface Before {
   /** The last that all have committed. */
   readonly reached: number | null;
   readonly commits: Commits;
+  /** What those workers have said that are through with the step under way. */
+  readonly through: ReadonlyMap<number, StepReport>;
   /** Stages that were made ready for what follows. */
   readonly prepared?: readonly Placed[];
 }
@@ -85,6 +90,8 @@ export interface HandedOver {
   readonly dealt: number;
   /** Those that go on by themselves, as soon as they have come to rest: by worker, what has become of them. */
   readonly resuming?: ReadonlyMap<number, Promise<Resumed>>;
+  /** Those that are gone and were through with that step: what they have said of it. */
+  readonly gone?: ReadonlyMap<number, StepReport>;
 }
 
 /** Whether a stage that was made from one can go on as what is made from the other: all but the generation is the same. */
@@ -128,10 +135,12 @@ export async function handOver(
   const heirs = heirsOf(placed, same, workers, specs);
   const living = placed.filter(({ worker }) => isAlive(worker.member.device));
   if (isOver()) throw new DeploymentOver(generation);
-  if (isLeftOut(placed, living, heirs, specs)) {
-    const dealt = goOnDealt(before, living, options, { heirs, workers, specs });
+  const gone = goneOf(placed, isAlive, before.through, heirs);
+  if (isLeftOut(placed, living, gone.size, heirs, specs)) {
+    const dealt = goOnDealt(before, living, gone, options, { heirs, workers, specs });
     if (dealt) return dealt;
   }
+  if (gone.size > 0) throw new BegunAgain();
   // One that is lost meanwhile is found out by whoever watches devices.
   await Promise.all(living.map(({ stage }) => stage.ask.abandon().catch(() => {})));
   if (isSamePlan && living.every(({ worker }) => heirs[worker.worker] === worker.worker)) {
@@ -173,16 +182,17 @@ export async function handOver(
   return { staying, goesOn, busy, behind: 0, dealt: 0 };
 }
 
-/** Whether the next workers are those that live, and could go on in the middle of a step. */
+/** Whether the next workers are those that live, and so many that are gone, and could go on in the middle of a step. */
 function isLeftOut(
   placed: readonly Placed[],
   living: readonly Placed[],
+  gone: number,
   heirs: readonly (number | undefined)[],
   specs: readonly StageSpec[],
 ): boolean {
   return (
     living.length < placed.length &&
-    specs.length === living.length &&
+    specs.length === living.length + gone &&
     placed.every(({ spec }) => spec.keepsSummands) &&
     living.every(({ worker }) => heirs[worker.worker] !== undefined)
   );
@@ -197,6 +207,7 @@ function isLeftOut(
 function goOnDealt(
   { placed, step, reached }: Before,
   living: readonly Placed[],
+  gone: ReadonlyMap<number, StepReport>,
   { generation }: DeployOptions,
   next: {
     readonly heirs: readonly (number | undefined)[];
@@ -206,9 +217,19 @@ function goOnDealt(
 ): HandedOver | null {
   if (step === null) return null;
   const behind = Math.max(step, reached ?? step);
-  const lost = placed.filter((each) => !living.includes(each));
+  const kept = new Set([...gone.keys()].map((heir) => next.heirs.indexOf(heir)));
+  const lost = placed.filter((each, place) => !living.includes(each) && !kept.has(place));
   const staying = new Map<number, Placed>();
   const resuming = new Map<number, Promise<Resumed>>();
+  for (const place of kept) {
+    const heir = next.heirs[place]!;
+    staying.set(heir, {
+      ...placed[place]!,
+      worker: next.workers[heir]!,
+      spec: next.specs[heir]!,
+      has: "all",
+    });
+  }
   for (const old of living) {
     const heir = next.heirs[old.worker.worker]!;
     const [worker, spec] = [next.workers[heir]!, next.specs[heir]!];
@@ -219,7 +240,7 @@ function goOnDealt(
   }
   const operations = lost.flatMap(({ spec }) => spec.program.operations.filter(isOfMicroBatch));
   return {
-    ...{ staying, resuming, goesOn: true, busy: false },
+    ...{ staying, resuming, gone, goesOn: true, busy: false },
     ...{ behind: behind - step, dealt: operations.length },
   };
 }

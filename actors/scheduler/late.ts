@@ -4,7 +4,7 @@
  * as it has come to rest (`handover.ts`). Whatever is asked of them waits for that.
  */
 
-import { DeviceLost } from "../recovery/roster.ts";
+import { BegunAgain } from "../recovery/roster.ts";
 import type { Resumed } from "../stage/spec.ts";
 
 export class Late {
@@ -33,7 +33,7 @@ export class Late {
   resume(worker: number, coming: Promise<Resumed>, then: () => Promise<void>): 0 {
     const resumed = coming.then(async ({ midway, busy }) => {
       this.busy ||= busy;
-      if (!midway) throw new DeviceLost("a stage cannot go on in the middle of the step: it is begun again");
+      if (!midway) throw new BegunAgain();
       await then();
       this.resuming.delete(worker);
     });
@@ -52,9 +52,10 @@ export class Late {
     return this.given.get(worker) ?? this.resuming.get(worker);
   }
 
-  /** Resolves when all go on that were to; undefined where all do. */
-  resumed(): Promise<unknown> | undefined {
-    return this.resuming.size > 0 ? Promise.all(this.resuming.values()) : undefined;
+  /** Does something when all go on that were to; at once where all do, and not where one cannot. */
+  whenResumed(then: () => void): void {
+    if (this.resuming.size === 0) then();
+    else Promise.all(this.resuming.values()).then(then, () => {});
   }
 
   /** Resolves when all go on and have what they hold, with the bytes that they were given since this was asked before. */

@@ -50,6 +50,9 @@ export class Mail {
   private isConnected = false;
   private peers: Readonly<Record<number, Ref<Stage>>> = {};
   private readonly copies = new Map<string, Copy[]>();
+  /** Tensors of training that are on their way; and whoever waits until none is. */
+  private underWay = 0;
+  private delivering: PromiseWithResolvers<void> | undefined;
 
   constructor(options: MailOptions) {
     const { generation, keepsSent } = options;
@@ -69,10 +72,38 @@ export class Mail {
     this.peers = peers;
     this.isConnected = true;
     for (const sent of this.outbox?.all() ?? []) {
-      for (const worker of sent.workers) {
-        if (!sent.arrived.has(peers[worker]!.key)) this.dispatch(sent, worker);
-      }
+      for (const worker of sent.workers) if (!this.isThere(sent, worker)) this.dispatch(sent, worker);
     }
+    this.settle();
+  }
+
+  /** Resolves when all that was sent since the step began has arrived where it is to be, if it ever does. */
+  async delivered(): Promise<void> {
+    if (this.isDelivered()) return;
+    this.delivering ??= Promise.withResolvers();
+    await this.delivering.promise;
+  }
+
+  private settle(): void {
+    if (!this.delivering || !this.isDelivered()) return;
+    this.delivering.resolve();
+    this.delivering = undefined;
+  }
+
+  private isDelivered(): boolean {
+    if (!this.outbox) return true;
+    if (this.underWay > 0 || !this.isConnected) return false;
+    for (const sent of this.outbox.all()) {
+      const isOfNow = sent.slip.step === this.step;
+      if (isOfNow && !sent.workers.every((worker) => this.isThere(sent, worker))) return false;
+    }
+    return true;
+  }
+
+  /** Whether it has arrived where it is to be. Those that are not among the peers need nothing more. */
+  private isThere({ arrived }: Sent, worker: number): boolean {
+    const peer = this.peers[worker];
+    return peer === undefined || arrived.has(peer.key);
   }
 
   /** Goes on in a further generation with what has come and what was sent; what is sent waits until it is connected. */
@@ -101,10 +132,15 @@ export class Mail {
 
   /**
    * Workers have other numbers, and micro-batches of other stages are others': what was sent is for those, and what its members
-   * give each other goes on.
+   * give each other goes on. Of earlier steps nothing can be asked for.
    * @param members their numbers, by rank. @param workersOf who is to have what was sent.
    */
-  readdress(members: readonly number[], workersOf: (slip: Sent["slip"]) => readonly number[]): void {
+  readdress(
+    step: number,
+    members: readonly number[],
+    workersOf: (slip: Sent["slip"]) => readonly number[],
+  ): void {
+    this.forgetBefore(step);
     const before = this.members;
     this.members = members;
     for (const sent of this.outbox?.all() ?? []) {
@@ -209,13 +245,15 @@ export class Mail {
   }
 
   private dispatchAll(sent: Sent): void {
-    if (this.isConnected) for (const worker of sent.workers) this.dispatch(sent, worker);
+    if (!this.isConnected) return;
+    for (const worker of sent.workers) if (!this.isThere(sent, worker)) this.dispatch(sent, worker);
   }
 
   private dispatch(sent: Sent, worker: number): void {
     const { generation } = this;
     const peer = this.peers[worker]!;
     sent.underWay++;
+    this.underWay++;
     this.deliver(worker, { ...sent.slip, generation }, encoded(sent.tensor, sent.codec))
       .then(
         () => {
@@ -228,6 +266,8 @@ export class Mail {
       )
       .finally(() => {
         sent.underWay--;
+        this.underWay--;
+        this.settle();
       });
   }
 

@@ -12,7 +12,7 @@ import { microBatchesOf } from "../scheduler/program.ts";
 import { Mail } from "./mail.ts";
 import { type Rest, restOfStep } from "./rest.ts";
 import type { Slots } from "./slots.ts";
-import type { StageSpec } from "./spec.ts";
+import type { StageSpec, StepReport } from "./spec.ts";
 import { type Stepping, StepUnderWay } from "./step.ts";
 import { Supply } from "./supply.ts";
 import { type Validating, validate } from "./validation.ts";
@@ -35,6 +35,8 @@ export class Session {
   isBound = false;
   /** Whether nothing goes on in it any more. */
   isOver = false;
+  /** Whether what had come for it in the generation before was given up: it goes on with nothing until all others have. */
+  hasGivenUp = false;
   private interruption = interruption();
   private interruptedBy: Error | undefined;
   private readonly parts: Given;
@@ -94,14 +96,25 @@ export class Session {
   }
 
   /** Goes on as it is, without coming to rest: others alone have other numbers and micro-batches (`isSameWork`). */
-  readdress(spec: StageSpec): Rest | undefined {
-    this.mail.readdress(spec.group.workers, receiversOf(spec));
+  readdress(step: number, spec: StageSpec): Rest | undefined {
+    this.mail.readdress(step, spec.group.workers, receiversOf(spec));
     this.employ(spec);
     return this.rest;
   }
 
+  /**
+   * What comes of the step under way. Rejects when what it waits for will not come in this generation; it may go on in the next.
+   * @param isThrough not before all that it sent has arrived: of one that is lost then, nothing is lacking.
+   */
+  reported(isThrough: boolean): Promise<StepReport> {
+    const { report } = this.under!;
+    if (!this.mail.keepsSent) return report;
+    const through = isThrough ? report.then((said) => this.mail.delivered().then(() => said)) : report;
+    return Promise.race([through, this.interrupted]);
+  }
+
   /** Rejects when what the step under way waits for will not come in this generation. It may go on in the next one. */
-  get interrupted(): Promise<never> {
+  private get interrupted(): Promise<never> {
     return this.interruption.promise;
   }
 
@@ -124,7 +137,7 @@ export class Session {
   /** Whether it can go on when others are replaced: ahead of a step, with what has come for it, in it, or through with it. */
   canGoOn(step: number): boolean {
     const isAhead = this.under === undefined && !this.isOver;
-    return this.mail.keepsSent && (isAhead || this.isMidway(step));
+    return this.mail.keepsSent && !this.hasGivenUp && (isAhead || this.isMidway(step));
   }
 
   isMidway(step: number): boolean {

@@ -44,11 +44,11 @@ function feedOf(model: Model): Feed {
 }
 
 /** Where its segments end, and where it is cut. */
-const END = findSegments(MODEL).length;
-const CUT = END >> 1;
+export const END = findSegments(MODEL).length;
+export const CUT = END >> 1;
 
 /** So many members, with micro-batches in turn. */
-function many(members: number): Pick<runs.Shape["stages"][number], "sharing" | "members"> {
+export function many(members: number): Pick<runs.Shape["stages"][number], "sharing" | "members"> {
   const dealt = Array.from({ length: members }, (): number[] => []);
   for (let m = 0; m < MICRO_BATCHES; m++) dealt[m % members]!.push(m);
   return { sharing: "data", members: dealt };
