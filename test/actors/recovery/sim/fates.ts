@@ -3,6 +3,7 @@
  * which each part would be harmless without the others.
  */
 
+import { OTHERS } from "../../../../actors/scheduler/dealt.ts";
 import type { Random } from "../../../../runtime/random.ts";
 import {
   at,
@@ -53,6 +54,37 @@ const lostInReduce: Story = (random, { devices }) => {
   const lost: Fault = { when: at(random, ["Stage.reduce"], 20), who: "there", what: { kind: gone(random) } };
   const other: Fault = { when: at(random, RECOVERING, devices), who: "there", what: { kind: gone(random) } };
   return later(random.next() < 0.5 ? [lost] : [lost, other]);
+};
+
+/** Several are lost in a step, one after the other, at whatever each of them and the others are then. */
+const oneByOne: Story = (random, drawing) => {
+  const withinMs = pick(random, [3, 10, 30]);
+  const lost = (when: Moment): Fault => ({
+    when,
+    who: random.integer(drawing.devices),
+    what: { kind: gone(random) },
+  });
+  const others = Array.from({ length: pick(random, [0, 1, 1, 2]) }, () => lost(timed(random, withinMs)));
+  return later([lost(during(random, drawing)), ...others]);
+};
+
+/** Somebody is lost that is through with a step, and others perhaps that are not. */
+const lostWhenThrough: Story = (random, { workers }) => {
+  const when: Moment = {
+    phase: "Stage.through",
+    count: 1 + random.integer(2 * workers),
+    delayMs: pick(random, [0, 1, 3]),
+  };
+  const lost: Fault = { when, who: "there", what: { kind: gone(random) } };
+  const others = Array.from(
+    { length: pick(random, [0, 0, 1, 2]) },
+    (): Fault => ({
+      when: pick(random, [timed(random, 3), timed(random, 10), at(random, ["Stage.connect"], workers)]),
+      who: random.integer(workers),
+      what: { kind: gone(random) },
+    }),
+  );
+  return later([lost, ...others]);
 };
 
 /** Two do not reach each other for a while; meanwhile a third is lost, and what they have sent comes behind that. */
@@ -120,10 +152,12 @@ const ALWAYS = [
   lateMail,
   coordinatorLostInMove,
 ];
+const WHERE_MANY = [lostInReduce, oneByOne, oneByOne, lostWhenThrough, lostWhenThrough, lostWhenThrough];
 const WHERE_DEVICES_COME = [comesAgain, comesAgain, comesAgain, allLost, coordinatorLostInJoin, lostInJoin];
 
 export function drawFate(random: Random, drawing: Drawing): Fate {
-  const stories = drawing.waits ? [...ALWAYS, ...WHERE_DEVICES_COME] : ALWAYS;
+  const always = drawing.workers > OTHERS ? [...ALWAYS, ...WHERE_MANY] : ALWAYS;
+  const stories = drawing.waits ? [...always, ...WHERE_DEVICES_COME] : always;
   if (random.next() < STORIES) return pick(random, stories)(random, drawing);
   return { faults: drawFaults(random, drawing), early: random.next() < 0.2 };
 }

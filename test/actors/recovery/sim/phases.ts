@@ -21,6 +21,8 @@ export const STAGE_PHASES = [
 ] as const;
 /** Comes to a stage with every tensor that another member of it gives it. */
 const REDUCE = "Stage.reduce";
+/** Comes to a stage that is through with a step, as it says so. */
+const THROUGH = "Stage.through";
 export const REPLICA_PHASES = ["put", "complete", "kept", "recall", "keep"] as const;
 export const DEVICE_PHASES = ["host", "end", "replica", "attach", "describe"] as const;
 
@@ -28,6 +30,7 @@ export const DEVICE_PHASES = ["host", "end", "replica", "attach", "describe"] as
 export type Phase =
   | `Stage.${(typeof STAGE_PHASES)[number]}`
   | typeof REDUCE
+  | typeof THROUGH
   | `Replica.${(typeof REPLICA_PHASES)[number]}`
   | `Device.${(typeof DEVICE_PHASES)[number]}`;
 
@@ -57,6 +60,13 @@ const { deliver } = Stage.prototype;
 Stage.prototype.deliver = function (this: any, slip, tensor) {
   if (slip.phase === "collective") listeners.get(this.context.node)?.(REDUCE);
   return deliver.call(this, slip, tensor);
+};
+
+const { train } = Stage.prototype;
+Stage.prototype.train = async function (this: any, step) {
+  const said = await train.call(this, step);
+  listeners.get(this.context.node)?.(THROUGH);
+  return said;
 };
 
 let course: any;

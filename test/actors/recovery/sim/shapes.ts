@@ -42,8 +42,11 @@ export const SEED = 7;
 const MOST_DEVICES = 5;
 /** Of all runs, those that find their plans. */
 const PLANNED = 0.25;
-/** One of so many has a stage of many members, which goes on without one that is lost. */
-const ONE_OF_MANY = 12;
+/** One of so many has stages of many members, which go on without one that is lost. */
+const ONE_OF_MANY = 6;
+
+/** Members of a stage that can be done without one or two. */
+const LARGE = [OTHERS + 1, OTHERS + 2];
 
 /** What a model is trained on: integers below `classes` and numbers, drawn from step and micro-batch. */
 function feedOf(model: Model, classes: number): Feed {
@@ -149,7 +152,7 @@ function drawShape(random: Random): Shape {
   return byHand(random, kind, model, { stages, schedule, microBatches, localSteps }, [4, 6]);
 }
 
-/** Of two stages at most, one with more members than any of the others has; few steps, as each takes many operations. */
+/** Of two stages at most, one or both with more members than any of the others has; few steps, as each takes many operations. */
 function drawMany(random: Random): Shape {
   const kind = KINDS[0]!;
   const model = kind.make();
@@ -160,8 +163,9 @@ function drawMany(random: Random): Shape {
   const large = random.integer(stageCount);
   const stages = cuts(random, segments, stageCount).map((end, stage): HandStage => {
     const to = [end];
-    if (stage !== large && random.next() < 0.5) return { to };
-    const members = deal(random, microBatches, stage === large ? pick(random, [OTHERS + 1, OTHERS + 2]) : 2);
+    const count = stage === large ? pick(random, LARGE) : pick(random, [1, 2, ...LARGE, ...LARGE]);
+    if (count === 1) return { to };
+    const members = deal(random, microBatches, count);
     return { to, sharing: "data", members, shares: members.map(({ length }) => length) };
   });
   return byHand(random, kind, model, { stages, schedule, microBatches }, [3]);
