@@ -4,17 +4,16 @@
  * plan, and the run goes over to that between two steps (`migration.ts`).
  */
 
-import type { Segment } from "../../nn/segments.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
-import type { Clock, Down, Ref } from "../../runtime/index.ts";
+import type { Down } from "../../runtime/index.ts";
 import { type Collected, collect, reattach } from "../journal/reattach.ts";
 import type { PlanBefore } from "../journal/run-journal.ts";
 import { Deployment, type DeployOptions } from "../scheduler/deployment.ts";
 import { DeviceFailed } from "../scheduler/device-failed.ts";
 import { withoutWork } from "../scheduler/newcomers.ts";
 import { type Plan, usesDevice, workersOf } from "../scheduler/plan.ts";
-import type { RecoveryOptions, TakenOver } from "../scheduler/scheduler-options.ts";
-import type { SpecOptions } from "../scheduler/specs.ts";
+import type { TakenOver } from "../scheduler/scheduler-options.ts";
+import type { CourseWorld } from "./course-world.ts";
 import { Keeper } from "./keeper.ts";
 import { neighboursOf } from "./links.ts";
 import { goOver, keepAll, type Moved, type MoveWorld } from "./migration.ts";
@@ -23,26 +22,7 @@ import { Preparing } from "./preparing.ts";
 import { planWithout, recover } from "./recovery.ts";
 import { Resuming } from "./resuming.ts";
 import { placementFor } from "./room.ts";
-import { BegunAgain, DeviceLost, type Loss, type Roster } from "./roster.ts";
-
-export interface CourseWorld {
-  readonly roster: Roster;
-  readonly segments: readonly Segment[];
-  /** For whose life stages run. */
-  readonly owner: Ref<any>;
-  readonly clock: Clock;
-  readonly specs: Omit<SpecOptions, "generation">;
-  /** A run without ends with the first loss. */
-  readonly recovery: RecoveryOptions | undefined;
-  /** Makes a step that has been made before, or that somebody waits for. */
-  readonly repeat: (step: number) => Promise<unknown>;
-  /** Sends the data of a step. */
-  readonly feed: MoveWorld["feed"];
-  /** No step is made behind it. */
-  readonly lastStep: () => number;
-  /** Has a step that all living devices have committed, though one was lost before it said so, be committed. By device id. */
-  readonly settle: (isAlive: (device: string) => boolean) => Promise<void>;
-}
+import { BegunAgain, DeviceLost, type Loss } from "./roster.ts";
 
 export class Course {
   readonly keeper: Keeper;

@@ -8,7 +8,7 @@
 import type { Clock, Timer } from "../../runtime/index.ts";
 import { type Plan, usesDevice } from "../scheduler/plan.ts";
 import type { RecoveryOptions } from "../scheduler/scheduler-options.ts";
-import type { CourseWorld } from "./course.ts";
+import type { CourseWorld } from "./course-world.ts";
 import { type Cause, gatherMs, isDue, type LastMove } from "./decision.ts";
 import { isLinkFailure } from "./links.ts";
 import type { Replanner } from "./replanner.ts";
