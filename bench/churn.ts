@@ -34,13 +34,13 @@ const EVERY = [1, 2, 5, 10];
 const FULL_PLANS = 1;
 
 /** What the runtime does. */
-const RULES: Rules = { again: "all", given: "beside" };
+const RULES: Rules = { again: "each", given: "beside" };
 
 /** What it might do. */
 const OTHERS: readonly { readonly name: string; readonly rules: Rules }[] = [
   { name: "as it is", rules: RULES },
-  { name: "nobody waits for others", rules: { again: "each", given: "beside" } },
-  { name: "given between steps", rules: { again: "all", given: "between" } },
+  { name: "all come to rest", rules: { again: "all", given: "beside" } },
+  { name: "given between steps", rules: { again: "each", given: "between" } },
   { name: "done again by one", rules: { again: "one", given: "beside" } },
   { name: "neither", rules: { again: "one", given: "between" } },
 ];

@@ -80,7 +80,7 @@ function sumOf({ codecs }: Plan, bytes: number, ranks: number): CollectiveWork {
 }
 
 /** Messages to all and their answers, by which they are told how a step goes on. */
-const ROUND_TRIPS = 2;
+const ROUND_TRIPS = 3;
 
 /** A step of it, in which devices may be lost. */
 export function goingOf(

@@ -5,9 +5,9 @@
  * goes on with what its new program has besides what it has done. What it has sent is kept and sent to whoever has the
  * micro-batch then, and gradients are added up behind.
  *
- * As the runtime does it, all come to rest before anybody goes on, behind the kernels that have been asked for, and whatever
- * had been added up is added up anew. As it might do it, each goes on by itself behind the kernel that runs, and a stage that
- * has lost nobody adds up once.
+ * As the runtime does it, each goes on by itself behind the kernel that runs, a stage that has lost nobody adds up once, and
+ * whoever is lost when its stage has added up is not missed. As it might do it, all come to rest before anybody goes on,
+ * behind the kernels that have been asked for, and whatever had been added up is added up anew.
  *
  * For stages of one chunk whose members share micro-batches. Sums and messages do not hold each other up here.
  */
@@ -29,6 +29,7 @@ import {
 } from "../../actors/scheduler/program.ts";
 import { type ChunkCost, kernelMsOf } from "../../actors/scheduler/run-cost.ts";
 import { EventQueue } from "../../actors/scheduler/simulate/queue.ts";
+import { unfinished } from "../../actors/scheduler/through.ts";
 import { isSplit } from "../../actors/stage/chunk.ts";
 import { programOfRest } from "../../actors/stage/rest.ts";
 import { Messages } from "./messages.ts";
@@ -80,6 +81,8 @@ export class Going {
   /** Those that are known to be gone since the plan was dealt, and when that comes to be known of others. */
   private readonly lost = new Set<string>();
   private readonly unknown = new Map<string, number>();
+  /** Those that are gone and were through, with all that they had of the step, and when they left. */
+  private readonly through = new Map<string, number>();
   private isBegun = false;
   private isResting = false;
   /** Whether all that has been done is to be done again, once stages have compiled. */
@@ -87,7 +90,7 @@ export class Going {
   /** Not before then do they go on. */
   private toldMs = 0;
   /** By stage: members that are through, and when they have added up; NaN before they do. */
-  private readonly through: number[];
+  private readonly ready: number[];
   private readonly summedMs: number[];
 
   constructor(plan: Plan, { programs, run }: Pick<PlanCost, "programs" | "run">, options: GoingOptions) {
@@ -108,7 +111,7 @@ export class Going {
     this.queue = new EventQueue(2 * workers.length);
     this.messages = new Messages(run, plan.stages.length, plan.microBatches);
     for (const { member, stage, worker } of workers) this.own(member, stage.stage, worker, 0);
-    this.through = plan.stages.map(() => 0);
+    this.ready = plan.stages.map(() => 0);
     this.summedMs = plan.stages.map(() => Number.NaN);
   }
 
@@ -142,6 +145,10 @@ export class Going {
     member.isGone = true;
     if (!this.isBegun) {
       this.lost.add(device);
+      return;
+    }
+    if (this.options.resting === "each" && this.summedMs[member.stage]! <= leftMs) {
+      this.through.set(device, leftMs);
       return;
     }
     this.gateMs = undefined;
@@ -200,7 +207,7 @@ export class Going {
     member.isThrough = true;
     const { stage } = member;
     const { length } = this.plan.stages[stage]!.members;
-    if (++this.through[stage]! < length) return;
+    if (++this.ready[stage]! < length) return;
     this.summedMs[stage] = now + this.options.sumMs(stage, length);
     this.queue.push(this.summedMs[stage]!, this.members.length + stage);
   }
@@ -264,7 +271,8 @@ export class Going {
       return;
     }
     if (now < this.toldMs) return;
-    const plan = dealLost(this.plan, this.lost)!;
+    const again = this.unfinished();
+    const plan = dealLost(this.plan, again)!;
     const programs = planPrograms(plan);
     const workers = workersOf(plan);
     if (!this.isAnew && this.compiles(programs, workers)) {
@@ -278,7 +286,7 @@ export class Going {
     }
     const short = new Set(
       this.plan.stages.flatMap(({ stage, members }) =>
-        members.some(({ device }) => this.lost.has(device)) ? [stage] : [],
+        members.some(({ device }) => again.has(device)) ? [stage] : [],
       ),
     );
     const { isAnew } = this;
@@ -294,13 +302,26 @@ export class Going {
     }
     for (const { stage } of plan.stages) {
       if (this.options.resting === "each" && !isAnew && !short.has(stage)) continue;
-      this.through[stage] = 0;
+      this.ready[stage] = 0;
       this.summedMs[stage] = Number.NaN;
       for (const member of this.members) if (member.stage === stage) member.isThrough = false;
     }
     for (const [place, { isGone, busyMs }] of this.members.entries()) {
       if (!isGone && Number.isNaN(busyMs)) this.advance(place, now);
     }
+  }
+
+  /** Of those that are gone, whose part is to be done again. What those have sent that were through is with them no more. */
+  private unfinished(): ReadonlySet<string> {
+    const { through, lost } = this;
+    const again = unfinished(this.plan, new Set([...lost, ...through.keys()]), new Set(through.keys()));
+    for (const device of again) {
+      const leftMs = through.get(device);
+      if (leftMs === undefined) continue;
+      through.delete(device);
+      this.messages.lose(this.places.get(device)!, leftMs);
+    }
+    return again;
   }
 
   /** Whether somebody cannot go on with what it has compiled: then the step is begun again (`handover.ts`). */
