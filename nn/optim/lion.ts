@@ -28,15 +28,16 @@ export function lionGraph(parameters: readonly ValueInfo[], total: number, confi
     const times = (x: string, by: string) => byScalar(b, "Mul", x, by);
     return ({ name, shape, p, g, state }) => {
       const m = state(firstMomentName);
-      const mix = (beta: number, share: string, output?: string) =>
-        b.op("Add", [times(m, b.scalar(beta)), times(g, share)], {}, output);
-      const way = mix(beta1, direction);
+      // Read once: ONNX Runtime goes through nodes in an order of its own, and may write what takes its place before a second read.
+      const kept = times(m, b.scalar(beta1 === 0 ? beta2 : beta1));
+      const way = beta1 === 0 ? times(g, direction) : b.op("Add", [kept, times(g, direction)]);
       const zero = b.scalar(0);
       const back = b.op("Where", [b.op("Less", [way, zero]), b.scalar(-1), zero]);
       const sign = b.op("Where", [b.op("Greater", [way, zero]), b.scalar(1), back]);
       const decayed = shape.length >= 2 ? times(p, keep) : p;
       b.op("Sub", [decayed, times(sign, step)], {}, updatedName(name));
-      mix(beta2, memory, updatedName(m));
+      const left = beta1 === 0 ? kept : times(kept, b.scalar(beta2 / beta1));
+      b.op("Add", [left, times(g, memory)], {}, updatedName(m));
     };
   });
 }
