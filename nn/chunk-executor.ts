@@ -8,6 +8,7 @@
  */
 
 import type { Tensor } from "../protocols/tensor.ts";
+import type { Followed } from "./executor/follower.ts";
 import type { UpdateResult } from "./executor.ts";
 import type { Collectives } from "./shards/collectives.ts";
 import type { Cut } from "./shards/layout.ts";
@@ -76,6 +77,13 @@ export interface ChunkExecutor {
   squareSums(): Promise<Float32Array>;
   /** Updates what this member holds, and clears the accumulators. @param squareSums of all parameters of the model. */
   update(step: number, squareSums: Float32Array): Promise<UpdateResult>;
+  /**
+   * What others make the same update from who have what the step began with; null where it leaves more than that makes:
+   * statistics that passes have moved, what members do when they meet.
+   */
+  followed(): Followed | null;
+  /** Gradients as `update` goes by them, behind `squareSums`: of the parameters of `followed`, by name. Views. */
+  summed(): Promise<ReadonlyMap<string, Tensor>>;
   /** Forgets what has been accumulated since the last update. */
   clearGradients(): Promise<void>;
   /** What training changes, by name, or those of `names` that there are: this member's parts, see `cuts`. Views. */

@@ -17,6 +17,7 @@ import { type Tensor, TensorError } from "../protocols/tensor.ts";
 import type { ChunkExecutor } from "./chunk-executor.ts";
 import type { Binding, Engine, EngineTensor } from "./engine/engine.ts";
 import { Arena, copyInto, type EngineTensors, requireType } from "./executor/arena.ts";
+import type { Followed } from "./executor/follower.ts";
 import { Outer } from "./executor/outer.ts";
 import { type Run, Slots } from "./executor/slots.ts";
 import { type Kept, type UpdateResult, Updater } from "./executor/updater.ts";
@@ -233,6 +234,14 @@ export class StageExecutor implements ChunkExecutor {
     if (!result.skipped) await copyAll(this.moving, this.committed);
     await this.clearGradients();
     return result;
+  }
+
+  followed(): Followed | null {
+    return this.outer || this.graphs.statistics.length > 0 ? null : this.updater.followed();
+  }
+
+  summed(): Promise<ReadonlyMap<string, Tensor>> {
+    return this.updater.summed();
   }
 
   /**

@@ -15,7 +15,8 @@ import {
 } from "../optim/outer.ts";
 import { updatedName } from "../optim/update.ts";
 import type { Arena, EngineTensors } from "./arena.ts";
-import { type Kept, UPDATE_GROUP } from "./updater.ts";
+import { UPDATE_GROUP } from "./groups.ts";
+import type { Kept } from "./updater.ts";
 
 export class Outer {
   private readonly arena: Arena;

@@ -14,18 +14,14 @@ import type { Graph, ValueInfo } from "../onnx/graph.ts";
 import { diverged, firstNonFinite } from "../optim/finite.ts";
 import { flushGraph, isFlushed } from "../optim/flush.ts";
 import { LossScale } from "../optim/loss-scale.ts";
-import { type OptimizerConfig, optimizerGraph, stateNames, updatedName } from "../optim/optimizer.ts";
+import { type OptimizerConfig, optimizerGraph, updatedName } from "../optim/optimizer.ts";
 import { squareSumsGraph } from "../optim/square-sums.ts";
 import { accumulatorName, sumName } from "../passes/accumulate.ts";
 import type { Collectives } from "../shards/collectives.ts";
 import type { StageGraphs } from "../training.ts";
 import { type Arena, copyInto, type EngineTensors } from "./arena.ts";
-
-/**
- * Parameters that one update graph holds. They all read the same few scalars, and ONNX Runtime takes time in the
- * square of their number to compile that: for 640 parameters in one graph, 17 s. Fewer would cost runs and memory.
- */
-export const UPDATE_GROUP = 128;
+import type { Followed } from "./follower.ts";
+import { changedNames, groupsOf, statesOf } from "./groups.ts";
 
 /** What a stage keeps between steps, in the engine or beside it. */
 export type Kept = Pick<EngineTensor, "tensor" | "read" | "write">;
@@ -106,7 +102,7 @@ export class Updater {
       const places = counted.map((info) => graphs.parameters.indexOf(info));
       this.sums.push({ binding, local: own, places });
     }
-    for (const group of this.groups()) {
+    for (const group of groupsOf(this.leads())) {
       const update = await arena.compile(optimizerGraph(group, this.total, this.config));
       this.updates.push(arena.bind(update, local, state));
     }
@@ -207,13 +203,31 @@ export class Updater {
     return new Map([...own, ...scale]);
   }
 
+  /** What the update is made from, for whoever makes it elsewhere as well. */
+  followed(): Followed {
+    const { total, config, graphs } = this;
+    const tied = graphs.parameters.filter(({ name }) => this.leadOf(name) !== name);
+    const aliases = tied.flatMap((info) => {
+      const leads = this.stateOf({ ...info, name: this.leadOf(info.name) });
+      return this.stateOf(info).map((name, i) => [name, leads[i]!]);
+    });
+    return { parameters: this.leads(), aliases: Object.fromEntries(aliases), total, optimizer: config };
+  }
+
+  /** Gradients as the update goes by them, behind `squareSums`: of the parameters of `followed`, by name; views. */
+  async summed(): Promise<Map<string, Tensor>> {
+    const own = this.leads().map(async ({ name }): Promise<[string, Tensor]> => {
+      const memory = this.local.get(sumName(name)) ?? this.memory(sumName(name));
+      return [name, await memory.read()];
+    });
+    return new Map(await Promise.all(own));
+  }
+
   /** Compiles what flushes when it is first needed: most executors are there for a few steps, to measure them. */
   private async flush(): Promise<void> {
     if (this.flushes.length === 0) {
-      for (const group of this.groups()) {
-        const states = group.flatMap((info) =>
-          stateNames(this.config, info).map((name): ValueInfo => ({ ...info, name })),
-        );
+      for (const group of groupsOf(this.leads())) {
+        const states = statesOf(group, this.config);
         if (states.length === 0) continue;
         const executable = await this.arena.compile(flushGraph(states));
         this.flushes.push(this.arena.bind(executable, new Map(), this.state));
@@ -222,19 +236,14 @@ export class Updater {
     await Promise.all(this.flushes.map((binding) => binding.run()));
   }
 
-  /** Parameters with memory of their own, as many together as one graph holds; at least one group, if empty. */
-  private groups(): ValueInfo[][] {
-    const leads = this.graphs.parameters.filter(({ name }) => this.leadOf(name) === name);
-    const groups: ValueInfo[][] = [];
-    for (let from = 0; from === 0 || from < leads.length; from += UPDATE_GROUP) {
-      groups.push(leads.slice(from, from + UPDATE_GROUP));
-    }
-    return groups;
+  /** Parameters with memory of their own. */
+  private leads(): readonly ValueInfo[] {
+    return this.graphs.parameters.filter(({ name }) => this.leadOf(name) === name);
   }
 
   /** A parameter and what the optimiser keeps of it. */
   private stateOf(info: ValueInfo): string[] {
-    return [info.name, ...stateNames(this.config, info)];
+    return changedNames(info, this.config);
   }
 
   private memory(name: string): EngineTensor {

@@ -12,6 +12,7 @@ import { Tensor, TensorError } from "../../protocols/tensor.ts";
 import type { ChunkExecutor, ChunkValues } from "../chunk-executor.ts";
 import type { Engine, Executable } from "../engine/engine.ts";
 import { Arena, type EngineTensors, requireType } from "../executor/arena.ts";
+import type { Followed } from "../executor/follower.ts";
 import { type Kept, type UpdateResult, Updater } from "../executor/updater.ts";
 import type { ExecutorOptions } from "../executor.ts";
 import { COUNTERS } from "../model.ts";
@@ -230,6 +231,14 @@ export class ShardExecutor implements ChunkExecutor {
     const result = await this.updater.update(step, squareSums);
     await this.clearGradients();
     return result;
+  }
+
+  followed(): Followed | null {
+    return this.graphs.statistics.length > 0 ? null : this.updater.followed();
+  }
+
+  summed(): Promise<ReadonlyMap<string, Tensor>> {
+    return this.updater.summed();
   }
 
   clearGradients(): Promise<void> {
