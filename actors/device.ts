@@ -5,6 +5,7 @@
  * what it has begun ends the device (`recovery/lease.ts`).
  */
 
+import { counted } from "../nn/engine/counted.ts";
 import { createEngine, type EngineOptions } from "../nn/engine/create.ts";
 import type { Engine } from "../nn/engine/engine.ts";
 import type { Roles } from "../nn/model.ts";
@@ -51,6 +52,7 @@ export type DeviceClaims = Partial<Pick<DeviceDescription, "host" | "memoryBytes
 export interface DeviceUsage {
   /** The most memory the device's process has had resident. */
   readonly peakBytes: number;
+  /** Of tensors in the engine, without copies of what other devices hold. */
   readonly tensorBytes: number;
 }
 
@@ -83,6 +85,8 @@ export class Device extends Actor {
   readonly #uses: DeviceUses;
   #custody!: Custody;
   #engine: Engine | undefined;
+  /** The same, for copies of what other devices hold. */
+  #copies: Engine | undefined;
   #lease!: Lease;
   #stuck: DeviceStuck | undefined;
   #injector: Injector | undefined;
@@ -125,14 +129,19 @@ export class Device extends Actor {
       self.tell.giveUp();
     });
     const engine = await this.#openEngine();
-    this.#engine = leased(engine, this.#lease);
+    this.#use(engine);
     if (!this.#effects) return;
     const slow = slowed(engine, clock);
-    this.#engine = leased(slow, this.#lease);
+    this.#use(slow);
     const slowDown = (factor: number) => {
       slow.factor = factor;
     };
     this.#injector = new Injector(this.#effects, slowDown, this.context.clock);
+  }
+
+  #use(engine: Engine): void {
+    this.#engine = leased(engine, this.#lease);
+    this.#copies = counted(this.#engine);
   }
 
   override async onStop(): Promise<void> {
@@ -213,7 +222,8 @@ export class Device extends Actor {
   }
 
   usage(): DeviceUsage {
-    return { peakBytes: machine().peakBytes, tensorBytes: this.#engine!.usage().tensorBytes };
+    const [all, copies] = [this.#engine!, this.#copies!].map((engine) => engine.usage().tensorBytes);
+    return { peakBytes: machine().peakBytes, tensorBytes: all! - copies! };
   }
 
   /**
@@ -291,7 +301,7 @@ export class Device extends Actor {
   /** Room for copies of what other devices' stages hold, for as long as `owner` lives and can be reached. */
   async replica(owner: Ref<any>): Promise<Ref<Replica>> {
     this.#custody.require(owner);
-    const replica = await this.context.spawn(Replica, []);
+    const replica = await this.context.spawn(Replica, [this.#copies!]);
     this.#replicas.set(replica, owner);
     this.context.monitor(owner);
     return replica;

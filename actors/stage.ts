@@ -16,7 +16,7 @@ import { Actor, type Down, type Monitor, type Ref } from "../runtime/index.ts";
 import type { Injector } from "./chaos/injector.ts";
 import { Abandoned, NeighbourLost, type Slip } from "./inbox.ts";
 import type { KeptCopies } from "./journal/kept.ts";
-import type { Fetch, Replica } from "./recovery/replica.ts";
+import type { Fetch, Replicas } from "./recovery/replica.ts";
 import { OWN_COPIES } from "./recovery/room.ts";
 import { microBatchesOf } from "./scheduler/program.ts";
 import { Chunk, holdingsOf, stateOf } from "./stage/chunk.ts";
@@ -24,6 +24,7 @@ import { Clearing } from "./stage/clearing.ts";
 import { commitChunks } from "./stage/commit.ts";
 import { Early } from "./stage/early.ts";
 import { fetchFrom } from "./stage/fetching.ts";
+import { followable } from "./stage/followable.ts";
 import { Keeping } from "./stage/keeping.ts";
 import type { Rest } from "./stage/rest.ts";
 import { Session } from "./stage/session.ts";
@@ -33,7 +34,6 @@ import {
   type Dealing,
   dealingOf,
   dealtAnew,
-  holdingOf,
   isSameDealing,
   isSameWork,
   type Resumed,
@@ -148,8 +148,9 @@ export class Stage extends Actor {
 
   /** What it holds of the model: parameters in the order of its reports, and of which values it has a part. */
   async holds(): Promise<StageHoldings> {
-    const holds = holdingsOf(this.#chunks, await this.state());
-    this.#keeping.describe(holdingOf(this.#spec, holds), holds.changingBytes);
+    const follows = followable(this.#chunks, this.#spec.program);
+    const holds = holdingsOf(this.#chunks, await this.state(), follows);
+    this.#keeping.describe(this.#spec, holds, follows);
     return holds;
   }
 
@@ -159,6 +160,7 @@ export class Stage extends Actor {
    * @throws TensorError when they do not fit.
    */
   async load(values: Readonly<Record<string, Tensor>>): Promise<void> {
+    this.#keeping.replaced();
     for (const { executor } of this.#chunks) await executor.put(new Map(Object.entries(values)));
   }
 
@@ -191,14 +193,14 @@ export class Stage extends Actor {
 
   /**
    * Gives others a copy of what it kept of a step, piece by piece, while it goes on with others.
-   * @param worker what they are to know it by. @returns bytes that each was given.
+   * @param worker, follows see `Keeping.give`. @returns bytes that they were given.
    */
-  async replicate(worker: string, step: number, to: readonly Ref<Replica>[]): Promise<number> {
+  async replicate(worker: string, step: number, to: Replicas, follows = false): Promise<number> {
     const { generation } = this.#session;
     await this.#injector?.reached(["copy"], step);
     // Behind a recovery, what a step leaves may be copied again.
     const isOver = () => this.#session.generation !== generation;
-    return this.#keeping.give(worker, step, to, isOver, this.context.clock);
+    return this.#keeping.give(worker, step, to, follows, isOver, this.context.clock);
   }
 
   /** Copies that it has kept of what it holds: for whoever did not have it keep them. */
@@ -259,7 +261,7 @@ export class Stage extends Actor {
    */
   async resume(generation: number, step: number, dealing?: Dealing, since?: number): Promise<Resumed> {
     if (this.#retired) throw new RangeError("a stage that has given its memory back does not go on");
-    this.#keeping.copies.forgetAfter(step);
+    this.#keeping.forgetAfter(step);
     const session = this.#session;
     const isAsked = since === this.#told && this.#keeping.step === step && session.canGoOn(step + 1);
     const spec = dealing && dealtAnew(this.#spec, dealing);
@@ -274,8 +276,7 @@ export class Stage extends Actor {
     if (carried) return carried;
     for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);
     const busy = session.under !== undefined;
-    const holds = this.#keeping.step === step;
-    if (!holds) this.#keeping.step = null;
+    const holds = this.#keeping.isAt(step);
     if (isDealtAnew) await this.idle();
     if (isDealtAnew) this.#deal(spec!);
     this.#isCarried = false;
@@ -361,13 +362,12 @@ export class Stage extends Actor {
    * @param squareSums of the whole model. @param keeps whether a copy is kept of what comes of it.
    */
   async commit(step: number, squareSums: Tensor, meets = false, keeps = false): Promise<CommitReport> {
-    const { clock } = this.context;
     await this.#injector?.reached(["commit"], step);
     const session = this.#session;
-    this.#keeping.step = null;
+    await this.#keeping.committing(step, squareSums);
     session.committing(meets);
     const report = await commitChunks({
-      ...{ chunks: this.#chunks, session, clock, step, squareSums },
+      ...{ chunks: this.#chunks, session, clock: this.context.clock, step, squareSums },
       share: meets ? this.#taken.size / this.#spec.microBatches : null,
     }).finally(() => {
       session.isBound = false;

@@ -84,7 +84,14 @@ export async function collect(
     ids.map(async (id) => {
       const kept = await devices[Number(id)]!.ask.attach(run, owner, epoch);
       for (const { stage, kept: own } of kept.stages) {
-        stages.push({ holding: own.holding, device: id, stage, bytes: 0, isLate: false });
+        stages.push({
+          holding: own.holding,
+          device: id,
+          stage,
+          bytes: 0,
+          gradientBytes: null,
+          isLate: false,
+        });
         note(own, id, stage);
       }
       for (const { replica, kept: others } of kept.replicas) {

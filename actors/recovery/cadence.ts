@@ -4,6 +4,10 @@
  * many steps so many are with. Where that is more than copies may cost, fewer steps are kept; where it is clearly less,
  * more are. What the spread of step times may be the cause of is no reason to keep fewer.
  *
+ * Where replicas make copies by themselves of each step's gradients, those of every step are as many bytes as whole ones of
+ * every few steps. So every step is kept where that costs as little, and where it does not, at once so few that it pays to
+ * give them whole.
+ *
  * Where copies are always on their way there is nothing to compare with: then a point waits for a step, now and then.
  */
 
@@ -22,6 +26,8 @@ const STEPS_IN_A_ROW = 16;
 const ROOM = 0.8;
 /** Whoever loses a device does not lose more steps than this with it. */
 const MOST_EVERY = 32;
+/** As many points in a row that were given whole are no chance either. */
+const MOST_WHOLE = 3;
 /** A difference is no chance where it is so many times its standard error. */
 const SURE = 3;
 /** Standard deviations of the median of normal values over their median absolute deviation, times the root of how many they are. */
@@ -58,10 +64,22 @@ export class Cadence {
   /** Steps that copies of one point are on their way for. */
   private perPoint = 1;
   private since = 0;
+  private gain: number;
+  /** Points in a row whose copies were given whole, though they might not have been. */
+  private whole = 0;
 
-  /** @param every as the plan says. */
-  constructor(every: number) {
+  /**
+   * @param every as the plan says.
+   * @param gain so many times as large as its gradients a step's copies are, where replicas can make them of those; else 1.
+   */
+  constructor(every: number, gain = 1) {
     this.every = every;
+    this.gain = gain;
+  }
+
+  /** Whether replicas are to be given gradients, where they have copies of the step before. */
+  get follows(): boolean {
+    return this.gain > 1 && this.every === 1;
   }
 
   /** A step is over. @param isCopying whether copies were on their way in it. */
@@ -85,10 +103,15 @@ export class Cadence {
     return this.inARow >= most;
   }
 
-  /** All copies of a step are where they are to be. @returns whether it goes by another number of steps from here on. */
-  complete(): boolean {
+  /**
+   * All copies of a step are where they are to be.
+   * @param isWhole whether all were given whole. @returns whether it goes by another number of steps from here on.
+   */
+  complete(isWhole = true): boolean {
     this.perPoint = Math.max(1, this.since);
     this.since = 0;
+    this.whole = this.follows && isWhole ? this.whole + 1 : 0;
+    if (this.whole >= MOST_WHOLE) this.gain = 1;
     const { every } = this;
     const compared = this.compare();
     if (!compared) return false;
@@ -96,15 +119,13 @@ export class Cadence {
     const { stepMs, extraMs, errorMs } = compared;
     /** Steps from one point to the next with which copies cost so much. */
     const enough = (ms: number, cost: number) => Math.ceil((ms * this.perPoint) / (cost * stepMs) - 1e-9);
+    const fewest = Math.max(enough(extraMs + errorMs, ROOM * MOST_COST), this.perPoint);
     if (enough(extraMs - SURE * errorMs, MOST_COST) > this.apart) {
-      this.every = Math.min(Math.max(enough(extraMs, MOST_COST), every + 1), MOST_EVERY);
-    } else if (every > this.perPoint) {
-      const fewer = Math.max(
-        enough(extraMs + errorMs, ROOM * MOST_COST),
-        this.perPoint,
-        Math.ceil(every / 2),
-      );
-      this.every = Math.min(every, fewer);
+      const times = this.follows ? this.gain : 1;
+      this.every = Math.min(Math.max(enough(times * extraMs, MOST_COST), every + 1), MOST_EVERY);
+    } else if (this.gain > 1 && every > 1 && fewest <= this.gain) this.every = 1;
+    else if (every > this.perPoint) {
+      this.every = Math.min(every, Math.max(fewest, Math.ceil(every / 2)));
     }
     if (this.every === every) return false;
     // Steps with copies come out otherwise from here on.

@@ -23,6 +23,7 @@ import { planWithout, recover } from "./recovery.ts";
 import { Resuming } from "./resuming.ts";
 import { placementFor } from "./room.ts";
 import { BegunAgain, DeviceLost, type Loss } from "./roster.ts";
+import { gainOf } from "./updates.ts";
 
 export class Course {
   readonly keeper: Keeper;
@@ -359,10 +360,10 @@ export class Course {
 
   /** Says where copies of what stages hold go from here on. */
   private place(): void {
-    const bytes = this.deployed.held().map((each) => each.bytes);
+    const held = this.deployed.held();
     const { roster, recovery } = this.world;
-    const placement = placementFor(this.plan, bytes, recovery!.copies, roster.living());
-    this.keeper.watch(this.deployed, placement, this.plan.copies?.every ?? 1);
+    const { placement, follows } = placementFor(this.plan, held, recovery!.copies, roster.living());
+    this.keeper.watch(this.deployed, placement, this.plan.copies?.every ?? 1, follows ? gainOf(held) : 1);
   }
 
   private specs(generation: number): DeployOptions {

@@ -3,7 +3,8 @@
  * on with the next steps. A point is complete when all copies are where they are to be; then the one before it is given
  * up, and another may be begun. So there is always one, however slow lines are, and on fast ones it is of the last step;
  * where copies would take the time of activations, there are steps between two: as many as the plan says (`pace.ts`), and then
- * as many as copies are measured to be worth (`cadence.ts`).
+ * as many as copies are measured to be worth (`cadence.ts`). Where replicas make copies by themselves of gradients
+ * (`giving.ts`), that is a part of the bytes.
  *
  * Two devices that live may not reach each other. What does not come through is given to another device instead, or, where
  * there is none, once more with the next step.
@@ -84,9 +85,9 @@ export class Keeper {
 
   /**
    * Goes on with a new deployment; points of the one before remain until it has one of its own.
-   * @param every of so many steps one is to be copied, as far as the plan knows.
+   * @param every of so many steps one is to be copied, as far as the plan knows. @param gain see `Cadence`.
    */
-  watch(deployment: Deployment, placement: Placement, every = 1): void {
+  watch(deployment: Deployment, placement: Placement, every = 1, gain = 1): void {
     if (deployment === this.suspended) return;
     this.suspended = undefined;
     this.placement = placement;
@@ -97,7 +98,7 @@ export class Keeper {
       return;
     }
     this.costBefore = this.cadence.cost ?? this.costBefore;
-    this.cadence = new Cadence(every);
+    this.cadence = new Cadence(every, gain);
     this.beganAt = null;
     this.since = 0;
     this.deployment = deployment;
@@ -162,16 +163,20 @@ export class Keeper {
   /** Gives those copies to others that they do not have yet. */
   private spread(deployment: Deployment, step: number): void {
     this.isStuck = false;
+    const { bytes } = this;
+    let whole = 0;
     const given = deployment.held().flatMap((held, worker) => {
       // Others have the same.
       if (held.isLate) return [];
       const has = this.ledger.devicesWith(step, held.holding.worker);
       const to = this.targets(held.device, worker);
-      return to.filter((id) => !has.includes(id)).map((id) => this.give(deployment, held, step, id));
+      const lacking = to.filter((id) => !has.includes(id));
+      whole += lacking.length * held.bytes;
+      return lacking.map((id) => this.give(deployment, held, step, id));
     });
     void Promise.all(given).then((all) => {
       if (this.deployment !== deployment) return;
-      if (all.every(Boolean)) this.complete(deployment, step);
+      if (all.every(Boolean)) this.complete(deployment, step, this.bytes - bytes >= whole);
       else this.isStuck = true;
     });
   }
@@ -190,7 +195,7 @@ export class Keeper {
     try {
       const known = this.replicaOn(to);
       const replica = await known;
-      const bytes = await stage.ask.replicate(holding.worker, step, [replica]);
+      const bytes = await stage.ask.replicate(holding.worker, step, [replica], this.cadence.follows);
       this.bytes += bytes;
       // Whoever was lost before this was heard has it no more.
       if (this.deployment !== deployment || this.replicas.get(to) !== known) return false;
@@ -247,11 +252,11 @@ export class Keeper {
     return this.replicas.delete(device);
   }
 
-  private complete(deployment: Deployment, step: number): void {
+  private complete(deployment: Deployment, step: number, isWhole: boolean): void {
     if (this.deployment !== deployment) return;
     this.copying = null;
     this.points++;
-    if (this.cadence.complete()) this.changed(this.cost);
+    if (this.cadence.complete(isWhole)) this.changed(this.cost);
     const holdings = deployment.held();
     const workers = holdings.map(({ holding }) => holding.worker);
     this.ledger.forgetBefore(step);

@@ -1,16 +1,19 @@
 /**
  * A replica: copies of other devices' stages, in this device's memory, so that nothing is lost with one of them. It is
- * given them in pieces while the stages go on, and gives them to whoever takes a lost one's place.
+ * given them in pieces while the stages go on, or the gradients to make them of, and gives them to whoever takes a lost one's
+ * place.
  */
 
+import type { Engine } from "../../nn/engine/engine.ts";
+import type { Followed } from "../../nn/executor/follower.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
-import { Actor, type Clock, type Ref } from "../../runtime/index.ts";
+import { Actor, type Ref } from "../../runtime/index.ts";
 import type { KeptCopies } from "../journal/kept.ts";
 import type { Stage } from "../stage.ts";
-import { Copies } from "./copies.ts";
-import { Courtesy } from "./courtesy.ts";
+import type { Copies } from "./copies.ts";
+import { KeptWorker } from "./kept-worker.ts";
 import type { Holding } from "./ledger.ts";
-import { Cutter, type Slice } from "./pieces.ts";
+import type { Slice } from "./pieces.ts";
 
 /** What holds copies: a replica of what others hold, a stage of what it holds itself. */
 export interface Source {
@@ -25,36 +28,68 @@ export interface Fetch {
   readonly names: readonly string[];
 }
 
+export type Replicas = readonly Ref<Replica>[];
+
 export class Replica extends Actor {
-  static override readonly reentrant: readonly string[] = ["put", "complete", "kept", "recall"];
+  static override readonly reentrant: readonly string[] = [
+    ...["put", "complete", "kept", "recall"],
+    ...["follows", "putGradients", "advance", "checksum"],
+  ];
 
-  /** By worker. */
-  readonly #copies = new Map<string, Copies>();
-  readonly #complete = new Map<string, KeptCopies>();
+  readonly #engine: Engine;
+  readonly #workers = new Map<string, KeptWorker>();
 
-  /** Adds to the copy of what a worker holds. */
-  put(worker: string, step: number, piece: readonly Slice[]): void {
-    let copies = this.#copies.get(worker);
-    if (!copies) {
-      copies = new Copies();
-      this.#copies.set(worker, copies);
-    }
-    copies.write(step, piece);
-    // A step that is made again is copied again.
-    const complete = this.#complete.get(worker);
-    if (!complete?.steps.includes(step)) return;
-    this.#complete.set(worker, { ...complete, steps: complete.steps.filter((own) => own !== step) });
+  /** @param engine that updates are made on; copies are in its memory. */
+  constructor(engine: Engine) {
+    super();
+    this.#engine = engine;
+  }
+
+  override onStop(): void {
+    for (const worker of this.#workers.keys()) this.#forget(worker);
+  }
+
+  /** Adds to the copy of what a worker holds. @throws EngineError where there is no memory for it. */
+  put(worker: string, step: number, piece: readonly Slice[]): Promise<void> {
+    return this.#known(worker).put(step, piece);
   }
 
   /** All of what a worker held after a step is here. */
   complete(holding: Holding, step: number): void {
-    const steps = this.#complete.get(holding.worker)?.steps ?? [];
-    this.#complete.set(holding.worker, { holding, steps: [...steps, step] });
+    // Of one that holds nothing no piece has come.
+    this.#known(holding.worker).has(holding, step);
+  }
+
+  /**
+   * Whether it makes copies of what a worker holds by itself, by the worker's gradients, from that of a step on.
+   * @param recipe of its updates, unless that was told before. @throws EngineError when the engine refuses a graph of those.
+   */
+  async follows(worker: string, from: number, recipe: readonly Followed[] | null): Promise<boolean> {
+    return (await this.#workers.get(worker)?.follows(from, recipe)) ?? false;
+  }
+
+  /** Adds to the gradients that a worker's next update goes by. */
+  putGradients(worker: string, piece: readonly Slice[]): Promise<void> {
+    return this.#of(worker).putGradients(piece);
+  }
+
+  /**
+   * Makes a worker's update of a step, on the way from the copy that is here of one step to that of another.
+   * @param squareSums of all parameters of the model.
+   * @throws RangeError where that copy is not here.
+   */
+  advance(worker: string, from: number, to: number, step: number, squareSums: Tensor): Promise<void> {
+    return this.#of(worker, from).advance(from, to, step, squareSums);
+  }
+
+  /** Of the copy of a step, complete or not. */
+  checksum(worker: string, step: number): number {
+    return this.#of(worker, step).checksum(step);
   }
 
   /** Complete copies that are here: for whoever has not put them here. */
   kept(): readonly KeptCopies[] {
-    return [...this.#complete.values()];
+    return [...this.#workers.values()].flatMap((worker) => worker.kept() ?? []);
   }
 
   /**
@@ -62,61 +97,39 @@ export class Replica extends Actor {
    * @throws RangeError where there is no copy of that step.
    */
   recall(worker: string, step: number, names: readonly string[]): Record<string, Tensor> {
-    return recalled(this.#copies.get(worker), worker, step, names);
+    return recalled(this.#workers.get(worker)?.copies, worker, step, names);
   }
 
   /** From here on nobody goes back behind this step, and these workers alone are of use. */
   keep(step: number, workers: readonly string[]): void {
-    for (const [worker, copies] of this.#copies) {
-      copies.forgetBefore(step);
+    for (const [worker, kept] of this.#workers) {
       // Of a worker that stays, copies may go elsewhere from here on.
-      if (!workers.includes(worker) || copies.ofSteps().length === 0) this.#copies.delete(worker);
-    }
-    for (const [worker, { holding, steps }] of this.#complete) {
-      if (!workers.includes(worker)) this.#complete.delete(worker);
-      else this.#complete.set(worker, { holding, steps: steps.filter((own) => own >= step) });
+      if (!workers.includes(worker) || !kept.keep(step)) this.#forget(worker);
     }
   }
-}
 
-/**
- * Gives replicas a copy of what a worker held after a step, piece by piece, making way for whatever else goes there.
- * @param isOver whether it is not wanted any more. @returns bytes that each was given.
- * @throws RangeError where there is no copy of that step, or it is over.
- */
-export async function give(
-  copies: Copies,
-  holding: Holding,
-  step: number,
-  to: readonly Ref<Replica>[],
-  isOver: () => boolean,
-  clock: Clock,
-): Promise<number> {
-  const { worker } = holding;
-  const requireWanted = () => {
-    if (isOver()) throw new RangeError(`the copy of worker ${worker} after step ${step + 1} is given up`);
-  };
-  const cutter = new Cutter(copyOf(copies, worker, step));
-  const courtesy = new Courtesy();
-  let given = 0;
-  for (;;) {
-    requireWanted();
-    const piece = cutter.next(courtesy.bytes);
-    if (!piece) break;
-    const bytes = piece.reduce((sum, slice) => sum + slice.bytes.byteLength, 0);
-    const began = clock.now();
-    await Promise.all(to.map((replica) => replica.ask.put(worker, step, piece)));
-    given += bytes;
-    const restMs = courtesy.took(bytes, clock.now() - began);
-    if (restMs > 0) await clock.sleep(restMs);
+  #forget(worker: string): void {
+    this.#workers.get(worker)?.release();
+    this.#workers.delete(worker);
   }
-  await Promise.all(to.map((replica) => replica.ask.complete(holding, step)));
-  return given;
+
+  #known(worker: string): KeptWorker {
+    const known = this.#workers.get(worker) ?? new KeptWorker(this.#engine);
+    this.#workers.set(worker, known);
+    return known;
+  }
+
+  #of(worker: string, step?: number): KeptWorker {
+    const kept = this.#workers.get(worker);
+    const which = step === undefined ? "" : ` after step ${step + 1}`;
+    if (!kept) throw new RangeError(`there is no copy of worker ${worker}${which}`);
+    return kept;
+  }
 }
 
 /** @throws RangeError where there is no copy of that step. */
 export function recalled(
-  copies: Copies | undefined,
+  copies: Pick<Copies, "at"> | undefined,
   worker: string,
   step: number,
   names: readonly string[],
@@ -125,7 +138,11 @@ export function recalled(
   return Object.fromEntries(names.flatMap((name) => (copy.has(name) ? [[name, copy.get(name)!]] : [])));
 }
 
-function copyOf(copies: Copies | undefined, worker: string, step: number): ReadonlyMap<string, Tensor> {
+export function copyOf(
+  copies: Pick<Copies, "at"> | undefined,
+  worker: string,
+  step: number,
+): ReadonlyMap<string, Tensor> {
   const copy = copies?.at(step);
   if (!copy) throw new RangeError(`there is no copy of worker ${worker} after step ${step + 1}`);
   return copy;

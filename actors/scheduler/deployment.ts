@@ -244,6 +244,7 @@ export class Deployment {
     return this.workers.map(({ worker, member }) => ({
       ...{ holding: this.holding(worker), device: member.device, stage: this.stages[worker]! },
       bytes: this.holdings[worker]!.changingBytes,
+      gradientBytes: this.holdings[worker]!.gradientBytes,
       isLate: this.late.lacks(worker) || this.through.lacks(worker),
     }));
   }

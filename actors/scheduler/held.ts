@@ -10,6 +10,8 @@ export interface Held {
   readonly stage: Ref<Stage>;
   /** Of a copy of what it holds. */
   readonly bytes: number;
+  /** Of the gradients that a copy can be made by from the one before; null where it cannot, or is not smaller for it. */
+  readonly gradientBytes: number | null;
   /** Whether it is still to be given that. */
   readonly isLate: boolean;
 }

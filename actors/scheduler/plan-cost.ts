@@ -10,6 +10,7 @@
 import type { ShardKind } from "../../nn/shards/plan.ts";
 import { tensorCodec } from "../../protocols/codecs/compressed.ts";
 import { OWN_COPIES } from "../recovery/room.ts";
+import { mostUpdates } from "../recovery/updates.ts";
 import {
   type DeviceInfo,
   type DeviceProfile,
@@ -53,6 +54,8 @@ export interface WorkerCost {
   readonly keptBytes: number;
   /** Of one copy of what training changes here. */
   readonly copyBytes: number;
+  /** Of a step's gradients, where copies can be made by those and are larger; else null. */
+  readonly gradientBytes: number | null;
   /** Of the memory, what it keeps of what it has sent, for whoever takes a lost place. */
   readonly logBytes: number;
 }
@@ -153,15 +156,19 @@ function workerCost(
   const besides = more + summands;
   const copies = costs.reduce((all, { cost }, i) => all + (versions[i]! + besides) * cost.parameterBytes, 0);
   const copyBytes = sum(({ parameterBytes, stateBytes }) => (1 + more) * parameterBytes + stateBytes);
+  const trained = sum(({ parameterBytes }) => parameterBytes);
+  const isFollowed = stage.sharing !== "local" && !isAsynchronous(plan.schedule);
+  const gradientBytes = isFollowed && mostUpdates(copyBytes, trained) > 0 ? trained : null;
   const sent = kept.sent ? sum((cost) => sentBytes(worker, cost)) : 0;
   // As much of earlier steps as copies may take, and no more: `Stage.train`.
   const logBytes = sent + Math.min((SENT_STEPS - 1) * sent, OWN_COPIES * copyBytes);
   return {
     chunks,
-    parameterBytes: sum(({ parameterBytes }) => parameterBytes),
+    parameterBytes: trained,
     keptBytes: sum(({ keptBytes }) => keptBytes),
     memoryBytes: sum(heldBytes) + stashes + working + copies + ends + logBytes,
     copyBytes,
+    gradientBytes,
     logBytes,
   };
 }

@@ -15,6 +15,7 @@ import { ShardExecutor } from "../../nn/shards/executor.ts";
 import { statisticDecays } from "../../nn/training/decay.ts";
 import { type StageGraphs, trainingGraphs } from "../../nn/training.ts";
 import { Tensor } from "../../protocols/tensor.ts";
+import { type Followable, mostUpdates } from "../recovery/updates.ts";
 import { isSharded, type Sharing } from "../scheduler/plan.ts";
 import { isOfMicroBatch, microBatchesOf, type StageProgram } from "../scheduler/program.ts";
 import type { Slots } from "./slots.ts";
@@ -191,12 +192,19 @@ export async function stateOf(
   return found;
 }
 
-/** What these chunks hold of the model. @param state what training changes of them. */
-export function holdingsOf(chunks: readonly Chunk[], state: Readonly<Record<string, Tensor>>): StageHoldings {
+/** What these chunks hold of the model. @param state what training changes of them. @param follows how it is followed. */
+export function holdingsOf(
+  chunks: readonly Chunk[],
+  state: Readonly<Record<string, Tensor>>,
+  follows: Followable | null,
+): StageHoldings {
+  const changingBytes = bytesOf(state);
+  const gains = follows !== null && mostUpdates(changingBytes, follows.bytes) > 0;
   return {
     parameters: chunks.flatMap(({ graphs }) => graphs.parameters.map(({ name }) => name)),
     changing: Object.keys(state),
-    changingBytes: bytesOf(state),
+    changingBytes,
+    gradientBytes: gains ? follows.bytes : null,
     cuts: Object.fromEntries(chunks.flatMap(({ executor }) => [...executor.cuts])),
   };
 }

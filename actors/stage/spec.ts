@@ -119,6 +119,8 @@ export interface StageHoldings {
   readonly changing: readonly string[];
   /** Of those, as much as the stage holds of them. */
   readonly changingBytes: number;
+  /** Of a step's gradients, where others can make copies by those that are given fewer bytes then; else null. */
+  readonly gradientBytes: number | null;
   /** How those values are cut of which it has the part of its rank: parameters, frozen values, optimiser state. */
   readonly cuts: Readonly<Record<string, Cut>>;
 }
@@ -145,7 +147,7 @@ export interface Resumed {
 
 /** What is to be known of a stage's copies wherever they are. */
 export function holdingOf(
-  { generation, program, group }: StageSpec,
+  { generation, program, group }: Pick<StageSpec, "generation" | "program" | "group">,
   { changing, cuts }: Pick<StageHoldings, "changing" | "cuts">,
 ): Holding {
   const { rank, workers, sharing } = group;

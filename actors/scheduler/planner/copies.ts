@@ -8,7 +8,7 @@ import { type CopyFlow, keepEvery } from "../../recovery/pace.ts";
 import { copyRoom } from "../../recovery/room.ts";
 import { changingBytes, type DeviceInfo, type Profile, type SegmentCost, transferMs } from "../cost.ts";
 import { type Plan, type PlanCopies, type Worker, workersOf } from "../plan.ts";
-import type { PlanCost } from "../plan-cost.ts";
+import type { PlanCost, WorkerCost } from "../plan-cost.ts";
 import { PlanError } from "../plan-error.ts";
 import { sentBytes } from "./traffic.ts";
 
@@ -24,6 +24,8 @@ export interface CopiesOfPlan {
   readonly bytes: ReadonlyMap<string, number>;
   /** By worker: devices that are given copies of what it holds. */
   readonly replicas: readonly (readonly string[])[];
+  /** Whether there is room to make them of gradients. */
+  readonly follows: boolean;
   /** Why there is no room for them. */
   readonly refused?: PlanError;
 }
@@ -42,8 +44,8 @@ export function copiesOf(
   const others = devices.map(({ id, memoryBytes = Number.POSITIVE_INFINITY }) => {
     return { id, host: hosts[id] ?? id, freeBytes: memoryBytes - (needs.get(id) ?? 0) };
   });
-  const copied = costs.map(({ copyBytes }) => copyBytes);
-  const { bytes, placement, full } = copyRoom(workers, copied, copies, others);
+  const sizes = costs.map(({ copyBytes, gradientBytes }) => ({ bytes: copyBytes, gradientBytes }));
+  const { bytes, placement, full, follows } = copyRoom(workers, sizes, copies, others);
   const { replicas } = placement;
   const short = placement.short[0];
   const [crowded] = full;
@@ -53,30 +55,45 @@ export function copiesOf(
     const refused = new PlanError(
       `with copies ${name} would need ${mebibytes(needed)} and has ${mebibytes(memoryBytes!)}`,
     );
-    return { bytes, replicas, refused };
+    return { bytes, replicas, follows, refused };
   }
-  if (short === undefined) return { bytes, replicas };
+  if (short === undefined) return { bytes, replicas, follows };
   const { deviceName } = workers[short]!.member;
   return {
-    ...{ bytes, replicas },
+    ...{ bytes, replicas, follows },
     refused: new PlanError(
-      `no device has room for a copy of ${mebibytes(copied[short]!)} from ${deviceName}`,
+      `no device has room for a copy of ${mebibytes(sizes[short]!.bytes)} from ${deviceName}`,
     ),
   };
 }
 
 /**
- * Steps from one that is kept to the next, such that copies go in time in which lines would be idle. A line that nobody has
+ * Steps from one that is kept to the next, such that copies go in time in which lines would be idle: every one where
+ * there is time for the gradients that others make copies of, and else as many as whole copies take. A line that nobody has
  * measured, because the plan needs none, takes no time.
  */
 export function copiesEvery(
   plan: Plan,
   cost: PlanCost,
-  { replicas }: Pick<CopiesOfPlan, "replicas">,
+  { replicas, follows }: Pick<CopiesOfPlan, "replicas" | "follows">,
   profile: Profile,
 ): number {
   // Members of a stage who hold the same are each other's copies.
   if (replicas.every((to) => to.length === 0)) return 1;
+  const every = (given: (cost: WorkerCost) => number) =>
+    keepEvery(flowsOf(plan, cost, replicas, profile, given), plan.predictedStepMs);
+  if (follows && every(({ gradientBytes, copyBytes }) => gradientBytes ?? copyBytes) === 1) return 1;
+  return every(({ copyBytes }) => copyBytes);
+}
+
+/** @param given bytes that a worker gives each of those who have copies of what it holds. */
+function flowsOf(
+  plan: Plan,
+  cost: PlanCost,
+  replicas: CopiesOfPlan["replicas"],
+  profile: Profile,
+  given: (cost: WorkerCost) => number,
+): Iterable<CopyFlow> {
   const workers = workersOf(plan);
   const traffic = sentBytes(plan, cost);
   const lines = new Map<string, CopyFlow>();
@@ -91,14 +108,14 @@ export function copiesEvery(
     for (const to of replicas[worker]!) {
       const link = profile.links[member.device]?.[to];
       if (!link) continue;
-      const copyMs = transferMs(cost.workers[worker]!.copyBytes, link);
+      const copyMs = transferMs(given(cost.workers[worker]!), link);
       const busy = (device: string, what: "sentBytes" | "receivedBytes") =>
         transferMs(sum(ofDevice.get(device) ?? [], what), link);
       add(`from ${member.device}`, copyMs, busy(member.device, "sentBytes"));
       add(`to ${to}`, copyMs, busy(to, "receivedBytes"));
     }
   }
-  return keepEvery(lines.values(), plan.predictedStepMs);
+  return lines.values();
 }
 
 /** Copies of a plan that is given: as many as there is room for. */

@@ -89,3 +89,48 @@ test("where steps differ by far more than copies cost, nothing is said of that",
   run(cadence, 200, 1, 1, () => 20 * STEP_MS * random.next() ** 2);
   expect(cadence.cost).toBeNull();
 });
+
+/** As `run`, where copies of every step are made of gradients, on their way for `perPoint` steps, and whole ones `GAIN` times as long. */
+const GAIN = 3;
+function follow(cadence: Cadence, steps: number, extraMs: number) {
+  let [left, since, changes, extra, followed] = [0, 0, 0, 0, 0];
+  for (let step = 0; step < steps; step++) {
+    since++;
+    if (left === 0 && since >= cadence.every && !cadence.lacksPlain) {
+      [left, since] = [cadence.follows ? 1 : GAIN, 0];
+      if (cadence.follows && step >= steps / 2) followed++;
+    }
+    const isCopying = left > 0;
+    if (isCopying && --left === 0 && cadence.complete(!cadence.follows)) changes++;
+    cadence.passed(STEP_MS + (isCopying ? extraMs : 0), isCopying);
+    if (isCopying && step >= steps / 2) extra += extraMs;
+  }
+  return { changes, part: extra / ((steps / 2) * STEP_MS), followed: followed / (steps / 2) };
+}
+
+test("copies that are made of gradients are made after every step, where whole ones would cost too much for that", () => {
+  // Whole ones would be 3 steps on their way: 4 % of each.
+  for (const planned of [1, 2, 8]) {
+    const cadence = new Cadence(planned, GAIN);
+    const { part, followed } = follow(cadence, 600, 4);
+    expect(cadence.every).toBe(1);
+    expect(part).toBeLessThan(MOST_COST);
+    expect(followed).toBeGreaterThan(0.9);
+  }
+});
+
+test("where gradients cost too much too, whole copies are made of so few steps that they cost less", () => {
+  const cadence = new Cadence(1, GAIN);
+  const { changes, part, followed } = follow(cadence, 1000, 10);
+  expect(cadence.every).toBe(6);
+  expect(part).toBeLessThan(1.02 * MOST_COST);
+  expect({ changes, followed }).toEqual({ changes: 1, followed: 0 });
+});
+
+test("where copies come whole all the same, they are made as often as whole ones are worth", () => {
+  const [cadence, whole] = [new Cadence(1, GAIN), new Cadence(1)];
+  run(cadence, 1000, 1, 8);
+  run(whole, 1000, 1, 8);
+  expect(cadence.follows).toBe(false);
+  expect(cadence.apart).toBe(whole.apart);
+});

@@ -13,7 +13,10 @@ type Device = ConstructorParameters<typeof Keeper>[0][number];
 let heard: string[] = [];
 /** Pairs of devices that do not reach each other, as `0>1`; and devices that are gone. */
 let cut = new Set<string>();
+/** Whether replicas were to make what they were given by themselves. */
+let asked: boolean[] = [];
 beforeEach(() => {
+  asked = [];
   clock = new VirtualClock();
   heard = [];
   cut = new Set();
@@ -39,11 +42,12 @@ const deployment = {
       ...{ device: `${i}`, bytes: 4 },
       stage: {
         ask: {
-          replicate: async (worker: string, step: number, [to]: { device: number }[]) => {
+          replicate: async (worker: string, step: number, [to]: { device: number }[], follows: boolean) => {
             await undefined;
             if (cut.has(`${i}>${to!.device}`)) throw new Error("it cannot be reached");
             heard.push(`${worker} after ${step} to ${to!.device}`);
-            return 4;
+            asked.push(follows);
+            return follows ? 1 : 4;
           },
           forgetBefore: async (step: number, asked: readonly number[]) =>
             void (i === 0 && heard.push(`0 forgets before ${step}, but ${asked}`)),
@@ -90,6 +94,18 @@ test("where lines have little time for copies, only one of so many steps is kept
   expect([4, 5, 6].map(() => keeper.wants())).toEqual([false, false, true]);
   // A step that was to be kept and was not committed is followed by one that is.
   expect(keeper.wants()).toBe(true);
+});
+
+test("replicas are to make copies by themselves where those are of every step", async () => {
+  const keeper = new Keeper(devices, {} as never, clock);
+  keeper.watch(deployment, ring, 1, 3);
+  keeper.kept(0);
+  await settle();
+  expect(keeper.cost).toMatchObject({ points: 1, bytes: 3 });
+  keeper.watch({ ...deployment } as Deployment, ring, 4, 3);
+  keeper.kept(4);
+  await settle();
+  expect(asked).toEqual([true, true, true, false, false, false]);
 });
 
 test("copies that cost more than they may are made of fewer steps, and what they cost is told", async () => {

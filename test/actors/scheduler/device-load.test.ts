@@ -28,7 +28,7 @@ test("kernels of one device run one after the other, and need their memory toget
   const workers = [1, 10, 100].map((memoryBytes) => ({
     memoryBytes,
     chunks: [],
-    ...{ parameterBytes: 0, keptBytes: 0, copyBytes: 0, logBytes: 0 },
+    ...{ parameterBytes: 0, keptBytes: 0, copyBytes: 0, gradientBytes: null, logBytes: 0 },
   }));
   expect([...memoryOf(NEXT, { workers })]).toEqual([
     ["0", 1],

@@ -23,7 +23,10 @@ export const STAGE_PHASES = [
 const REDUCE = "Stage.reduce";
 /** Comes to a stage that is through with a step, as it says so. */
 const THROUGH = "Stage.through";
-export const REPLICA_PHASES = ["put", "complete", "kept", "recall", "keep"] as const;
+export const REPLICA_PHASES = [
+  ...["put", "complete", "kept", "recall", "keep"],
+  ...["follows", "putGradients", "advance", "checksum"],
+] as const;
 export const DEVICE_PHASES = ["host", "end", "replica", "attach", "describe"] as const;
 
 /** A class's method, as `Stage.commit`. */
@@ -174,8 +177,8 @@ export function mostCopies(): Readonly<Copied> {
   return found;
 }
 
-// Stages keep what they hold in one go, replicas are given theirs in slices.
-const { put, write } = Copies.prototype;
+// Stages keep what they hold in one go, replicas are given theirs in slices, or make them.
+const { put, write, like } = Copies.prototype;
 let isPut = false;
 Copies.prototype.put = function (...given) {
   isPut = true;
@@ -186,6 +189,12 @@ Copies.prototype.put = function (...given) {
 Copies.prototype.write = function (...given) {
   write.apply(this, given);
   if (!isPut) most.replicas = Math.max(most.replicas, this.ofSteps().length);
+};
+
+Copies.prototype.like = function (...given) {
+  const made = like.apply(this, given);
+  most.replicas = Math.max(most.replicas, this.ofSteps().length);
+  return made;
 };
 
 let fewest = Number.POSITIVE_INFINITY;

@@ -37,7 +37,9 @@ test("a plan counts copies of its own stages and of others' in each device's mem
   const plan = makePlan(request([1e6, 1e6], { strategy: "pipeline", copies: 1 }));
   expect(plan.copies).toEqual({ asked: 1, count: 1, every: 1, why: null });
   // Each has two segments, and keeps the other's.
-  const kept = (OWN_COPIES + REPLICA_COPIES) * 2 * COPY;
+  const copies = (OWN_COPIES + REPLICA_COPIES) * 2 * COPY;
+  // They are made of gradients: three steps' where they come from, and one's where they are put.
+  const kept = copies + (3 + 1) * 2 * PARAMETERS;
   expect(plan.devices.map(({ copyBytes }) => copyBytes)).toEqual([kept, kept]);
 });
 
@@ -122,6 +124,8 @@ test("copies are made as often as lines have time for them", () => {
     return makePlan({ ...asked, profile: { ...asked.profile, links } }).copies!.every;
   };
   expect(every(1e6)).toBe(1);
+  // At this rate a copy of two segments takes more than what is idle of a step, and the gradients that it is made of do not.
+  expect(every(250)).toBe(1);
   // A step takes some 30 ms, and a copy of two segments 60 ms at this rate.
   expect(every(100)).toBeGreaterThan(1);
   expect(every(10)).toBeGreaterThan(every(100));
