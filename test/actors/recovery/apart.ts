@@ -1,12 +1,10 @@
 /** How far two runs are apart. For tests. */
 
 import { expect } from "bun:test";
+import { isNoise } from "./noise.ts";
 
 /** All that training has changed, as bytes. */
 export type Bits = Readonly<Record<string, string>>;
-
-/** Biases of keys have gradients of 0, so that what is computed is rounding, and Adam makes steps of it. */
-const isNoise = (name: string) => /attn\.(k|c_attn)\.bias$/.test(name);
 
 /** The worst difference of any value, as a part of the largest of its tensor. */
 export function worst(a: Bits, b: Bits): number {

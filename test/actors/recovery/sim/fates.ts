@@ -144,6 +144,23 @@ const lostInJoin: Story = (random, drawing) =>
     { when: at(random, RECOVERING, drawing.devices), who: "there", what: { kind: gone(random) } },
   ]);
 
+/** Two devices come, one after the other is given its copy of what a stage holds, and one or another is lost. */
+const lostInFirstStep: Story = (random, drawing) => {
+  const grows = (): Event => ({ kind: "migrate", number: 2 * random.integer(500) });
+  const given: Moment = { phase: "Stage.fetch", count: 1, delayMs: pick(random, [0, 1, 10, 100]) };
+  return later([
+    { when: at(random, STEADY, 2), who: 0, what: { kind: "join" } },
+    { when: timed(random, 20), who: 0, what: { kind: "join" } },
+    { when: timed(random, 100), who: 0, what: grows() },
+    { when: given, who: 0, what: grows() },
+    {
+      when: at(random, [...RECOVERING, "Stage.train"], drawing.devices),
+      who: "there",
+      what: { kind: gone(random) },
+    },
+  ]);
+};
+
 const ALWAYS = [
   coordinatorLost,
   coordinatorLost,
@@ -153,7 +170,15 @@ const ALWAYS = [
   coordinatorLostInMove,
 ];
 const WHERE_MANY = [lostInReduce, oneByOne, oneByOne, lostWhenThrough, lostWhenThrough, lostWhenThrough];
-const WHERE_DEVICES_COME = [comesAgain, comesAgain, comesAgain, allLost, coordinatorLostInJoin, lostInJoin];
+const WHERE_DEVICES_COME = [
+  comesAgain,
+  comesAgain,
+  comesAgain,
+  allLost,
+  coordinatorLostInJoin,
+  lostInJoin,
+  lostInFirstStep,
+];
 
 export function drawFate(random: Random, drawing: Drawing): Fate {
   const always = drawing.workers > OTHERS ? [...ALWAYS, ...WHERE_MANY] : ALWAYS;

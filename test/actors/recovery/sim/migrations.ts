@@ -1,4 +1,4 @@
-/** Other plans for a run that make the same result to the bit, drawn from chance. */
+/** Other plans for a run that make the same result, drawn from chance. */
 
 import type { Plan } from "../../../../actors/scheduler/plan.ts";
 import { isAsynchronous } from "../../../../actors/scheduler/schedule.ts";
@@ -6,12 +6,43 @@ import type { Model } from "../../../../nn/model.ts";
 import { findSegments } from "../../../../nn/segments.ts";
 import type { Random } from "../../../../runtime/random.ts";
 import { planOf } from "../../plans.ts";
-import { cuts, type Shape } from "./shapes.ts";
+import { cuts, pick, type Shape } from "./shapes.ts";
 
 export interface Candidate {
   /** Plan id. */
   readonly id: string;
   readonly name: string;
+}
+
+/**
+ * The plan with another device in one of its stages whose members share micro-batches, and these dealt anew: to the same
+ * result but for the order in which is added up. Null where there is none, or it would not be the same.
+ */
+export function grownPlan(
+  plan: Plan,
+  model: Model,
+  among: readonly Candidate[],
+  random: Random,
+): Plan | null {
+  const used = new Set(plan.stages.flatMap(({ members }) => members.map(({ device }) => device)));
+  const free = among.filter(({ id }) => !used.has(id));
+  const open = plan.stages.filter(
+    ({ sharing, members }) => sharing === "data" && members.length < plan.microBatches,
+  );
+  const hasStatistics = findSegments(model).some(({ statistics }) => Object.keys(statistics).length > 0);
+  if (free.length === 0 || open.length === 0 || hasStatistics || isAsynchronous(plan.schedule)) return null;
+  const { id, name } = pick(random, free);
+  const grown = pick(random, open);
+  const [first] = grown.members;
+  const all = [...grown.members, { ...first!, device: id, deviceName: name }];
+  const members = all.map((member, rank) => {
+    const microBatches = Array.from({ length: plan.microBatches }, (_, m) => m).filter(
+      (m) => m % all.length === rank,
+    );
+    return { ...member, microBatches, share: microBatches.length };
+  });
+  const stages = plan.stages.map((stage) => (stage === grown ? { ...stage, members } : stage));
+  return { ...plan, stages, devices: [...plan.devices, { id, name, used: true, reason: "" }] };
 }
 
 /**

@@ -80,6 +80,11 @@ Scheduler.prototype.onStart = function () {
   onStart.call(this);
 };
 
+/** The plan that the run which goes on now goes by, or goes on with behind a first step of newcomers; undefined before its first. */
+export function presentPlan(): Plan | undefined {
+  return course?.moves.wanted.inFirstStep?.plan ?? course?.plan;
+}
+
 /** The run that goes on now is to go over to another plan, as one does that has found a better one. */
 export function wantPlan(plan: Plan): void {
   course?.moves.want(plan, ({ bytes, ms, failure }: MoveOutcome) => {

@@ -6,6 +6,7 @@
 import type { Checkpoint } from "../../../../actors/checkpoint.ts";
 import type { TrainEvent } from "../../../../actors/train-events.ts";
 import type { Tensor } from "../../../../protocols/tensor.ts";
+import { isNoise } from "../noise.ts";
 import type { Chronicle, Told } from "./chronicle.ts";
 
 /** What a run came to. */
@@ -43,6 +44,7 @@ export function differences(outcome: Outcome, wanted: Outcome, exact: boolean): 
   for (const name of new Set([...outcome.state.keys(), ...wanted.state.keys()])) {
     const [own, other] = [outcome.state.get(name), wanted.state.get(name)];
     if (!own || !other) found.push(`${name} is in one of both states`);
+    else if (!exact && isNoise(name)) continue;
     else if (exact || own.dtype !== "f32") {
       if (Buffer.compare(own.bytes, other.bytes) !== 0) found.push(`${name} has other bits`);
     } else if (own.f32().some((value, i) => differs(value, other.f32()[i]!))) {

@@ -14,8 +14,8 @@ import { Cluster, described, GRACE_MS } from "./cluster.ts";
 import { Coordinator } from "./coordinator.ts";
 import { Disk } from "./disk.ts";
 import type { Event, Fault } from "./faults.ts";
-import { anotherPlan } from "./migrations.ts";
-import { type Phase, runIsDone, wantPlan } from "./phases.ts";
+import { anotherPlan, grownPlan } from "./migrations.ts";
+import { type Phase, presentPlan, runIsDone, wantPlan } from "./phases.ts";
 import type { Shape } from "./shapes.ts";
 
 /** Enough for every detector and shutdown. */
@@ -47,6 +47,8 @@ export class TrainingWorld {
   readonly counts = new Map<Phase, number>();
   /** Whether there was a recovery point when the first fault struck; undefined before. */
   wasKept: boolean | undefined;
+  /** Whether it was to go over to a plan with more devices that share micro-batches. */
+  hasGrown = false;
   /** So many coordinators were killed, and the longest that devices were without. */
   killed = 0;
   longestMs = 0;
@@ -327,6 +329,11 @@ export class TrainingWorld {
       place.host.alive && places.lastIndexOf(place) === id ? [{ id: `${id}`, name: place.name }] : [],
     );
     if (!plan || !host.alive || candidates.length === 0) return;
-    wantPlan(anotherPlan(plan, this.options.shape, candidates, seededRandom(number)));
+    const { shape } = this.options;
+    const random = seededRandom(number);
+    const present = presentPlan();
+    const grown = present && number % 2 === 0 ? grownPlan(present, shape.model, candidates, random) : null;
+    if (grown) this.hasGrown = true;
+    wantPlan(grown ?? anotherPlan(plan, shape, candidates, random));
   }
 }
