@@ -161,8 +161,7 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
       "What is done again goes by the runtime's rules, and what is left of a step is simulated with every loss, operation by operation, by " +
         "the runtime's own dealing and programs: all devices come to rest behind the kernels that they have asked for, a lost device's " +
         "micro-batches are dealt to all others of its stage, who do them among all else, and all stages add up their gradients behind that, also " +
-        "those that had done so. Where a stage would have to compile its passes in another way, the step is begun again " +
-        `${seconds(ASSUMED.startMs)} later. Where there are fewer than ${LEAST_OTHERS} others, one of them starts that device's part of it ` +
+        `those that had done so. Where there are fewer than ${LEAST_OTHERS} others, one of them starts that device's part of it ` +
         `${seconds(ASSUMED.startMs)} after the loss is known, and behind that the gradients of that stage are added up. Between two ` +
         "steps micro-batches are dealt anew for two round trips. A device that comes is measured for " +
         `${seconds(ASSUMED.profileMs)}; where there is time for that in the step that is under way, a plan with it is made in this one and ` +
@@ -179,7 +178,6 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
         ["devices there, on average", whole(run.lives)],
         ["left / joined", `${run.leaves} / ${run.joins}`],
         ["losses of devices at work", whole(run.hits)],
-        ["steps begun again", whole(run.repeats)],
         ["time: noticing losses", share(run.detectMs)],
         ["time: coming to rest, doing again what was lost, adding up again", share(run.replayMs)],
         ["time: between steps, moves to other plans", share(run.moveMs)],

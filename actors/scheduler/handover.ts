@@ -15,7 +15,6 @@
 import { sameBytes } from "../../nn/passes/rewrite.ts";
 import type { Ref } from "../../runtime/index.ts";
 import { BegunAgain } from "../recovery/roster.ts";
-import { isSplit } from "../stage/chunk.ts";
 import {
   dealingOf,
   dealtAnew,
@@ -106,8 +105,7 @@ export function isSameButDealt(a: StageSpec, b: StageSpec): boolean {
   const isWhole = ({ group }: StageSpec) => group.sharing === null || group.sharing === "data";
   const { positions } = a.program;
   if (!isWhole(a) || !isWhole(b) || positions.join() !== b.program.positions.join()) return false;
-  const isSplitAlike = positions.every((_, i) => isSplit(a.program, i) === isSplit(b.program, i));
-  return isSplitAlike && isSame(dealtAnew(a, dealingOf(b)), b);
+  return isSame(dealtAnew(a, dealingOf(b)), b);
 }
 
 function textOf({ generation, chunks, ...rest }: StageSpec): string {

@@ -121,6 +121,14 @@ export function isBackward({ op }: Operation): boolean {
   return op.startsWith("backward") || op === "forward-backward";
 }
 
+/** Whether backward passes of one of the program's chunks are in two. */
+export function isSplit({ operations }: StageProgram, chunk: number): boolean {
+  return operations.some(
+    (operation) =>
+      isOfMicroBatch(operation) && (operation.chunk ?? 0) === chunk && operation.op.startsWith("backward-"),
+  );
+}
+
 /**
  * The most micro-batches whose stash the worker holds at once, over all its chunks. A stash lives from the forward pass to
  * the end of the backward pass (with B and W apart: to the end of W). A forward and backward pass in one run counts as one

@@ -39,7 +39,7 @@ export const gpipe: ScheduleGenerator = (shape) =>
     group: shape.microBatches,
     limit: () => Number.POSITIVE_INFINITY,
     flush: true,
-    lag: () => 0,
+    lag: () => null,
   });
 
 /**
@@ -83,12 +83,14 @@ export const interleaved: ScheduleGenerator = (shape) => {
 /**
  * ZB-H1 (Qi et al., "Zero Bubble Pipeline Parallelism", 2023): the gradient of a stage's input (B) is on its way before
  * those of its parameters (W) are computed, and W fills what would be a bubble. With F = B = W a third of the bubble of 1F1B
- * is left. W is the further behind the later the stage is, so that all of them hold as much as 1F1B's first. The optimiser
- * stays behind the commit gate; there is no validation after the fact.
+ * is left. W is the further behind the later the stage is, so that all of them hold as much as 1F1B's first; who takes too few
+ * micro-batches of a stage to be behind has W right after B, so that all members compile the same, whatever they are dealt. The
+ * optimiser stays behind the commit gate; there is no validation after the fact.
  */
 export const zeroBubble: ScheduleGenerator = (shape) => {
   requireOneRun("zero-bubble", shape);
-  return scheduled(shape, { ...inTurn(shape), lag: (lane) => Math.floor(own(lane, lane.before)) });
+  const lag = (lane: Lane) => (lane.before > 0 ? Math.floor(own(lane, lane.before)) : null);
+  return scheduled(shape, { ...inTurn(shape), lag });
 };
 
 /**
@@ -129,7 +131,7 @@ function inTurn({ microBatches }: PipelineShape): Policy {
     group: microBatches,
     limit: (lane) => 1 + Math.ceil(own(lane, lane.behind)),
     flush: false,
-    lag: () => 0,
+    lag: () => null,
   };
 }
 

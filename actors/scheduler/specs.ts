@@ -8,8 +8,8 @@ import { Tensor } from "../../protocols/tensor.ts";
 import { type ByMicroBatch, type ChunkSpec, type StageSpec, updatesInPasses } from "../stage/spec.ts";
 import { mayDeal } from "./dealt.ts";
 import type { Part } from "./parts.ts";
-import type { Plan, Worker } from "./plan.ts";
-import type { StageProgram } from "./program.ts";
+import type { Plan, PlanStage, Worker } from "./plan.ts";
+import { isSplit, type StageProgram } from "./program.ts";
 import { isDealt, Routes } from "./routes.ts";
 
 export interface SpecOptions {
@@ -39,13 +39,15 @@ export function specsOf(
   const keepsSent =
     recovers && routes.workers.length > 1 && isRepeatable(plan) && !programs.some(updatesInPasses);
   const keepsSummands = keepsSent && isDealable(plan, parts);
+  const splits = new Map(plan.stages.map((stage) => [stage, splitsOf(stage, routes.workers, programs)]));
   return routes.workers.map((worker): StageSpec => {
     const { stage, rank } = worker;
     const group = routes.workers.filter((other) => other.stage === stage);
-    const chunks = worker.positions.map((position): ChunkSpec => {
+    const chunks = worker.positions.map((position, chunk): ChunkSpec => {
       const { roles, input, output, inputGradient } = parts[position]!;
+      const split = splits.get(stage)![chunk]!;
       return {
-        ...{ graph: graphs[position]!, roles, input, output, inputGradient },
+        ...{ graph: graphs[position]!, roles, input, output, inputGradient, split },
         next: targets(routes, worker, position, position + 1, microBatches),
         previous: inputGradient ? targets(routes, worker, position, position - 1, microBatches) : [],
         tied: tiedOf(routes, worker, position, parts),
@@ -64,6 +66,12 @@ export function specsOf(
       totalParameters: model.parameters.length,
     };
   });
+}
+
+/** By chunk, whether members of a stage have its backward passes in two: all that have any, and the others compile the same. */
+function splitsOf(own: PlanStage, workers: readonly Worker[], programs: readonly StageProgram[]): boolean[] {
+  const members = workers.filter(({ stage }) => stage === own);
+  return own.ranges.map((_, chunk) => members.some(({ worker }) => isSplit(programs[worker]!, chunk)));
 }
 
 /**

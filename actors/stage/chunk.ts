@@ -17,7 +17,7 @@ import { type StageGraphs, trainingGraphs } from "../../nn/training.ts";
 import { Tensor } from "../../protocols/tensor.ts";
 import { type Followable, mostUpdates } from "../recovery/updates.ts";
 import { isSharded, type Sharing } from "../scheduler/plan.ts";
-import { isOfMicroBatch, microBatchesOf, type StageProgram } from "../scheduler/program.ts";
+import { microBatchesOf } from "../scheduler/program.ts";
 import type { Slots } from "./slots.ts";
 import { bytesOf, type ChunkSpec, type StageHoldings, type StageSpec } from "./spec.ts";
 
@@ -55,10 +55,9 @@ export class Chunk {
     this.spec = stage.chunks[index]!;
     this.position = stage.program.positions[index]!;
     this.held = Array.from({ length: slots.counts[index]! }, () => []);
-    const { recompute, stashBytes, program } = stage;
-    const split = isSplit(program, index);
+    const { recompute, stashBytes } = stage;
     const graph = decodeModel(this.spec.graph.bytes);
-    const { roles, input, output, inputGradient } = this.spec;
+    const { roles, input, output, inputGradient, split } = this.spec;
     const { sharing, rank, workers, shares } = stage.group;
     this.decays = decaysOf(graph, roles, sharing);
     this.way = wayOf(stage);
@@ -207,14 +206,6 @@ export function holdingsOf(
     gradientBytes: gains ? follows.bytes : null,
     cuts: Object.fromEntries(chunks.flatMap(({ executor }) => [...executor.cuts])),
   };
-}
-
-/** Whether backward passes of one of a program's chunks are in two. */
-export function isSplit({ operations }: StageProgram, chunk: number): boolean {
-  return operations.some(
-    (operation) =>
-      isOfMicroBatch(operation) && (operation.chunk ?? 0) === chunk && operation.op.startsWith("backward-"),
-  );
 }
 
 function decaysOf(graph: Graph, { statistics }: Roles, sharing: Sharing | null): ReadonlyMap<string, number> {

@@ -23,6 +23,8 @@ export interface ChunkSpec {
   readonly output: string | null;
   /** Whether the position before wants a gradient. */
   readonly inputGradient: boolean;
+  /** Whether backward passes of the stage are in two: also where its own program has none. */
+  readonly split: boolean;
   /**
    * Workers that are given the activation of each micro-batch, and the gradient of `input`; the stage itself, and nobody
    * else, where it holds that position too.

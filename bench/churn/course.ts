@@ -83,12 +83,7 @@ function sumOf({ codecs }: Plan, bytes: number, ranks: number): CollectiveWork {
 const ROUND_TRIPS = 3;
 
 /** A step of it, in which devices may be lost. */
-export function goingOf(
-  { plan, cost }: Course,
-  { request }: ChurnWorld,
-  resting: Resting,
-  startMs: number,
-): Going {
+export function goingOf({ plan, cost }: Course, { request }: ChurnWorld, resting: Resting): Going {
   const link = linkOf(request.profile);
   const workers = workersOf(plan);
   const bytes = plan.stages.map((stage) => {
@@ -96,7 +91,7 @@ export function goingOf(
     return cost.run.chunks[first.worker]![0]!.gradientBytes;
   });
   return new Going(plan, cost, {
-    ...{ resting, startMs },
+    resting,
     toldMs: ROUND_TRIPS * 2 * link.latencyMs,
     sumMs: (stage, members) => evenMs(sumOf(plan, bytes[stage]!, members), link),
   });

@@ -13,13 +13,7 @@
  */
 
 import { dealLost } from "../../actors/scheduler/dealt.ts";
-import {
-  type Plan,
-  type PlanMember,
-  planPrograms,
-  type Worker,
-  workersOf,
-} from "../../actors/scheduler/plan.ts";
+import { type Plan, type PlanMember, planPrograms, workersOf } from "../../actors/scheduler/plan.ts";
 import type { PlanCost } from "../../actors/scheduler/plan-cost.ts";
 import {
   isOfMicroBatch,
@@ -30,7 +24,6 @@ import {
 import { type ChunkCost, kernelMsOf } from "../../actors/scheduler/run-cost.ts";
 import { EventQueue } from "../../actors/scheduler/simulate/queue.ts";
 import { unfinished } from "../../actors/scheduler/through.ts";
-import { isSplit } from "../../actors/stage/chunk.ts";
 import { programOfRest } from "../../actors/stage/rest.ts";
 import { Messages } from "./messages.ts";
 
@@ -41,8 +34,6 @@ export interface GoingOptions {
   readonly resting: Resting;
   /** From the rest of all until they go on, and where nobody waits for others, from when it is known. */
   readonly toldMs: number;
-  /** To compile a stage. */
-  readonly startMs: number;
   /** To add gradients up, of a stage with so many members. */
   readonly sumMs: (stage: number, members: number) => number;
 }
@@ -54,8 +45,6 @@ interface Member {
   readonly device: string;
   readonly stage: number;
   readonly cost: ChunkCost;
-  /** Whether its backward passes are in two parts. */
-  isSplit: boolean;
   done: MicroBatchOperation[];
   operations: readonly Operation[];
   /** The operation that it comes to next, and the one before which it stops. */
@@ -70,8 +59,6 @@ interface Member {
 export class Going {
   /** When all stages had added up; undefined before. */
   gateMs: number | undefined;
-  /** How many times it was begun again from its beginning. */
-  repeats = 0;
   private plan: Plan;
   private readonly options: GoingOptions;
   private readonly members: readonly Member[];
@@ -85,8 +72,6 @@ export class Going {
   private readonly through = new Map<string, number>();
   private isBegun = false;
   private isResting = false;
-  /** Whether all that has been done is to be done again, once stages have compiled. */
-  private isAnew = false;
   /** Not before then do they go on. */
   private toldMs = 0;
   /** By stage: members that are through, and when they have added up; NaN before they do. */
@@ -103,7 +88,7 @@ export class Going {
       const cost = run.chunks[worker]![0]!;
       const { device } = member;
       return {
-        ...{ device, stage: stage.stage, cost, isSplit: isSplit(program, 0), operations, done: [], next: 0 },
+        ...{ device, stage: stage.stage, cost, operations, done: [], next: 0 },
         ...{ stop: operations.length, busyMs: Number.NaN, isThrough: false, isGone: false },
       };
     });
@@ -275,22 +260,11 @@ export class Going {
     const plan = dealLost(this.plan, again)!;
     const programs = planPrograms(plan);
     const workers = workersOf(plan);
-    if (!this.isAnew && this.compiles(programs, workers)) {
-      this.isAnew = true;
-      this.repeats++;
-      this.rest(now);
-      this.isResting = false;
-      this.toldMs = now + this.options.startMs;
-      this.queue.push(this.toldMs, this.members.length + this.plan.stages.length);
-      return;
-    }
     const short = new Set(
       this.plan.stages.flatMap(({ stage, members }) =>
         members.some(({ device }) => again.has(device)) ? [stage] : [],
       ),
     );
-    const { isAnew } = this;
-    if (isAnew) this.forget();
     this.lost.clear();
     this.plan = plan;
     for (const { worker, member, stage } of workers) {
@@ -301,7 +275,7 @@ export class Going {
       this.own(member, stage.stage, place, now);
     }
     for (const { stage } of plan.stages) {
-      if (this.options.resting === "each" && !isAnew && !short.has(stage)) continue;
+      if (this.options.resting === "each" && !short.has(stage)) continue;
       this.ready[stage] = 0;
       this.summedMs[stage] = Number.NaN;
       for (const member of this.members) if (member.stage === stage) member.isThrough = false;
@@ -324,27 +298,7 @@ export class Going {
     return again;
   }
 
-  /** Whether somebody cannot go on with what it has compiled: then the step is begun again (`handover.ts`). */
-  private compiles(programs: readonly StageProgram[], workers: readonly Worker[]): boolean {
-    return workers.some(({ member, worker }) => {
-      const own = this.members[this.places.get(member.device)!]!;
-      return !own.isGone && own.isSplit !== isSplit(programs[worker]!, 0);
-    });
-  }
-
-  /** Nothing has been done of the step. */
-  private forget(): void {
-    this.isAnew = false;
-    this.messages.forget();
-    for (const member of this.members) {
-      member.done = [];
-      member.next = 0;
-      member.busyMs = Number.NaN;
-    }
-  }
-
   private deal(member: Member, program: StageProgram): void {
-    member.isSplit = isSplit(program, 0);
     member.done.push(...member.operations.slice(0, member.next).filter(isOfMicroBatch));
     const rest = programOfRest(program, member.done);
     if (!rest) throw new Error(`${member.device} has done something that is another's now`);

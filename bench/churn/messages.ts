@@ -61,12 +61,6 @@ export class Messages {
     return { receiver, arrivalMs };
   }
 
-  /** Nothing has been sent. */
-  forget(): void {
-    this.senders.fill(NOBODY);
-    this.arrivals.fill(NEVER);
-  }
-
   /** What one that is lost has sent, and has not come, never does. */
   lose(member: number, leftMs: number): void {
     const { senders, arrivals } = this;

@@ -40,8 +40,6 @@ export interface ChurnRun {
   readonly joins: number;
   /** Losses of devices that had work, in a step of theirs. */
   readonly hits: number;
-  /** Times that a step was begun again from its beginning, as a loss left somebody with another kind of program. */
-  readonly repeats: number;
   /** Milliseconds in which the step was over but for what had been lost: until the last loss was known, then done again. */
   readonly detectMs: number;
   readonly replayMs: number;

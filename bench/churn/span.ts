@@ -70,7 +70,7 @@ class SpanRun {
   private readonly sums = {
     ...{ leaves: 0, joins: 0, hits: 0, detectMs: 0, replayMs: 0, moveMs: 0, joinedBytes: 0, copiedBytes: 0 },
     ...{ bereft: 0, unevenMs: 0, waitedMs: 0, waited: 0, decisionMs: 0, decisions: 0, planned: 0, moves: 0 },
-    ...{ lives: 0, repeats: 0 },
+    ...{ lives: 0 },
   };
 
   constructor(world: ChurnWorld, first: Plan, assumed: Assumed, fullEveryMs: number) {
@@ -220,9 +220,9 @@ class SpanRun {
     this.sums.hits++;
     gone[stage]!.add(id);
     if (this.isDealt(stage, gone[stage]!.size)) {
-      const { rules, startMs } = this.assumed;
+      const { rules } = this.assumed;
       const resting = rules.again === "each" ? "each" : "together";
-      this.going ??= goingOf(this.course, this.world, resting, startMs);
+      this.going ??= goingOf(this.course, this.world, resting);
       if (leftMs > begin) this.going.runTo(leftMs - begin);
       this.going.lose(id, leftMs - begin, knownMs - begin);
       this.noticedMs = knownMs - leftMs;
@@ -280,9 +280,8 @@ class SpanRun {
 
   /** Between two steps: the plan for those that are there. */
   private replan(stepBegan: number): void {
-    const { assumed, sums, world, going } = this;
+    const { assumed, sums, world } = this;
     const began = performance.now();
-    sums.repeats += going?.repeats ?? 0;
     const isBeside = assumed.rules.given === "beside";
     if (isBeside) this.giveBeside(stepBegan);
     let standsStill = !isBeside;

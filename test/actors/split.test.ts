@@ -50,7 +50,8 @@ const PROGRAMS: Readonly<Record<number, readonly StageProgram[]>> = {
 function deviceOf(programs: readonly StageProgram[]): typeof Device {
   return class extends Device {
     override host(spec: StageSpec, owner: Ref<any>): Promise<Ref<Stage>> {
-      return super.host({ ...spec, program: programs[spec.program.stage]! }, owner);
+      const chunks = spec.chunks.map((chunk) => ({ ...chunk, split: true }));
+      return super.host({ ...spec, chunks, program: programs[spec.program.stage]! }, owner);
     }
   };
 }

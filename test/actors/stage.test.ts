@@ -38,7 +38,7 @@ beforeEach(async () => {
       {
         graph: new Tensor("u8", [bytes.byteLength], bytes),
         roles: rolesOf(own),
-        ...{ input: null, output: first!.output, inputGradient: false },
+        ...{ input: null, output: first!.output, inputGradient: false, split: false },
         ...{ next: [[1]], previous: [], tied: {} },
       },
     ],

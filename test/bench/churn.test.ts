@@ -2,7 +2,6 @@
 
 import { expect, test } from "bun:test";
 import { FREE_LINK } from "../../actors/scheduler/cost.ts";
-import { dealLost } from "../../actors/scheduler/dealt.ts";
 import {
   type Plan,
   type PlanMember,
@@ -91,14 +90,14 @@ test("a step without losses takes as long as the simulator says", () => {
     const first = { ...planned, schedule };
     const { segments, devices, profile } = many.request;
     const { programs, run } = planCost(first, { segments, devices, profile });
-    const going = goingOf(courseOf(many, first), many, "together", 0);
+    const going = goingOf(courseOf(many, first), many, "together");
     going.runTo(Number.POSITIVE_INFINITY);
     const { gateMs } = simulate(programs, run);
     expect(going.gateMs! / gateMs).toBeWithin(0.99, 1.01);
   }
 });
 
-const [FORWARD, BACKWARD, TOLD, START, SUM] = [10, 20, 2, 100, 5];
+const [FORWARD, BACKWARD, TOLD, SUM] = [10, 20, 2, 5];
 
 /** Stages of ten members, who have so many micro-batches each; all messages are there at once. */
 function tiny(stages: number, each: number): { plan: Plan; begin: (resting: Resting) => Going } {
@@ -119,7 +118,7 @@ function goingBy(of: Plan, resting: Resting): Going {
   const chunks = workersOf(of).map(({ member: { forwardMs, backwardMs } }) => [
     { forwardMs, backwardMs, stepMs: 0, outputBytes: 0, gradientBytes: 0 },
   ]);
-  const options = { resting, toldMs: TOLD, startMs: START, sumMs: () => SUM };
+  const options = { resting, toldMs: TOLD, sumMs: () => SUM };
   return new Going(of, { programs: planPrograms(of), run: { chunks, link: () => FREE_LINK } }, options);
 }
 
@@ -184,19 +183,6 @@ test("in two stages, by hand: what was sent is kept, and sent to whoever has the
   // Of the last stage: what it was sent is sent to another one, which has its own to finish.
   const late = ["1/0", 15, 15] as const;
   expect(gateOf(begin("each"), [late])).toBe(last + FORWARD + BACKWARD + BACKWARD + SUM);
-});
-
-test("where others would have to compile, the step is begun again", () => {
-  const split: Plan = { ...tiny(2, 1).plan, schedule: "zero-bubble" };
-  const whole = gateOf(goingBy(split, "together"), [])!;
-  const fewer = dealLost(split, new Set(["0/0"]))!;
-  const isSplit = (of: Plan) =>
-    planPrograms(of).some(({ operations }) => operations.some(({ op }) => op === "backward-input"));
-  expect([isSplit(split), isSplit(fewer)]).toEqual([true, false]);
-  const going = goingBy(split, "together");
-  const again = gateOf(goingBy(fewer, "together"), [])!;
-  expect(gateOf(going, [["0/0", whole - 2, whole - 1]])).toBe(whole - 1 + TOLD + START + again);
-  expect(going.repeats).toBe(1);
 });
 
 test("where too few are left for the model, the run waits for who comes", () => {

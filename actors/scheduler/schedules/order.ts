@@ -29,8 +29,8 @@ export interface Policy {
   limit(lane: Lane): number;
   /** No backward pass before the last forward pass. */
   readonly flush: boolean;
-  /** So many backward passes W of a lane may be behind B; 0 where they are one. */
-  lag(lane: Lane): number;
+  /** So many backward passes W of a lane may be behind B; null where they are one. */
+  lag(lane: Lane): number | null;
 }
 
 /** What each lane does, in order. */
@@ -121,7 +121,8 @@ class LaneOrder {
   limit: number;
   private readonly lane: Lane;
   private readonly flush: boolean;
-  private readonly lag: number;
+  /** Null where B and W are one. */
+  private readonly lag: number | null;
   private readonly forwards: readonly Unit[];
   private readonly backwards: readonly Unit[];
   private forwarded = 0;
@@ -136,7 +137,7 @@ class LaneOrder {
     this.flush = flush;
     this.lag = lag(lane);
     const { runs, microBatches } = lane;
-    const split = this.lag > 0;
+    const split = this.lag !== null;
     const groups = Object.values(Object.groupBy(microBatches, (m) => Math.floor(m / group)));
     const through = (order: readonly Run[], passOf: (run: Run) => Unit["pass"]) =>
       groups.flatMap((ms) =>
@@ -150,9 +151,9 @@ class LaneOrder {
   /** What to do now; undefined when there is nothing. */
   next(ready: Ready): Unit | undefined {
     const input = this.backwards[this.backwarded];
-    const weight =
-      this.lag > 0 && this.weighted < this.backwarded ? this.backwards[this.weighted]! : undefined;
-    if (weight && this.backwarded - this.weighted > this.lag) return { ...weight, pass: "weight" };
+    const behind = this.lag === null ? 0 : this.backwarded - this.weighted;
+    const weight = behind > 0 ? this.backwards[this.weighted]! : undefined;
+    if (weight && behind > this.lag!) return { ...weight, pass: "weight" };
     const forward = this.forwards[this.forwarded];
     if (forward && this.allowed(forward) && ready.forward(forward)) return forward;
     if (input && !(this.flush && forward) && ready.backward(input)) return input;

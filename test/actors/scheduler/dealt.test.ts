@@ -4,9 +4,19 @@ import { expect, test } from "bun:test";
 import type { DeviceProfile, Profile, SegmentCost } from "../../../actors/scheduler/cost.ts";
 import { dealLost, mayDeal, OTHERS } from "../../../actors/scheduler/dealt.ts";
 import { memoryMidway, memoryOf } from "../../../actors/scheduler/device-load.ts";
-import { type Plan, type PlanMember, workersOf } from "../../../actors/scheduler/plan.ts";
+import { isSameButDealt } from "../../../actors/scheduler/handover.ts";
+import { partsOf } from "../../../actors/scheduler/parts.ts";
+import {
+  chunksOf,
+  type Plan,
+  type PlanMember,
+  planPrograms,
+  workersOf,
+} from "../../../actors/scheduler/plan.ts";
 import { planCost } from "../../../actors/scheduler/plan-cost.ts";
+import { specsOf } from "../../../actors/scheduler/specs.ts";
 import { mlp } from "../../../nn/models/mlp.ts";
+import { DEFAULT_ADAMW } from "../../../nn/optim/adamw.ts";
 import { findSegments } from "../../../nn/segments.ts";
 import { type HandPlan, type HandStage, planOf } from "../plans.ts";
 
@@ -56,6 +66,33 @@ test("each goes to whom it is done with first", () => {
   const stages = PLAN.stages.map((stage) => ({ ...stage, members: stage.members.map(timed) }));
   const dealt = lose({ ...PLAN, stages }, "1")!;
   expect(dealt.stages[0]!.members.find(({ device }) => device === "5")!.microBatches).toEqual([1, 5, 10, 14]);
+});
+
+test("whoever is dealt other micro-batches goes on with what it has compiled, whichever schedule there is", () => {
+  const options = { generation: 1, model: MODEL, optimizer: { ...DEFAULT_ADAMW, steps: 1 }, seed: 0 };
+  const specs = (of: Plan) => {
+    const parts = partsOf(MODEL, findSegments(MODEL), chunksOf(of));
+    const own = specsOf(of, parts, planPrograms(of), { ...options, stashBytes: 0, recovers: true });
+    return new Map(workersOf(of).map(({ member, worker }) => [member.device, own[worker]!]));
+  };
+  const dealt = many(OTHERS + 3).members as number[][];
+  for (const schedule of ["1f1b", "eager-1f1b", "zero-bubble", "gpipe"] as const) {
+    const withLast = (members: number[][]) =>
+      plan({ schedule, stages: [STAGES[0]!, { to: [END], sharing: "data", members }] });
+    // One has nothing to do, and then another has not.
+    const [begun, other] = [withLast([...dealt, []]), withLast([[], ...dealt])];
+    const fewer = lose(begun, "1")!;
+    for (const [old, next] of [
+      [begun, other],
+      [begun, fewer],
+      [fewer, lose(fewer, "9")!],
+    ] as const) {
+      const before = specs(old);
+      for (const [device, spec] of specs(next)) {
+        expect(isSameButDealt(before.get(device)!, spec), `${schedule}, ${device}`).toBe(true);
+      }
+    }
+  }
 });
 
 test("where a lost member cannot be done without there is no such plan", () => {

@@ -152,6 +152,20 @@ test("ZB-H1 on three stages: W waits the longer the later the stage, and its fir
   ]);
 });
 
+test("ZB-H1 where members take turns: B and W are apart for all of a stage, also for one who takes too little to be behind", () => {
+  const shape = pipeline(
+    6,
+    stage([0], "data", [0, 2, 4], [1, 3, 5]),
+    stage([1], "data", [0, 1, 2, 3, 4], [5]),
+  );
+  expect(SCHEDULES["zero-bubble"](shape).map((program) => line(program))).toEqual([
+    "F0 F2 B0 F4 B2 B4 R",
+    "F1 F3 B1 F5 B3 B5 R",
+    "F0 I0 F1 I1 W0 F2 I2 W1 F3 I3 W2 F4 I4 W3 W4 R",
+    "F5 I5 W5 R",
+  ]);
+});
+
 test.each([2, 3, 4, 8, 16])("ZB-H1 on %i stages holds no more than the first stage of 1F1B", (stages) => {
   for (const m of [1, stages, 4 * stages]) {
     const most = (name: ScheduleName) =>
