@@ -21,9 +21,12 @@ import { unfit } from "./planner/unfit.ts";
 export { adaptPlan } from "./planner/adapt.ts";
 export type { PlanOptions, PlanRequest } from "./planner/options.ts";
 
-/** Events that are simulated to settle among candidates, and to better the best of them. */
-const SETTLE_EVENTS = 15_000;
-const REFINE_EVENTS = 40_000;
+/**
+ * Events that are simulated to settle among candidates, among the other schedules of the best of them, and to better what is
+ * best then. A million take about a second.
+ */
+const SETTLE_EVENTS = 60_000;
+const REFINE_EVENTS = 80_000;
 /** Candidates that are settled at most, and so many of the best of them, each of another grouping, bettered. */
 const MOST_SETTLED = 120;
 const MOST_REFINED = 40;
@@ -151,15 +154,25 @@ class Chooser {
     for (const draft of this.candidates.alone().slice(0, most)) this.settle(draft);
   }
 
+  /** All that was found is settled in one schedule, and the best of that in the others. */
   private settleFound(): void {
     const found = this.candidates.found().filter(({ draft }) => this.allows(draft));
-    const end = this.workshop.events + SETTLE_EVENTS;
-    const known = new Set<string>();
+    const known = new Map<string, Draft>();
+    const first = this.outcomes.length;
+    let end = this.workshop.events + SETTLE_EVENTS;
     for (const draft of bestOfKindsFirst(found.map((each) => each.draft))) {
       const key = JSON.stringify(draft);
       if (known.has(key)) continue;
       if (known.size === MOST_SETTLED || (known.size > 0 && this.workshop.events >= end)) break;
-      known.add(key);
+      known.set(key, draft);
+      this.settle(draft);
+    }
+    const settled = this.outcomes.slice(first).sort((a, b) => a.score - b.score);
+    // What has no room in one schedule hardly has any in another.
+    const best = settled.length > 0 ? settled.map(({ draft }) => draft) : [...known.values()];
+    end = this.workshop.events + SETTLE_EVENTS;
+    for (const [rank, draft] of best.entries()) {
+      if (rank > 0 && this.workshop.events >= end) break;
       for (const variant of this.candidates.variants(draft)) this.settle(variant);
     }
   }
