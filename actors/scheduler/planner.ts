@@ -27,6 +27,8 @@ export type { PlanOptions, PlanRequest } from "./planner/options.ts";
  */
 const SETTLE_EVENTS = 60_000;
 const REFINE_EVENTS = 80_000;
+/** Candidates that can be carried out are settled until there are so many at least: of many devices each takes all those events. */
+const LEAST_SETTLED = 8;
 /** Candidates that are settled at most, and so many of the best of them, each of another grouping, bettered. */
 const MOST_SETTLED = 120;
 const MOST_REFINED = 40;
@@ -163,7 +165,8 @@ class Chooser {
     for (const draft of bestOfKindsFirst(found.map((each) => each.draft))) {
       const key = JSON.stringify(draft);
       if (known.has(key)) continue;
-      if (known.size === MOST_SETTLED || (known.size > 0 && this.workshop.events >= end)) break;
+      const isEnough = this.outcomes.length - first >= LEAST_SETTLED && this.workshop.events >= end;
+      if (known.size === MOST_SETTLED || isEnough) break;
       known.set(key, draft);
       this.settle(draft);
     }

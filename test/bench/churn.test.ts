@@ -36,8 +36,9 @@ test("without churn nothing is lost", () => {
 });
 
 test("with it, less is lost where a loss does not stop everybody, and the same seed loses the same", () => {
-  const churning = withChurn(calm, { churn: 1 });
-  const run = () => runInSpans(churning, plan, ASSUMED, Number.POSITIVE_INFINITY);
+  const churning = worldOf({ devices: 12, churn: 1, minutes: 4, seed: 3, rows: 1, microBatches: 24 });
+  const planned = makePlan(churning.request);
+  const run = () => runInSpans(churning, planned, ASSUMED, Number.POSITIVE_INFINITY);
   const [first, again] = [run(), run()];
   expect({ ...first, decisionMs: 0 }).toEqual({ ...again, decisionMs: 0 });
   expect(first.hits).toBeGreaterThan(10);
@@ -45,13 +46,13 @@ test("with it, less is lost where a loss does not stop everybody, and the same s
   const part = first.steps / first.idealSteps;
   expect(part).toBeLessThan(1);
   // Devices that are waited for are a loss of another kind, which a run where everybody stops is spared here.
-  const stopped = runWhole(churning, plan, ASSUMED);
+  const stopped = runWhole(churning, planned, ASSUMED);
   expect(first.detectMs + first.replayMs).toBeLessThan(stopped.repeatedMs + stopped.stoppedMs);
 });
 
 test("it takes one alone longer than all of a stage to do again what was lost, and longer to stand still for who comes", () => {
   // Stages of more than eight members.
-  const many = worldOf({ devices: 40, churn: 1, minutes: 3, seed: 3, rows: 1, microBatches: 80 });
+  const many = worldOf({ devices: 40, churn: 1, minutes: 2, seed: 3, rows: 1, microBatches: 80 });
   const first = makePlan(many.request);
   const run = (rules: Rules) => runInSpans(many, first, { ...ASSUMED, rules }, Number.POSITIVE_INFINITY);
   const both = run(ASSUMED.rules);

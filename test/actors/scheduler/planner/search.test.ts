@@ -117,6 +117,13 @@ test.each(["data", "tensor", "local", "pipeline", "hybrid"])(
   },
 );
 
+test("of many devices, who may choose among all schedules finds what one of them can do", () => {
+  const world = randomWorld(3, { devices: 24, segments: 16, microBatches: 96 });
+  const stepMs = (schedule: string) =>
+    makePlan({ ...world, options: { ...world.options, strategy: "hybrid", schedule } }).predictedStepMs;
+  expect(stepMs("auto") / stepMs("gpipe")).toBeLessThan(1.02);
+});
+
 describe("where there is nothing to share", () => {
   const world = randomWorld(7, { devices: 2, segments: 4, microBatches: 4, sharded: true });
   const devices = world.devices.map(({ memoryBytes: _, ...device }) => device);
