@@ -238,7 +238,7 @@ export class Course {
 
   /** Goes on with the plan that is wanted, if there is one whose stages are ready: between two steps. */
   async goOver(): Promise<void> {
-    const next = this.moves.takeNext();
+    const next = this.moves.takeNext(this.committed! + 1);
     if (!next) return;
     const { plan } = next.wanted;
     const { deployed } = this;
@@ -302,6 +302,7 @@ export class Course {
         // Somebody else was lost meanwhile.
         if (error === loss || !(error instanceof DeviceLost)) throw error;
         goesOn &&= !(error instanceof BegunAgain);
+        if (!goesOn) this.moves.underWay.end();
       }
     }
   }
@@ -323,12 +324,8 @@ export class Course {
     const world = this.moveWorld();
     const { recovery } = this.world;
     const through = goesOn ? deployed.devicesThrough(committed + 1) : new Set<string>();
-    const within = {
-      roster,
-      replanner: this.moves.replanner,
-      waits: recovery!.paused !== undefined,
-      through,
-    };
+    const { moves } = this;
+    const within = { roster, ...moves.within(committed + 1), waits: recovery!.paused !== undefined, through };
     const next = planWithout(world, this.plan, deployed, within);
     // What is wanted was for devices that are not all there any more, unless others do their part in both plans.
     if (typeof next === "string" || workersOf(next).length === workersOf(this.plan).length) this.moves.drop();
@@ -347,6 +344,7 @@ export class Course {
   private async adopt({ plan, deployment, step, startMs }: Moved): Promise<void> {
     this.plan = plan;
     this.target = undefined;
+    if (!deployment.handed.goesOn) this.moves.underWay.end();
     this.moves.started(startMs);
     this.moves.replanner?.follow(plan);
     this.deployed = deployment;

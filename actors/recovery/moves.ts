@@ -11,8 +11,10 @@ import type { RecoveryOptions } from "../scheduler/scheduler-options.ts";
 import type { CourseWorld } from "./course-world.ts";
 import { type Cause, gatherMs, isDue, type LastMove } from "./decision.ts";
 import { isLinkFailure } from "./links.ts";
+import type { Bounds } from "./recovery.ts";
 import type { Replanner } from "./replanner.ts";
 import type { Roster } from "./roster.ts";
+import { UnderWay } from "./under-way.ts";
 import { type Found, type MoveOutcome, type Next, type Wanted, WantedPlans } from "./wanted.ts";
 
 /** Those that say most come first. */
@@ -56,6 +58,7 @@ export class Moves {
   replanner: Replanner | undefined;
   /** Whether the plan was given, so that there is never another one but for losses. */
   isGiven = false;
+  readonly underWay: UnderWay;
   private readonly clock: Clock;
   private readonly roster: Roster;
   private readonly recovery: RecoveryOptions | undefined;
@@ -80,6 +83,7 @@ export class Moves {
   ) {
     this.roster = roster;
     this.clock = clock;
+    this.underWay = new UnderWay(clock);
     this.recovery = recovery;
     this.preparer = preparer;
   }
@@ -112,12 +116,18 @@ export class Moves {
     return this.wanted.isNext;
   }
 
-  /** What the run goes over to, for whoever sees to it now. */
-  takeNext(): Next | undefined {
+  /** What the run goes over to before this step, for whoever sees to it now; in the middle of it there is nothing. */
+  takeNext(step: number): Next | undefined {
+    if (this.underWay.isIn(step)) return undefined;
     if (this.stepping) this.stepping.isOver = true;
     const next = this.wanted.take();
     if (next?.late?.found) this.because(next.late.found.cause);
     return next;
+  }
+
+  /** What a plan is made by that the run goes on with in this step, without somebody. */
+  within(step: number): Pick<Bounds, "replanner" | "midway"> {
+    return { replanner: this.replanner, midway: this.underWay.midway(step) };
   }
 
   /** The run has gone over to it. */

@@ -4,7 +4,7 @@
  * those alone who are new go back to that point, and make the steps up to there by themselves.
  */
 
-import { dealLost } from "../scheduler/dealt.ts";
+import { dealLost, type Midway } from "../scheduler/dealt.ts";
 import type { Deployment, DeployOptions } from "../scheduler/deployment.ts";
 import { type Plan, workersOf } from "../scheduler/plan.ts";
 import { PlanError } from "../scheduler/plan-error.ts";
@@ -29,6 +29,8 @@ export interface Bounds {
   readonly waits: boolean;
   /** Ids of devices that are through with the step under way: where those are lost, the step goes on as if they were there. */
   readonly through: ReadonlySet<string>;
+  /** Undefined where no step is under way. */
+  readonly midway?: Midway | undefined;
 }
 
 /**
@@ -39,11 +41,14 @@ export function planWithout(
   world: Pick<MoveWorld, "keeper">,
   plan: Plan,
   deployed: Deployment,
-  { roster, replanner, waits, through }: Bounds,
+  { roster, replanner, waits, through, midway }: Bounds,
 ): Plan | string {
   const living = roster.living();
-  const dealt = deployed.dealsLost ? dealtWithout(plan, roster.lost(), through) : null;
-  if (dealt && (replanner?.overfull(dealt, plan) ?? null) === null) return dealt;
+  // Dealt by the time that is left of a step it is for that step alone: behind it another is gone over to, if there may be one.
+  for (const late of replanner?.isFree(plan) && midway ? [midway, undefined] : [undefined]) {
+    const dealt = deployed.dealsLost ? dealtWithout(plan, roster.lost(), through, late) : null;
+    if (dealt && (replanner?.overfull(dealt, plan) ?? null) === null) return dealt;
+  }
   const next = successorPlan(world, plan, deployed, roster.lost(), living);
   if (!next) return "no device is left";
   const full = replanner?.overfull(next) ?? null;
@@ -58,10 +63,15 @@ export function planWithout(
 }
 
 /** @returns null where somebody has to take a lost one's place, or nobody is lost. */
-function dealtWithout(plan: Plan, lost: ReadonlySet<string>, through: ReadonlySet<string>): Plan | null {
+function dealtWithout(
+  plan: Plan,
+  lost: ReadonlySet<string>,
+  through: ReadonlySet<string>,
+  midway: Midway | undefined,
+): Plan | null {
   const again = unfinished(plan, lost, through);
   const isMissing = workersOf(plan).some(({ member }) => lost.has(member.device));
-  return isMissing && again.size === 0 ? plan : dealLost(plan, again);
+  return isMissing && again.size === 0 ? plan : dealLost(plan, again, midway);
 }
 
 /**

@@ -30,17 +30,25 @@ export function mayDeal({ stages, schedule, codecs }: Plan): boolean {
   return !isAsynchronous(schedule) && stages.some((stage) => isShort(stage)) && stages.every(isDealt);
 }
 
+/** A step in whose middle micro-batches are dealt. */
+export interface Midway {
+  /** That the step was begun by. */
+  readonly begun: Plan;
+  /** Since then. */
+  readonly elapsedMs: number;
+}
+
 /**
- * @param lost device ids.
+ * @param lost device ids. @param midway left out where a step is to begin by the plan.
  * @returns null where a lost member cannot be done without, or none is lost.
  */
-export function dealLost(plan: Plan, lost: ReadonlySet<string>): Plan | null {
+export function dealLost(plan: Plan, lost: ReadonlySet<string>, midway?: Midway): Plan | null {
   const isLost = ({ device }: PlanMember) => lost.has(device);
   const stages: PlanStage[] = [];
   for (const stage of plan.stages) {
     const gone = stage.members.filter(isLost);
     if (gone.length > 0 && !isShort(stage, gone.length)) return null;
-    stages.push(gone.length > 0 ? { ...stage, members: dealtTo(stage.members, isLost) } : stage);
+    stages.push(gone.length > 0 ? { ...stage, members: dealtTo(stage.members, isLost, midway) } : stage);
   }
   if (stages.every((stage, i) => stage === plan.stages[i])) return null;
   const used = new Set(stages.flatMap(({ members }) => members.map(({ device }) => device)));
@@ -51,24 +59,44 @@ export function dealLost(plan: Plan, lost: ReadonlySet<string>): Plan | null {
   return { ...plan, stages, devices };
 }
 
-/** The members that are left, with the micro-batches of the others. */
+/**
+ * The members that are left, with the micro-batches of the others. In the middle of a step whoever would be through with its
+ * own by now is taken to begin with more now, and nothing of what it was dealt in that step is taken to be done: those who wait
+ * get more, and nobody who is slow something that others would have done long before.
+ */
 export function dealtTo(
   members: readonly PlanMember[],
   isLost: (member: PlanMember) => boolean,
+  midway?: Midway,
 ): readonly PlanMember[] {
   const left = members.filter((member) => !isLost(member));
   const dealt = left.map(({ microBatches }) => [...microBatches]);
   // Of a plan without predictions all are as fast.
   const passMs = left.map(({ forwardMs, backwardMs }) => forwardMs + backwardMs || 1);
-  const doneWith = (i: number) => (dealt[i]!.length + 1) * passMs[i]!;
+  const own = midway && ownOf(midway.begun);
+  const throughMs = left.map(({ device, microBatches: { length } }, i) => {
+    if (!midway) return length * passMs[i]!;
+    const count = Math.min(length, own!.get(device) ?? 0);
+    return Math.max(midway.elapsedMs, count * passMs[i]!) + (length - count) * passMs[i]!;
+  });
   const again = members.filter(isLost).flatMap(({ microBatches }) => microBatches);
   for (const microBatch of again.sort((a, b) => a - b)) {
     let first = 0;
-    for (let i = 1; i < left.length; i++) if (doneWith(i) < doneWith(first)) first = i;
+    for (let i = 1; i < left.length; i++) {
+      if (throughMs[i]! + passMs[i]! < throughMs[first]! + passMs[first]!) first = i;
+    }
     dealt[first]!.push(microBatch);
+    throughMs[first]! += passMs[first]!;
   }
   return left.map((member, i) => {
     const microBatches = dealt[i]!.sort((a, b) => a - b);
     return { ...member, microBatches, share: microBatches.length };
   });
+}
+
+/** By device, how many micro-batches it has to begin with. */
+function ownOf({ stages }: Plan): ReadonlyMap<string, number> {
+  return new Map(
+    stages.flatMap(({ members }) => members.map((each) => [each.device, each.microBatches.length])),
+  );
 }

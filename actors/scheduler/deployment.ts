@@ -53,7 +53,7 @@ export class Deployment {
   /** By worker. */
   readonly stages: readonly Ref<Stage>[];
   /** What has become of the deployment before. */
-  private readonly handed: Omit<HandedOver, "staying">;
+  readonly handed: Omit<HandedOver, "staying">;
   private readonly commits: Commits;
   /** Whether members train on their own and meet now and then. */
   private readonly isLocal: boolean;

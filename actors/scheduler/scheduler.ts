@@ -235,6 +235,7 @@ export class Scheduler extends Actor {
     const isNow = (ahead: Ahead<unknown>) => ahead.step === step && ahead.deployed === course.deployed;
     if (!this.#begun || !isNow(this.#begun)) await course.goOver();
     const { deployed, plan } = course;
+    course.moves.underWay.begin(step, plan);
     const destination = deployed.destination();
     const fed = this.#fed && isNow(this.#fed) ? this.#fed.done : this.#data.ask.feed(step, destination);
     const running = this.#begun && isNow(this.#begun) ? this.#begun.done : deployed.train(step);

@@ -60,6 +60,8 @@ export class Going {
   /** When all stages had added up; undefined before. */
   gateMs: number | undefined;
   private plan: Plan;
+  /** That the step was begun by. */
+  private readonly begun: Plan;
   private readonly options: GoingOptions;
   private readonly members: readonly Member[];
   private readonly places: ReadonlyMap<string, number>;
@@ -80,6 +82,7 @@ export class Going {
 
   constructor(plan: Plan, { programs, run }: Pick<PlanCost, "programs" | "run">, options: GoingOptions) {
     this.plan = plan;
+    this.begun = plan;
     this.options = options;
     const workers = workersOf(plan);
     this.members = workers.map(({ member, stage, worker }): Member => {
@@ -257,7 +260,7 @@ export class Going {
     }
     if (now < this.toldMs) return;
     const again = this.unfinished();
-    const plan = dealLost(this.plan, again)!;
+    const plan = dealLost(this.plan, again, { begun: this.begun, elapsedMs: now })!;
     const programs = planPrograms(plan);
     const workers = workersOf(plan);
     const short = new Set(

@@ -72,7 +72,7 @@ function running() {
     until: (at: number) => clock.advance(at - clock.now()),
     /** Between two steps. @returns the devices of the plan that is gone over to, if there is one. */
     goesOver(isFirst: boolean, { bytes = 0, lateBytes = 0, ms = 0 } = {}): string | undefined {
-      const next = moves.takeNext();
+      const next = moves.takeNext(1);
       if (!next) return undefined;
       plan = next.wanted.plan;
       moves.went(next, { plan, isFirst, bytes, lateBytes, ms });
@@ -266,7 +266,7 @@ describe("in the first step of newcomers", () => {
     comes("d");
     begins();
     await until(2 * STEP_MS);
-    moves.stayed(moves.takeNext()!, planOf("a", "b", "c"), 9, "it has no memory");
+    moves.stayed(moves.takeNext(1)!, planOf("a", "b", "c"), 9, "it has no memory");
     expect(told).toMatchObject([{ moved: false, why: "it has no memory", moveMs: 9 }]);
     expect(goesOver(false)).toBe("abc");
     expect(told.slice(1)).toMatchObject([{ moved: true }]);
@@ -277,7 +277,7 @@ describe("in the first step of newcomers", () => {
     expect(moves.isInFirstStep).toBe(true);
     moves.over(planOf("a", "b", "c"), 300);
     expect(told).toMatchObject([{ cause: "joined", moved: true, movedBytes: 310, moveMs: 5 }]);
-    const next = moves.takeNext()!;
+    const next = moves.takeNext(1)!;
     moves.went(next, { plan: next.wanted.plan, isFirst: false, bytes: 0, lateBytes: 0, ms: 0 });
     expect(told).toHaveLength(1);
   });

@@ -1,6 +1,6 @@
 /** Plans in which the others of a stage do what lost ones would have done, and what memory they need for it. */
 
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import type { DeviceProfile, Profile, SegmentCost } from "../../../actors/scheduler/cost.ts";
 import { dealLost, mayDeal, OTHERS } from "../../../actors/scheduler/dealt.ts";
 import { memoryMidway, memoryOf } from "../../../actors/scheduler/device-load.ts";
@@ -66,6 +66,60 @@ test("each goes to whom it is done with first", () => {
   const stages = PLAN.stages.map((stage) => ({ ...stage, members: stage.members.map(timed) }));
   const dealt = lose({ ...PLAN, stages }, "1")!;
   expect(dealt.stages[0]!.members.find(({ device }) => device === "5")!.microBatches).toEqual([1, 5, 10, 14]);
+});
+
+describe("in the middle of a step", () => {
+  const many10 = plan({ stages: [{ to: [2], ...many(OTHERS + 2) }, { to: [END] }] });
+  /** Of ten members; all have two micro-batches, but for 8 and 9. */
+  const begun: Plan = {
+    ...many10,
+    stages: many10.stages.map((stage) => ({
+      ...stage,
+      members: stage.members.map((member) => {
+        const passMs = ({ 5: 15, 8: 20, 9: 20 } as Record<string, number>)[member.device] ?? 40;
+        return { ...member, forwardMs: passMs / 3, backwardMs: (2 * passMs) / 3 };
+      }),
+    })),
+  };
+  const dealt = (of: Plan, elapsedMs: number, ...lost: string[]) =>
+    dealLost(of, new Set(lost), { begun, elapsedMs })!;
+  const has = (of: Plan, ...devices: string[]) =>
+    devices.map((id) => of.stages[0]!.members.find(({ device }) => device === id)!.microBatches);
+
+  test("lost micro-batches go to whom they are done with first from then on", () => {
+    // 8 and 9 have one, and 40 in all is less than 45.
+    const even = lose(begun, "1")!;
+    expect(has(even, "5", "8", "9")).toEqual([
+      [5, 15],
+      [1, 8],
+      [9, 11],
+    ]);
+    expect(dealt(begun, 0, "1")).toEqual(even);
+    // All are through with theirs: it takes 5 no more than 15.
+    const late = dealt(begun, 100, "1");
+    expect(has(late, "5", "8", "9")).toEqual([[1, 5, 15], [8, 11], [9]]);
+    expect(late.stages[0]!.members.map(({ share }) => share)).toEqual([2, 2, 2, 2, 3, 2, 2, 2, 1]);
+  });
+
+  test("of what somebody was dealt in it nothing is taken to be done", () => {
+    const twice = dealt(dealt(begun, 100, "1"), 101, "0");
+    expect(has(twice, "5", "8", "9")).toEqual([
+      [1, 5, 10, 15],
+      [8, 11],
+      [0, 9],
+    ]);
+  });
+
+  test("whoever has taken another's place since has all of that to do", () => {
+    const [front, ...rest] = begun.stages;
+    const members = front!.members.map((own) => (own.device === "5" ? { ...own, device: "x" } : own));
+    const late = dealt({ ...begun, stages: [{ ...front!, members }, ...rest] }, 100, "1");
+    expect(has(late, "x", "8", "9")).toEqual([
+      [5, 15],
+      [1, 8],
+      [9, 11],
+    ]);
+  });
 });
 
 test("whoever is dealt other micro-batches goes on with what it has compiled, whichever schedule there is", () => {
