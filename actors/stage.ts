@@ -386,7 +386,7 @@ export class Stage extends Actor {
     const { microBatches } = this.#spec;
     const takes = (microBatch: number) => this.#taken.has(microBatch % microBatches);
     const worker = this.#spec.program.worker;
-    return this.#session.validate({ chunks: this.#chunks, worker, takes }, pass, count);
+    return this.#session.validate({ chunks: this.#chunks, worker, microBatches, takes }, pass, count);
   }
 
   /**

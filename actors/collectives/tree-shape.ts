@@ -36,6 +36,19 @@ export function treeDepth(ranks: number): number {
   return 31 - Math.clz32(ranks);
 }
 
+/** Ranks that one gives something in sums, or gets it from: round a ring, and in both trees. */
+export function partnersOf(rank: number, ranks: number): readonly number[] {
+  const partners = new Set([(rank + 1) % ranks, (rank + ranks - 1) % ranks]);
+  if (ranks > MOST_IN_RING) {
+    for (const { parent, children } of treesOf(rank, ranks)) {
+      if (parent !== null) partners.add(parent);
+      for (const child of children) partners.add(child);
+    }
+  }
+  partners.delete(rank);
+  return [...partners];
+}
+
 /** A rank in both trees. */
 export function treesOf(rank: number, ranks: number): readonly [TreePlace, TreePlace] {
   const first = placeOf(rank + 1, ranks, (place) => place - 1);

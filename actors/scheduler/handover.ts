@@ -97,7 +97,17 @@ export interface HandedOver {
 export function isSame(a: StageSpec, b: StageSpec): boolean {
   const graphs = ({ chunks }: StageSpec) => chunks.map(({ graph }) => graph.bytes);
   const others = graphs(b);
-  return textOf(a) === textOf(b) && graphs(a).every((bytes, chunk) => sameBytes(bytes, others[chunk]!));
+  return textOf(a) === textOf(b) && graphs(a).every((bytes, chunk) => isSameGraph(bytes, others[chunk]!));
+}
+
+/** Graphs that have been found to be the same: all members of a stage have one. */
+const known = new WeakMap<Uint8Array, WeakSet<Uint8Array>>();
+
+function isSameGraph(a: Uint8Array, b: Uint8Array): boolean {
+  if (a === b || known.get(a)?.has(b)) return true;
+  if (!sameBytes(a, b)) return false;
+  known.set(a, (known.get(a) ?? new WeakSet()).add(b));
+  return true;
 }
 
 /** As `isSame`, once it has been told who has which micro-batches: it has compiled the same, and holds the same. */
@@ -108,8 +118,16 @@ export function isSameButDealt(a: StageSpec, b: StageSpec): boolean {
   return isSame(dealtAnew(a, dealingOf(b)), b);
 }
 
-function textOf({ generation, chunks, ...rest }: StageSpec): string {
-  return JSON.stringify({ ...rest, chunks: chunks.map(({ graph, ...chunk }) => chunk) });
+/** What specs say, but for their graphs and generations: each is compared with many. */
+const texts = new WeakMap<StageSpec, string>();
+
+function textOf(spec: StageSpec): string {
+  const text = texts.get(spec);
+  if (text !== undefined) return text;
+  const { generation, chunks, ...rest } = spec;
+  const made = JSON.stringify({ ...rest, chunks: chunks.map(({ graph, ...chunk }) => chunk) });
+  texts.set(spec, made);
+  return made;
 }
 
 /**

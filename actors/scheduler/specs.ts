@@ -5,7 +5,15 @@ import type { Graph } from "../../nn/onnx/graph.ts";
 import { encodeModel } from "../../nn/onnx/proto.ts";
 import type { OptimizerConfig } from "../../nn/optim/optimizer.ts";
 import { Tensor } from "../../protocols/tensor.ts";
-import { type ByMicroBatch, type ChunkSpec, type StageSpec, updatesInPasses } from "../stage/spec.ts";
+import { sha256 } from "../../runtime/platform/hash.ts";
+import { partnersOf } from "../collectives/tree-shape.ts";
+import {
+  type ByMicroBatch,
+  type ChunkSpec,
+  type GroupSpec,
+  type StageSpec,
+  updatesInPasses,
+} from "../stage/spec.ts";
 import { mayDeal } from "./dealt.ts";
 import type { Part } from "./parts.ts";
 import type { Plan, PlanStage, Worker } from "./plan.ts";
@@ -39,39 +47,53 @@ export function specsOf(
   const keepsSent =
     recovers && routes.workers.length > 1 && isRepeatable(plan) && !programs.some(updatesInPasses);
   const keepsSummands = keepsSent && isDealable(plan, parts);
-  const splits = new Map(plan.stages.map((stage) => [stage, splitsOf(stage, routes.workers, programs)]));
+  const stages = new Map(
+    [...Map.groupBy(routes.workers, ({ stage }) => stage)].map(([stage, own]) => [
+      stage,
+      { group: groupOf(stage, own), splits: splitsOf(stage, own, programs) },
+    ]),
+  );
   return routes.workers.map((worker): StageSpec => {
     const { stage, rank } = worker;
-    const group = routes.workers.filter((other) => other.stage === stage);
+    const { group, splits } = stages.get(stage)!;
     const chunks = worker.positions.map((position, chunk): ChunkSpec => {
       const { roles, input, output, inputGradient } = parts[position]!;
-      const split = splits.get(stage)![chunk]!;
+      const split = splits[chunk]!;
       return {
         ...{ graph: graphs[position]!, roles, input, output, inputGradient, split },
         next: targets(routes, worker, position, position + 1, microBatches),
-        previous: inputGradient ? targets(routes, worker, position, position - 1, microBatches) : [],
+        previous: inputGradient ? targets(routes, worker, position, position - 1, microBatches) : {},
         tied: tiedOf(routes, worker, position, parts),
       };
     });
     return {
       ...{ generation, program: programs[worker.worker]!, microBatches, chunks, codecs },
       ...{ keepsSent, keepsSummands },
-      group: {
-        ...{ sharing: stage.sharing, rank },
-        workers: group.map((other) => other.worker),
-        shares: group.map(({ member }) => member.share),
-        dealt: isDealt(stage.sharing) ? group.map(({ member }) => member.microBatches) : [],
-      },
+      group: { ...group, rank },
       ...{ recompute: stage.recompute, stashBytes, optimizer, seed },
       totalParameters: model.parameters.length,
     };
   });
 }
 
+/** What all members of a stage know of each other. */
+function groupOf({ sharing }: PlanStage, members: readonly Worker[]): Omit<GroupSpec, "rank"> {
+  const dealt = isDealt(sharing) ? members.map(({ member }) => member.microBatches) : [];
+  return {
+    sharing,
+    workers: members.map(({ worker }) => worker),
+    shares: members.map(({ member }) => member.share),
+    dealt: dealt.length > 0 ? sha256([JSON.stringify(dealt)]) : "",
+  };
+}
+
 /** By chunk, whether members of a stage have its backward passes in two: all that have any, and the others compile the same. */
-function splitsOf(own: PlanStage, workers: readonly Worker[], programs: readonly StageProgram[]): boolean[] {
-  const members = workers.filter(({ stage }) => stage === own);
-  return own.ranges.map((_, chunk) => members.some(({ worker }) => isSplit(programs[worker]!, chunk)));
+function splitsOf(
+  { ranges }: PlanStage,
+  members: readonly Worker[],
+  programs: readonly StageProgram[],
+): boolean[] {
+  return ranges.map((_, chunk) => members.some(({ worker }) => isSplit(programs[worker]!, chunk)));
 }
 
 /**
@@ -106,10 +128,16 @@ export function onnx(graph: Graph): Tensor {
 
 /** Numbers of all workers that a worker has to know. */
 export function peersOf({ program, chunks, group }: StageSpec): Set<number> {
-  const named = chunks.flatMap(({ next, previous, tied }) => [...next, ...previous, ...Object.values(tied)]);
-  const peers = new Set([...named.flat(), ...group.workers]);
+  const named = chunks.flatMap(({ next, previous, tied }) => [next, previous, tied].flatMap(Object.values));
+  const peers = new Set([...named.flat(), ...besideIn(group)]);
   peers.delete(program.worker);
   return peers;
+}
+
+/** Those of its members that one gives something, or gets it from them. */
+function besideIn({ sharing, rank, workers }: GroupSpec): readonly number[] {
+  if (sharing !== "data") return workers;
+  return partnersOf(rank, workers.length).map((partner) => workers[partner]!);
 }
 
 function targets(
@@ -119,9 +147,14 @@ function targets(
   to: number,
   microBatches: number,
 ): ByMicroBatch {
-  return Array.from({ length: microBatches }, (_, microBatch) =>
-    routes.targets(worker, position, to, microBatch).map((target) => target.worker),
-  );
+  const { stage, member } = worker;
+  const own = isDealt(stage.sharing) ? member.microBatches : Array(microBatches).keys();
+  const found: Record<number, readonly number[]> = {};
+  for (const microBatch of own) {
+    const workers = routes.targets(worker, position, to, microBatch).map((target) => target.worker);
+    if (workers.length > 0) found[microBatch] = workers;
+  }
+  return found;
 }
 
 function tiedOf(

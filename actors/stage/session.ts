@@ -227,7 +227,7 @@ export class Session {
 function receiversOf({ chunks }: StageSpec): (slip: Pick<Slip, "value" | "microBatch">) => readonly number[] {
   return ({ value, microBatch }) => {
     const forward = chunks.find(({ output }) => output === value);
-    if (forward) return forward.next[microBatch]!;
+    if (forward) return forward.next[microBatch] ?? [];
     const backward = chunks.find(({ input }) => input !== null && gradientName(input) === value);
     return backward?.previous[microBatch] ?? [];
   };

@@ -9,8 +9,8 @@ import type { Holding } from "../recovery/ledger.ts";
 import type { PlanCodecs, Sharing } from "../scheduler/plan.ts";
 import type { MicroBatchOperation, StageProgram } from "../scheduler/program.ts";
 
-/** Workers by micro-batch. */
-export type ByMicroBatch = readonly (readonly number[])[];
+/** Workers by micro-batch; of those alone that have any. */
+export type ByMicroBatch = Readonly<Record<number, readonly number[]>>;
 
 /** One chunk: a range of segments, and with whom the stage exchanges what goes in and comes out of it. */
 export interface ChunkSpec {
@@ -45,8 +45,8 @@ export interface GroupSpec {
   readonly workers: readonly number[];
   /** What part of the work each has, by rank. */
   readonly shares: readonly number[];
-  /** Where micro-batches are dealt to them, those of each, by rank; of no meaning elsewhere. */
-  readonly dealt: readonly (readonly number[])[];
+  /** Where micro-batches are dealt to them, what tells one dealing from another; empty elsewhere. */
+  readonly dealt: string;
 }
 
 /** Everything a stage is made from. Plain data, sent to the device that hosts it. */

@@ -43,13 +43,15 @@ export interface Validating {
   readonly supply: Supply;
   /** Its own number. */
   readonly worker: number;
+  /** In a step of training, whose ways those of a pass go. */
+  readonly microBatches: number;
   readonly takes: (microBatch: number) => boolean;
   readonly clearing: Clearing;
 }
 
 /** Losses of the micro-batches: NaN of those the stage does not take; none where it does not hold the model's end. */
 export async function validate(
-  { chunks, mail, supply, worker, takes, clearing }: Validating,
+  { chunks, mail, supply, worker, microBatches, takes, clearing }: Validating,
   pass: number,
   count: number,
 ): Promise<number[]> {
@@ -78,7 +80,7 @@ export async function validate(
       losses[microBatch] = result.f32()[0]!;
       continue;
     }
-    const next = spec.next[microBatch % spec.next.length]!;
+    const next = spec.next[microBatch % microBatches] ?? [];
     if (next.includes(worker)) {
       const { dtype, shape, bytes } = result;
       handed[positions.indexOf(position + 1)] = new Tensor(dtype, shape, bytes.slice());

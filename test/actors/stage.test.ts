@@ -42,7 +42,7 @@ beforeEach(async () => {
         ...{ next: [[1]], previous: [], tied: {} },
       },
     ],
-    group: { sharing: null, rank: 0, workers: [0], shares: [1], dealt: [] },
+    group: { sharing: null, rank: 0, workers: [0], shares: [1], dealt: "" },
     codecs: { activations: null, gradients: null },
     ...{ recompute: false, stashBytes: 0, keepsSent: false, keepsSummands: false },
     optimizer: { ...DEFAULT_ADAMW, warmup: 0, steps: 10 },

@@ -33,7 +33,7 @@ const GRAPHS = trainingGraphs(MODEL.graph, MODEL, {
 });
 const SPEC = {
   ...{ generation: 1, program: { worker: 0, stage: 0, positions: [0], operations: [] } },
-  group: { sharing: null, rank: 0, workers: [0], shares: [1], dealt: [] },
+  group: { sharing: null, rank: 0, workers: [0], shares: [1], dealt: "" },
 };
 
 let engine: Engine;
