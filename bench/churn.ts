@@ -9,6 +9,7 @@ import { makePlan } from "../actors/scheduler/planner.ts";
 import { DEFAULT_PATIENCE_MS } from "../runtime/times.ts";
 import type { Assumed, ChurnRun, Rules } from "./churn/rules.ts";
 import { runInSpans } from "./churn/span.ts";
+import { tellingMs } from "./churn/telling.ts";
 import { runWhole } from "./churn/whole.ts";
 import { type ChurnWorld, CLASSES, LINK, MODEL, withChurn, worldOf } from "./churn/world.ts";
 import { percent, whole } from "./format.ts";
@@ -46,7 +47,7 @@ const OTHERS: readonly { readonly name: string; readonly rules: Rules }[] = [
 ];
 
 /** A link that closes is known to be closed within 50 ms; the rest is assumed. */
-const ASSUMED: Assumed = {
+const ASSUMED: Omit<Assumed, "tellMs"> = {
   ...{ closedMs: 50, silentMs: DEFAULT_PATIENCE_MS, silent: 0 },
   ...{ profileMs: 2000, startMs: 2000, planMs: 2000, rules: RULES },
 };
@@ -80,8 +81,14 @@ export const churn: Suite = {
     const world = of(devices);
     note(`churn: planning for ${world.request.devices.length} devices`);
     const plan = makePlan(world.request);
+    const telling = new Map<Plan, number>();
+    const tellMsOf = (own: Plan): number => {
+      const known = telling.get(own) ?? tellingMs(own, ROWS);
+      telling.set(own, known);
+      return known;
+    };
     const once = (one: ChurnWorld, assumed: Partial<Assumed>, fullEveryMs: number, first = plan): ChurnRun =>
-      runInSpans(one, first, { ...ASSUMED, ...assumed }, fullEveryMs);
+      runInSpans(one, first, { ...ASSUMED, tellMs: tellMsOf(first), ...assumed }, fullEveryMs);
     note(`churn: ${minutes} minutes of ${percent(rate)} a minute`);
     const main = once(world, {}, (minutes * 60_000) / (FULL_PLANS + 1));
     const short = Math.max(LEAST_MINUTES, Math.round(minutes / SHORTER));
@@ -111,12 +118,15 @@ export const churn: Suite = {
     });
     note("churn: runs in which everybody stops");
     const stopped = [...smaller, { world, first: plan }].map(({ world: own, first }) => {
-      return { devices: own.devices, run: runWhole(own, first, ASSUMED) };
+      return { devices: own.devices, run: runWhole(own, first, { ...ASSUMED, tellMs: tellMsOf(first) }) };
     });
     const line = of(FEWER[0]!);
     const { request } = line;
     const chain = makePlan({ ...request, options: { ...request.options, strategy: "pipeline" } });
-    const seldom = EVERY.map((every) => ({ every, run: runWhole(line, chain, ASSUMED, every) }));
+    const seldom = EVERY.map((every) => ({
+      every,
+      run: runWhole(line, chain, { ...ASSUMED, tellMs: 0 }, every),
+    }));
     const figures = {
       ...{ devices, churn: rate, minutes, seed, goodput: goodput(main), main },
       variants: rows.map(({ name, run }) => ({ name, goodput: goodput(run), ...run })),

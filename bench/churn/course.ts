@@ -82,8 +82,13 @@ function sumOf({ codecs }: Plan, bytes: number, ranks: number): CollectiveWork {
 /** Messages to all and their answers, by which they are told how a step goes on. */
 const ROUND_TRIPS = 3;
 
-/** A step of it, in which devices may be lost. */
-export function goingOf({ plan, cost }: Course, { request }: ChurnWorld, resting: Resting): Going {
+/** A step of it, in which devices may be lost. @param tellMs until it is known what all are to be told of a loss. */
+export function goingOf(
+  { plan, cost }: Course,
+  { request }: ChurnWorld,
+  resting: Resting,
+  tellMs: number,
+): Going {
   const link = linkOf(request.profile);
   const workers = workersOf(plan);
   const bytes = plan.stages.map((stage) => {
@@ -92,7 +97,7 @@ export function goingOf({ plan, cost }: Course, { request }: ChurnWorld, resting
   });
   return new Going(plan, cost, {
     resting,
-    toldMs: ROUND_TRIPS * 2 * link.latencyMs,
+    toldMs: tellMs + ROUND_TRIPS * 2 * link.latencyMs,
     sumMs: (stage, members) => evenMs(sumOf(plan, bytes[stage]!, members), link),
   });
 }

@@ -10,6 +10,8 @@ export interface Assumed {
   /** To measure a device that comes, and until its stage is compiled, both while the others work. */
   readonly profileMs: number;
   readonly startMs: number;
+  /** Until a coordinator knows what all are to be told of a loss; added to round trips. */
+  readonly tellMs: number;
   /** Before the end of a step, when the plan for the next one is made. */
   readonly planMs: number;
   readonly rules: Rules;

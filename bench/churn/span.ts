@@ -222,7 +222,7 @@ class SpanRun {
     if (this.isDealt(stage, gone[stage]!.size)) {
       const { rules } = this.assumed;
       const resting = rules.again === "each" ? "each" : "together";
-      this.going ??= goingOf(this.course, this.world, resting);
+      this.going ??= goingOf(this.course, this.world, resting, this.assumed.tellMs);
       if (leftMs > begin) this.going.runTo(leftMs - begin);
       this.going.lose(id, leftMs - begin, knownMs - begin);
       this.noticedMs = knownMs - leftMs;

@@ -1,0 +1,41 @@
+/**
+ * What a coordinator does before all know how a step goes on without a device: the plan is dealt, what stages are to be told is
+ * made of it and compared with what they have been told. That is not simulated: it is done, and measured.
+ */
+
+import { dealLost } from "../../actors/scheduler/dealt.ts";
+import { lackingOf, type Placed } from "../../actors/scheduler/handover.ts";
+import { partsOf } from "../../actors/scheduler/parts.ts";
+import { chunksOf, type Plan, planPrograms, workersOf } from "../../actors/scheduler/plan.ts";
+import { specsOf } from "../../actors/scheduler/specs.ts";
+import { gptModel } from "../../nn/models/gpt.ts";
+import { DEFAULT_ADAMW } from "../../nn/optim/adamw.ts";
+import { findSegments } from "../../nn/segments.ts";
+import { median } from "../statistics.ts";
+import { MODEL } from "./world.ts";
+
+const TIMES = 5;
+
+/** Milliseconds, here, the median of some losses of a member each; 0 where nothing is dealt. @param rows sequences in a micro-batch. */
+export function tellingMs(plan: Plan, rows: number): number {
+  const model = gptModel(MODEL, rows);
+  const segments = findSegments(model);
+  const options = {
+    ...{ model, seed: 1, stashBytes: 0, recovers: true },
+    optimizer: { ...DEFAULT_ADAMW, steps: 1000 },
+  };
+  const specs = (own: Plan, generation: number) =>
+    specsOf(own, partsOf(model, segments, chunksOf(own)), planPrograms(own), { ...options, generation });
+  const told = specs(plan, 1);
+  const placed = workersOf(plan).map((worker) => ({ worker, spec: told[worker.worker]! }) as Placed);
+  const taken: number[] = [];
+  for (let i = 0; i < TIMES; i++) {
+    const lost = placed[Math.floor((i * placed.length) / TIMES)]!.worker.member.device;
+    const began = performance.now();
+    const next = dealLost(plan, new Set([lost]));
+    if (!next) return 0;
+    lackingOf(placed, workersOf(next), specs(next, i + 2));
+    taken.push(performance.now() - began);
+  }
+  return median(taken);
+}
