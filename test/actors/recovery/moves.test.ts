@@ -82,6 +82,21 @@ function running() {
 }
 
 describe("devices that come in the middle of a step", () => {
+  test("a plan that is ready waits for the end of a step that goes on without somebody", async () => {
+    const { begins, comes, moves, goesOver, until } = running();
+    moves.underWay.begin(1, planOf("a", "b"));
+    begins();
+    comes("c");
+    await until(STEP_MS);
+    expect(moves.isNext).toBe(true);
+    expect(goesOver(false)).toBeUndefined();
+    expect(moves.within(1)).toMatchObject({ midway: { elapsedMs: STEP_MS } });
+    // It begins again, and nothing of it is lost by going over.
+    moves.underWay.end();
+    expect(moves.within(1).midway).toBeUndefined();
+    expect(goesOver(false)).toBe("abc");
+  });
+
   test("are considered together in it, as late as is safe, and their plan is ready at its end", async () => {
     const { clock, begins, comes, looked, moves, until } = running();
     begins();
