@@ -169,9 +169,10 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
         "and for nothing, by the best plan that is known for them (looked for at every fourth step). Real in it: the planner and its adapted " +
         "plans, the simulator, where copies go, the ledger's rule of what is lost, the decision to go over to another plan.",
       "What is done again goes by the runtime's rules, and what is left of a step is simulated with every loss, operation by operation, by " +
-        "the runtime's own dealing and programs: all devices come to rest behind the kernels that they have asked for, a lost device's " +
-        "micro-batches are dealt to all others of its stage, who do them among all else, and all stages add up their gradients behind that, also " +
-        `those that had done so. Where there are fewer than ${LEAST_OTHERS} others, one of them starts that device's part of it ` +
+        "the runtime's own dealing and programs: a lost device's micro-batches are dealt to all others of its stage, each to whom it will " +
+        "be done with first from then on, who do them among all else; each goes on behind the kernel that runs as soon as it knows, and the stage adds " +
+        "up its gradients behind that. Whoever is lost when its stage has added up is not missed. " +
+        `Where there are fewer than ${LEAST_OTHERS} others, one of them starts that device's part of it ` +
         `${seconds(ASSUMED.startMs)} after the loss is known, and behind that the gradients of that stage are added up. Between two ` +
         "steps micro-batches are dealt anew for two round trips. A device that comes is measured for " +
         `${seconds(ASSUMED.profileMs)}; where there is time for that in the step that is under way, a plan with it is made in this one and ` +
