@@ -24,6 +24,8 @@ export interface Giving {
   readonly to: Ref<Replica>;
   /** Whether it is not wanted any more. */
   readonly isOver: () => boolean;
+  /** Whether lines are left to others for a while where they want them. */
+  readonly isPolite: () => boolean;
   readonly clock: Clock;
 }
 
@@ -40,7 +42,7 @@ export interface Follow {
 /** Gives a copy. @returns bytes. @throws RangeError where it is over. */
 export async function give(giving: Giving): Promise<number> {
   const { holding, step, copy, to } = giving;
-  const bytes = await givePieces(giving, copy, (piece) => to.ask.put(holding.worker, step, piece), true);
+  const bytes = await givePieces(giving, copy, (piece) => to.ask.put(holding.worker, step, piece));
   await complete(giving);
   return bytes;
 }
@@ -55,11 +57,9 @@ export async function giveUpdates(giving: Giving, follow: Follow): Promise<numbe
   const { worker } = giving.holding;
   if (!(await to.ask.follows(worker, from, recipe))) return null;
   let bytes = 0;
-  // Whoever is behind has to come up with those who go on.
-  const isPolite = updates.length === 1;
   for (const { step: own, gradients, squareSums } of updates) {
     const put = (piece: readonly Slice[]) => to.ask.putGradients(worker, piece);
-    bytes += await givePieces(giving, gradients, put, isPolite);
+    bytes += await givePieces(giving, gradients, put);
     await to.ask.advance(worker, from, step, own, squareSums);
   }
   if (checks && (await to.ask.checksum(worker, step)) !== checksumOf(copy)) return null;
@@ -72,14 +72,12 @@ async function complete(giving: Giving): Promise<void> {
   await giving.to.ask.complete(giving.holding, giving.step);
 }
 
-/** @param isPolite whether lines are left to others for a while where they want them. */
 async function givePieces(
   giving: Giving,
   values: Values,
   put: (piece: readonly Slice[]) => Promise<unknown>,
-  isPolite: boolean,
 ): Promise<number> {
-  const { clock } = giving;
+  const { clock, isPolite } = giving;
   const cutter = new Cutter(values);
   const courtesy = new Courtesy();
   let given = 0;
@@ -92,7 +90,7 @@ async function givePieces(
     await put(piece);
     given += bytes;
     const restMs = courtesy.took(bytes, clock.now() - began);
-    if (restMs > 0 && isPolite) await clock.sleep(restMs);
+    if (restMs > 0 && isPolite()) await clock.sleep(restMs);
   }
 }
 

@@ -39,6 +39,8 @@ export class Keeping {
   private readonly followers = new Map<string, Follower>();
   /** Of replicas that cannot follow, or come to other numbers. */
   private readonly apart = new Set<string>();
+  /** The last step that was committed. */
+  private committed = Number.NEGATIVE_INFINITY;
   /** How often the stage has gone back to what it held before. */
   private returns = 0;
   private readonly state: () => Promise<Values>;
@@ -78,6 +80,7 @@ export class Keeping {
    */
   async committing(step: number, squareSums: Tensor): Promise<void> {
     this.step = null;
+    this.committed = step;
     for (const [key, follower] of this.followers) {
       if (step - follower.step > this.most) this.followers.delete(key);
     }
@@ -88,6 +91,7 @@ export class Keeping {
   /** The run goes back to this step: those behind it are made again. */
   forgetAfter(step: number): void {
     this.returns++;
+    this.committed = Math.min(this.committed, step);
     this.copies.forgetAfter(step);
     this.log.forgetAfter(step);
     for (const [key, follower] of this.followers) if (follower.step > step) this.followers.delete(key);
@@ -120,7 +124,11 @@ export class Keeping {
   ): Promise<number> {
     const holding = { ...this.holding!, worker };
     const copy = copyOf(this.copies, worker, step);
-    const given = to.map((each) => this.giveTo({ holding, step, copy, to: each, isOver, clock }, follows));
+    const given = to.map((each) => {
+      // Whoever follows is to have come up with the stage before it is too far ahead.
+      const isPolite = () => this.committed <= step || !this.followers.has(each.key);
+      return this.giveTo({ holding, step, copy, to: each, isOver, isPolite, clock }, follows);
+    });
     return (await Promise.all(given)).reduce((sum, bytes) => sum + bytes, 0);
   }
 
@@ -156,7 +164,8 @@ export class Keeping {
     // Its gradients are forgotten when it is too far behind.
     const isBehind = () => this.followers.get(to.key) !== follower;
     const isOver = () => giving.isOver() || isBehind();
-    const given = await giveUpdates({ ...giving, isOver }, { from, updates, recipe, checks }).catch(
+    const isPolite = () => updates.length === 1 && giving.isPolite();
+    const given = await giveUpdates({ ...giving, isOver, isPolite }, { from, updates, recipe, checks }).catch(
       (error) => {
         if (giving.isOver() || !isBehind()) throw error;
         return null;

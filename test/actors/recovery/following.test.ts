@@ -17,7 +17,7 @@ import { DEFAULT_ADAMW } from "../../../nn/optim/adamw.ts";
 import type { OptimizerConfig } from "../../../nn/optim/optimizer.ts";
 import { trainingGraphs } from "../../../nn/training.ts";
 import { Tensor } from "../../../protocols/tensor.ts";
-import { NodeRuntime, type Ref, seededRandom, VirtualClock } from "../../../runtime/index.ts";
+import { type Clock, NodeRuntime, type Ref, seededRandom, VirtualClock } from "../../../runtime/index.ts";
 import { failure } from "../../runtime/world.ts";
 
 const NOTHING = { tensors: 0, tensorBytes: 0, executables: 0, bindings: 0 };
@@ -27,7 +27,7 @@ const MOMENTUM: OptimizerConfig = {
   ...{ kind: "sgd", momentum: 0.9, nesterov: false, weightDecay: 0.1, clip: 0.5 },
   ...{ learningRate: 0.01, warmup: 2, steps: 100, floor: 0.1 },
 };
-const MODEL = gptModel({ layers: 1, width: 8, heads: 2, context: 4, vocabulary: 16 }, 2);
+const MODEL = gptModel({ layers: 1, width: 8, heads: 2, context: 4, vocabulary: 64 }, 2);
 const GRAPHS = trainingGraphs(MODEL.graph, MODEL, {
   ...{ input: null, output: null, microBatches: 1, recompute: false },
 });
@@ -104,9 +104,9 @@ class TrainedStage {
   }
 
   /** @returns bytes. */
-  give(step: number, to: Follower, follows = true): Promise<number> {
+  give(step: number, to: Follower, follows = true, clock: Clock = new VirtualClock()): Promise<number> {
     const isOver = () => this.isOver;
-    return this.keeping.give(WORKER, step, [to.ref], follows, isOver, new VirtualClock());
+    return this.keeping.give(WORKER, step, [to.ref], follows, isOver, clock);
   }
 }
 
@@ -250,6 +250,37 @@ test("whoever does not come up with the steps that are committed meanwhile is gi
   expect(follower.asked.slice(-1)).toEqual(["complete"]);
   await other.expectAt(7, await stage.state());
   expect(await follower.steps()).toEqual([-1, 0]);
+});
+
+test.each([
+  [true, "not behind the next commit, if they are to be followed"],
+  [false, "as long as it takes, if not"],
+])("copies make way for what steps wait for: %p, %s", async (follows) => {
+  const stage = await TrainedStage.open(ADAMW);
+  const follower = await Follower.open();
+  let [now, rests, pieces] = [0, 0, 0];
+  const clock = {
+    now: () => now,
+    sleep: async () => {
+      rests++;
+    },
+  } as unknown as Clock;
+  // Each piece takes longer than the one before: others want the line.
+  follower.before = async (name) => {
+    if (name === "put") now += 10 * 3 ** pieces++;
+  };
+  await stage.give(-1, follower, follows, clock);
+  expect(rests).toBeGreaterThan(0);
+  const polite = rests;
+  [rests, pieces] = [0, 0];
+  const other = await Follower.open();
+  other.before = async (name) => {
+    if (name !== "put") return;
+    if (pieces === 0) await stage.commit(0);
+    now += 10 * 3 ** pieces++;
+  };
+  await stage.give(-1, other, follows, clock);
+  expect(rests).toBe(follows ? 0 : polite);
 });
 
 test("a replica that has lost what it had is given a copy", async () => {
