@@ -28,6 +28,8 @@ const ROOM = 0.8;
 const MOST_EVERY = 32;
 /** As many points in a row that were given whole are no chance either. */
 const MOST_WHOLE = 3;
+/** Steps until gradients are tried again that were measured to cost too much; twice as many each further time. */
+const RETRY = 256;
 /** A difference is no chance where it is so many times its standard error. */
 const SURE = 3;
 /** Standard deviations of the median of normal values over their median absolute deviation, times the root of how many they are. */
@@ -67,6 +69,9 @@ export class Cadence {
   private gain: number;
   /** Points in a row whose copies were given whole, though they might not have been. */
   private whole = 0;
+  /** Gradients are not to be tried before so many steps; how often they were found to cost too much. */
+  private notBefore = 0;
+  private found = 0;
 
   /**
    * @param every as the plan says.
@@ -119,12 +124,15 @@ export class Cadence {
     const { stepMs, extraMs, errorMs } = compared;
     /** Steps from one point to the next with which copies cost so much. */
     const enough = (ms: number, cost: number) => Math.ceil((ms * this.perPoint) / (cost * stepMs) - 1e-9);
+    const mayFollow = this.gain > 1 && this.steps >= this.notBefore;
     const fewest = Math.max(enough(extraMs + errorMs, ROOM * MOST_COST), this.perPoint);
     if (enough(extraMs - SURE * errorMs, MOST_COST) > this.apart) {
       const times = this.follows ? this.gain : 1;
+      if (this.follows) this.notBefore = this.steps + RETRY * 2 ** this.found++;
       this.every = Math.min(Math.max(enough(times * extraMs, MOST_COST), every + 1), MOST_EVERY);
-    } else if (this.gain > 1 && every > 1 && fewest <= this.gain) this.every = 1;
-    else if (every > this.perPoint) {
+    } else if (mayFollow && every > 1 && fewest <= this.gain) {
+      this.every = 1;
+    } else if (every > this.perPoint) {
       this.every = Math.min(every, Math.max(fewest, Math.ceil(every / 2)));
     }
     if (this.every === every) return false;

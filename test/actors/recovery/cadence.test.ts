@@ -92,7 +92,7 @@ test("where steps differ by far more than copies cost, nothing is said of that",
 
 /** As `run`, where copies of every step are made of gradients, on their way for `perPoint` steps, and whole ones `GAIN` times as long. */
 const GAIN = 3;
-function follow(cadence: Cadence, steps: number, extraMs: number) {
+function follow(cadence: Cadence, steps: number, extraMs: number, wholeMs = extraMs) {
   let [left, since, changes, extra, followed] = [0, 0, 0, 0, 0];
   for (let step = 0; step < steps; step++) {
     since++;
@@ -101,9 +101,10 @@ function follow(cadence: Cadence, steps: number, extraMs: number) {
       if (cadence.follows && step >= steps / 2) followed++;
     }
     const isCopying = left > 0;
+    const more = !isCopying ? 0 : cadence.follows ? extraMs : wholeMs;
     if (isCopying && --left === 0 && cadence.complete(!cadence.follows)) changes++;
-    cadence.passed(STEP_MS + (isCopying ? extraMs : 0), isCopying);
-    if (isCopying && step >= steps / 2) extra += extraMs;
+    cadence.passed(STEP_MS + more, isCopying);
+    if (step >= steps / 2) extra += more;
   }
   return { changes, part: extra / ((steps / 2) * STEP_MS), followed: followed / (steps / 2) };
 }
@@ -125,6 +126,16 @@ test("where gradients cost too much too, whole copies are made of so few steps t
   expect(cadence.every).toBe(6);
   expect(part).toBeLessThan(1.02 * MOST_COST);
   expect({ changes, followed }).toEqual({ changes: 1, followed: 0 });
+});
+
+test("gradients that cost more than copies as large are seldom tried again", () => {
+  // As where updates take time on devices that have none left.
+  const cadence = new Cadence(1, GAIN);
+  const { changes, part, followed } = follow(cadence, 2000, 10, 2);
+  expect(cadence.every).toBe(GAIN);
+  expect(part).toBeLessThan(MOST_COST);
+  expect(followed).toBeLessThan(0.05);
+  expect(changes).toBeWithin(2, 12);
 });
 
 test("where copies come whole all the same, they are made as often as whole ones are worth", () => {

@@ -4,38 +4,21 @@
  */
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { Replica } from "../../../actors/recovery/replica.ts";
-import type { Chunk } from "../../../actors/stage/chunk.ts";
-import { followable } from "../../../actors/stage/followable.ts";
-import { Keeping } from "../../../actors/stage/keeping.ts";
-import { bytesOf } from "../../../actors/stage/spec.ts";
 import type { Engine } from "../../../nn/engine/engine.ts";
 import { createReferenceEngine } from "../../../nn/engine/reference/reference.ts";
-import { StageExecutor } from "../../../nn/executor.ts";
-import { gptModel } from "../../../nn/models/gpt.ts";
 import { DEFAULT_ADAMW } from "../../../nn/optim/adamw.ts";
 import type { OptimizerConfig } from "../../../nn/optim/optimizer.ts";
-import { trainingGraphs } from "../../../nn/training.ts";
 import { Tensor } from "../../../protocols/tensor.ts";
-import { type Clock, NodeRuntime, type Ref, seededRandom, VirtualClock } from "../../../runtime/index.ts";
+import { type Clock, NodeRuntime } from "../../../runtime/index.ts";
 import { failure } from "../../runtime/world.ts";
+import { Follower, TrainedStage } from "./followed.ts";
 
 const NOTHING = { tensors: 0, tensorBytes: 0, executables: 0, bindings: 0 };
-const WORKER = "1/0";
 const ADAMW = { ...DEFAULT_ADAMW, warmup: 2, steps: 100 };
 const MOMENTUM: OptimizerConfig = {
   ...{ kind: "sgd", momentum: 0.9, nesterov: false, weightDecay: 0.1, clip: 0.5 },
   ...{ learningRate: 0.01, warmup: 2, steps: 100, floor: 0.1 },
 };
-const MODEL = gptModel({ layers: 1, width: 8, heads: 2, context: 4, vocabulary: 64 }, 2);
-const GRAPHS = trainingGraphs(MODEL.graph, MODEL, {
-  ...{ input: null, output: null, microBatches: 1, recompute: false },
-});
-const SPEC = {
-  ...{ generation: 1, program: { worker: 0, stage: 0, positions: [0], operations: [] } },
-  group: { sharing: null, rank: 0, workers: [0], shares: [1], dealt: "" },
-};
-
 let engine: Engine;
 let node: NodeRuntime;
 let ends: (() => void)[] = [];
@@ -50,113 +33,12 @@ afterEach(async () => {
   expect(engine.usage()).toEqual(NOTHING);
 });
 
-/** A stage's values, how they come to be, and how they are kept. */
-class TrainedStage {
-  readonly keeping: Keeping;
-  readonly executor: StageExecutor;
-  isOver = false;
-
-  private constructor(executor: StageExecutor) {
-    this.executor = executor;
-    this.keeping = new Keeping(() => this.state());
-  }
-
-  static async open(optimizer: OptimizerConfig): Promise<TrainedStage> {
-    const executor = await StageExecutor.create(engine, GRAPHS, {
-      ...{ slots: 1, optimizer, totalParameters: GRAPHS.parameters.length },
-    });
-    ends.push(() => executor.release());
-    const values = await Promise.all(
-      GRAPHS.parameters.map(async ({ name }) => [name, await MODEL.initial(name, 1)] as const),
-    );
-    await executor.load(new Map(values));
-    const stage = new TrainedStage(executor);
-    const follows = followable([{ executor } as unknown as Chunk], SPEC.program);
-    const state = await stage.state();
-    const holds = { changing: Object.keys(state), changingBytes: bytesOf(state), cuts: {} };
-    stage.keeping.describe(SPEC, holds, follows);
-    await stage.keeping.keep(-1);
-    return stage;
-  }
-
-  async state(): Promise<Record<string, Tensor>> {
-    return Object.fromEntries(await this.executor.tensors());
-  }
-
-  /** Bytes of a step's gradients. */
-  get gradientBytes(): number {
-    return GRAPHS.parameters.reduce((sum, { shape }) => sum + 4 * shape.reduce((a, b) => a * b, 1), 0);
-  }
-
-  /** @param variant of the gradients that are drawn. */
-  async commit(step: number, keeps = true, variant = 0): Promise<void> {
-    for (const [i, { name, shape }] of GRAPHS.parameters.entries()) {
-      const random = seededRandom(10_000 * variant + 100 * (step + 1) + i);
-      const gradient = Tensor.zeros("f32", shape);
-      for (const at of gradient.f32().keys()) gradient.f32()[at] = random.next() - 0.5;
-      await this.executor.putGradient(name, gradient);
-    }
-    const squareSums = Tensor.f32([GRAPHS.parameters.length], await this.executor.squareSums());
-    await this.keeping.committing(step, squareSums);
-    await this.executor.update(step, squareSums.f32());
-    this.keeping.step = step;
-    if (keeps) await this.keeping.keep(step);
-  }
-
-  /** @returns bytes. */
-  give(step: number, to: Follower, follows = true, clock: Clock = new VirtualClock()): Promise<number> {
-    const isOver = () => this.isOver;
-    return this.keeping.give(WORKER, step, [to.ref], follows, isOver, clock);
-  }
-}
-
-/** A replica, and how a stage reaches it. */
-class Follower {
-  /** What was asked of it, without what pieces held. */
-  asked: string[] = [];
-  /** As the stage has it. */
-  readonly ref: Ref<Replica>;
-  /** What does not come through any more. */
-  cut: string | undefined;
-  /** What has to be before a message goes there. */
-  before: (name: string) => Promise<void> | undefined = () => undefined;
-  readonly replica: Ref<Replica>;
-
-  private constructor(replica: Ref<Replica>) {
-    this.replica = replica;
-    const asks = replica.ask as Readonly<Record<string, any>>;
-    const ask = new Proxy(asks, {
-      get:
-        (_, name: string) =>
-        async (...args: unknown[]) => {
-          if (name === this.cut) throw new Error("the link is gone");
-          await this.before(name);
-          this.asked.push(name);
-          return asks[name](...args);
-        },
-    });
-    this.ref = { key: replica.key, ask } as unknown as Ref<Replica>;
-  }
-
-  static async open(own = engine): Promise<Follower> {
-    return new Follower(await node.spawn(Replica, [own]));
-  }
-
-  /** Whether it has what the stage holds, as of a step. */
-  async expectAt(step: number, values: Readonly<Record<string, Tensor>>): Promise<void> {
-    const names = Object.keys(values);
-    const copy = await this.replica.ask.recall(WORKER, step, names);
-    for (const name of names) expect(copy[name]!.bytes, name).toEqual(values[name]!.bytes);
-  }
-
-  async keep(step: number, workers = [WORKER]): Promise<void> {
-    await this.replica.ask.keep(step, workers);
-  }
-
-  async steps(): Promise<readonly number[]> {
-    return (await this.replica.ask.kept())[0]?.steps ?? [];
-  }
-}
+const trained = async (optimizer: OptimizerConfig): Promise<TrainedStage> => {
+  const stage = await TrainedStage.open(engine, optimizer);
+  ends.push(() => stage.executor.release());
+  return stage;
+};
+const following = (own = engine) => Follower.open(node, own);
 
 const copied = (values: Readonly<Record<string, Tensor>>) =>
   Object.fromEntries(
@@ -170,8 +52,8 @@ test.each([
   ["AdamW", ADAMW, 3],
   ["momentum", MOMENTUM, 2],
 ])("behind one copy a replica goes on by gradients, with %s", async (_, optimizer, gain) => {
-  const stage = await TrainedStage.open(optimizer);
-  const follower = await Follower.open();
+  const stage = await trained(optimizer);
+  const follower = await following();
   expect(await stage.give(-1, follower)).toBe(gain * stage.gradientBytes);
   let before = copied(await stage.state());
   for (let step = 0; step < 5; step++) {
@@ -190,8 +72,8 @@ test.each([
 });
 
 test("what another graph has a part in is compared again", async () => {
-  const stage = await TrainedStage.open(ADAMW);
-  const follower = await Follower.open();
+  const stage = await trained(ADAMW);
+  const follower = await following();
   for (let step = 60; step < 66; step++) {
     await stage.commit(step);
     await stage.give(step, follower);
@@ -202,8 +84,8 @@ test("what another graph has a part in is compared again", async () => {
 });
 
 test("steps in between are made as well, up to as many as would be a copy; then it is given one", async () => {
-  const stage = await TrainedStage.open(ADAMW);
-  const follower = await Follower.open();
+  const stage = await trained(ADAMW);
+  const follower = await following();
   await stage.give(-1, follower);
   const gone = async (from: number, to: number) => {
     for (let step = from; step <= to; step++) await stage.commit(step, step === to);
@@ -222,8 +104,8 @@ test("steps in between are made as well, up to as many as would be a copy; then 
 });
 
 test("steps that are committed while it is given its first copy are made by gradients", async () => {
-  const stage = await TrainedStage.open(ADAMW);
-  const follower = await Follower.open();
+  const stage = await trained(ADAMW);
+  const follower = await following();
   const giving = stage.give(-1, follower);
   await stage.commit(0, false);
   await stage.commit(1);
@@ -233,8 +115,8 @@ test("steps that are committed while it is given its first copy are made by grad
 });
 
 test("whoever does not come up with the steps that are committed meanwhile is given a copy", async () => {
-  const stage = await TrainedStage.open(ADAMW);
-  const [follower, other] = [await Follower.open(), await Follower.open()];
+  const stage = await trained(ADAMW);
+  const [follower, other] = [await following(), await following()];
   await stage.give(-1, follower);
   await stage.commit(0);
   const reached = Promise.withResolvers<void>();
@@ -256,8 +138,8 @@ test.each([
   [true, "not behind the next commit, if they are to be followed"],
   [false, "as long as it takes, if not"],
 ])("copies make way for what steps wait for: %p, %s", async (follows) => {
-  const stage = await TrainedStage.open(ADAMW);
-  const follower = await Follower.open();
+  const stage = await trained(ADAMW);
+  const follower = await following();
   let [now, rests, pieces] = [0, 0, 0];
   const clock = {
     now: () => now,
@@ -273,7 +155,7 @@ test.each([
   expect(rests).toBeGreaterThan(0);
   const polite = rests;
   [rests, pieces] = [0, 0];
-  const other = await Follower.open();
+  const other = await following();
   other.before = async (name) => {
     if (name !== "put") return;
     if (pieces === 0) await stage.commit(0);
@@ -284,8 +166,8 @@ test.each([
 });
 
 test("a replica that has lost what it had is given a copy", async () => {
-  const stage = await TrainedStage.open(ADAMW);
-  const follower = await Follower.open();
+  const stage = await trained(ADAMW);
+  const follower = await following();
   await stage.give(-1, follower);
   await stage.commit(0);
   await stage.give(0, follower);
@@ -302,8 +184,8 @@ test("a replica that has lost what it had is given a copy", async () => {
 test.each(["putGradients", "advance", "checksum", "complete"])(
   "where %s does not come through there is no copy of the step, and then a whole one",
   async (message) => {
-    const stage = await TrainedStage.open(ADAMW);
-    const follower = await Follower.open();
+    const stage = await trained(ADAMW);
+    const follower = await following();
     await stage.give(-1, follower);
     await stage.commit(0);
     follower.cut = message;
@@ -317,8 +199,8 @@ test.each(["putGradients", "advance", "checksum", "complete"])(
 );
 
 test("a run that goes back makes its steps again, and so does who follows", async () => {
-  const stage = await TrainedStage.open(ADAMW);
-  const follower = await Follower.open();
+  const stage = await trained(ADAMW);
+  const follower = await following();
   await stage.give(-1, follower);
   await stage.commit(0);
   await stage.give(0, follower);
@@ -339,8 +221,8 @@ test("a run that goes back makes its steps again, and so does who follows", asyn
 });
 
 test("what is broken off leaves nothing to go on from", async () => {
-  const stage = await TrainedStage.open(ADAMW);
-  const follower = await Follower.open();
+  const stage = await trained(ADAMW);
+  const follower = await following();
   await stage.give(-1, follower);
   await stage.commit(0);
   const giving = stage.give(0, follower);
@@ -351,7 +233,7 @@ test("what is broken off leaves nothing to go on from", async () => {
 });
 
 test("a device that comes to other numbers is found out, and given copies from then on", async () => {
-  const stage = await TrainedStage.open(ADAMW);
+  const stage = await trained(ADAMW);
   const other = createReferenceEngine();
   const rounding: Engine = {
     name: other.name,
@@ -375,7 +257,7 @@ test("a device that comes to other numbers is found out, and given copies from t
       };
     },
   };
-  const follower = await Follower.open(rounding);
+  const follower = await following(rounding);
   await stage.give(-1, follower);
   for (let step = 0; step < 3; step++) {
     await stage.commit(step);
@@ -391,8 +273,8 @@ test("a device that comes to other numbers is found out, and given copies from t
 });
 
 test("where nobody is to follow, nothing is kept for it, and copies are whole", async () => {
-  const stage = await TrainedStage.open(ADAMW);
-  const follower = await Follower.open();
+  const stage = await trained(ADAMW);
+  const follower = await following();
   for (let step = 0; step < 3; step++) {
     await stage.commit(step);
     expect(await stage.give(step, follower, false)).toBe(3 * stage.gradientBytes);
@@ -403,8 +285,8 @@ test("where nobody is to follow, nothing is kept for it, and copies are whole", 
 });
 
 test("with an optimiser that keeps nothing, gradients are as large as copies, which are given then", async () => {
-  const stage = await TrainedStage.open({ ...MOMENTUM, momentum: 0 } as OptimizerConfig);
-  const follower = await Follower.open();
+  const stage = await trained({ ...MOMENTUM, momentum: 0 } as OptimizerConfig);
+  const follower = await following();
   for (let step = 0; step < 3; step++) {
     await stage.commit(step);
     expect(await stage.give(step, follower)).toBe(stage.gradientBytes);
