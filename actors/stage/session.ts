@@ -192,7 +192,7 @@ export class Session {
 
   /** A validation pass, see `validate`. */
   async validate(
-    validating: Omit<Validating, "mail" | "supply" | "clearing">,
+    validating: Omit<Validating, "mail" | "supply" | "clearing" | "over">,
     pass: number,
     count: number,
   ): Promise<number[]> {
@@ -200,7 +200,8 @@ export class Session {
     this.requireWhole();
     this.isBound = true;
     try {
-      return await validate({ ...validating, mail, supply, clearing: this.parts.clearing }, pass, count);
+      const { clearing } = this.parts;
+      return await validate({ ...validating, mail, supply, clearing, over: this.interrupted }, pass, count);
     } finally {
       this.isBound = false;
     }

@@ -47,11 +47,13 @@ export interface Validating {
   readonly microBatches: number;
   readonly takes: (microBatch: number) => boolean;
   readonly clearing: Clearing;
+  /** Rejects when the pass is given up: whoever was to take what is sent may never do so. */
+  readonly over: Promise<never>;
 }
 
 /** Losses of the micro-batches: NaN of those the stage does not take; none where it does not hold the model's end. */
 export async function validate(
-  { chunks, mail, supply, worker, microBatches, takes, clearing }: Validating,
+  { chunks, mail, supply, worker, microBatches, takes, clearing, over }: Validating,
   pass: number,
   count: number,
 ): Promise<number[]> {
@@ -73,7 +75,7 @@ export async function validate(
       inputs[spec.input] = handed[index] ?? (await mail.inbox.take(slip(spec.input)));
       delete handed[index];
     }
-    await given[index];
+    await Promise.race([given[index], over]);
     for (const { bytes } of Object.values(inputs)) clearing.count(bytes.byteLength);
     const result = await clearing.during(executor.evaluate(inputs, `${pass}/${microBatch}`));
     if (spec.output === null) {
@@ -90,6 +92,6 @@ export async function validate(
       given[index].catch(() => {});
     }
   }
-  await Promise.all(given);
+  await Promise.race([Promise.all(given), over]);
   return chunks.some(({ spec }) => spec.output === null) ? losses : [];
 }

@@ -9,9 +9,11 @@ import { Session } from "../../../actors/stage/session.ts";
 import { StepUnderWay } from "../../../actors/stage/step.ts";
 import { Worker } from "../../../actors/stage/worker.ts";
 import { Stage } from "../../../actors/stage.ts";
+import { StageExecutor } from "../../../nn/executor.ts";
 import { closedBehindTests } from "../clusters.ts";
 import { worst } from "./apart.ts";
-import { ALL, BOTH, STEP, STEPS, spared, WATCHING } from "./dealt-runs.ts";
+import { ALL, BOTH, CUT, END, many, STEP, STEPS, spared, WATCHING } from "./dealt-runs.ts";
+import type * as runs from "./runs.ts";
 import { bitsAfter, killed, watched, whileBroken } from "./watched.ts";
 
 const clusters = closedBehindTests();
@@ -103,6 +105,47 @@ test("a stage that cannot go on in the middle: the step is begun again, by what 
   expect(cluster.told.flatMap(({ lost }) => lost)).toEqual(["device-1"]);
   expect(cluster.told[0]).toMatchObject({ stepsLost: 0, movedBytes: 0 });
   expect(worst(bits, await spared(clusters, ALL))).toBeLessThan(1e-5);
+});
+
+test("lost in a validation pass, which one of them is in longer than others: all begin it again", async () => {
+  const shape: runs.Shape = {
+    stages: [
+      { to: [CUT], members: 1 },
+      { to: [END], ...many(10) },
+    ],
+  };
+  const cluster = await watched(clusters, shape, [], { ...WATCHING, every: 4 });
+  const { scheduler, hosts } = cluster;
+  for (let step = 0; step < 2; step++) await scheduler.ask.step(step, STEPS - 1);
+  const spared = await scheduler.ask.evaluate(0);
+  const longer = Promise.withResolvers<void>();
+  let isLost = false;
+  let told = 0;
+  const loss = await whileBroken(
+    StageExecutor,
+    "evaluate",
+    async (_, evaluate, inputs, key) => {
+      const result = await evaluate(inputs, key);
+      if (isLost || inputs.targets === undefined) return result;
+      isLost = true;
+      void hosts[7]!.close(0);
+      await longer.promise;
+      return result;
+    },
+    () =>
+      whileBroken(
+        Stage,
+        "resume",
+        (_, resume, ...args) => {
+          // Nine others go on, and begin the pass again, before it has heard of it.
+          if (++told === 9) setTimeout(() => longer.resolve(), 20);
+          return resume(...args);
+        },
+        () => scheduler.ask.evaluate(1),
+      ),
+  );
+  expect(isLost).toBe(true);
+  expect(loss).toBeCloseTo(spared, 6);
 });
 
 test("nobody is said to have a copy before all have come to rest, who make theirs then", async () => {
