@@ -189,6 +189,16 @@ export class Keeper {
     );
   }
 
+  /**
+   * Devices that have a copy of what a worker of the last deployment holds, as of a step: first those that are meant to, the
+   * best first, whoever was the first to have it.
+   */
+  devicesWith(step: number, worker: number, { holding }: Held): readonly string[] {
+    const having = this.ledger.devicesWith(step, holding.worker);
+    const meant = (this.placement.replicas[worker] ?? []).filter((id) => having.includes(id));
+    return [...new Set([...meant, ...having])];
+  }
+
   /** @returns whether the copy is there now. */
   private async give(deployment: Deployment, from: Held, step: number, to: string): Promise<boolean> {
     const { holding, device, stage } = from;

@@ -80,17 +80,17 @@ function dealtWithout(
  * @returns null where nobody is left.
  */
 function successorPlan(
-  { keeper: { ledger } }: Pick<MoveWorld, "keeper">,
+  { keeper }: Pick<MoveWorld, "keeper">,
   plan: Plan,
   old: Deployment,
   lost: ReadonlySet<string>,
   alive: readonly Successor[],
 ): Plan | null {
-  const point = ledger.point(old.changingNames());
+  const point = keeper.ledger.point(old.changingNames());
   const held = old.held();
   const workers = workersOf(plan);
   return takeover(plan, lost, alive, (worker) => [
-    ...(point === null ? [] : ledger.devicesWith(point, held[worker.worker]!.holding.worker)),
+    ...(point === null ? [] : keeper.devicesWith(point, worker.worker, held[worker.worker]!)),
     ...alikeOf(worker, workers),
   ]);
 }

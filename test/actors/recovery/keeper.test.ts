@@ -96,6 +96,17 @@ test("where lines have little time for copies, only one of so many steps is kept
   expect(keeper.wants()).toBe(true);
 });
 
+test("those who are meant to have a copy come first, whoever was given it first", async () => {
+  const keeper = watching({ ...ring, replicas: [["2", "1"], ["2"], ["0"]] });
+  const [first] = deployment.held();
+  keeper.kept(0);
+  const copy = { holding: first!.holding, step: 0, device: "1", source: first!.stage };
+  keeper.ledger.add({ ...copy, source: {} as never });
+  await settle();
+  expect(keeper.ledger.devicesWith(0, "1/0")).toEqual(["0", "1", "2"]);
+  expect(keeper.devicesWith(0, 0, first!)).toEqual(["2", "1", "0"]);
+});
+
 test("replicas are to make copies by themselves where those are of every step", async () => {
   const keeper = new Keeper(devices, {} as never, clock);
   keeper.watch(deployment, ring, 1, 3);
