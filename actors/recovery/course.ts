@@ -308,11 +308,11 @@ export class Course {
   }
 
   /**
-   * @param lost nobody where devices have lost each other. @param at when it was known. @param goesOn whether those that are
+   * @param lost nobody where devices have lost each other, and behind it. @param at when it was known. @param goesOn whether those that are
    *   through with the step under way need not be there.
    * @returns what is missing to go on; null when nothing is.
    */
-  private async goOn(lost: readonly Loss[], at: number, goesOn: boolean): Promise<string | null> {
+  private async goOn(lost: Loss[], at: number, goesOn: boolean): Promise<string | null> {
     const { roster } = this.world;
     const { deployed } = this;
     await this.world.settle((id) => !roster.isGone(id));
@@ -334,10 +334,13 @@ export class Course {
     // Whoever takes the place of another has its memory for that.
     this.preparing.release((device) => usesDevice(next, device));
     const recovered = await recover(world, next, deployed, (id) => !roster.isGone(id), options, committed);
-    await this.adopt(recovered);
-    const names = lost.map(({ id }) => roster.name(id));
-    this.resuming.add({ losses: lost, names, at, keptEvery }, recovered, committed - recovered.step);
+    const adopted = this.adopt(recovered);
+    // Those that are lost from here on are others.
+    const losses = lost.splice(0);
+    const names = losses.map(({ id }) => roster.name(id));
+    this.resuming.add({ losses, names, at, keptEvery }, recovered, committed - recovered.step);
     this.moves.because("lost");
+    await adopted;
     return null;
   }
 

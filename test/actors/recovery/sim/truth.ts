@@ -78,7 +78,8 @@ export function untruths(
     const taken = takenOver(events);
     const begin = taken?.step ?? 0;
     const said = told.map(({ step }) => step);
-    if (hasStepped && !taken && events.length > 0)
+    // One that has made its plan may be killed before it has said anything else.
+    if (hasStepped && !taken && events.some(({ event }) => event !== "plan"))
       found.push(`coordinator ${life + 1} did not go on with the run`);
     hasStepped ||= told.length > 0;
     if (isCalm && taken && taken.steps_lost > 1)
