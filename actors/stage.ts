@@ -252,14 +252,13 @@ export class Stage extends Actor {
 
   /**
    * Goes on in a further generation, as the worker that it is, once it has been told to give up what is under way: what is
-   * compiled stays, and so does what it holds. A step that is under way waits for `connect`.
-   * @param step that the run goes back to.
+   * compiled stays, and what it holds. A step under way waits for `connect`. @param step that the run goes back to.
    * @param dealing of the micro-batches from there on, where it is another one: a step that is under way is begun again then.
    * @param since with that step all the same, where it can, as all others do: the generation in which all of them were told
-   *   last what they are to do. Where it was told something else, they would not have the same of each other.
+   *   last what they are to do; if it was told something else, they would not have the same of each other. Null: all begin anew.
    * @throws RangeError once it is retired, EngineError where the engine has no memory for what it is dealt.
    */
-  async resume(generation: number, step: number, dealing?: Dealing, since?: number): Promise<Resumed> {
+  async resume(generation: number, step: number, dealing?: Dealing, since?: number | null): Promise<Resumed> {
     if (this.#retired) throw new RangeError("a stage that has given its memory back does not go on");
     this.#keeping.forgetAfter(step);
     const session = this.#session;
@@ -272,7 +271,8 @@ export class Stage extends Actor {
       : isAsked && (await session.dealAnew(step + 1, this.#spec, spec!));
     if (rest && !isSame) this.#deal(spec!, rest.slots);
     const isDealtAnew = dealing !== undefined && !isSameDealing(dealing, dealingOf(this.#spec));
-    const carried = isDealtAnew ? null : this.carryOn(generation, step, step, undefined, rest || null);
+    const carried =
+      isDealtAnew || since === null ? null : this.carryOn(generation, step, step, undefined, rest || null);
     if (carried) return carried;
     for (const monitor of this.#monitors.splice(0)) this.context.demonitor(monitor);
     const busy = session.under !== undefined;

@@ -277,6 +277,7 @@ export class Course {
     let told: string | undefined;
     let goesOn = !(loss instanceof BegunAgain);
     for (;;) {
+      if (!goesOn) this.moves.underWay.end();
       lost.push(...roster.takeLosses());
       // What still goes on with those who were lost is to conclude nothing.
       this.generation++;
@@ -302,7 +303,6 @@ export class Course {
         // Somebody else was lost meanwhile.
         if (error === loss || !(error instanceof DeviceLost)) throw error;
         goesOn &&= !(error instanceof BegunAgain);
-        if (!goesOn) this.moves.underWay.end();
       }
     }
   }
@@ -381,6 +381,7 @@ export class Course {
     const { roster, segments, owner, clock, recovery, feed } = this.world;
     const isCurrent = ({ generation }: DeployOptions) => generation === this.generation && !roster.hasLosses;
     return {
+      midway: this.moves.underWay.isIn((this.committed ?? -2) + 1),
       ...{ devices: roster.devices, segments, owner, clock, isCurrent, feed },
       ...{ keeper: this.keeper, restart: recovery!.restart, fixed: recovery!.fixed },
     };

@@ -35,6 +35,8 @@ export interface MoveWorld {
   readonly owner: Ref<any>;
   readonly keeper: Keeper;
   readonly clock: Clock;
+  /** Whether a step is under way. */
+  readonly midway: boolean;
   /** Whether this is still what is wanted: somebody may be lost while it goes on. */
   isCurrent(options: DeployOptions): boolean;
   restart(): Promise<Restart>;
@@ -121,7 +123,7 @@ export async function redeploy(
   keeper.suspend();
   if (point !== null) keeper.ledger.forgetAfter(point);
   const began = clock.now();
-  const before = { deployment: old, isAlive, step: point, reached, prepared };
+  const before = { deployment: old, isAlive, step: point, reached, midway: world.midway, prepared };
   const fresh = await Deployment.start(next, segments, devices, owner, options, before);
   const startMs = clock.now() - began;
   try {

@@ -118,7 +118,8 @@ export class Deployment {
     const through = old?.throughWith(underWay!) ?? new Map();
     const handing = before && { ...before, placed: old!.placed, commits: old!.commits, through };
     const hosted = await hostAll(plan, segments, { devices, owner }, options, handing);
-    const commits = hosted.handed?.goesOn ? old!.commits : new Commits();
+    const { goesOn, resuming } = hosted.handed ?? {};
+    const commits = goesOn || resuming ? old!.commits : new Commits();
     return new Deployment(plan, hosted, options, commits, underWay);
   }
 
@@ -180,7 +181,7 @@ export class Deployment {
         if (this.through.lacks(worker)) return 0;
         const resuming = this.handed.resuming?.get(worker);
         if (resuming) {
-          return this.late.resume(worker, resuming, async () => {
+          return this.late.resume(worker, resuming, this.handed.goesOn, async () => {
             await this.connect(worker);
             await this.to(worker).keep(step + this.handed.behind);
           });

@@ -69,6 +69,8 @@ export interface Before {
   /** The last that all have committed. */
   readonly reached: number | null;
   readonly commits: Commits;
+  /** Whether a step is under way. Where none is, all that can be lost of one is a validation pass. */
+  readonly midway: boolean;
   /** What those workers have said that are through with the step under way. */
   readonly through: ReadonlyMap<number, StepReport>;
   /** Stages that were made ready for what follows. */
@@ -221,7 +223,7 @@ function isLeftOut(
  * generation.
  */
 function goOnDealt(
-  { placed, step, reached }: Before,
+  { placed, step, reached, midway }: Before,
   living: readonly Placed[],
   gone: ReadonlyMap<number, StepReport>,
   { generation }: DeployOptions,
@@ -251,12 +253,13 @@ function goOnDealt(
     const [worker, spec] = [next.workers[heir]!, next.specs[heir]!];
     const { ask } = old.stage;
     ask.abandon().catch(() => {});
-    resuming.set(heir, ask.resume(generation, behind, dealingOf(spec), old.spec.generation));
+    const since = midway ? old.spec.generation : null;
+    resuming.set(heir, ask.resume(generation, behind, dealingOf(spec), since));
     staying.set(heir, { ...old, worker, spec, has: "all" });
   }
   const operations = lost.flatMap(({ spec }) => spec.program.operations.filter(isOfMicroBatch));
   return {
-    ...{ staying, resuming, gone, goesOn: true, busy: false },
+    ...{ staying, resuming, gone, goesOn: midway, busy: false },
     ...{ behind: behind - step, dealt: operations.length },
   };
 }

@@ -27,13 +27,14 @@ export class Late {
   }
 
   /**
-   * A worker goes on once it has come to rest. @param then what it is asked before anything else.
+   * A worker goes on once it has come to rest. @param isMidway in the middle of a step, which others are in as well, or behind
+   * one with nothing. @param then what it is asked before anything else.
    * @returns bytes that it has been given so far.
    */
-  resume(worker: number, coming: Promise<Resumed>, then: () => Promise<void>): 0 {
-    const resumed = coming.then(async ({ midway, busy }) => {
+  resume(worker: number, coming: Promise<Resumed>, isMidway: boolean, then: () => Promise<void>): 0 {
+    const resumed = coming.then(async ({ midway, holds, busy }) => {
       this.busy ||= busy;
-      if (!midway) throw new BegunAgain();
+      if (isMidway ? !midway : !holds) throw new BegunAgain();
       await then();
       this.resuming.delete(worker);
     });

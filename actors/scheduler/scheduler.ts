@@ -248,7 +248,6 @@ export class Scheduler extends Actor {
     }
     const considered = fed.then(() => course.moves.consider(plan, step, lastStep));
     const [reports] = await Promise.all([running, considered]);
-
     const losses = deployed.losses(reports.map((report) => report.losses));
     const broken = firstNonFinite(losses);
     if (broken) throw diverged("loss", step + 1, broken.value);
@@ -273,6 +272,7 @@ export class Scheduler extends Actor {
       const done = deployed.train(step + 1);
       done.catch(() => {});
       this.#begun = { step: step + 1, deployed, done };
+      course.moves.underWay.begin(step + 1, plan);
     }
     const said = await committing.all();
     course.requireCurrent(deployed);

@@ -146,6 +146,10 @@ test("lost in a validation pass, which one of them is in longer than others: all
   );
   expect(isLost).toBe(true);
   expect(loss).toBeCloseTo(spared, 6);
+  // Copies are of the beginning, and all that are left have what the last step left.
+  await scheduler.ask.step(2, STEPS - 1);
+  expect(cluster.told).toHaveLength(1);
+  expect(cluster.told[0]).toMatchObject({ lost: ["device-7"], stepsLost: 0, operationsReplayed: 0 });
 });
 
 test("nobody is said to have a copy before all have come to rest, who make theirs then", async () => {
