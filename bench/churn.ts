@@ -20,9 +20,11 @@ const DEVICES = 1000;
 const CHURN = 0.1;
 const MINUTES = 30;
 const SEED = 7;
-/** Sequences in a micro-batch; micro-batches in a step, for each device. */
-const ROWS = 4;
-const PER_DEVICE = 3;
+/** Sequences in a micro-batch, of which less is lost the fewer they are; micro-batches in a step, for each device. */
+const ROWS = 1;
+const PER_DEVICE = 12;
+/** Fine-tuned by adapters of so many rows. */
+const TUNING = { rows: ROWS, adapters: 8 } as const;
 /** Runs that differ from the first in one thing are shorter. */
 const SHORTER = 10;
 /** Steps take half a minute. */
@@ -82,15 +84,22 @@ export const churn: Suite = {
     note(`churn: planning for ${world.request.devices.length} devices`);
     const plan = makePlan(world.request);
     const telling = new Map<Plan, number>();
-    const tellMsOf = (own: Plan): number => {
-      const known = telling.get(own) ?? tellingMs(own, ROWS);
+    const tellMsOf = (own: Plan, of: Pick<ChurnWorld, "rows" | "adapters"> = world): number => {
+      const known = telling.get(own) ?? tellingMs(own, of);
       telling.set(own, known);
       return known;
     };
     const once = (one: ChurnWorld, assumed: Partial<Assumed>, fullEveryMs: number, first = plan): ChurnRun =>
-      runInSpans(one, first, { ...ASSUMED, tellMs: tellMsOf(first), ...assumed }, fullEveryMs);
+      runInSpans(one, first, { ...ASSUMED, tellMs: tellMsOf(first, one), ...assumed }, fullEveryMs);
     note(`churn: ${minutes} minutes of ${percent(rate)} a minute`);
     const main = once(world, {}, (minutes * 60_000) / (FULL_PLANS + 1));
+    note("churn: fine-tuning");
+    const tuning = worldOf({
+      ...{ devices, churn: rate, minutes, seed, ...TUNING },
+      microBatches: PER_DEVICE * devices,
+    });
+    const tunedBy = makePlan(tuning.request);
+    const tuned = once(tuning, {}, Number.POSITIVE_INFINITY, tunedBy);
     const short = Math.max(LEAST_MINUTES, Math.round(minutes / SHORTER));
     const variant = (name: string, changed: number, assumed: Partial<Assumed> = {}): Named => {
       note(`churn: ${name}`);
@@ -129,6 +138,7 @@ export const churn: Suite = {
     }));
     const figures = {
       ...{ devices, churn: rate, minutes, seed, goodput: goodput(main), main },
+      finetuning: { goodput: goodput(tuned), ...tuned },
       variants: rows.map(({ name, run }) => ({ name, goodput: goodput(run), ...run })),
       ...{ compared: compared.map(({ runs, ...rest }) => ({ ...rest, goodput: runs.map(goodput) })) },
       ...{ stopped, seldom },
@@ -138,6 +148,7 @@ export const churn: Suite = {
         title: "Churn",
         sections: [
           mainSection(world, plan, main),
+          tuningSection(tuning, tunedBy, tuned),
           rulesSection(compared, rate),
           variantSection(rows, short),
           stoppedSection(stopped, seldom, chain, rate),
@@ -154,7 +165,6 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
   const workers = workersOf(plan);
   const used = new Set(workers.map(({ member }) => member.device)).size;
   const stages = plan.stages.map(({ members }) => members.length).join(", ");
-  const share = (ms: number) => percent(ms / run.totalMs);
   const { layers, width, context } = MODEL;
   return {
     title: "Devices that come and go, simulated",
@@ -162,7 +172,7 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
       `${world.request.devices.length} imagined devices of ${CLASSES.length} classes (${CLASSES.join(", ")}), of which ${devices} ` +
         `are there on average, on links of ${LINK.mbitPerS} Mbit/s and ${LINK.latencyMs} ms; ${percent(rate)} of those that are there ` +
         `leave or join in a minute, as many the one as the other (Poisson, seed ${seed}), for ${minutes} minutes. They train ` +
-        `a GPT of ${layers} layers, width ${width}, context ${context}, ${microBatches} micro-batches of ${rows} sequences in ` +
+        `a GPT of ${layers} layers, width ${width}, context ${context}, ${microBatches} micro-batches of ${rows} sequence${rows === 1 ? "" : "s"} in ` +
         `a step: ${plan.stages.length} stages of ${stages} members who share micro-batches, ${used} devices in use, ` +
         `${seconds(plan.predictedStepMs)} a step with all of them.`,
       "Goodput is the steps that were committed, over those of an undisturbed run that has the devices that are there, at once " +
@@ -180,30 +190,47 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
         "holds and has nothing to do, and from then on it has work, while others are given theirs. That a loss is known takes " +
         `${ASSUMED.closedMs} ms.`,
     ],
-    table: {
-      columns: ["", "value"],
-      rows: [
-        ["goodput", percent(goodput(run))],
-        ["steps committed", whole(run.steps)],
-        ["steps of the undisturbed run", run.idealSteps.toFixed(1)],
-        ["devices there, on average", whole(run.lives)],
-        ["left / joined", `${run.leaves} / ${run.joins}`],
-        ["losses of devices at work", whole(run.hits)],
-        ["time: noticing losses", share(run.detectMs)],
-        ["time: coming to rest, doing again what was lost, adding up again", share(run.replayMs)],
-        ["time: between steps, moves to other plans", share(run.moveMs)],
-        [
-          "time: longer steps (devices that wait to be used, plans that are not the best)",
-          share(run.unevenMs),
-        ],
-        ["plans gone over to", whole(run.moves)],
-        ["a device waits until it is used", seconds(run.waitedMs)],
-        ["given to those who came", `${(run.joinedBytes / 1e9).toFixed(1)} GB`],
-        ["given as copies", `${(run.copiedBytes / 1e9).toFixed(1)} GB`],
-        ["losses that left no copy", whole(run.bereft)],
-        ["a decision takes, here", seconds(run.decisionMs)],
-      ],
-    },
+    table: tableOf(run),
+  };
+}
+
+/** Its sums are short, and what is given to those who come is little. */
+function tuningSection({ rows, microBatches }: ChurnWorld, plan: Plan, run: ChurnRun): Section {
+  const stages = plan.stages.map(({ members }) => members.length).join(", ");
+  return {
+    title: "Fine-tuned",
+    text: [
+      `The same devices come and go, and train adapters of rank ${TUNING.adapters} (LoRA) beside all matrices of the same model, which is ` +
+        `frozen: ${microBatches} micro-batches of ${rows} sequence in a step, ${plan.stages.length} stages of ${stages} members, ` +
+        `${seconds(plan.predictedStepMs)} a step with all of them. What members add up is a hundredth of what it is where all is trained: ` +
+        "there, it takes seconds, and whoever is lost meanwhile has it begun anew.",
+    ],
+    table: tableOf(run),
+  };
+}
+
+function tableOf(run: ChurnRun): Section["table"] {
+  const share = (ms: number) => percent(ms / run.totalMs);
+  return {
+    columns: ["", "value"],
+    rows: [
+      ["goodput", percent(goodput(run))],
+      ["steps committed", whole(run.steps)],
+      ["steps of the undisturbed run", run.idealSteps.toFixed(1)],
+      ["devices there, on average", whole(run.lives)],
+      ["left / joined", `${run.leaves} / ${run.joins}`],
+      ["losses of devices at work", whole(run.hits)],
+      ["time: noticing losses", share(run.detectMs)],
+      ["time: coming to rest, doing again what was lost, adding up again", share(run.replayMs)],
+      ["time: between steps, moves to other plans", share(run.moveMs)],
+      ["time: longer steps (devices that wait to be used, plans that are not the best)", share(run.unevenMs)],
+      ["plans gone over to", whole(run.moves)],
+      ["a device waits until it is used", seconds(run.waitedMs)],
+      ["given to those who came", `${(run.joinedBytes / 1e9).toFixed(1)} GB`],
+      ["given as copies", `${(run.copiedBytes / 1e9).toFixed(1)} GB`],
+      ["losses that left no copy", whole(run.bereft)],
+      ["a decision takes, here", seconds(run.decisionMs)],
+    ],
   };
 }
 

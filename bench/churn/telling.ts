@@ -8,17 +8,16 @@ import { lackingOf, type Placed } from "../../actors/scheduler/handover.ts";
 import { partsOf } from "../../actors/scheduler/parts.ts";
 import { chunksOf, type Plan, planPrograms, workersOf } from "../../actors/scheduler/plan.ts";
 import { specsOf } from "../../actors/scheduler/specs.ts";
-import { gptModel } from "../../nn/models/gpt.ts";
 import { DEFAULT_ADAMW } from "../../nn/optim/adamw.ts";
 import { findSegments } from "../../nn/segments.ts";
 import { median } from "../statistics.ts";
-import { MODEL } from "./world.ts";
+import { type ChurnWorld, modelOf } from "./world.ts";
 
 const TIMES = 5;
 
-/** Milliseconds, here, the median of some losses of a member each; 0 where nothing is dealt. @param rows sequences in a micro-batch. */
-export function tellingMs(plan: Plan, rows: number): number {
-  const model = gptModel(MODEL, rows);
+/** Milliseconds, here, the median of some losses of a member each; 0 where nothing is dealt. */
+export function tellingMs(plan: Plan, world: Pick<ChurnWorld, "rows" | "adapters">): number {
+  const model = modelOf(world);
   const segments = findSegments(model);
   const options = {
     ...{ model, seed: 1, stashBytes: 0, recovers: true },

@@ -10,6 +10,8 @@ import type { DeviceClassName } from "../../actors/scheduler/device-classes.ts";
 import type { Plan } from "../../actors/scheduler/plan.ts";
 import type { PlanRequest } from "../../actors/scheduler/planner.ts";
 import { churnEvents } from "../../actors/scheduler/simulate/churn-events.ts";
+import { lora } from "../../nn/finetune/lora.ts";
+import type { Model } from "../../nn/model.ts";
 import { gptModel } from "../../nn/models/gpt.ts";
 import { DEFAULT_ADAMW } from "../../nn/optim/adamw.ts";
 
@@ -41,6 +43,8 @@ export interface WorldOptions {
   /** Sequences in a micro-batch, and micro-batches in a step. */
   readonly rows: number;
   readonly microBatches: number;
+  /** Rank of the adapters that are trained; all of the model is, when left out. */
+  readonly adapters?: number;
 }
 
 export interface ChurnWorld extends WorldOptions {
@@ -50,9 +54,15 @@ export interface ChurnWorld extends WorldOptions {
   readonly events: readonly ChurnEvent[];
 }
 
+/** What is trained. @param rows sequences in a micro-batch. */
+export function modelOf({ rows, adapters }: Pick<WorldOptions, "rows" | "adapters">): Model {
+  const whole = gptModel(MODEL, rows);
+  return adapters === undefined ? whole : lora(whole, { targets: ["*"], rank: adapters, alpha: adapters });
+}
+
 /** What is trained, and on what; the same for all rates of churn. */
 export function worldOf(options: WorldOptions): ChurnWorld {
-  const { devices, churn, minutes, seed, rows, microBatches } = options;
+  const { devices, churn, minutes, seed, microBatches } = options;
   const slots = Math.round(devices / PRESENT);
   const count = (i: number) => Math.floor(slots / CLASSES.length) + (i < slots % CLASSES.length ? 1 : 0);
   const cluster = readCluster(
@@ -63,7 +73,7 @@ export function worldOf(options: WorldOptions): ChurnWorld {
     }),
   );
   const request = imaginedRequest(cluster, {
-    model: gptModel(MODEL, rows),
+    model: modelOf(options),
     optimizer: { ...DEFAULT_ADAMW, steps: 1000 },
     options: { strategy: "hybrid", schedule: "auto", microBatches, recompute: "where-needed", copies: 1 },
   });

@@ -4,6 +4,7 @@
  */
 
 import { SHARD_KINDS } from "../../../nn/shards/plan.ts";
+import { OTHERS } from "../dealt.ts";
 import type { Sharing, Strategy } from "../plan.ts";
 import { codecRatio } from "../plan-cost.ts";
 import { type Draft, type DraftStage, inFlightOf, lanesOf } from "./draft.ts";
@@ -134,8 +135,11 @@ export class Candidates {
       } else if (draft.stages.length > 1 || schedule === schedules[0]) yield { ...draft, schedule };
     }
     const [stage] = draft.stages;
-    // Gradients of what has been gone through already travel while the rest is computed.
-    if (draft.stages.length === 1 && stage!.members.length > 1 && lanesOf(stage!) > 1) {
+    // Gradients of what has been gone through already travel while the rest is computed. But where a run keeps copies, it would
+    // begin a step again with each loss: what one of many members has lost is dealt to the others in one chunk (`dealt.ts`).
+    const { copies = 0 } = this.request.options;
+    const isOfFew = copies === 0 || stage!.members.length <= OTHERS;
+    if (draft.stages.length === 1 && stage!.members.length > 1 && lanesOf(stage!) > 1 && isOfFew) {
       for (const chunks of [2, 4]) {
         const chunked = this.chunked(draft, chunks);
         if (chunked) yield chunked;
