@@ -244,8 +244,8 @@ function rulesSection(compared: readonly Compared[], rate: number): Section {
   return {
     title: "What it would be by other rules",
     text: [
-      `${percent(rate)} a minute. Nobody waits for others: each device goes on by itself once it knows of a loss, and stages that have lost ` +
-        `nobody do not add up again. Given between steps: the run stands still for ${seconds(ASSUMED.startMs)} in which those who come ` +
+      `${percent(rate)} a minute. All come to rest: nobody goes on before all have, behind the kernels that they have asked for, and all ` +
+        `stages add up again, also those that had done so. Given between steps: the run stands still for ${seconds(ASSUMED.startMs)} in which those who come ` +
         "compile, and until they have what their stage holds, where they gain what that costs. Done again by one: another member " +
         "of a lost device's stage starts its part of it, and does all of its micro-batches besides its own.",
     ],
