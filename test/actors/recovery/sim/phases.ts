@@ -8,6 +8,7 @@ import { Inbox } from "../../../../actors/inbox.ts";
 import { Copies } from "../../../../actors/recovery/copies.ts";
 import { Course } from "../../../../actors/recovery/course.ts";
 import { Replica } from "../../../../actors/recovery/replica.ts";
+import { UpdateLog } from "../../../../actors/recovery/updates.ts";
 import type { MoveOutcome } from "../../../../actors/recovery/wanted.ts";
 import { Deployment } from "../../../../actors/scheduler/deployment.ts";
 import { type Plan, workersOf } from "../../../../actors/scheduler/plan.ts";
@@ -182,6 +183,14 @@ export function mostCopies(): Readonly<Copied> {
   return found;
 }
 
+// Gradients that others make copies by are no copies: as many bytes as one at most.
+const logs = new WeakSet<Copies>();
+const { put: putUpdate } = UpdateLog.prototype;
+UpdateLog.prototype.put = function (this: any, ...given) {
+  logs.add(this.gradients);
+  return putUpdate.apply(this, given);
+};
+
 // Stages keep what they hold in one go, replicas are given theirs in slices, or make them.
 const { put, write, like } = Copies.prototype;
 let isPut = false;
@@ -189,7 +198,7 @@ Copies.prototype.put = function (...given) {
   isPut = true;
   put.apply(this, given);
   isPut = false;
-  most.stages = Math.max(most.stages, this.ofSteps().length);
+  if (!logs.has(this)) most.stages = Math.max(most.stages, this.ofSteps().length);
 };
 Copies.prototype.write = function (...given) {
   write.apply(this, given);
