@@ -25,8 +25,6 @@ export const CHAOS_OPTION: OptionSpec = {
 
 /** What a run has that faults can be at. */
 export interface FaultRange {
-  /** Steps that are done already. */
-  readonly done: number;
   readonly steps: number;
   readonly microBatches: number;
 }
@@ -148,12 +146,13 @@ function readPoint(
   range: FaultRange,
   wrong: Wrong,
 ): Pick<Fault, "step" | "microBatch" | "phase"> {
-  const { done, steps, microBatches } = range;
+  const { steps, microBatches } = range;
   const words = text.split(" ");
   const point: { step: number; microBatch?: number; phase?: Phase } = { step: -1 };
   for (let word = words.shift(); word !== undefined; word = words.shift()) {
     if (word === "step") {
-      point.step = whole(words.shift(), "steps", done + 1, steps, wrong) - 1;
+      // Those of steps that a resumed run has done have come.
+      point.step = whole(words.shift(), "steps", 1, steps, wrong) - 1;
     } else if (word === "micro-batch") {
       point.microBatch = whole(words.shift(), "micro-batches", 0, microBatches - 1, wrong);
     } else if (isOneOf(PHASES, word)) {

@@ -221,7 +221,7 @@ export async function trainSettings(
     );
   }
   const textBefore = before?.training.data;
-  const chaos = readChaos(options.all("chaos"), { done: before?.step ?? 0, steps, microBatches });
+  const chaos = readChaos(options.all("chaos"), { steps, microBatches });
   if (reached.length === 0)
     requireDevices(
       chaos.faults,

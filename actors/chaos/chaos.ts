@@ -49,6 +49,8 @@ export class Chaos {
   private faults: Fault[];
   /** Those that go by steps: what came of each, if anything did yet. */
   private readonly known = new Map<Fault, "waits" | "told" | "missed">();
+  /** Devices whose loss was heard of. */
+  private readonly gone = new Set<string>();
   private readonly timers = new Map<FaultSeries, Timer>();
   /** The step that is under way. */
   private step: number;
@@ -100,6 +102,7 @@ export class Chaos {
 
   /** A device is there, or there again. */
   joined(name: string): void {
+    this.gone.delete(name);
     const further = this.faults.filter(({ device, step }) => device === name && step > this.step);
     // One that was started by others may not let itself be broken, and was told so when the run began.
     if (further.length > 0)
@@ -111,6 +114,7 @@ export class Chaos {
 
   /** A device is gone. @returns milliseconds until it may be there again; undefined where that was not said. */
   lost(name: string): number | undefined {
+    this.gone.add(name);
     // The next step may have begun.
     const has = ({ device, step, action }: Fault) =>
       device === name && action !== "slow" && step <= this.step + 1;
@@ -157,8 +161,10 @@ export class Chaos {
   /** The step that is under way has begun. */
   private tellDue(): void {
     for (const fault of this.waiting().filter(({ step }) => step === this.step)) {
-      if (!this.world.device(fault.device)) this.known.set(fault, "missed");
-      else if (this.comes(fault)) this.tell(fault);
+      const isThere = this.world.device(fault.device) !== undefined;
+      // Of one that is just being lost it is this fault that it may have been lost with: that is told with the loss.
+      if (!isThere && this.gone.has(fault.device)) this.known.set(fault, "missed");
+      else if (isThere && this.comes(fault)) this.tell(fault);
     }
   }
 

@@ -140,7 +140,7 @@ export function decide({ oldStepMs, newStepMs, stepsLeft, moveMs: cost }: Outloo
     const isWorse = gain < -least * oldStepMs;
     return { moves: false, why: `${step}: ${isWorse ? "more" : "less than predictions can tell apart"}` };
   }
-  const saved = `${step}, which saves ${ms(gain * stepsLeft)} in ${stepsLeft} steps`;
+  const saved = `${step}, which saves ${ms(gain * stepsLeft)} in ${stepsLeft} step${stepsLeft === 1 ? "" : "s"}`;
   const moves = gain * stepsLeft > cost;
   return { moves, why: `${saved}, and going there ${moves ? "takes" : "would take"} ${ms(cost)}` };
 }

@@ -8,7 +8,7 @@ import type { Devices } from "../../cli/devices.ts";
 import { beginChaos } from "../../cli/run-chaos.ts";
 import type { TrainSettings } from "../../cli/train-options.ts";
 
-const RUN = { done: 0, steps: 60, microBatches: 4 };
+const RUN = { steps: 60, microBatches: 4 };
 const readFaults = (texts: readonly string[], range: typeof RUN) => readChaos(texts, range).faults;
 
 const MEANT: readonly (readonly [string, readonly Fault[]])[] = [
@@ -98,12 +98,6 @@ test.each(MISTAKES)("%s", (text, said) => {
   } catch (error) {
     expect(error).toMatchObject({ code: "USAGE", message: expect.stringMatching(/^--chaos "[^\n]*$/) });
   }
-});
-
-test("steps that a resumed run has done are not to come", () => {
-  expect(() => readFaults(["kill a at step 5"], { ...RUN, done: 5 })).toThrow(
-    /steps of this run are 6 to 60, not 5$/,
-  );
 });
 
 test("who leads a run from its middle on arms no fault of steps that are done, whoever was lost with it", async () => {

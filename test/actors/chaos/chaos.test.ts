@@ -161,6 +161,20 @@ test("who is lost has met the first fault that nobody knew of", async () => {
   expect(likelier.told).toEqual([{ ...KILL, step: 3 }]);
 });
 
+test("a loss that is heard of late is told with the fault that it came by", async () => {
+  const { chaos, told, toCome } = run({ faults: [KILL] });
+  chaos.planned(planOf("a", "b"));
+  chaos.reached(1);
+  // It is killed in the step behind, and others have gone on before that is heard.
+  toCome.delete("a");
+  chaos.reached(2);
+  chaos.reached(3);
+  expect(told).toEqual([]);
+  chaos.lost("a");
+  expect(told).toEqual([KILL]);
+  expect(await chaos.missed()).toEqual([]);
+});
+
 test("of who has nothing to do no fault is told, nor of micro-batches that are others'", async () => {
   const other: Fault = { ...KILL, device: "b", step: 3, microBatch: 2 };
   const { chaos, told, toCome } = run({ faults: [KILL, other], series: [BY_TIME] });
