@@ -147,8 +147,8 @@ export const churn: Suite = {
       report: {
         title: "Churn",
         sections: [
-          mainSection(world, plan, main),
-          tuningSection(tuning, tunedBy, tuned),
+          mainSection(world, plan, main, tellMsOf(plan)),
+          tuningSection(tuning, tunedBy, tuned, tellMsOf(tunedBy, tuning)),
           rulesSection(compared, rate),
           variantSection(rows, short),
           stoppedSection(stopped, seldom, chain, rate),
@@ -160,7 +160,7 @@ export const churn: Suite = {
   },
 };
 
-function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
+function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun, tellMs: number): Section {
   const { rows, microBatches, devices, churn: rate, minutes, seed } = world;
   const workers = workersOf(plan);
   const used = new Set(workers.map(({ member }) => member.device)).size;
@@ -190,12 +190,17 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun): Section {
         "holds and has nothing to do, and from then on it has work, while others are given theirs. That a loss is known takes " +
         `${ASSUMED.closedMs} ms.`,
     ],
-    table: tableOf(run),
+    table: tableOf(run, tellMs),
   };
 }
 
 /** Its sums are short, and what is given to those who come is little. */
-function tuningSection({ rows, microBatches }: ChurnWorld, plan: Plan, run: ChurnRun): Section {
+function tuningSection(
+  { rows, microBatches }: ChurnWorld,
+  plan: Plan,
+  run: ChurnRun,
+  tellMs: number,
+): Section {
   const stages = plan.stages.map(({ members }) => members.length).join(", ");
   return {
     title: "Fine-tuned",
@@ -205,11 +210,11 @@ function tuningSection({ rows, microBatches }: ChurnWorld, plan: Plan, run: Chur
         `${seconds(plan.predictedStepMs)} a step with all of them. What members add up is a hundredth of what it is where all is trained: ` +
         "there, it takes seconds, and whoever is lost meanwhile has it begun anew.",
     ],
-    table: tableOf(run),
+    table: tableOf(run, tellMs),
   };
 }
 
-function tableOf(run: ChurnRun): Section["table"] {
+function tableOf(run: ChurnRun, tellMs: number): Section["table"] {
   const share = (ms: number) => percent(ms / run.totalMs);
   return {
     columns: ["", "value"],
@@ -230,6 +235,7 @@ function tableOf(run: ChurnRun): Section["table"] {
       ["given as copies", `${(run.copiedBytes / 1e9).toFixed(1)} GB`],
       ["losses that left no copy", whole(run.bereft)],
       ["a decision takes, here", seconds(run.decisionMs)],
+      ["to find what all are to be told of a loss takes, here, and in this", seconds(tellMs)],
     ],
   };
 }
