@@ -23,13 +23,7 @@ import { planWithout, recover } from "./recovery.ts";
 import { Resuming } from "./resuming.ts";
 import { placementFor } from "./room.ts";
 import { BegunAgain, DeviceLost, type Loss } from "./roster.ts";
-import { gainOf } from "./updates.ts";
-
-/**
- * Whether replicas make copies by themselves, of gradients. Not at present: a run of a soak in which a device was cut off ended
- * with other weights than a spared one, and it is not known yet where they came from.
- */
-const FOLLOWS: boolean = false;
+import { FOLLOWS, gainOf } from "./updates.ts";
 
 export class Course {
   readonly keeper: Keeper;
