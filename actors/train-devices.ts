@@ -54,11 +54,13 @@ export function copiesOf({ points, every, bytes, measured }: KeepingCost): Copie
 /**
  * Who is there at the end of a run, and who is not. One that came back is there.
  * @param everyone who was ever in the run. @param usage of each; null of those that are gone.
+ * @param unknown names of those that were lost before they had said what they are.
  * @param before what it had come to, where another coordinator led it: some may not have been there any more behind that.
  */
 export function endedOn(
   everyone: readonly Known[],
   usage: readonly (DeviceUsage | null)[],
+  unknown: readonly string[],
   before: Pick<RunHistory, "planned"> | null,
 ): Pick<Done, "devices" | "devices_lost"> {
   const devices = everyone.flatMap(({ id, name }, i) => {
@@ -66,6 +68,7 @@ export function endedOn(
     return used ? [{ id, name, peak_bytes: used.peakBytes, tensor_bytes: used.tensorBytes }] : [];
   });
   const there = new Set(devices.map(({ name }) => name));
-  const names = new Set([...(before?.planned?.devices ?? []), ...everyone].map(({ name }) => name));
+  const named = [...(before?.planned?.devices ?? []), ...everyone].map(({ name }) => name);
+  const names = new Set([...named, ...unknown]);
   return { devices, devices_lost: [...names].filter((name) => !there.has(name)) };
 }

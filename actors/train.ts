@@ -31,6 +31,7 @@ import { RunMeter } from "./energy/run-meter.ts";
 import type { RunJournal } from "./journal/run-journal.ts";
 import type { ProfileCache } from "./profile-cache.ts";
 import type { KeepingCost } from "./recovery/keeper.ts";
+import type { Called } from "./recovery/roster.ts";
 import { RunStopped } from "./run-stopped.ts";
 import type { Plan } from "./scheduler/plan.ts";
 import { type Behind, type Replanning, type RunRecovery, Scheduler } from "./scheduler/scheduler.ts";
@@ -96,6 +97,8 @@ export interface World {
   readonly random: () => number;
   /** Where profiles of earlier runs are; devices are measured every time when left out. */
   readonly profiles?: ProfileCache;
+  /** What devices are called that are lost before they have said so: by their numbers when left out. */
+  readonly called?: Called;
   /**
    * Where devices come from while the run goes on: it is given what takes each of them in, and returns what ends that. Without
    * it, a run that has too few devices fails. For runs that keep copies.
@@ -214,6 +217,7 @@ export async function train(
       stashBytes: options.stashBytes ?? 0,
       copies,
       ...(world.profiles && { profiles: world.profiles }),
+      ...(world.called && { called: world.called }),
       ...(options.objective === undefined ? {} : { objective: options.objective }),
       ...(options.deadlineMs === undefined ? {} : { deadlineMs: options.deadlineMs }),
       ...(options.localSteps === undefined ? {} : { localSteps: options.localSteps }),
@@ -340,7 +344,9 @@ export async function train(
       const request = { prompt: options.prompt, count: options.sampleBytes, random: world.random };
       emit({ event: "sample", text: await task.sample(values, request) });
     }
-    const kept = copies > 0 && plan.devices.length > 1 ? copiesOf(await scheduler.ask.keepingCost()) : null;
+    const unknown = await scheduler.ask.lostUnknown();
+    // There may have been one in the beginning, and others later.
+    const kept = copies > 0 && everyone.length > 1 ? copiesOf(await scheduler.ask.keepingCost()) : null;
     const done = {
       event: "done" as const,
       steps: last,
@@ -353,7 +359,7 @@ export async function train(
       energy: meter.energy(),
       ...(skipped > 0 && { steps_skipped: skipped }),
       ...(kept && { copies: kept }),
-      ...endedOn(everyone, usage, history),
+      ...endedOn(everyone, usage, unknown, history),
     };
     await journal?.done(last);
     await emit(done);

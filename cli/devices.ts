@@ -166,6 +166,11 @@ export class Devices {
     return [...this.living.values()].findLast((device) => device.name === name);
   }
 
+  /** What one is called, or was, that has been there. */
+  nameOf({ key }: Ref<Device>): string | undefined {
+    return this.joined.findLast(({ ref }) => ref.key === key)?.name;
+  }
+
   /** Starts a process again that was lost, after a while; nothing where it was not started here. */
   async startAgain(name: string, afterMs: number): Promise<void> {
     if (!this.joined.some((device) => device.name === name && device.pid !== undefined)) return;

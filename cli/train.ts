@@ -203,6 +203,7 @@ async function run(
     const world = {
       ...{ node, files, clock: systemClock, emit, random: () => random.next() },
       ...{ profiles: profilesOf(settings.freshProfile, note), journal, ending: ending.behindStep },
+      called: devices.nameOf.bind(devices),
       ...(mayCome(settings) && { onDevice: devices.onDevice.bind(devices) }),
     };
     for (let over = false; !over; ) {

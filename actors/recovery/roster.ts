@@ -7,7 +7,7 @@
  */
 
 import { type Clock, type Down, downText, type Ref, type Times } from "../../runtime/index.ts";
-import type { Device, DeviceDescription } from "../device.ts";
+import type { Device, DeviceDescription, DeviceUsage } from "../device.ts";
 import { cutPairs, isLinkFailure, mostCut, type Pair } from "./links.ts";
 
 export class DeviceLost extends Error {
@@ -30,6 +30,9 @@ export interface Loss {
   readonly silentMs: number;
   readonly at: number;
 }
+
+/** What a device is called; undefined where nobody knows. */
+export type Called = (device: Ref<Device>) => string | undefined;
 
 /** A device that has said what it is. */
 export interface Known extends DeviceDescription {
@@ -55,6 +58,7 @@ export class Roster {
   readonly devices: Ref<Device>[];
   private readonly clock: Clock;
   private readonly times: RosterTimes;
+  private readonly called: Called;
   /** By place; of those that have been asked. */
   private readonly known: (DeviceDescription | undefined)[] = [];
   private readonly gone = new Set<string>();
@@ -68,10 +72,17 @@ export class Roster {
   private cutSince = 0;
   neighbourhood: Neighbourhood = { neighbours: () => [], leftOut: () => {} };
 
-  constructor(devices: readonly Ref<Device>[], clock: Clock, times: RosterTimes) {
+  /** @param called what devices are called that may be lost before they have said so. */
+  constructor(
+    devices: readonly Ref<Device>[],
+    clock: Clock,
+    times: RosterTimes,
+    called: Called = () => undefined,
+  ) {
     this.devices = [...devices];
     this.clock = clock;
     this.times = times;
+    this.called = called;
   }
 
   /** Another device is there. @returns its place. */
@@ -122,7 +133,19 @@ export class Roster {
   }
 
   name(id: string): string {
-    return this.known[Number(id)]?.name ?? `device ${Number(id) + 1}`;
+    const place = Number(id);
+    return this.known[place]?.name ?? this.called(this.devices[place]!) ?? `device ${place + 1}`;
+  }
+
+  /** Names of those that were lost before they had said what they are. */
+  lostUnknown(): readonly string[] {
+    return [...this.gone].filter((id) => !this.known[Number(id)]).map((id) => this.name(id));
+  }
+
+  /** What each has used, in the order of `descriptions`; null of those that are gone. */
+  async usage(): Promise<(DeviceUsage | null)[]> {
+    const usageOf = (id: string) => this.devices[Number(id)]!.ask.usage().catch(() => null);
+    return Promise.all(this.descriptions().map(({ id }) => (this.gone.has(id) ? null : usageOf(id))));
   }
 
   /** Ids of all that are not gone, whether they have said what they are or not. */

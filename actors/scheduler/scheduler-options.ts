@@ -8,6 +8,7 @@ import type { ProfileCache } from "../profile-cache.ts";
 import type { Cause } from "../recovery/decision.ts";
 import type { KeepingCost } from "../recovery/keeper.ts";
 import type { Restart } from "../recovery/migration.ts";
+import type { Called } from "../recovery/roster.ts";
 import type { StepReport } from "../stage.ts";
 import type { Plan } from "./plan.ts";
 import type { PlanOptions } from "./planner.ts";
@@ -23,6 +24,8 @@ export interface SchedulerOptions extends PlanOptions {
   readonly profileMs?: number;
   /** Where profiles of earlier runs are; devices are measured every time when left out. */
   readonly profiles?: ProfileCache;
+  /** What devices are called that are lost before they have said so: by their numbers when left out. */
+  readonly called?: Called;
   /**
    * How a run survives the loss of devices; it ends with the first one when left out.
    */

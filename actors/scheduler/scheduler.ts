@@ -101,7 +101,7 @@ export class Scheduler extends Actor {
     const { model, optimizer, seed, stashBytes = 0 } = this.#options;
     const recovery = this.#openToAll();
     this.#recovery = recovery;
-    this.#roster = new Roster(this.#given, clock, node.times);
+    this.#roster = new Roster(this.#given, clock, node.times, this.#options.called);
     this.#beginning = new Beginning(this.#roster, recovery !== undefined);
     this.#course = new Course({
       ...{ roster: this.#roster, segments: this.#segments, owner: self, clock, recovery },
@@ -347,14 +347,7 @@ export class Scheduler extends Actor {
 
   /** What each device has used, in the order of `descriptions`; null of those that are gone. */
   async usage(): Promise<(DeviceUsage | null)[]> {
-    const { devices } = this.#roster;
-    return Promise.all(
-      this.#roster
-        .descriptions()
-        .map(({ id }) =>
-          this.#roster.isGone(id) ? null : devices[Number(id)]!.ask.usage().catch(() => null),
-        ),
-    );
+    return this.#roster.usage();
   }
 
   /** What keeping copies has cost so far. */
@@ -365,6 +358,11 @@ export class Scheduler extends Actor {
   /** All devices that have ever been in the run. */
   descriptions(): readonly Known[] {
     return this.#roster.descriptions();
+  }
+
+  /** Names of those that were lost before they had said what they are, and are not among these. */
+  lostUnknown(): readonly string[] {
+    return this.#roster.lostUnknown();
   }
 
   /** Devices that have drifted by this step; their profiles are forgotten, so that the next run measures anew. */

@@ -64,7 +64,7 @@ test("who was in the run and is not there is named once, also where another coor
   });
   const used = { peakBytes: 1, tensorBytes: 0 };
   const everyone = [known("0", "a"), known("1", "b"), known("2", "a"), known("3", "c")];
-  const { devices, devices_lost } = endedOn(everyone, [null, null, used, used], {
+  const { devices, devices_lost } = endedOn(everyone, [null, null, used, used], ["c", "e"], {
     planned: {
       ...{ plan: planOf(gptModel(MODEL, 2), { stages: [{ to: [4] }], microBatches: 4 }), generation: 1 },
       devices: ["a", "c", "d"].map((name, i) => ({ id: `${i}`, name, address: `tcp://${name}:1` })),
@@ -74,5 +74,5 @@ test("who was in the run and is not there is named once, also where another coor
     ["2", "a"],
     ["3", "c"],
   ]);
-  expect(devices_lost.toSorted()).toEqual(["b", "d"]);
+  expect(devices_lost.toSorted()).toEqual(["b", "d", "e"]);
 });

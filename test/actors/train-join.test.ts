@@ -39,7 +39,8 @@ const options = (name: string): TrainOptions => ({
   ...{ validateEvery: 100, checkpointEvery: 2, sampleBytes: 0, prompt: "\n" },
 });
 
-async function run(name: string, disturbed: boolean): Promise<TrainEvent[]> {
+/** @param comes whether a second device comes to it, which keeps copies. */
+async function run(name: string, disturbed: boolean, comes = false): Promise<TrainEvent[]> {
   const network = new MemoryNetwork();
   const coordinator = new NodeRuntime({ name: "coordinator", transports: [memory(network)] });
   const hosts: NodeRuntime[] = [];
@@ -61,7 +62,11 @@ async function run(name: string, disturbed: boolean): Promise<TrainEvent[]> {
       emit: (event) => {
         events.push(event);
         if (disturbed && event.event === "checkpoint" && event.step === 2) void hosts[0]!.close();
+        // A checkpoint waits for it, and the run for its checkpoints.
+        if (comes && event.event === "checkpoint" && event.step === 2)
+          return device().then((joining) => hand!(joining));
         if (event.event === "paused") void device().then((joining) => hand!(joining));
+        return undefined;
       },
       onDevice: (join) => {
         hand = join;
@@ -87,4 +92,10 @@ test("a run waits for a device, and goes on from its checkpoint", async () => {
   expect(told("paused")).toEqual([{ event: "paused", reason: "device-0 gone: no device is left" }]);
   expect(told("recovered")).toMatchObject([{ lost: ["device-0"], from_checkpoint: true }]);
   expect(told("done")).toMatchObject([{ devices: [{ name: "device-1" }], devices_lost: ["device-0"] }]);
+});
+
+test("a run that was begun by one device alone tells of copies where another one has come", async () => {
+  const [alone, joined] = [await run("alone", false), await run("joined", false, true)];
+  expect(alone.at(-1)).not.toHaveProperty("copies");
+  expect(joined.at(-1)).toMatchObject({ event: "done", copies: { every: 1 }, devices_lost: [] });
 });

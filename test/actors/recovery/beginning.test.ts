@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, test } from "bun:test";
 import { Device } from "../../../actors/device.ts";
 import type { Behind, RecoveryOptions, SchedulerOptions } from "../../../actors/scheduler/scheduler.ts";
 import { Stage } from "../../../actors/stage.ts";
-import { memory, NodeRuntime } from "../../../runtime/index.ts";
+import { memory, NodeRuntime, type Ref } from "../../../runtime/index.ts";
 import { failure } from "../../runtime/world.ts";
 import { type ClusterOptions, makeCluster } from "../cluster.ts";
 import { closedBehindTests } from "../clusters.ts";
@@ -92,6 +92,21 @@ describe("a device is lost", () => {
     expect([first, third]).toEqual(["0", "2"]);
     expect(["0", "2"]).toContain(second!);
     expect(told[0]!.plan.devices[1]).toMatchObject({ used: false, reason: "left out: it is gone" });
+  });
+
+  test("before it has said what it is: it is told by the name that it has come by", async () => {
+    const plan = runs.handPlan({ stages: runs.PIPELINE });
+    const keys: string[] = [];
+    const called = ({ key }: Ref<Device>) => {
+      keys.push(key);
+      return "attic";
+    };
+    const { told, scheduler, devices } = await lostOne("describe", 3, { plan, called });
+    expect(told).toMatchObject([{ lost: ["attic"] }]);
+    expect(await scheduler.ask.lostUnknown()).toEqual(["attic"]);
+    expect([...new Set(keys)]).toEqual([devices[1]!.key]);
+    // Of the others it knows what they are.
+    expect((await scheduler.ask.descriptions()).map(({ id }) => id)).toEqual(["0", "2"]);
   });
 
   test("between any two of planning, deploying and the first step", async () => {
