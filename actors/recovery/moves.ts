@@ -120,9 +120,31 @@ export class Moves {
   takeNext(step: number): Next | undefined {
     if (this.underWay.isIn(step)) return undefined;
     if (this.stepping) this.stepping.isOver = true;
+    this.decideAgain(step);
     const next = this.wanted.take();
     if (next?.late?.found) this.because(next.late.found.cause);
     return next;
+  }
+
+  /** What is ready may have been found many steps ago: it is not gone over to where too few are left for it from this one on. */
+  private decideAgain(step: number): void {
+    const { wanted, stepping, present } = this;
+    const { readied } = wanted;
+    const { found } = readied ?? {};
+    // Where somebody was lost meanwhile, it was decided for other plans.
+    if (!readied || !stepping || found?.plan !== readied.plan || found.present !== present) return;
+    const decision = found.again?.(stepping.lastStep - step + 1);
+    if (!decision) return;
+    const { moves, why } = decision;
+    readied.why = why;
+    if (moves) return;
+    wanted.refuse();
+    readied.done({ plan: present, bytes: 0, ms: 0, preparedMs: readied.preparedMs, failure: why });
+  }
+
+  /** That the run goes by, or is in the first step of; undefined where no step is under way. */
+  private get present(): Plan | undefined {
+    return this.wanted.inFirstStep?.plan ?? this.stepping?.plan;
   }
 
   /** What a plan is made by that the run goes on with in this step, without somebody. */
@@ -231,7 +253,7 @@ export class Moves {
     if (!recovery || !stepping || wanted.isComing) return;
     const { step, lastStep } = stepping;
     if (step >= lastStep) return;
-    const present = wanted.inFirstStep?.plan ?? stepping.plan;
+    const present = this.present!;
     const bound = this.isGiven ? "it was given, and is carried out as it is" : replanner?.bound(present);
     if (bound && causes.has("joined")) {
       const why = `${bound}; whoever comes keeps copies, and takes over where one is lost`;
@@ -246,7 +268,7 @@ export class Moves {
     causes.clear();
     const began = clock.now();
     const alive = this.roster.living().map(({ id }) => id);
-    const { next, why, ...figures } = replanner.propose(present, alive, lastStep - step, this.startMs);
+    const { next, again, why, ...figures } = replanner.propose(present, alive, lastStep - step, this.startMs);
     const planMs = clock.now() - began;
     this.planMs = ofLate(planMs, this.planMs);
     const about = { cause, ...figures, planMs };
@@ -255,12 +277,12 @@ export class Moves {
       recovery.considered?.({ ...about, ...cost, why, moved: false, plan: present });
       return;
     }
-    const done = ({ plan, bytes, ms, preparedMs, failure }: MoveOutcome) => {
+    const done = ({ plan, bytes, ms, preparedMs, why: now = why, failure }: MoveOutcome) => {
       const cost = { preparedMs, movedBytes: bytes, moveMs: ms };
       const moved = failure === undefined;
-      recovery.considered?.({ ...about, ...cost, why: failure ?? why, moved, plan });
+      recovery.considered?.({ ...about, ...cost, why: failure ?? now, moved, plan });
     };
-    void this.want(next, done, { cause, step, oldStepMs: figures.oldStepMs });
+    void this.want(next, done, { cause, step, oldStepMs: figures.oldStepMs, plan: next, present, again });
   }
 
   private lastMove(step: number): LastMove | null {
@@ -276,8 +298,8 @@ export class Moves {
   }
 }
 
-function tell({ done, bytes, ms, preparedMs }: Wanted, plan: Plan): void {
-  done({ plan, bytes, ms, preparedMs });
+function tell({ done, bytes, ms, preparedMs, why }: Wanted, plan: Plan): void {
+  done({ plan, bytes, ms, preparedMs, why });
 }
 
 /** The longest of late: what took longer before counts for half of that. */

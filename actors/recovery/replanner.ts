@@ -29,7 +29,7 @@ import { adaptPlan, makePlan, type PlanOptions } from "../scheduler/planner.ts";
 import { isAsynchronous } from "../scheduler/schedule.ts";
 import { predict } from "../scheduler/simulate.ts";
 import type { OperationSpan } from "../stage.ts";
-import { decide, moveMs, startsStages, transfers } from "./decision.ts";
+import { type Decision, decide, moveMs, startsStages, transfers } from "./decision.ts";
 import { mostCut, UNREACHABLE, unreachablePairs } from "./links.ts";
 
 /** Pipelines that are tried, each with a quarter less of the devices: a run does not wait long for a plan. */
@@ -46,6 +46,8 @@ export interface Proposal {
   /** Predicted, of a step; null where nobody knows. */
   readonly oldStepMs: number | null;
   readonly newStepMs: number | null;
+  /** Decides again when its stages are ready, by the steps that are left then; left out where there is no plan. */
+  readonly again?: (stepsLeft: number) => Decision;
 }
 
 export class Replanner {
@@ -140,12 +142,15 @@ export class Replanner {
     // Who is given what it holds while others work stops nobody.
     const newcomers = newcomersOf(present, next);
     const moves = transfers(present, next, this.segments).filter(({ to }) => !newcomers.has(to));
-    const { moves: goes, why } = decide({
+    const profile = this.profile();
+    const decided = (left: number, ms: number) =>
       // In their first step they save nothing.
-      ...{ ...figures, stepsLeft: stepsLeft - Math.min(1, newcomers.size) },
-      moveMs: moveMs(moves, this.profile(), startsStages(present, next) ? startMs : 0),
-    });
-    return { ...figures, why, ...(goes && { next }) };
+      decide({
+        ...{ ...figures, stepsLeft: left - Math.min(1, newcomers.size) },
+        moveMs: moveMs(moves, profile, ms),
+      });
+    const { moves: goes, why } = decided(stepsLeft, startsStages(present, next) ? startMs : 0);
+    return { ...figures, why, ...(goes && { next, again: (left) => decided(left, 0) }) };
   }
 
   /** Milliseconds of a step by this plan; null where there is a device in it that has not been measured. */

@@ -7,7 +7,7 @@
 
 import { dealLost } from "../scheduler/dealt.ts";
 import { type Plan, usesDevice } from "../scheduler/plan.ts";
-import type { Cause } from "./decision.ts";
+import type { Cause, Decision } from "./decision.ts";
 
 /** What going over to a plan has come to. */
 export interface MoveOutcome {
@@ -19,6 +19,8 @@ export interface MoveOutcome {
   readonly ms: number;
   /** For which stages were made ready before, while steps went on. */
   readonly preparedMs: number;
+  /** Why it was worth it when it was gone over to; left out where that was not asked again. */
+  readonly why?: string | undefined;
   /** Why it could not be, and the run goes on as it did; left out where it could. */
   readonly failure?: string;
 }
@@ -30,6 +32,11 @@ export interface Found {
   readonly step: number;
   /** Predicted, of a step by the plan before; null where nobody knows. */
   readonly oldStepMs: number | null;
+  /** It, as it was found, and the plan that the run went by. */
+  readonly plan: Plan;
+  readonly present: Plan;
+  /** Decides again by the steps that are left; what is left out has been decided for good. */
+  readonly again?: ((stepsLeft: number) => Decision) | undefined;
 }
 
 /** A plan to go over to, who hears how that went, and what it has come to so far. */
@@ -41,6 +48,8 @@ export interface Wanted {
   preparedMs: number;
   bytes: number;
   ms: number;
+  /** As it was when its stages were ready; undefined before. */
+  why?: string;
 }
 
 /** What the run goes over to. */
@@ -73,6 +82,16 @@ export class WantedPlans {
   /** Whether stages are made ready, or are, that nobody has taken yet. */
   get isPrepared(): boolean {
     return (this.coming ?? this.ready) !== undefined;
+  }
+
+  /** What the run would go over to now, and has not begun with. */
+  get readied(): Wanted | undefined {
+    return this.ready;
+  }
+
+  /** What is ready is not gone over to. */
+  refuse(): void {
+    this.ready = undefined;
   }
 
   /** What the run is in the first step of. */

@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { Moves } from "../../../actors/recovery/moves.ts";
+import type { Proposal } from "../../../actors/recovery/replanner.ts";
 import type { Plan } from "../../../actors/scheduler/plan.ts";
 import type { Replanning } from "../../../actors/scheduler/scheduler-options.ts";
 import { VirtualClock } from "../../../runtime/clock.ts";
@@ -30,6 +31,8 @@ function running() {
   const looked: [at: number, next: string, present: string][] = [];
   let prepareMs = PREPARE_MS;
   let released = 0;
+  /** Decides on a plan that is ready, by the steps that are left. */
+  let again: Proposal["again"];
   const moves = new Moves(
     {
       clock,
@@ -47,7 +50,7 @@ function running() {
       const figures = { why: "it is better", oldStepMs: STEP_MS, newStepMs: STEP_MS / 2 };
       return devicesOf(present) === devicesOf(next)
         ? { ...figures, why: "it is the best" }
-        : { ...figures, next };
+        : { ...figures, next, ...(again && { again }) };
     },
   } as never;
   let plan = planOf("a", "b");
@@ -67,12 +70,15 @@ function running() {
     preparesIn(ms: number) {
       prepareMs = ms;
     },
+    decidesAgain(decide: NonNullable<Proposal["again"]>) {
+      again = decide;
+    },
     begins: () => moves.consider(plan, ++step, LAST),
     goesOn: () => moves.consider(plan, step, LAST),
     until: (at: number) => clock.advance(at - clock.now()),
     /** Between two steps. @returns the devices of the plan that is gone over to, if there is one. */
-    goesOver(isFirst: boolean, { bytes = 0, lateBytes = 0, ms = 0 } = {}): string | undefined {
-      const next = moves.takeNext(1);
+    goesOver(isFirst: boolean, { bytes = 0, lateBytes = 0, ms = 0, before = 1 } = {}): string | undefined {
+      const next = moves.takeNext(before);
       if (!next) return undefined;
       plan = next.wanted.plan;
       moves.went(next, { plan, isFirst, bytes, lateBytes, ms });
@@ -351,4 +357,37 @@ test("what somebody asks for is gone over to, and nothing that was ready before"
   await clock.advance(STEP_MS);
   await asked;
   expect(goesOver(false)).toBe("b");
+});
+
+describe("a plan whose stages are ready many steps after it was found", () => {
+  const found = async () => {
+    const run = running();
+    const left: number[] = [];
+    run.decidesAgain((stepsLeft) => {
+      left.push(stepsLeft);
+      return { moves: stepsLeft > 10, why: `it saves something in ${stepsLeft} steps` };
+    });
+    run.preparesIn(2 * STEP_MS);
+    run.comes("c");
+    run.begins();
+    await run.until(2 * STEP_MS);
+    return { ...run, left };
+  };
+
+  test("is told by the steps that are left then, of which the next one is the first", async () => {
+    const { goesOver, told, left } = await found();
+    expect(goesOver(false, { before: LAST - 10 })).toBe("abc");
+    expect(left).toEqual([11]);
+    expect(told).toMatchObject([{ moved: true, why: "it saves something in 11 steps" }]);
+  });
+
+  test("is not gone over to where they are too few for it", async () => {
+    const { goesOver, moves, told } = await found();
+    expect(goesOver(false, { before: LAST - 9 })).toBeUndefined();
+    expect(told).toMatchObject([
+      { moved: false, why: "it saves something in 10 steps", movedBytes: 0, cause: "joined" },
+    ]);
+    expect(devicesOf(told[0]!.plan)).toBe("ab");
+    expect(moves.isNext).toBe(false);
+  });
 });

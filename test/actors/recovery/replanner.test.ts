@@ -62,6 +62,18 @@ test("newcomers are not worth it in the last step, which would be their first", 
   expect(next).toBeUndefined();
 });
 
+test("a plan that is found is decided on again by the steps that are left when its stages are there", () => {
+  const own = replanner(2, { strategy: "data" });
+  const present = own.best(own.first(), ids(2));
+  own.follow(present);
+  const { next, again, why } = own.propose(present, ids(4), 50, 0);
+  expect(next).toBeDefined();
+  expect(why).toContain("in 49 steps");
+  expect(again!(50)).toEqual({ moves: true, why });
+  expect(again!(20)).toMatchObject({ moves: true, why: expect.stringContaining("in 19 steps") });
+  expect(again!(1).moves).toBe(false);
+});
+
 test("kernels of a device that has several stages run one after the other", () => {
   const own = replanner(2, { strategy: "pipeline" });
   const plan = own.first();
