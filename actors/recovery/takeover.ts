@@ -4,11 +4,20 @@
  * not the best one for the devices that are left.
  */
 
-import { type Plan, type Worker, workersOf } from "../scheduler/plan.ts";
+import { GONE, type Plan, type Worker, workersOf } from "../scheduler/plan.ts";
 
 export interface Successor {
   readonly id: string;
   readonly name: string;
+}
+
+/** Why a device is not used that was lost before another coordinator led the run, and is there again. */
+const BACK = "left out so far: it was gone";
+
+/** Whether somebody is there whom a plan does without because they were gone, or does not know. */
+export function comesAgain({ devices }: Plan, alive: readonly Successor[]): boolean {
+  const known = new Map(devices.map((device) => [device.id, device]));
+  return alive.some(({ id }) => (known.get(id)?.reason ?? GONE) === GONE);
 }
 
 /**
@@ -57,8 +66,9 @@ export function takeover(
     .filter(({ id }) => used.has(id) && !listed.has(id))
     .map(({ id, name }) => ({ id, name, used: true, reason: "" }));
   const devices = [...plan.devices, ...come].map((device) => {
-    if (gone(device.id)) return { ...device, used: false, reason: "left out: it is gone" };
-    if (!used.has(device.id)) return device;
+    if (gone(device.id)) return { ...device, used: false, reason: GONE };
+    const isBack = device.reason === GONE && names.has(device.id);
+    if (!used.has(device.id)) return isBack ? { ...device, reason: BACK } : device;
     const taken = workers.filter(({ worker }) => successors.get(worker) === device.id);
     if (taken.length === 0) return device;
     const from = taken

@@ -7,7 +7,7 @@
  * comes to the same bits (`recovery/takeover.ts`).
  */
 
-import type { Plan, PlanMember, PlanStage } from "./plan.ts";
+import { GONE, type Plan, type PlanMember, type PlanStage } from "./plan.ts";
 import { isAsynchronous } from "./schedule.ts";
 
 /** So many others there must be at least. */
@@ -53,7 +53,7 @@ export function dealLost(plan: Plan, lost: ReadonlySet<string>, midway?: Midway)
   if (stages.every((stage, i) => stage === plan.stages[i])) return null;
   const used = new Set(stages.flatMap(({ members }) => members.map(({ device }) => device)));
   const devices = plan.devices.map((device) => {
-    if (lost.has(device.id)) return { ...device, used: false, reason: "left out: it is gone" };
+    if (lost.has(device.id)) return { ...device, used: false, reason: GONE };
     return used.has(device.id) ? device : { ...device, used: false };
   });
   return { ...plan, stages, devices };

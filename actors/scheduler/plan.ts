@@ -189,6 +189,9 @@ export function planPrograms(plan: Plan): readonly StageProgram[] {
   return SCHEDULES[plan.schedule](shapeOf(plan));
 }
 
+/** Why a device is not used that was lost. */
+export const GONE = "left out: it is gone";
+
 /** Whether a device is a member of one of a plan's stages. */
 export function usesDevice({ stages }: Plan, device: string): boolean {
   return stages.some(({ members }) => members.some((member) => member.device === device));

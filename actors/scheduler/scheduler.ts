@@ -26,6 +26,7 @@ import { infoOf, Joining } from "../recovery/joining.ts";
 import type { KeepingCost } from "../recovery/keeper.ts";
 import { isSame, Replanner } from "../recovery/replanner.ts";
 import { type Known, Roster } from "../recovery/roster.ts";
+import { comesAgain } from "../recovery/takeover.ts";
 import type { StepReport } from "../stage.ts";
 import { Committing } from "./committing.ts";
 import type { Deployment } from "./deployment.ts";
@@ -180,6 +181,7 @@ export class Scheduler extends Actor {
     this.#course.lacks(this.#beginning.takeLosses());
     this.#plan = taken.plan;
     if (!isSame(before.plan, taken.plan) || hasIdle(taken.plan)) this.#course.moves.because("lost");
+    if (comesAgain(before.plan, this.#roster.living())) this.#course.moves.because("joined");
     if (!this.#options.plan) this.#joining.survey(this.#options);
     return taken;
   }

@@ -4,8 +4,9 @@ import { afterEach, expect, test } from "bun:test";
 import { Device } from "../../../actors/device.ts";
 import { MemoryJournal } from "../../../actors/journal/memory.ts";
 import { RunJournal } from "../../../actors/journal/run-journal.ts";
-import type { RecoveryOptions } from "../../../actors/scheduler/scheduler.ts";
-import type { StageSpec } from "../../../actors/stage.ts";
+import type { Plan } from "../../../actors/scheduler/plan.ts";
+import type { RecoveryOptions, Replanning } from "../../../actors/scheduler/scheduler.ts";
+import { Stage, type StageSpec } from "../../../actors/stage.ts";
 import { Tensor } from "../../../protocols/tensor.ts";
 import { memory, NodeRuntime, type Ref } from "../../../runtime/index.ts";
 import { failure } from "../../runtime/world.ts";
@@ -54,7 +55,7 @@ async function led(shape: Shape, classOf?: ClusterOptions["classOf"]): Promise<L
 }
 
 /** Another coordinator, on these of the run's devices, in this order. */
-async function successor(run: Led, places: readonly number[]) {
+async function successor(run: Led, places: readonly number[], further: Partial<RecoveryOptions> = {}) {
   const node = new NodeRuntime({ name: "successor", transports: [memory(run.network)], log: () => {} });
   cleanups.push(node);
   const continuity = await RunJournal.goOn(run.journal);
@@ -69,6 +70,7 @@ async function successor(run: Led, places: readonly number[]) {
     ...{ copies: 1, continuity, tell: () => {} },
     restart: async () => ({ step: -1, values: run.initial }),
     fixed: async (names) => Object.fromEntries(names.map((name) => [name, run.initial[name]!])),
+    ...further,
   };
   const scheduler = await lead(node, devices, { model: MODEL, scheduling: { recovery } });
   return { scheduler, continuity, taken: await scheduler.ask.takeOver(continuity.planBefore()!) };
@@ -148,6 +150,31 @@ test("a device is gone as well: others have copies, and take its place", async (
   );
   for (let step = 3; step < STEPS; step++) await scheduler.ask.step(step, LAST);
   expect(await bitsOf({ ...run, scheduler })).toEqual(expected);
+});
+
+test("a device was gone and is there again: it is not left out, and a plan with it is looked for", async () => {
+  const run = await led(PIPED);
+  await run.scheduler.ask.step(0, LAST);
+  await run.hosts[1]!.close();
+  for (let step = 1; step < 3; step++) await run.scheduler.ask.step(step, LAST);
+  const left = (plan: Plan) => plan.devices.find(({ name }) => name === "device-1");
+  expect(left(run.told[0]!.plan)).toMatchObject({ used: false, reason: "left out: it is gone" });
+  const host = new NodeRuntime({
+    ...{ name: "device-1", transports: [memory(run.network)], log: () => {} },
+    actors: { Device, Stage },
+  });
+  cleanups.push(host);
+  await host.listen("memory://host-1");
+  await host.spawn(Device, ["device-1", "reference"], { name: "device-1" });
+  const considered: Replanning[] = [];
+  const { scheduler, taken } = await successor(run, [0, 1, 2], {
+    considered: (each) => void considered.push(each),
+  });
+  expect(left(taken.plan)).toMatchObject({ id: "1", used: false, reason: "left out so far: it was gone" });
+  // Devices are measured while it goes on.
+  for (let step = taken.step + 1; considered.length === 0; step++) await scheduler.ask.step(step, 100_000);
+  expect(considered[0]!.cause).toBe("joined");
+  expect(considered[0]!.oldStepMs).toBeNumber();
 });
 
 test("two are gone, with copies of each other: it goes back to the checkpoint", async () => {
