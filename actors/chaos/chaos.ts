@@ -12,8 +12,9 @@
 import type { Clock, Ref, Timer } from "../../runtime/index.ts";
 import type { Device } from "../device.ts";
 import type { Plan } from "../scheduler/plan.ts";
-import { type Fault, isSame, type Phase } from "./fault.ts";
-import { type FaultSeries, faultsOf, POINTS, type Victims } from "./series.ts";
+import { comesBy, isCertain, whyNever } from "./coming.ts";
+import { type Fault, isSame } from "./fault.ts";
+import { type FaultSeries, faultsOf, type Victims } from "./series.ts";
 
 export interface ChaosWorld {
   readonly clock: Clock;
@@ -138,7 +139,7 @@ export class Chaos {
   async missed(): Promise<readonly MissedFault[]> {
     const toCome = await this.lookFor([...this.known.keys()]);
     return [...this.known].flatMap(([fault, what]) => {
-      if (toCome.includes(fault)) return { fault, why: `${fault.device} did nothing of the kind` };
+      if (toCome.includes(fault)) return { fault, why: whyNever(this.plan, fault) };
       return what === "told" ? [] : { fault, why: `${fault.device} was not there` };
     });
   }
@@ -169,12 +170,8 @@ export class Chaos {
   }
 
   /** Whether its device surely does in this step what it comes over. */
-  private comes({ device, phase, microBatch }: Fault): boolean {
-    if (!this.plan || !isCertain(phase)) return false;
-    const own = this.plan.stages.flatMap(({ members }) =>
-      members.filter(({ deviceName }) => deviceName === device),
-    );
-    return own.some(({ microBatches }) => microBatch === undefined || microBatches.includes(microBatch));
+  private comes(fault: Fault): boolean {
+    return this.plan !== undefined && comesBy(this.plan, fault);
   }
 
   /** Asks devices that are there which of these are still to come over them, and tells the others. */
@@ -210,6 +207,3 @@ export class Chaos {
     this.timers.set(series, clock.setTimer(next, (series.every as { ms: number }).ms));
   }
 }
-
-/** Whether every device that computes does this in every step. */
-const isCertain = (phase: Phase | undefined) => POINTS.includes(phase);

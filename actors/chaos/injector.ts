@@ -23,7 +23,8 @@ export class FaultsRefused extends Error {
   override readonly name = "FaultsRefused";
 }
 
-const PHASES_OF: Readonly<Record<Operation["op"], readonly Phase[]>> = {
+/** What an operation of a program is. */
+export const PHASES_OF: Readonly<Record<Operation["op"], readonly Phase[]>> = {
   forward: ["forward"],
   backward: ["backward"],
   "forward-backward": ["forward", "backward"],

@@ -39,11 +39,16 @@ test("who cannot be started again is not killed", () => {
 
 const KILL: Fault = { action: "kill", device: "a", step: 2 };
 
-/** A plan by which these take both micro-batches. */
-const planOf = (...names: string[]) =>
+/** A pipeline of these for two micro-batches, of which the first so many have nothing to train. */
+const frozen = (forwardOnly: number, ...names: string[]) =>
   ({
-    stages: names.map((deviceName) => ({ members: [{ deviceName, microBatches: [0, 1] }] })),
+    ...{ schedule: "1f1b", microBatches: 2, forwardOnly },
+    stages: names.map((deviceName, stage) => ({
+      ...{ stage, sharing: null, ranges: [{ from: stage, to: stage + 1 }] },
+      members: [{ deviceName, microBatches: [0, 1] }],
+    })),
   }) as unknown as Plan;
+const planOf = (...names: string[]) => frozen(0, ...names);
 
 /** A run of three devices, of whom c is away. */
 function run(options: Partial<ChaosOptions>) {
@@ -133,7 +138,12 @@ test("a fault is told when its step begins, where it may not come when it has; a
   toCome.set("b", [never]);
   for (const done of [6, 7, 8, 9]) chaos.reached(done);
   expect(await chaos.missed()).toEqual([
-    { fault: never, why: "b did nothing of the kind" },
+    {
+      fault: never,
+      why:
+        "b has fetched nothing from step 5 on: in a recovery that is done by who takes the place of another, " +
+        "and whoever stays where it is goes on with what it holds",
+    },
     { fault: away, why: "c was not there" },
     { fault: behind, why: "a was not there" },
   ]);
@@ -189,6 +199,27 @@ test("of who has nothing to do no fault is told, nor of micro-batches that are o
     { fault: other, why: "b did nothing of the kind" },
   ]);
   chaos.close();
+});
+
+test("of who has nothing to train no fault of a backward pass is told, nor of who gives nobody copies", async () => {
+  const backward: Fault = { ...KILL, phase: "backward" };
+  const commit: Fault = { ...KILL, device: "b", action: "stop", phase: "commit" };
+  const second: Fault = { ...KILL, device: "b", action: "stop", phase: "backward", microBatch: 1 };
+  const copy: Fault = { ...KILL, device: "b", phase: "copy" };
+  const { chaos, told, toCome } = run({ faults: [backward, commit, second, copy] });
+  await chaos.begin();
+  toCome.set("a", [backward]);
+  toCome.set("b", [copy]);
+  chaos.planned(frozen(1, "a", "b"));
+  for (const done of [1, 2, 3]) chaos.reached(done);
+  expect(told).toEqual([commit, second]);
+  expect(await chaos.missed()).toEqual([
+    { fault: backward, why: "a makes no backward pass: it has nothing to train" },
+    {
+      fault: copy,
+      why: "b has given nobody copies from step 3 on: others have the same, or there is nobody for them",
+    },
+  ]);
 });
 
 test("one by the time is dealt to those that are there, until it is closed", async () => {
