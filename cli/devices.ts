@@ -8,12 +8,13 @@
  */
 
 import type { Device } from "../actors/device.ts";
-import { type DownReason, downText, NodeRuntime, type PeerInfo, type Ref } from "../runtime/index.ts";
+import { type DownReason, NodeRuntime, type PeerInfo, type Ref } from "../runtime/index.ts";
 import type { Child } from "../runtime/platform/children.ts";
 import { machineId } from "../runtime/platform/machine.ts";
 import { LaunchError } from "./command.ts";
 import { startDevice } from "./device-process.ts";
 import { lineLog } from "./log.ts";
+import { isSilent, linkWords, lossText } from "./loss-words.ts";
 import { DEVICE_NAME } from "./node.ts";
 import { deviceName, type TrainSettings } from "./train-options.ts";
 import { listenNear, transportsOf } from "./transports.ts";
@@ -79,6 +80,7 @@ export class Devices {
   private given = 0;
   private take: Take | undefined;
   private closing = false;
+  private isOver = false;
 
   constructor(settings: TrainSettings, events: DeviceEvents) {
     this.settings = settings;
@@ -181,7 +183,7 @@ export class Devices {
       // Whoever is connected is taken in.
       await this.node.connect(await this.start(name));
     } catch (error) {
-      if (!this.closing) this.events.left(name, (error as Error).message);
+      this.tellLeft(name, (error as Error).message);
     } finally {
       this.returning--;
     }
@@ -190,6 +192,12 @@ export class Devices {
   /** Resolves when all has been told of those that are lost so far. */
   async toldLosses(): Promise<void> {
     await Promise.all(this.losses.values());
+  }
+
+  /** The run is over, once all is told of those that are lost so far: whoever leaves from here on, leaves nothing. */
+  async over(): Promise<void> {
+    await this.toldLosses();
+    this.isOver = true;
   }
 
   /** The run goes on without these. Resolves when all has been told of them. */
@@ -292,7 +300,8 @@ export class Devices {
     take(device.ref).catch((error: Error) => {
       // Of one that is gone it has been told, and of a run that is over nobody asks.
       const isThere = this.living.get(device.peer.id) === device && this.take === take;
-      if (isThere && !this.closing) this.events.left(device.name, `it cannot be used: ${error.message}`);
+      if (isThere)
+        this.tellLeft(device.name, `it cannot be used: ${linkWords(error.message, this.nameOfNode)}`);
     });
   }
 
@@ -307,22 +316,21 @@ export class Devices {
     return address;
   }
 
+  /** Of a node that is the run's, or was. */
+  private readonly nameOfNode = (id: string): string | undefined =>
+    this.joined.findLast(({ peer }) => peer.id === id)?.name;
+
+  private tellLeft(name: string, why: string): void {
+    if (!this.closing && !this.isOver) this.events.left(name, why);
+  }
+
   /** Tells of a lost device. What ended a process started here says more than its broken connection. */
   private async tellLoss({ name, address }: JoinedDevice, reason: DownReason): Promise<string> {
     const child = this.processes.get(address);
-    const cause = reason.error?.cause as (Error & { code?: unknown }) | undefined;
-    const silent = cause?.code === "LINK_SILENT";
-    const ended = reason.code === "nodelost" && !silent ? child?.ended : undefined;
+    const ended = reason.code === "nodelost" && !isSilent(reason) ? child?.ended : undefined;
     const how = ended && (await Promise.race([ended, this.node.clock.sleep(GRACE_MS)]));
-    const why = how
-      ? `its process ended with ${how}`
-      : silent
-        ? `it has been silent for ${Math.round(reason.silentMs ?? 0)} ms`
-        : // Its node may have another name than it has here.
-          reason.code === "nodelost" && cause
-          ? cause.message
-          : downText(reason);
-    this.events.left(name, why);
+    const why = how ? `its process ended with ${how}` : lossText(reason, this.nameOfNode);
+    this.tellLeft(name, why);
     // It has been given up: it must not wake up and go on.
     void child?.end(0);
     return `${name} is gone: ${why}`;

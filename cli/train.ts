@@ -118,8 +118,11 @@ async function run(
       return !isOver;
     }
     if (event.event !== "done") return true;
+    await devices.toldLosses();
     for (const { fault, why } of (await chaos?.missed()) ?? [])
       report.show({ event: "fault_missed", fault: faultText(fault), why });
+    // It is the last that is told, and devices are let go behind it.
+    await devices.over();
     return true;
   };
   const strategy = new StrategyNews(given.text("strategy"));

@@ -106,3 +106,17 @@ test("one that comes back has its name again, also before the loss of the one th
   await until(() => names().length === 3);
   expect(names()).toEqual(["pi", "pi", "pi"]);
 });
+
+test("who leaves a run that is over is not told of, nor who is let go at its end", async () => {
+  const [first, second] = await Promise.all([node("pi"), node("desk")]);
+  const { devices, gone, until } = await run([first.address, second.address]);
+  await first.node.close();
+  await until(() => gone.length > 0);
+  await devices.over();
+  const down = Promise.withResolvers<void>();
+  devices.node.monitor(devices.find("desk")!.ref, () => down.resolve());
+  await second.node.close();
+  await down.promise;
+  await devices.toldLosses();
+  expect(gone).toEqual(["pi"]);
+});
