@@ -25,7 +25,7 @@ export function whyNever(plan: Plan | undefined, fault: Fault): string {
     );
   }
   if (phase === "copy")
-    return `${device} has given nobody copies ${since}: others have the same, or there is nobody for them`;
+    return `${device} has given nobody copies ${since}: it held nothing that others had not, or nobody was there for it`;
   const own = plan ? programsOf(plan, fault) : [];
   if (phase === "backward" && own.length > 0 && !own.some((program) => has(program, { phase })))
     return `${device} makes no backward pass: it has nothing to train`;

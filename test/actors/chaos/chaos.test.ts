@@ -217,7 +217,7 @@ test("of who has nothing to train no fault of a backward pass is told, nor of wh
     { fault: backward, why: "a makes no backward pass: it has nothing to train" },
     {
       fault: copy,
-      why: "b has given nobody copies from step 3 on: others have the same, or there is nobody for them",
+      why: "b has given nobody copies from step 3 on: it held nothing that others had not, or nobody was there for it",
     },
   ]);
 });
