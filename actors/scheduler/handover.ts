@@ -17,7 +17,7 @@ import type { Ref } from "../../runtime/index.ts";
 import { BegunAgain } from "../recovery/roster.ts";
 import {
   dealingOf,
-  dealtAnew,
+  dealtAs,
   type Resumed,
   type StageHoldings,
   type StageSpec,
@@ -25,6 +25,7 @@ import {
   updatesInPasses,
 } from "../stage/spec.ts";
 import type { Stage } from "../stage.ts";
+import { isAlike } from "./alike.ts";
 import type { Commits } from "./catching-up.ts";
 import type { Worker } from "./plan.ts";
 import { takeIn } from "./prepared.ts";
@@ -97,9 +98,13 @@ export interface HandedOver {
 
 /** Whether a stage that was made from one can go on as what is made from the other: all but the generation is the same. */
 export function isSame(a: StageSpec, b: StageSpec): boolean {
-  const graphs = ({ chunks }: StageSpec) => chunks.map(({ graph }) => graph.bytes);
-  const others = graphs(b);
-  return textOf(a) === textOf(b) && graphs(a).every((bytes, chunk) => isSameGraph(bytes, others[chunk]!));
+  const { generation: _, chunks: own, ...rest } = a;
+  const { generation: __, chunks: others, ...other } = b;
+  if (own.length !== others.length || !isAlike(rest, other)) return false;
+  return own.every(({ graph, ...chunk }, i) => {
+    const { graph: otherGraph, ...otherChunk } = others[i]!;
+    return isAlike(chunk, otherChunk) && isSameGraph(graph.bytes, otherGraph.bytes);
+  });
 }
 
 /** Graphs that have been found to be the same: all members of a stage have one. */
@@ -117,19 +122,7 @@ export function isSameButDealt(a: StageSpec, b: StageSpec): boolean {
   const isWhole = ({ group }: StageSpec) => group.sharing === null || group.sharing === "data";
   const { positions } = a.program;
   if (!isWhole(a) || !isWhole(b) || positions.join() !== b.program.positions.join()) return false;
-  return isSame(dealtAnew(a, dealingOf(b)), b);
-}
-
-/** What specs say, but for their graphs and generations: each is compared with many. */
-const texts = new WeakMap<StageSpec, string>();
-
-function textOf(spec: StageSpec): string {
-  const text = texts.get(spec);
-  if (text !== undefined) return text;
-  const { generation, chunks, ...rest } = spec;
-  const made = JSON.stringify({ ...rest, chunks: chunks.map(({ graph, ...chunk }) => chunk) });
-  texts.set(spec, made);
-  return made;
+  return isSame(dealtAs(a, b), b);
 }
 
 /**
@@ -248,7 +241,12 @@ function goOnDealt(
       has: "all",
     });
   }
-  for (const old of living) {
+  // Telling all takes its time: those first who have more to do, and whom others will wait for.
+  const short = new Set(lost.map(({ worker }) => worker.stage.stage));
+  const [others, first] = [false, true].map((isShort) =>
+    living.filter(({ worker }) => short.has(worker.stage.stage) === isShort),
+  );
+  for (const old of [...first!, ...others!]) {
     const heir = next.heirs[old.worker.worker]!;
     const [worker, spec] = [next.workers[heir]!, next.specs[heir]!];
     const { ask } = old.stage;
@@ -339,13 +337,12 @@ function heirsOf(
     return isHere && canStay(old) ? place : undefined;
   });
   const taken = new Set(heirs);
+  const places = Map.groupBy(specs.keys(), deviceOf);
   for (const [place, old] of placed.entries()) {
     if (heirs[place] !== undefined || !canStay(old)) continue;
-    const heir = specs.findIndex((spec, worker) => {
-      const isFree = !taken.has(worker) && deviceOf(worker) === old.worker.member.device;
-      return isFree && isSameButDealt(old.spec, spec);
-    });
-    if (heir < 0) continue;
+    const own = places.get(old.worker.member.device) ?? [];
+    const heir = own.find((worker) => !taken.has(worker) && isSameButDealt(old.spec, specs[worker]!));
+    if (heir === undefined) continue;
     heirs[place] = heir;
     taken.add(heir);
   }

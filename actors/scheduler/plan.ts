@@ -177,8 +177,20 @@ export function shapeOf(plan: Pick<Plan, "stages" | "microBatches" | "forwardOnl
   return { microBatches, forwardOnly, stages };
 }
 
+/** Of plans that are there: with a loss programs are asked for by whoever counts memory and by whoever tells all. */
+const programsKnown = new WeakMap<Plan, readonly StageProgram[]>();
+
 /** The programs of a plan's workers. @throws ProgramError where the plan's schedule is not made for its stages. */
 export function planPrograms(plan: Plan): readonly StageProgram[] {
+  let programs = programsKnown.get(plan);
+  if (!programs) {
+    programs = programsOf(plan);
+    programsKnown.set(plan, programs);
+  }
+  return programs;
+}
+
+function programsOf(plan: Plan): readonly StageProgram[] {
   const shared = plan.stages.find(({ sharing }) => isSharded(sharing));
   if (shared && plan.schedule === "zero-bubble") {
     throw new ProgramError(

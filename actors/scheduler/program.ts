@@ -113,19 +113,24 @@ export function isOfMicroBatch(operation: Operation): operation is MicroBatchOpe
 
 /** Micro-batches that a worker takes. */
 export function microBatchesOf({ operations }: StageProgram): Set<number> {
-  return new Set(operations.filter(isOfMicroBatch).map(({ microBatch }) => microBatch));
+  const found = new Set<number>();
+  for (const operation of operations) if (isOfMicroBatch(operation)) found.add(operation.microBatch);
+  return found;
 }
 
 /** Whether gradients are computed in it. */
 export function isBackward({ op }: Operation): boolean {
-  return op.startsWith("backward") || op === "forward-backward";
+  return (
+    op === "backward" || op === "forward-backward" || op === "backward-input" || op === "backward-weight"
+  );
 }
 
 /** Whether backward passes of one of the program's chunks are in two. */
 export function isSplit({ operations }: StageProgram, chunk: number): boolean {
   return operations.some(
     (operation) =>
-      isOfMicroBatch(operation) && (operation.chunk ?? 0) === chunk && operation.op.startsWith("backward-"),
+      (operation.op === "backward-input" || operation.op === "backward-weight") &&
+      (operation.chunk ?? 0) === chunk,
   );
 }
 
@@ -145,10 +150,11 @@ export function peaksInFlight(program: StageProgram): readonly number[] {
 }
 
 function peakOf({ operations }: StageProgram, chunks: readonly number[]): number {
-  const own = operations.filter(
-    (operation) => operation.op !== "step" && chunks.includes(operation.chunk ?? 0),
-  );
-  const trained = new Set(own.filter(isBackward).map(chunkOf));
+  const isOwn = (operation: Operation) => operation.op !== "step" && chunks.includes(operation.chunk ?? 0);
+  const isAll = operations.every((operation) => operation.op === "step" || isOwn(operation));
+  const own = isAll ? operations : operations.filter(isOwn);
+  const trained = new Set<number>();
+  for (const operation of own) if (isBackward(operation)) trained.add(chunkOf(operation));
   let passing = 0;
   for (const other of chunks) {
     if (trained.has(other)) continue;

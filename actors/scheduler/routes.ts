@@ -64,6 +64,11 @@ export class Routes {
    */
   targets(own: Pick<Worker, "worker">, position: number, to: number, microBatch: number): readonly Worker[] {
     if (to < 0 || to >= this.positions) return [];
+    const turn = microBatch % this.microBatches;
+    const taker = this.dealt[to]?.[turn];
+    const speaker = this.dealt[position]?.[turn];
+    // Where both are dealt, which a thousand members ask for all of their micro-batches with every loss.
+    if (taker && speaker) return taker.worker === own.worker || speaker.worker === own.worker ? [taker] : [];
     const listeners = this.listeners(to, microBatch);
     const self = listeners.find(({ worker }) => worker === own.worker);
     if (self) return [self];

@@ -148,11 +148,12 @@ function targets(
   microBatches: number,
 ): ByMicroBatch {
   const { stage, member } = worker;
-  const own = isDealt(stage.sharing) ? member.microBatches : Array(microBatches).keys();
+  const own = isDealt(stage.sharing) ? member.microBatches : [...Array(microBatches).keys()];
   const found: Record<number, readonly number[]> = {};
-  for (const microBatch of own) {
-    const workers = routes.targets(worker, position, to, microBatch).map((target) => target.worker);
-    if (workers.length > 0) found[microBatch] = workers;
+  // The last one first: room for all is made at once then.
+  for (const microBatch of own.toReversed()) {
+    const taking = routes.targets(worker, position, to, microBatch);
+    if (taking.length > 0) found[microBatch] = taking.map((target) => target.worker);
   }
   return found;
 }

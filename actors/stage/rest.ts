@@ -13,6 +13,7 @@
 import { isOfMicroBatch, type MicroBatchOperation, type StageProgram } from "../scheduler/program.ts";
 import type { StepRun } from "../step-run.ts";
 import type { Chunk } from "./chunk.ts";
+import { KIND_COUNT, kindOf } from "./packed.ts";
 import { assignSlots, type Slots } from "./slots.ts";
 import type { StageSpec } from "./spec.ts";
 import type { StepUnderWay } from "./step.ts";
@@ -75,6 +76,9 @@ export function programOfRest(
   return program.operations.length - operations.length === through.size ? { ...program, operations } : null;
 }
 
-function keyOf({ op, microBatch, chunk = 0 }: MicroBatchOperation): string {
-  return `${op}/${chunk}/${microBatch}`;
+const MOST_CHUNKS = 2 ** 16;
+
+/** As a number: a simulated run asks for millions of these. */
+function keyOf({ op, microBatch, chunk = 0 }: MicroBatchOperation): number {
+  return (microBatch * MOST_CHUNKS + chunk) * KIND_COUNT + kindOf(op);
 }

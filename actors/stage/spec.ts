@@ -8,6 +8,7 @@ import type { Tensor } from "../../protocols/tensor.ts";
 import type { Holding } from "../recovery/ledger.ts";
 import type { PlanCodecs, Sharing } from "../scheduler/plan.ts";
 import type { MicroBatchOperation, StageProgram } from "../scheduler/program.ts";
+import { type PackedProgram, packed, unpacked } from "./packed.ts";
 
 /** Workers by micro-batch; of those alone that have any. */
 export type ByMicroBatch = Readonly<Record<number, readonly number[]>>;
@@ -79,15 +80,19 @@ export interface StageSpec {
 }
 
 /** What of a spec may become another while its stage stays: who has which micro-batches, and where the others are. */
-export interface Dealing
-  extends Pick<StageSpec, "generation" | "program" | "group" | "keepsSent" | "keepsSummands"> {
-  readonly chunks: readonly Pick<ChunkSpec, "next" | "previous" | "tied">[];
+type Dealt = "generation" | "program" | "group" | "keepsSent" | "keepsSummands";
+type DealtChunk = Pick<ChunkSpec, "next" | "previous" | "tied">;
+
+/** That, as it is sent. */
+export interface Dealing extends Pick<StageSpec, Exclude<Dealt, "program">> {
+  readonly program: PackedProgram;
+  readonly chunks: readonly DealtChunk[];
 }
 
 export function dealingOf(spec: StageSpec): Dealing {
   const { generation, program, group, keepsSent, keepsSummands } = spec;
   const chunks = spec.chunks.map(({ next, previous, tied }) => ({ next, previous, tied }));
-  return { generation, program, group, keepsSent, keepsSummands, chunks };
+  return { generation, program: packed(program), group, keepsSent, keepsSummands, chunks };
 }
 
 /** Whether both are of the same micro-batches, by the same programs. */
@@ -109,8 +114,21 @@ export function isSameWork(a: StageSpec, b: StageSpec): boolean {
 }
 
 /** A spec as another dealing makes it. */
-export function dealtAnew(spec: StageSpec, { chunks, ...dealing }: Dealing): StageSpec {
-  return { ...spec, ...dealing, chunks: spec.chunks.map((chunk, i) => ({ ...chunk, ...chunks[i]! })) };
+export function dealtAnew(spec: StageSpec, { program, ...dealing }: Dealing): StageSpec {
+  return dealtAs(spec, { ...dealing, program: unpacked(program) });
+}
+
+/** A spec as the dealing of another one makes it. */
+export function dealtAs(
+  spec: StageSpec,
+  other: Pick<StageSpec, Dealt> & { readonly chunks: readonly DealtChunk[] },
+): StageSpec {
+  const { generation, program, group, keepsSent, keepsSummands } = other;
+  const chunks = spec.chunks.map((chunk, i): ChunkSpec => {
+    const { next, previous, tied } = other.chunks[i]!;
+    return { ...chunk, next, previous, tied };
+  });
+  return { ...spec, generation, program, group, keepsSent, keepsSummands, chunks };
 }
 
 /** What a stage holds of the model. */

@@ -6,8 +6,8 @@
  * speaker, sends: rank m mod ranks for micro-batch m.
  */
 
-import type { KernelKind, MessageKind, Operation, StageProgram } from "../program.ts";
-import type { Layout } from "./layout.ts";
+import type { KernelKind, MessageKind, MicroBatchOperation, Operation, StageProgram } from "../program.ts";
+import type { Layout, Run } from "./layout.ts";
 import type { Unit } from "./order.ts";
 import type { PipelineShape } from "./shape.ts";
 
@@ -38,6 +38,22 @@ export function programsOf(
   return programs;
 }
 
+/** Operations of programs of one chunk, by micro-batch: with every loss there are programs with nearly all of the same ones. */
+const known = new Map<KernelKind | MessageKind, MicroBatchOperation[]>();
+/** Of no more micro-batches than that are they kept. */
+const MOST_KNOWN = 2 ** 16;
+
+function operationOf(op: KernelKind | MessageKind, microBatch: number): MicroBatchOperation {
+  if (microBatch >= MOST_KNOWN) return { op, microBatch };
+  let own = known.get(op);
+  if (!own) {
+    own = [];
+    known.set(op, own);
+  }
+  own[microBatch] ??= { op, microBatch };
+  return own[microBatch];
+}
+
 class Writer {
   private readonly operations: Operation[] = [];
   private readonly shape: PipelineShape;
@@ -51,6 +67,7 @@ class Writer {
   private readonly reduces: boolean;
   /** By chunk: backward passes that are still to come. */
   private readonly left: number[];
+  private readonly upward = new Map<Run, readonly number[]>();
 
   constructor(
     shape: PipelineShape,
@@ -70,11 +87,12 @@ class Writer {
   }
 
   unit({ pass, run, microBatch }: Unit): void {
-    const upward = run.chunks.toReversed().filter((chunk) => this.trained(chunk));
+    if (pass === "forward") {
+      for (const chunk of run.chunks) this.forward(chunk, microBatch, "forward");
+      return;
+    }
+    const upward = this.upwardOf(run);
     switch (pass) {
-      case "forward":
-        for (const chunk of run.chunks) this.forward(chunk, microBatch, "forward");
-        return;
       case "both": {
         const last = run.chunks.at(-1)!;
         for (const chunk of run.chunks) {
@@ -101,13 +119,24 @@ class Writer {
     }
   }
 
+  /** Chunks of a run that are trained, as gradients come to them. */
+  private upwardOf(run: Run): readonly number[] {
+    let upward = this.upward.get(run);
+    if (!upward) {
+      upward = run.chunks.toReversed().filter((chunk) => this.trained(chunk));
+      this.upward.set(run, upward);
+    }
+    return upward;
+  }
+
   /** The whole list. */
   finish(): readonly Operation[] {
     // Whoever had no micro-batch of a chunk has nothing to add, and the others wait for it all the same.
     if (this.reduces && this.shape.stages[this.stage]!.members[this.rank]!.length === 0) {
       for (const chunk of this.positions.keys()) if (this.trained(chunk)) this.reduce(chunk);
     }
-    return [...this.operations, { op: "step" }];
+    this.operations.push({ op: "step" });
+    return this.operations;
   }
 
   private forward(chunk: number, microBatch: number, op: KernelKind): void {
@@ -144,7 +173,7 @@ class Writer {
 
   private on(op: KernelKind | MessageKind, microBatch: number, chunk: number): void {
     // Spreading what may be empty takes several times as long, and there are millions of these.
-    this.operations.push(this.positions.length > 1 ? { op, microBatch, chunk } : { op, microBatch });
+    this.operations.push(this.positions.length > 1 ? { op, microBatch, chunk } : operationOf(op, microBatch));
   }
 
   private naming(chunk: number): { readonly chunk?: number } {

@@ -10,7 +10,7 @@
  * takes a quarter of them is four times as slow, as planning would have it.
  */
 
-import { Heap, type HeapItem } from "../../../runtime/heap.ts";
+import { EventQueue } from "../simulate/queue.ts";
 import type { Lane, Layout, Run } from "./layout.ts";
 
 /** One pass of a micro-batch through a run. */
@@ -37,13 +37,16 @@ export interface Policy {
 export function orderOf(layout: Layout, policy: Policy): readonly (readonly Unit[])[] {
   const lanes = layout.lanes.map((lane) => new LaneOrder(lane, policy));
   const ready = new Ready(layout);
-  const ends = new Heap<End>((a, b) => a.at < b.at || (a.at === b.at && a.lane < b.lane));
+  /** When lanes are done with what they do, which is one thing at a time. */
+  const ends = new EventQueue(lanes.length);
+  const doing = new Array<Unit>(lanes.length);
   const start = (index: number, now: number) => {
     const lane = lanes[index]!;
     const unit = lane.busy ? undefined : lane.next(ready);
     if (!unit) return;
     lane.take(unit);
-    ends.push({ place: -1, at: now + lane.duration(unit), lane: index, unit });
+    doing[index] = unit;
+    ends.push(now + lane.duration(unit), index);
   };
   let now = 0;
   /** Lanes that may go on. */
@@ -58,14 +61,14 @@ export function orderOf(layout: Layout, policy: Policy): readonly (readonly Unit
       start(held, now);
       continue;
     }
-    now = ends.first!.at;
+    now = ends.firstMs;
     touched.length = 0;
-    while (ends.first?.at === now) {
-      const { lane, unit } = ends.first;
-      ends.remove(ends.first);
+    while (ends.size > 0 && ends.firstMs === now) {
+      const lane = ends.firstCode;
+      ends.pop();
       lanes[lane]!.busy = false;
       touched.push(lane);
-      const other = ready.done(unit);
+      const other = ready.done(doing[lane]!);
       if (other >= 0) touched.push(other);
     }
     // In the order of the lanes; a lane that is there twice has started by the second time.
@@ -73,12 +76,6 @@ export function orderOf(layout: Layout, policy: Policy): readonly (readonly Unit
     for (const lane of touched) start(lane, now);
   }
   return lanes.map(({ units }) => units);
-}
-
-interface End extends HeapItem {
-  readonly at: number;
-  readonly lane: number;
-  readonly unit: Unit;
 }
 
 /** Which forward and backward passes have all they need. */
@@ -138,10 +135,10 @@ class LaneOrder {
     this.lag = lag(lane);
     const { runs, microBatches } = lane;
     const split = this.lag !== null;
-    const groups = Object.values(Object.groupBy(microBatches, (m) => Math.floor(m / group)));
+    const groups = [...Map.groupBy(microBatches, (m) => Math.floor(m / group)).values()];
     const through = (order: readonly Run[], passOf: (run: Run) => Unit["pass"]) =>
       groups.flatMap((ms) =>
-        order.flatMap((run) => ms!.map((microBatch) => ({ pass: passOf(run), run, microBatch }))),
+        order.flatMap((run) => ms.map((microBatch) => ({ pass: passOf(run), run, microBatch }))),
       );
     this.forwards = through(runs, ({ last }) => (last && !split ? "both" : "forward"));
     const backward = runs.filter(({ trained, last }) => trained && (split || !last));
