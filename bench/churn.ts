@@ -84,7 +84,7 @@ export const churn: Suite = {
     note(`churn: planning for ${world.request.devices.length} devices`);
     const plan = makePlan(world.request);
     const telling = new Map<Plan, number>();
-    const tellMsOf = (own: Plan, of: Pick<ChurnWorld, "rows" | "adapters"> = world): number => {
+    const tellMsOf = (own: Plan, of: ChurnWorld = world): number => {
       const known = telling.get(own) ?? tellingMs(own, of);
       telling.set(own, known);
       return known;
