@@ -5,7 +5,7 @@
 
 import { type Plan, planPrograms, workersOf } from "./plan.ts";
 import type { PlanCost } from "./plan-cost.ts";
-import { microBatchesOf, peakInFlight } from "./program.ts";
+import { peakInFlight } from "./program.ts";
 import type { Prediction } from "./simulate.ts";
 
 /**
@@ -50,7 +50,7 @@ export function memoryMidway(
   for (const { worker, member } of workersOf(plan)) {
     const begun = programs[left[worker]!.worker]!;
     const program = cost.programs[worker]!;
-    const most = microBatchesOf(program).size - peakInFlight(program);
+    const most = member.microBatches.length - peakInFlight(program);
     const more = Math.min(most, peakInFlight(begun));
     needs.set(member.device, needs.get(member.device)! + more * cost.workers[worker]!.keptBytes);
   }

@@ -7,6 +7,7 @@ import { isOfMicroBatch, type StageProgram } from "./program.ts";
 
 /** By chunk. */
 export function weightVersions({ operations, positions }: StageProgram): number[] {
+  if (!operations.some(({ op }) => op === "update")) return positions.map(() => 0);
   const chunks = positions.map(() => ({
     newest: new Set<number>(),
     older: new Map<number, number>(),

@@ -5,20 +5,13 @@
 
 import type { Operation, StageProgram } from "../scheduler/program.ts";
 
-/** By number. What is sent goes by it: a new kind comes last. */
-const KINDS: readonly Operation["op"][] = [
-  ...(["receive-activation", "forward", "send-activation", "forward-backward", "receive-gradient"] as const),
-  ...([
-    "backward",
-    "backward-input",
-    "backward-weight",
-    "send-gradient",
-    "reduce",
-    "update",
-    "step",
-  ] as const),
-];
-const NUMBERS: ReadonlyMap<string, number> = new Map(KINDS.map((op, i) => [op, i]));
+/** What is sent goes by these numbers: a new kind comes last. */
+const NUMBERS: Readonly<Record<Operation["op"], number>> = {
+  ...{ "receive-activation": 0, forward: 1, "send-activation": 2, "forward-backward": 3 },
+  ...{ "receive-gradient": 4, backward: 5, "backward-input": 6, "backward-weight": 7, "send-gradient": 8 },
+  ...{ reduce: 9, update: 10, step: 11 },
+};
+const KINDS = Object.keys(NUMBERS) as Operation["op"][];
 const NONE = -1;
 
 /** How many kinds there are: numbers of kinds are below. */
@@ -32,9 +25,16 @@ export interface PackedProgram extends Omit<StageProgram, "operations"> {
   readonly chunks?: readonly number[];
 }
 
+/** Any of them, whatever it has. */
+interface AnyOperation {
+  readonly op: Operation["op"];
+  readonly microBatch?: number;
+  readonly chunk?: number;
+}
+
 /** The number of a kind of operation. */
 export function kindOf(op: Operation["op"]): number {
-  return NUMBERS.get(op)!;
+  return NUMBERS[op];
 }
 
 export function packed({ operations, ...rest }: StageProgram): PackedProgram {
@@ -42,10 +42,10 @@ export function packed({ operations, ...rest }: StageProgram): PackedProgram {
   const microBatches: number[] = [];
   const chunks: number[] = [];
   let isOfChunks = false;
-  for (const operation of operations) {
+  for (const operation of operations as readonly AnyOperation[]) {
     kinds.push(kindOf(operation.op));
-    microBatches.push("microBatch" in operation ? operation.microBatch : NONE);
-    const chunk = ("chunk" in operation ? operation.chunk : undefined) ?? NONE;
+    microBatches.push(operation.microBatch ?? NONE);
+    const chunk = operation.chunk ?? NONE;
     isOfChunks ||= chunk !== NONE;
     chunks.push(chunk);
   }

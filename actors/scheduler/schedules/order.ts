@@ -112,6 +112,8 @@ class Ready {
   }
 }
 
+const UNITS = { forward: 1, backward: 2, both: 3, input: 1, weight: 1 } as const;
+
 class LaneOrder {
   readonly units: Unit[] = [];
   busy = false;
@@ -177,8 +179,7 @@ class LaneOrder {
   }
 
   duration({ pass }: Unit): number {
-    const units = { forward: 1, backward: 2, both: 3, input: 1, weight: 1 }[pass];
-    return (units * this.lane.all) / this.lane.microBatches.length;
+    return (UNITS[pass] * this.lane.all) / this.lane.microBatches.length;
   }
 
   private allowed({ run }: Unit): boolean {
