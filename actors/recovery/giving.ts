@@ -39,12 +39,23 @@ export interface Follow {
   readonly checks: boolean;
 }
 
-/** Gives a copy. @returns bytes. @throws RangeError where it is over. */
+/** As often as a copy is begun at most. */
+const MOST_ATTEMPTS = 3;
+
+/** Gives a copy. @returns bytes. @throws RangeError where it is over, or given up there again and again. */
 export async function give(giving: Giving): Promise<number> {
   const { holding, step, copy, to } = giving;
-  const bytes = await givePieces(giving, copy, (piece) => to.ask.put(holding.worker, step, piece));
-  await complete(giving);
-  return bytes;
+  let bytes = 0;
+  // What has come of a worker may be given up there by one who has not heard of the worker yet.
+  for (let attempt = 0; attempt < MOST_ATTEMPTS; attempt++) {
+    const put = (piece: readonly Slice[], before: number) => to.ask.put(holding.worker, step, piece, before);
+    const given = await givePieces(giving, copy, put);
+    bytes += given.bytes;
+    if (given.isWhole && (await complete(giving))) return bytes;
+  }
+  throw new RangeError(
+    `the copy of worker ${holding.worker} after step ${step + 1} does not stay where it is given`,
+  );
 }
 
 /**
@@ -58,25 +69,31 @@ export async function giveUpdates(giving: Giving, follow: Follow): Promise<numbe
   if (!(await to.ask.follows(worker, from, recipe))) return null;
   let bytes = 0;
   for (const { step: own, gradients, squareSums } of updates) {
-    const put = (piece: readonly Slice[]) => to.ask.putGradients(worker, piece);
-    bytes += await givePieces(giving, gradients, put);
+    const put = async (piece: readonly Slice[]) => {
+      await to.ask.putGradients(worker, piece);
+      return true;
+    };
+    bytes += (await givePieces(giving, gradients, put)).bytes;
     await to.ask.advance(worker, from, step, own, squareSums);
   }
   if (checks && (await to.ask.checksum(worker, step)) !== checksumOf(copy)) return null;
-  await complete(giving);
-  return bytes;
+  return (await complete(giving)) ? bytes : null;
 }
 
-async function complete(giving: Giving): Promise<void> {
+/** @returns whether all of it is there. */
+function complete(giving: Giving): Promise<boolean> {
   requireWanted(giving);
-  await giving.to.ask.complete(giving.holding, giving.step);
+  const { holding, step, copy, to } = giving;
+  const bytes = [...copy.values()].reduce((sum, tensor) => sum + tensor.bytes.byteLength, 0);
+  return to.ask.complete(holding, step, bytes);
 }
 
+/** @param put takes a piece, behind so many bytes; it says whether these are there. */
 async function givePieces(
   giving: Giving,
   values: Values,
-  put: (piece: readonly Slice[]) => Promise<unknown>,
-): Promise<number> {
+  put: (piece: readonly Slice[], before: number) => Promise<boolean>,
+): Promise<{ readonly bytes: number; readonly isWhole: boolean }> {
   const { clock, isPolite } = giving;
   const cutter = new Cutter(values);
   const courtesy = new Courtesy();
@@ -84,11 +101,12 @@ async function givePieces(
   for (;;) {
     requireWanted(giving);
     const piece = cutter.next(courtesy.bytes);
-    if (!piece) return given;
+    if (!piece) return { bytes: given, isWhole: true };
     const bytes = piece.reduce((sum, slice) => sum + slice.bytes.byteLength, 0);
     const began = clock.now();
-    await put(piece);
+    const isTaken = await put(piece, given);
     given += bytes;
+    if (!isTaken) return { bytes: given, isWhole: false };
     const restMs = courtesy.took(bytes, clock.now() - began);
     if (restMs > 0 && isPolite()) await clock.sleep(restMs);
   }

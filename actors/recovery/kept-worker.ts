@@ -17,6 +17,8 @@ export class KeptWorker {
   private readonly engine: Engine;
   /** Of which steps copies are complete. */
   private complete: KeptCopies | undefined;
+  /** The copy that is coming: of which step, and how many of its bytes are here. */
+  private coming: { readonly step: number; bytes: number } | undefined;
   /** What makes updates, by chunk; and while that is compiled. */
   private followers: readonly Follower[] | undefined;
   private preparing: Promise<void> | undefined;
@@ -35,16 +37,30 @@ export class KeptWorker {
     return this.complete;
   }
 
-  /** Adds to a copy. */
-  async put(step: number, piece: readonly Slice[]): Promise<void> {
+  /**
+   * Adds to a copy. @param before bytes of it that came before these.
+   * @returns whether those are here: else they were given up meanwhile, or there are others, and it is to be begun anew.
+   */
+  async put(step: number, piece: readonly Slice[], before: number): Promise<boolean> {
     await this.turn;
-    this.begins(step);
+    if (before === 0) this.begins(step);
+    if (!this.isComing(step, before)) return false;
     this.copies.write(step, piece);
+    this.coming!.bytes += piece.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
+    return true;
   }
 
-  /** All of what the worker held after a step is here. */
-  has(holding: Holding, step: number): void {
+  /** No more comes of what the worker held after a step. @param bytes of all that was given. @returns whether all of it is here. */
+  has(holding: Holding, step: number, bytes: number): boolean {
+    // Of one that holds nothing no piece has come.
+    if (bytes > 0 && !this.isComing(step, bytes)) return false;
+    this.coming = undefined;
     this.complete = { holding, steps: [...(this.complete?.steps ?? []), step] };
+    return true;
+  }
+
+  private isComing(step: number, bytes: number): boolean {
+    return this.coming?.step === step && this.coming.bytes === bytes;
   }
 
   /** Whether updates can be made from the copy of a step on. @param recipe unless that was said before. */
@@ -76,11 +92,14 @@ export class KeptWorker {
     const made = this.turn.then(async () => {
       const isFirst = step === from + 1;
       if (isFirst) this.begins(to);
+      const { coming } = this;
       const before = this.copies.memory(isFirst ? from : to);
       if (!before || !this.followers)
         throw new RangeError(`there is no copy of step ${from + 1} to go on from`);
       const after = isFirst ? this.copies.like(from, to) : before;
       for (const follower of this.followers) await follower.update(step, squareSums.f32(), before, after);
+      // Unless it has been begun anew meanwhile.
+      if (step === to && this.coming === coming) coming!.bytes = bytesOf(after);
     });
     this.turn = made.catch(() => {});
     return made;
@@ -108,8 +127,9 @@ export class KeptWorker {
     this.copies.release();
   }
 
-  /** A step that is made again is copied again. */
+  /** A copy is begun. A step that is made again is copied again. */
   private begins(step: number): void {
+    this.coming = { step, bytes: 0 };
     if (!this.complete?.steps.includes(step)) return;
     this.complete = { ...this.complete, steps: this.complete.steps.filter((own) => own !== step) };
   }
@@ -125,4 +145,8 @@ export class KeptWorker {
       throw error;
     }
   }
+}
+
+function bytesOf(copy: ReadonlyMap<string, EngineTensor>): number {
+  return [...copy.values()].reduce((sum, { tensor }) => sum + tensor.bytes.byteLength, 0);
 }

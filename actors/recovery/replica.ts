@@ -49,15 +49,17 @@ export class Replica extends Actor {
     for (const worker of this.#workers.keys()) this.#forget(worker);
   }
 
-  /** Adds to the copy of what a worker holds. @throws EngineError where there is no memory for it. */
-  put(worker: string, step: number, piece: readonly Slice[]): Promise<void> {
-    return this.#known(worker).put(step, piece);
+  /**
+   * Adds to the copy of what a worker holds. @param before bytes of it that came before these.
+   * @returns false where those are not here any more. @throws EngineError where there is no memory for it.
+   */
+  put(worker: string, step: number, piece: readonly Slice[], before: number): Promise<boolean> {
+    return this.#known(worker).put(step, piece, before);
   }
 
-  /** All of what a worker held after a step is here. */
-  complete(holding: Holding, step: number): void {
-    // Of one that holds nothing no piece has come.
-    this.#known(holding.worker).has(holding, step);
+  /** No more comes of what a worker held after a step. @returns whether all of its bytes are here, so many. */
+  complete(holding: Holding, step: number, bytes: number): boolean {
+    return this.#known(holding.worker).has(holding, step, bytes);
   }
 
   /**

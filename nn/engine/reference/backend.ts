@@ -82,6 +82,11 @@ export class ReferenceBackend implements Backend<Graph> {
     this.programs.clear();
   }
 
+  /** What a binding binds, until it is released. */
+  protected bound(binding: number): Bound | undefined {
+    return this.bindings.get(binding);
+  }
+
   private program(executable: number): Program {
     const program = this.programs.get(executable);
     if (!program) throw new EngineError("the executable was released");

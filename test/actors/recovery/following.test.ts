@@ -181,6 +181,30 @@ test("a replica that has lost what it had is given a copy", async () => {
   await follower.expectAt(2, await stage.state());
 });
 
+test("a copy that is given up there while it comes is begun anew, and never there in part", async () => {
+  const stage = await trained(ADAMW);
+  const follower = await following();
+  // What a keeper has said that does not know of the worker yet.
+  const givenUp = [2, 5];
+  let pieces = 0;
+  follower.before = async (name) => {
+    if (name === "put" && givenUp.includes(pieces++)) await follower.keep(-1, []);
+  };
+  const values = await stage.state();
+  const clock = { now: () => 0, sleep: async () => {} } as unknown as Clock;
+  await stage.give(-1, follower, false, clock);
+  expect(pieces).toBeGreaterThan(7);
+  await follower.expectAt(-1, values);
+  follower.before = async (name) => {
+    if (name === "complete") await follower.keep(-1, []);
+  };
+  const other = stage.give(-1, follower, false, clock);
+  expect((await failure(other)).message).toBe(
+    "the copy of worker 1/0 after step 0 does not stay where it is given",
+  );
+  expect(await follower.steps()).toEqual([]);
+});
+
 test.each(["putGradients", "advance", "checksum", "complete"])(
   "where %s does not come through there is no copy of the step, and then a whole one",
   async (message) => {

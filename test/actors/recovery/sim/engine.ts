@@ -5,7 +5,7 @@
 
 import type { BackendTensor, BoundTensor, DeviceBackend } from "../../../../nn/engine/backend.ts";
 import { DTYPES } from "../../../../nn/engine/dtypes.ts";
-import type { CompileOptions, Engine } from "../../../../nn/engine/engine.ts";
+import { type CompileOptions, type Engine, EngineError } from "../../../../nn/engine/engine.ts";
 import { HostEngine } from "../../../../nn/engine/host.ts";
 import { type Bound, ReferenceBackend } from "../../../../nn/engine/reference/backend.ts";
 import type { Graph } from "../../../../nn/onnx/graph.ts";
@@ -48,7 +48,9 @@ class PacedBackend extends ReferenceBackend implements DeviceBackend<Graph> {
   override run(binding: number): Promise<number> {
     return this.inTurn(async () => {
       const ms = this.pace();
+      const end = begun(this.bound(binding));
       await this.host.sleep(ms);
+      end();
       await super.run(binding);
       return ms;
     });
@@ -98,6 +100,27 @@ class PacedBackend extends ReferenceBackend implements DeviceBackend<Graph> {
     this.last = done.catch(() => {});
     return done;
   }
+}
+
+/**
+ * As long as kernels run, they read what they are fed and write what they give, in no order that anybody knows: what is in
+ * their fetches meanwhile is of no use, and nobody is to change their feeds.
+ * @returns what is called at their end. It throws where somebody has.
+ */
+function begun(bound: Bound | undefined): () => void {
+  if (!bound) return () => {};
+  const { feeds, fetches } = bound;
+  const before = feeds.map(({ bytes }) => bytes.slice());
+  for (const { bytes } of fetches) bytes.fill(0xff);
+  const memory = new Set(fetches.map(({ bytes }) => bytes.buffer));
+  return () => {
+    for (const [i, { name, bytes }] of feeds.entries()) {
+      if (memory.has(bytes.buffer)) bytes.set(before[i]!);
+      else if (!Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).equals(before[i]!)) {
+        throw new EngineError(`somebody has changed ${name} while a kernel read it`);
+      }
+    }
+  };
 }
 
 /** @param far whether it has a memory of its own. */
