@@ -16,19 +16,26 @@ export interface Slowed extends Engine {
 
 export function slowed(engine: Engine, clock: Clock): Slowed {
   let last: Promise<unknown> = Promise.resolve();
+  /** Runs that are held back, or wait for those that are. */
+  let waiting = 0;
   let factor = 1;
   let released = Promise.withResolvers<void>();
   const slowBinding = (binding: Binding): Binding => ({
     run() {
-      if (factor === 1) return binding.run();
-      if (factor === Number.POSITIVE_INFINITY) return released.promise.then(() => binding.run());
-      const times = factor;
+      // Gradients are added up in the order of runs: as long as one is held back, none goes by it.
+      if (factor === 1 && waiting === 0) return binding.run();
+      waiting++;
       const turn = last.then(async () => {
+        while (factor === Number.POSITIVE_INFINITY) await released.promise;
+        const times = factor;
         const ms = await binding.run();
-        await clock.sleep(ms * (times - 1));
+        if (times > 1) await clock.sleep(ms * (times - 1));
         return ms * times;
       });
-      last = turn.catch(() => {});
+      const over = () => {
+        waiting--;
+      };
+      last = turn.then(over, over);
       return turn;
     },
     release: () => binding.release(),

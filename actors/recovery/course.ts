@@ -23,7 +23,7 @@ import { planWithout, recover } from "./recovery.ts";
 import { Resuming } from "./resuming.ts";
 import { placementFor } from "./room.ts";
 import { BegunAgain, DeviceLost, type Loss } from "./roster.ts";
-import { FOLLOWS, gainOf } from "./updates.ts";
+import { gainOf } from "./updates.ts";
 
 export class Course {
   readonly keeper: Keeper;
@@ -364,12 +364,7 @@ export class Course {
     const held = this.deployed.held();
     const { roster, recovery } = this.world;
     const { placement, follows } = placementFor(this.plan, held, recovery!.copies, roster.living());
-    this.keeper.watch(
-      this.deployed,
-      placement,
-      this.plan.copies?.every ?? 1,
-      FOLLOWS && follows ? gainOf(held) : 1,
-    );
+    this.keeper.watch(this.deployed, placement, this.plan.copies?.every ?? 1, follows ? gainOf(held) : 1);
   }
 
   private specs(generation: number): DeployOptions {

@@ -9,12 +9,6 @@ import { firstNonFinite } from "../../nn/optim/finite.ts";
 import type { Tensor } from "../../protocols/tensor.ts";
 import { Copies } from "./copies.ts";
 
-/**
- * Whether replicas make copies by themselves, of gradients. Not at present: a run of a soak in which a device was cut off ended
- * with other weights than a spared one, and it is not known yet where they came from.
- */
-export const FOLLOWS: boolean = false;
-
 /** A stage whose updates can be made elsewhere. */
 export interface Followable {
   /** What updates are made from besides, by chunk. */

@@ -6,7 +6,6 @@
 
 import { type CopyFlow, keepEvery } from "../../recovery/pace.ts";
 import { copyRoom } from "../../recovery/room.ts";
-import { FOLLOWS } from "../../recovery/updates.ts";
 import { changingBytes, type DeviceInfo, type Profile, type SegmentCost, transferMs } from "../cost.ts";
 import { type Plan, type PlanCopies, type Worker, workersOf } from "../plan.ts";
 import type { PlanCost, WorkerCost } from "../plan-cost.ts";
@@ -83,8 +82,7 @@ export function copiesEvery(
   if (replicas.every((to) => to.length === 0)) return 1;
   const every = (given: (cost: WorkerCost) => number) =>
     keepEvery(flowsOf(plan, cost, replicas, profile, given), plan.predictedStepMs);
-  if (FOLLOWS && follows && every(({ gradientBytes, copyBytes }) => gradientBytes ?? copyBytes) === 1)
-    return 1;
+  if (follows && every(({ gradientBytes, copyBytes }) => gradientBytes ?? copyBytes) === 1) return 1;
   return every(({ copyBytes }) => copyBytes);
 }
 

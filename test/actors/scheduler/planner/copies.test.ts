@@ -3,7 +3,6 @@
 import { expect, test } from "bun:test";
 import { planned } from "../../../../actors/plan.ts";
 import { OWN_COPIES, REPLICA_COPIES } from "../../../../actors/recovery/room.ts";
-import { FOLLOWS } from "../../../../actors/recovery/updates.ts";
 import type { DeviceInfo, Profile, SegmentCost } from "../../../../actors/scheduler/cost.ts";
 import { type Plan, workersOf } from "../../../../actors/scheduler/plan.ts";
 import { planText, readPlan } from "../../../../actors/scheduler/plan-json.ts";
@@ -126,9 +125,7 @@ test("copies are made as often as lines have time for them", () => {
   };
   expect(every(1e6)).toBe(1);
   // At this rate a copy of two segments takes more than what is idle of a step, and the gradients that it is made of do not.
-  const whole = every(250);
-  if (FOLLOWS) expect(whole).toBe(1);
-  else expect(whole).toBeGreaterThan(1);
+  expect(every(250)).toBe(1);
   // A step takes some 30 ms, and a copy of two segments 60 ms at this rate.
   expect(every(100)).toBeGreaterThan(1);
   expect(every(10)).toBeGreaterThan(every(100));
