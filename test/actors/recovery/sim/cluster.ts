@@ -3,8 +3,8 @@
  * clock. What runs on them is the world's.
  */
 
+import { type Slowed, slowed } from "../../../../actors/chaos/slowed.ts";
 import { Stage } from "../../../../actors/stage.ts";
-import type { Engine } from "../../../../nn/engine/engine.ts";
 import { VirtualClock } from "../../../../runtime/clock.ts";
 import { NodeRuntime } from "../../../../runtime/node.ts";
 import { type Random, seededRandom } from "../../../../runtime/random.ts";
@@ -26,7 +26,7 @@ export interface Machine {
   readonly name: string;
   readonly host: Host;
   readonly node: NodeRuntime;
-  readonly engine: Engine;
+  readonly engine: Slowed;
   slowness: number;
 }
 
@@ -78,7 +78,7 @@ export class Cluster {
     const pace = () => machine.slowness * kernelMs * (0.5 + random.next());
     const machine: Machine = {
       ...{ name, host, node, slowness: 1 },
-      engine: simulatedEngine(host, pace, random.next() < 0.3),
+      engine: slowed(simulatedEngine(host, pace, random.next() < 0.3), host),
     };
     this.machines[i] = machine;
     onPhase(node, (phase) => this.came(phase, i));
@@ -143,7 +143,13 @@ export class Cluster {
         this.clock.setTimer(() => host.alive && host.thaw(), harm.ms);
         break;
       case "slow":
-        machine.slowness = harm.times;
+        if (harm.ms === null) machine.slowness = harm.times;
+        else {
+          machine.engine.factor = harm.times;
+          this.clock.setTimer(() => {
+            machine.engine.factor = 1;
+          }, harm.ms);
+        }
         break;
       case "cut":
         for (const pipe of [...this.network.pipes]) {
@@ -177,7 +183,7 @@ function takesAway(harm: Harm): boolean {
   if (harm.kind === "kill" || harm.kind === "vanish") return true;
   if (harm.kind === "cut") return harm.other === null;
   if (harm.kind === "block" && harm.other !== null) return false;
-  return "ms" in harm && isLong(harm);
+  return (harm.kind === "freeze" || harm.kind === "block") && isLong(harm);
 }
 
 function isLong({ ms }: { readonly ms: number }): boolean {

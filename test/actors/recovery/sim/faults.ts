@@ -8,7 +8,7 @@ import { pick } from "./shapes.ts";
 export type Harm =
   | { readonly kind: "kill" | "vanish" }
   | { readonly kind: "freeze"; readonly ms: number }
-  | { readonly kind: "slow"; readonly times: number }
+  | { readonly kind: "slow"; readonly times: number; readonly ms: number | null }
   /** The connection between it and another, or, without a number, the coordinator is lost. */
   | { readonly kind: "cut"; readonly other: number | null }
   /** Nothing gets through between it and that one for a while. */
@@ -142,7 +142,7 @@ function drawHarm(random: Random, devices: number): Harm {
     case "freeze":
       return { kind, ms: pick(random, [20, 300, 4000, 12_000]) };
     case "slow":
-      return { kind, times: pick(random, [3, 30]) };
+      return { kind, times: pick(random, [3, 30]), ms: pick(random, [null, 20, 300]) };
     case "cut":
       return { kind, other };
     case "block":
