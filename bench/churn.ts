@@ -45,7 +45,8 @@ const OTHERS: readonly { readonly name: string; readonly rules: Rules }[] = [
   { name: "all come to rest", rules: { again: "all", given: "beside" } },
   { name: "given between steps", rules: { again: "each", given: "between" } },
   { name: "done again by one", rules: { again: "one", given: "beside" } },
-  { name: "neither", rules: { again: "one", given: "between" } },
+  { name: "order kept", rules: { ...RULES, order: "kept" } },
+  { name: "and others first", rules: { ...RULES, order: "ready" } },
 ];
 
 /** A link that closes is known to be closed within 50 ms; the rest is assumed. */
@@ -176,7 +177,8 @@ function mainSection(world: ChurnWorld, plan: Plan, run: ChurnRun, tellMs: numbe
         `a step: ${plan.stages.length} stages of ${stages} members who share micro-batches, ${used} devices in use, ` +
         `${seconds(plan.predictedStepMs)} a step with all of them.`,
       "Goodput is the steps that were committed, over those of an undisturbed run that has the devices that are there, at once " +
-        "and for nothing, by the best plan that is known for them (looked for at every fourth step). Real in it: the planner and its adapted " +
+        "and for nothing, by the best plan that is known for them (looked for at every fourth step, and among up to 64 devices at every one, " +
+        "as runs look for their plans). The step that is under way at the end counts. Real in it: the planner and its adapted " +
         "plans, the simulator, where copies go, the ledger's rule of what is lost, the decision to go over to another plan.",
       "What is done again goes by the runtime's rules, and what is left of a step is simulated with every loss, operation by operation, by " +
         "the runtime's own dealing and programs: a lost device's micro-batches are dealt to all others of its stage, each to whom it will " +
@@ -253,7 +255,10 @@ function rulesSection(compared: readonly Compared[], rate: number): Section {
       `${percent(rate)} a minute. All come to rest: nobody goes on before all have, behind the kernels that they have asked for, and all ` +
         `stages add up again, also those that had done so. Given between steps: the run stands still for ${seconds(ASSUMED.startMs)} in which those who come ` +
         "compile, and until they have what their stage holds, where they gain what that costs. Done again by one: another member " +
-        "of a lost device's stage starts its part of it, and does all of its micro-batches besides its own.",
+        "of a lost device's stage starts its part of it, and does all of its micro-batches besides its own. Order kept: what is left of a " +
+        "step is not put in the order of new programs for all, but whoever is dealt a lost device's micro-batches does them where that one " +
+        "would have, by the times of the step as it was begun, and other stages go on as they do. And others first: besides, whoever waits " +
+        "for one thing does one of the next two first whose input is there, which makes undisturbed steps shorter, too: goodput is of those.",
     ],
     table: {
       columns: ["devices", "a step", ...OTHERS.map(({ name }) => name)],

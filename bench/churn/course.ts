@@ -1,11 +1,14 @@
 /** What a plan comes to in the simulation of churn: who works where, when which stage has its gradients, what copies take. */
 
 import { alikeOf, placeReplicas } from "../../actors/recovery/placement.ts";
+import { mayDeal } from "../../actors/scheduler/dealt.ts";
 import { type Plan, type Worker, workersOf } from "../../actors/scheduler/plan.ts";
 import { type PlanCost, planCost } from "../../actors/scheduler/plan-cost.ts";
 import { type CollectiveWork, evenMs } from "../../actors/scheduler/simulate/collective.ts";
 import { simulate } from "../../actors/scheduler/simulate.ts";
-import { Going, type Resting } from "./going.ts";
+import { Going } from "./going.ts";
+import { Order } from "./order.ts";
+import type { Rules } from "./rules.ts";
 import { type ChurnWorld, linkOf } from "./world.ts";
 
 export interface Stage {
@@ -29,6 +32,8 @@ export interface Course {
   readonly stageOf: ReadonlyMap<string, number>;
   /** Bytes that go to replicas after a step. */
   readonly copiedBytes: number;
+  /** By which what is left of a step may be put in order. */
+  readonly order: () => Order;
 }
 
 /** How a step of a plan goes, with all who are there in the beginning. */
@@ -63,7 +68,9 @@ export function courseOf(world: ChurnWorld, plan: Plan): Course {
   const isShared = workers.every((worker) => alikeOf(worker, workers).length >= copies);
   const replicas = isShared ? [] : placeReplicas(workers, bytes, copies, hosts).replicas;
   const copiedBytes = replicas.reduce((all, to, worker) => all + to.length * bytes[worker]!, 0);
+  let order: Order | undefined;
   return {
+    order: () => (order ??= new Order(cost.programs, spans)),
     plan,
     cost,
     stepMs: plan.predictedStepMs,
@@ -74,19 +81,30 @@ export function courseOf(world: ChurnWorld, plan: Plan): Course {
   };
 }
 
+/** What each device has behind a step, as a ledger is told. */
+export function holdingsOf(plan: Plan) {
+  return workersOf(plan).map(({ worker, member: { device }, stage: { stage } }) => {
+    const names = [`stage ${stage}`];
+    return { device, holding: { worker: `${worker}`, names, cuts: {}, rank: 0, ranks: 1, apart: false } };
+  });
+}
+
 /** Gradients of so many bytes, as members of a stage add them up. */
 function sumOf({ codecs }: Plan, bytes: number, ranks: number): CollectiveWork {
   return { op: "all-reduce", bytes, ranks, isEncoded: codecs.gradients !== null };
 }
+
+/** Passes that are passed over at most where one is waited for: as many more are in flight. */
+const AHEAD = 2;
 
 /** Messages to all and their answers, by which they are told how a step goes on. */
 const ROUND_TRIPS = 3;
 
 /** A step of it, in which devices may be lost. @param tellMs until it is known what all are to be told of a loss. */
 export function goingOf(
-  { plan, cost }: Course,
+  { plan, cost, order }: Course,
   { request }: ChurnWorld,
-  resting: Resting,
+  { again, order: rest = "anew" }: Pick<Rules, "again" | "order">,
   tellMs: number,
 ): Going {
   const link = linkOf(request.profile);
@@ -96,8 +114,20 @@ export function goingOf(
     return cost.run.chunks[first.worker]![0]!.gradientBytes;
   });
   return new Going(plan, cost, {
-    resting,
+    resting: again === "each" ? "each" : "together",
+    ...(rest !== "anew" && { order: order() }),
+    ...(rest === "ready" && { ahead: AHEAD }),
     toldMs: tellMs + ROUND_TRIPS * 2 * link.latencyMs,
     sumMs: (stage, members) => evenMs(sumOf(plan, bytes[stage]!, members), link),
   });
+}
+
+/** The same by other rules: where whoever waits does something else first, steps without losses are shorter, too. */
+export function courseBy(course: Course, world: ChurnWorld, rules: Rules): Course {
+  if (rules.order !== "ready" || !mayDeal(course.plan)) return course;
+  const going = goingOf(course, world, rules, 0);
+  going.runTo(Number.POSITIVE_INFINITY);
+  const gateMs = Math.min(going.gateMs!, course.stepMs - course.updateMs);
+  const stages = course.stages.map((stage) => ({ ...stage, summedMs: Math.min(stage.summedMs, gateMs) }));
+  return { ...course, stepMs: gateMs + course.updateMs, stages };
 }

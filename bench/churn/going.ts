@@ -15,17 +15,13 @@
 import { dealLost } from "../../actors/scheduler/dealt.ts";
 import { type Plan, type PlanMember, planPrograms, workersOf } from "../../actors/scheduler/plan.ts";
 import type { PlanCost } from "../../actors/scheduler/plan-cost.ts";
-import {
-  isOfMicroBatch,
-  type MicroBatchOperation,
-  type Operation,
-  type StageProgram,
-} from "../../actors/scheduler/program.ts";
+import { isOfMicroBatch, type MicroBatchOperation, type Operation } from "../../actors/scheduler/program.ts";
 import { type ChunkCost, kernelMsOf } from "../../actors/scheduler/run-cost.ts";
 import { EventQueue } from "../../actors/scheduler/simulate/queue.ts";
 import { unfinished } from "../../actors/scheduler/through.ts";
 import { programOfRest } from "../../actors/stage/rest.ts";
 import { Messages } from "./messages.ts";
+import { isReceive, isSend, type Order, withReadyFirst } from "./order.ts";
 
 /** Whether all wait until all have come to rest. */
 export type Resting = "together" | "each";
@@ -36,6 +32,10 @@ export interface GoingOptions {
   readonly toldMs: number;
   /** To add gradients up, of a stage with so many members. */
   readonly sumMs: (stage: number, members: number) => number;
+  /** What is left is in this order, and not in that of new programs. */
+  readonly order?: Order;
+  /** Whoever waits does something else first, at most so many passes ahead; nothing when left out. */
+  readonly ahead?: number;
 }
 
 /** Kernels that a stage finishes: the one that runs, one that waits behind it, and one that waits for room (`stage/kernels.ts`). */
@@ -165,9 +165,9 @@ export class Going {
   /** Goes on through a member's operations until it has to wait. */
   private advance(place: number, now: number): void {
     const member = this.members[place]!;
-    const { operations, stage } = member;
+    const { stage } = member;
     while (member.next < member.stop) {
-      const operation = operations[member.next]!;
+      const operation = this.nextOf(member, now);
       if (!isOfMicroBatch(operation)) {
         this.passThrough(member, now);
         return;
@@ -187,6 +187,18 @@ export class Going {
       }
     }
     if (this.isResting) this.goOn(now);
+  }
+
+  /** What a member comes to next. */
+  private nextOf(member: Member, now: number): Operation {
+    const { next, stage } = member;
+    const isThere = (receive: MicroBatchOperation) => this.messages.arrivalMs(receive, stage) <= now;
+    const { ahead = 0 } = this.options;
+    const first = member.operations[next]!;
+    if (ahead > 0 && isOfMicroBatch(first) && isReceive(first) && !isThere(first)) {
+      member.operations = withReadyFirst(member.operations, next, ahead, isThere) ?? member.operations;
+    }
+    return member.operations[next]!;
   }
 
   /** A member has all its gradients. */
@@ -261,7 +273,8 @@ export class Going {
     if (now < this.toldMs) return;
     const again = this.unfinished();
     const plan = dealLost(this.plan, again, { begun: this.begun, elapsedMs: now })!;
-    const programs = planPrograms(plan);
+    const { order } = this.options;
+    const programs = order ? null : planPrograms(plan);
     const workers = workersOf(plan);
     const short = new Set(
       this.plan.stages.flatMap(({ stage, members }) =>
@@ -274,7 +287,10 @@ export class Going {
       const place = this.places.get(member.device)!;
       const own = this.members[place]!;
       if (own.isGone) continue;
-      this.deal(own, programs[worker]!);
+      if (programs) this.deal(own, programs[worker]!.operations);
+      else if (short.has(stage.stage)) {
+        this.deal(own, order!.operations(stage.stage, member.microBatches));
+      }
       this.own(member, stage.stage, place, now);
     }
     for (const { stage } of plan.stages) {
@@ -301,9 +317,10 @@ export class Going {
     return again;
   }
 
-  private deal(member: Member, program: StageProgram): void {
+  private deal(member: Member, operations: readonly Operation[]): void {
     member.done.push(...member.operations.slice(0, member.next).filter(isOfMicroBatch));
-    const rest = programOfRest(program, member.done);
+    const { stage } = member;
+    const rest = programOfRest({ worker: 0, stage, positions: [stage], operations }, member.done);
     if (!rest) throw new Error(`${member.device} has done something that is another's now`);
     member.operations = rest.operations;
     member.next = 0;
@@ -317,12 +334,4 @@ export class Going {
       for (const arrivalMs of sent) this.queue.push(arrivalMs, place);
     }
   }
-}
-
-function isReceive({ op }: MicroBatchOperation): boolean {
-  return op === "receive-activation" || op === "receive-gradient";
-}
-
-function isSend({ op }: MicroBatchOperation): boolean {
-  return op === "send-activation" || op === "send-gradient";
 }

@@ -31,6 +31,11 @@ export interface Rules {
    * the next, in which they have nothing to do, and have work from then on.
    */
   readonly given: "between" | "beside";
+  /**
+   * What is left of a step is in the order of new programs for all, as in runs, which is what it is when left out; in that of the
+   * step as it was begun; or in that, and whoever waits does one of the next things first whose input is there.
+   */
+  readonly order?: "anew" | "kept" | "ready";
 }
 
 export interface ChurnRun {

@@ -11,20 +11,22 @@
  * then, or in a step before, in which they have nothing to do.
  */
 
-import { decide, moveMs, transfers } from "../../actors/recovery/decision.ts";
+import { decide } from "../../actors/recovery/decision.ts";
 import { Ledger } from "../../actors/recovery/ledger.ts";
 import type { ChurnEvent } from "../../actors/scheduler/cluster.ts";
 import { transferMs } from "../../actors/scheduler/cost.ts";
 import { isShort, mayDeal } from "../../actors/scheduler/dealt.ts";
-import { type Plan, type Worker, workersOf } from "../../actors/scheduler/plan.ts";
-import { adaptPlan, makePlan } from "../../actors/scheduler/planner.ts";
+import type { Plan } from "../../actors/scheduler/plan.ts";
 import { seededRandom } from "../../runtime/random.ts";
-import { type Course, courseOf, goingOf } from "./course.ts";
+import { doneByOne } from "./alone.ts";
+import { type Course, courseBy, courseOf, goingOf, holdingsOf } from "./course.ts";
 import type { Going } from "./going.ts";
 import { consideredUntil } from "./newcomers.ts";
-import { outlook, planned } from "./plans.ts";
+import { cutsOf, isSearched, moving, nextPlan, outlook, searched, undisturbed } from "./plans.ts";
 import type { Assumed, ChurnRun } from "./rules.ts";
-import { among, type ChurnWorld, heldBytes, linkOf } from "./world.ts";
+import { type ChurnWorld, heldBytes, LONGER, linkOf } from "./world.ts";
+
+const MS_PER_MINUTE = 60_000;
 
 /** Steps after which it is looked anew at what the undisturbed run would do. */
 const REFERENCE_EVERY = 4;
@@ -52,6 +54,8 @@ class SpanRun {
   /** A step of the undisturbed run, and how it was to one of this run when both were looked at. */
   private idealMs: number;
   private lead = 1;
+  /** A step by the rules of this run, to what a plan says of one. */
+  private quicker = 1;
   /** By stage, what of its end is for a loss that was not known at once. */
   private detects: number[] = [];
   /** By device, milliseconds of others' work that it has taken over in this step. */
@@ -61,7 +65,6 @@ class SpanRun {
   private noticedMs = 0;
   private next = 0;
   private now = 0;
-  /** Steps count as long as devices come and go; one that is committed behind that does not. */
   private isOver = false;
   private nextFull: number;
   private steps = 0;
@@ -86,7 +89,8 @@ class SpanRun {
     }
     this.reference = first;
     this.idealMs = first.predictedStepMs;
-    this.course = courseOf(this.world, first);
+    this.course = this.courseOf(first);
+    this.idealMs *= this.quicker;
   }
 
   run(): ChurnRun {
@@ -104,16 +108,8 @@ class SpanRun {
   private step(): void {
     const { course, assumed } = this;
     const begin = this.now;
-    for (const { worker, member, stage } of workersOf(course.plan)) {
-      const holding = {
-        worker: `${worker}`,
-        names: [`stage ${stage.stage}`],
-        cuts: {},
-        rank: 0,
-        ranks: 1,
-        apart: false,
-      };
-      this.ledger.add({ holding, step: this.steps, device: member.device, source: member.device });
+    for (const { device, holding } of holdingsOf(course.plan)) {
+      this.ledger.add({ holding, step: this.steps, device, source: device });
     }
     this.ledger.forgetBefore(this.steps);
     const undisturbed = begin + Math.max(course.stepMs, this.givingMs);
@@ -140,14 +136,16 @@ class SpanRun {
     const last = ends.indexOf(Math.max(...ends));
     const goingEnd = this.goingEnd(begin);
     const end = Math.max(undisturbed, Math.max(ends[last]!, goingEnd) + course.updateMs);
-    const overMs = this.world.minutes * 60_000;
-    if (end > overMs) {
-      this.isOver = true;
+    const overMs = this.world.minutes * MS_PER_MINUTE;
+    // The step that is under way then counts as well, and the time that it takes.
+    this.isOver = end >= overMs;
+    const latestMs = LONGER * overMs;
+    if (end > latestMs) {
+      this.takeIdeal(latestMs);
       if (this.steps > 0) return;
       // Nothing was done in all this time.
-      this.takeIdeal(overMs);
-      this.now = overMs;
-      this.sums.replayMs = Math.max(0, overMs - undisturbed);
+      this.now = latestMs;
+      this.sums.replayMs = Math.max(0, latestMs - undisturbed);
       this.sums.lives = this.there.size;
       return;
     }
@@ -162,12 +160,23 @@ class SpanRun {
     this.steps++;
     this.takeIdeal(end);
     this.now = end;
-    this.replan(begin);
+    if (!this.isOver) this.replan(begin);
   }
 
   /** An event of the world. @returns the stage of a device that leaves, and has work. */
-  private take({ atMs, what, device }: ChurnEvent): number | undefined {
-    this.takeIdeal(atMs);
+  private take(event: ChurnEvent): number | undefined {
+    this.takeIdeal(event.atMs);
+    const stage = this.change(event);
+    if (isSearched(this.there)) {
+      // Of few each makes a step another one.
+      const { world, there, reference, course } = this;
+      this.reference = undisturbed(world, there, [reference, course.plan]) ?? reference;
+      this.idealMs = this.quicker * this.reference.predictedStepMs;
+    }
+    return stage;
+  }
+
+  private change({ atMs, what, device }: ChurnEvent): number | undefined {
     const { assumed, sums } = this;
     if (what === "leave") {
       sums.leaves++;
@@ -220,9 +229,7 @@ class SpanRun {
     this.sums.hits++;
     gone[stage]!.add(id);
     if (this.isDealt(stage, gone[stage]!.size)) {
-      const { rules } = this.assumed;
-      const resting = rules.again === "each" ? "each" : "together";
-      this.going ??= goingOf(this.course, this.world, resting, this.assumed.tellMs);
+      this.going ??= goingOf(this.course, this.world, this.assumed.rules, this.assumed.tellMs);
       if (leftMs > begin) this.going.runTo(leftMs - begin);
       this.going.lose(id, leftMs - begin, knownMs - begin);
       this.noticedMs = knownMs - leftMs;
@@ -240,22 +247,13 @@ class SpanRun {
       this.finish(stage, knownMs + this.assumed.startMs + this.course.stepMs, knownMs - leftMs, ends);
       return;
     }
-    const pass = ({ member }: Worker) => member.forwardMs + member.backwardMs;
-    const own = this.course.plan.stages[stage]!.members.find(({ device }) => device === id)!.microBatches
-      .length;
-    const ownEnd = begin + summedMs - sumMs;
-    const known = Math.max(begin, knownMs);
-    const sentMs = (2 * own * activationBytes) / link.bytesPerMs;
-    const busyMs = (other: Worker) =>
-      other.member.microBatches.length * pass(other) + (this.taken.get(other.member.device) ?? 0);
-    const { member } = others.reduce((a, b) => (busyMs(b) < busyMs(a) ? b : a));
-    const work = (this.taken.get(member.device) ?? 0) + own * (member.forwardMs + member.backwardMs);
-    this.taken.set(member.device, work);
-    const from = known + this.assumed.startMs + sentMs;
-    // Until its own work is done it has the time for it in which it would wait.
-    const early = Math.max(0, ownEnd - from) * idle;
-    const done = work <= early ? from + work / idle : Math.max(from, ownEnd) + work - early;
-    this.finish(stage, done + 2 * link.latencyMs + sumMs, knownMs - leftMs, ends);
+    const { members } = this.course.plan.stages[stage]!;
+    const own = members.find(({ device }) => device === id)!.microBatches.length;
+    const lost = {
+      ...{ own, others, idle, taken: this.taken, ownEnd: begin + summedMs - sumMs },
+      fromMs: Math.max(begin, knownMs) + this.assumed.startMs + (2 * own * activationBytes) / link.bytesPerMs,
+    };
+    this.finish(stage, doneByOne(lost) + 2 * link.latencyMs + sumMs, knownMs - leftMs, ends);
   }
 
   /** Whether all others of a stage do what so many do not. */
@@ -278,6 +276,13 @@ class SpanRun {
     this.detects[stage] = detectMs;
   }
 
+  /** What a plan comes to by the rules of this run. */
+  private courseOf(plan: Plan): Course {
+    const course = courseBy(courseOf(this.world, plan), this.world, this.assumed.rules);
+    this.quicker = course.stepMs / plan.predictedStepMs;
+    return course;
+  }
+
   /** Between two steps: the plan for those that are there. */
   private replan(stepBegan: number): void {
     const { assumed, sums, world } = this;
@@ -290,7 +295,8 @@ class SpanRun {
       if (!standsStill) return this.given.has(id);
       return (this.ready.get(id) ?? Number.POSITIVE_INFINITY) <= this.now - assumed.planMs;
     };
-    let next = this.planFor(isReady);
+    const look = () => nextPlan(world, this.course.plan, isReady, assumed.startMs);
+    let next = look();
     while (!next) {
       // Too few are there for the model: the run waits for whoever comes.
       standsStill = true;
@@ -304,18 +310,18 @@ class SpanRun {
         this.now,
         event.atMs + (event.what === "join" ? assumed.profileMs + assumed.planMs : 0),
       );
-      next = this.planFor(isReady);
+      next = look();
     }
     sums.decisionMs += performance.now() - began;
     sums.decisions++;
-    if (sums.decisions % REFERENCE_EVERY === 1) {
-      this.reference = this.undisturbed(this.reference, next);
+    if (isSearched(this.there) || sums.decisions % REFERENCE_EVERY === 1) {
+      this.refer(next);
       this.lead = this.reference.predictedStepMs / next.predictedStepMs;
     }
-    this.idealMs = this.lead * next.predictedStepMs;
+    this.idealMs = this.lead * this.quicker * next.predictedStepMs;
     next = standsStill ? this.goOver(next) : this.moveBeside(next);
     if (this.now >= this.nextFull) next = this.full(next, isReady);
-    this.course = courseOf(this.world, next);
+    this.course = this.courseOf(next);
     for (const id of this.course.stageOf.keys()) {
       const came = this.cameAt.get(id);
       if (came === undefined) continue;
@@ -329,64 +335,60 @@ class SpanRun {
     this.now += pause;
   }
 
-  /** The present plan for these, or another; undefined where they cannot hold the model. */
-  private planFor(isReady: (id: string) => boolean): Plan | undefined {
-    const request = among(this.world, isReady);
-    return planned(() => adaptPlan(request, this.course.plan)) ?? planned(() => makePlan(request));
-  }
-
-  /** Whoever is not new, and has another part of the model than before, is given it while the run stands still. */
+  /** Whoever is not new to stages that stay, and has another part of the model than before, is given it while the run stands still. */
   private moveBeside(next: Plan): Plan {
-    const { segments, profile } = this.world.request;
-    const { plan } = this.course;
-    const moves = transfers(plan, next, segments).filter(({ to }) => this.course.stageOf.has(to));
-    const cost = moves.length > 0 ? moveMs(moves, profile, this.assumed.startMs) : 0;
-    this.sums.moves += Number(moves.length > 0);
-    this.sums.moveMs += cost;
-    this.now += cost;
+    const { plan, stageOf } = this.course;
+    const isKept = cutsOf(next) === cutsOf(plan);
+    const { moves, costMs } = this.moving(plan, next, (to) => !isKept || stageOf.has(to));
+    if (moves.length > 0) this.stand(costMs);
     return next;
   }
 
   /** The plan that is gone on with, and what it costs to go there, while the run stands still. */
   private goOver(next: Plan): Plan {
-    const { world, assumed, course } = this;
-    const { segments, profile } = world.request;
-    const moves = transfers(course.plan, next, segments);
-    const cost = moves.length > 0 ? moveMs(moves, profile, assumed.startMs) : 0;
+    const { course } = this;
+    const { moves, costMs } = this.moving(course.plan, next);
     // Where somebody is lost, another does the work of two.
     const isWhole = [...course.stageOf.keys()].every((id) => this.there.has(id));
     const oldStepMs = (isWhole ? 1 : 2) * course.stepMs;
-    if (!decide({ ...outlook(course.plan, next), oldStepMs, moveMs: cost }).moves) return course.plan;
-    this.sums.moves++;
-    this.sums.moveMs += cost;
+    if (!decide({ ...outlook(course.plan, next), oldStepMs, moveMs: costMs }).moves) return course.plan;
     this.sums.joinedBytes += moves.reduce((all, { bytes }) => all + bytes, 0);
-    this.now += cost;
+    this.stand(costMs);
     return next;
   }
 
   /** Once in a while all is planned anew, and gone over to where that pays. */
   private full(present: Plan, isReady: (id: string) => boolean): Plan {
-    const { world, assumed } = this;
+    const { world } = this;
     this.nextFull += this.fullEveryMs;
-    const { segments, profile } = world.request;
-    const ideal = makePlan(among(world, (id) => this.there.has(id)));
-    this.reference = this.undisturbed(ideal, this.reference);
+    const ideal = searched(world, (id) => this.there.has(id));
+    this.refer(...(ideal ? [ideal] : []));
     this.lead = this.reference.predictedStepMs / present.predictedStepMs;
-    this.idealMs = this.reference.predictedStepMs;
-    const found = makePlan(among(world, isReady));
-    const cost = moveMs(transfers(present, found, segments), profile, assumed.startMs);
-    if (!decide({ ...outlook(present, found), moveMs: cost }).moves) return present;
-    this.sums.moves++;
-    this.sums.moveMs += cost;
-    this.now += cost;
+    this.idealMs = this.quicker * this.reference.predictedStepMs;
+    const found = searched(world, isReady);
+    if (!found) return present;
+    const { costMs } = this.moving(present, found);
+    if (!decide({ ...outlook(present, found), moveMs: costMs }).moves) return present;
+    this.stand(costMs);
     return found;
   }
 
-  /** The best that is known to be planned for all devices that are there. */
-  private undisturbed(...plans: readonly Plan[]): Plan {
-    const request = among(this.world, (id) => this.there.has(id));
-    const found = plans.flatMap((plan) => planned(() => adaptPlan(request, plan)) ?? []);
-    return found.reduce((a, b) => (b.predictedStepMs < a.predictedStepMs ? b : a), plans.at(-1)!);
+  private moving(present: Plan, next: Plan, isWaitedFor?: (to: string) => boolean) {
+    return moving(this.world, { present, next, startMs: this.assumed.startMs, isWaitedFor });
+  }
+
+  private stand(ms: number): void {
+    this.sums.moves++;
+    this.sums.moveMs += ms;
+    this.now += ms;
+  }
+
+  /** Looks anew at what the undisturbed run goes by. */
+  private refer(...plans: readonly Plan[]): void {
+    const { world, there } = this;
+    const best = isSearched(there) ? searched(world, (id) => there.has(id)) : undefined;
+    const known = [...(best ? [best] : []), this.reference, ...plans];
+    this.reference = undisturbed(world, there, known) ?? this.reference;
   }
 
   /** What the undisturbed run has done until then, by the plan for the devices that are there. */

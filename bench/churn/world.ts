@@ -27,6 +27,8 @@ export const CLASSES: readonly DeviceClassName[] = [
 
 /** Of all that there are, on average so many are there. */
 const PRESENT = 0.9;
+/** Devices come and go for so many times as long as a run is: the step counts that is under way at its end. */
+export const LONGER = 2;
 const MINUTES_PER_HOUR = 60;
 const MS_PER_MINUTE = 60_000;
 
@@ -77,7 +79,7 @@ export function worldOf(options: WorldOptions): ChurnWorld {
     optimizer: { ...DEFAULT_ADAMW, steps: 1000 },
     options: { strategy: "hybrid", schedule: "auto", microBatches, recompute: "where-needed", copies: 1 },
   });
-  return { ...options, request, events: churnEvents(cluster, minutes * MS_PER_MINUTE) };
+  return { ...options, request, events: churnEvents(cluster, LONGER * minutes * MS_PER_MINUTE) };
 }
 
 /** As many leave as join: half of the churn each, of those that are there and of those that are away. */
@@ -94,7 +96,7 @@ export function withChurn(
   const { churn, minutes, seed } = { ...world, ...change };
   const rates = ratesOf(churn, seed);
   const devices = world.request.devices as Parameters<typeof churnEvents>[0]["devices"];
-  const events = churnEvents({ devices, churn: { events: [], rates } }, minutes * MS_PER_MINUTE);
+  const events = churnEvents({ devices, churn: { events: [], rates } }, LONGER * minutes * MS_PER_MINUTE);
   return { ...world, ...change, events };
 }
 

@@ -36,13 +36,14 @@ test("without churn nothing is lost", () => {
 });
 
 test("with it, less is lost where a loss does not stop everybody, and the same seed loses the same", () => {
-  const churning = worldOf({ devices: 12, churn: 1, minutes: 4, seed: 3, rows: 1, microBatches: 24 });
+  const churning = worldOf({ devices: 8, churn: 1, minutes: 2, seed: 3, rows: 1, microBatches: 16 });
   const planned = makePlan(churning.request);
   const run = () => runInSpans(churning, planned, ASSUMED, Number.POSITIVE_INFINITY);
   const [first, again] = [run(), run()];
   expect({ ...first, decisionMs: 0 }).toEqual({ ...again, decisionMs: 0 });
-  expect(first.hits).toBeGreaterThan(10);
-  expect(first.leaves + first.joins).toBe(churning.events.length);
+  expect(first.hits).toBeGreaterThan(3);
+  const until = churning.events.filter(({ atMs }) => atMs <= first.totalMs);
+  expect(first.leaves + first.joins).toBe(until.length);
   const part = first.steps / first.idealSteps;
   expect(part).toBeLessThan(1);
   // Devices that are waited for are a loss of another kind, which a run where everybody stops is spared here.
@@ -51,8 +52,8 @@ test("with it, less is lost where a loss does not stop everybody, and the same s
 }, 60_000);
 
 test("it takes one alone longer than all of a stage to do again what was lost, and longer to stand still for who comes", () => {
-  // Stages of more than eight members.
-  const many = worldOf({ devices: 40, churn: 1, minutes: 2, seed: 3, rows: 1, microBatches: 80 });
+  // Stages of more than eight members, and more devices than are planned for anew with each change.
+  const many = worldOf({ devices: 70, churn: 1, minutes: 1, seed: 3, rows: 1, microBatches: 140 });
   const first = makePlan(many.request);
   const run = (rules: Rules) => runInSpans(many, first, { ...ASSUMED, rules }, Number.POSITIVE_INFINITY);
   const both = run(ASSUMED.rules);
@@ -91,7 +92,7 @@ test("a step without losses takes as long as the simulator says", () => {
     const first = { ...planned, schedule };
     const { segments, devices, profile } = many.request;
     const { programs, run } = planCost(first, { segments, devices, profile });
-    const going = goingOf(courseOf(many, first), many, "together", 0);
+    const going = goingOf(courseOf(many, first), many, { again: "all" }, 0);
     going.runTo(Number.POSITIVE_INFINITY);
     const { gateMs } = simulate(programs, run);
     expect(going.gateMs! / gateMs).toBeWithin(0.99, 1.01);
