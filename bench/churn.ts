@@ -237,7 +237,7 @@ function tableOf(run: ChurnRun, tellMs: number): Section["table"] {
       ["given as copies", `${(run.copiedBytes / 1e9).toFixed(1)} GB`],
       ["losses that left no copy", whole(run.bereft)],
       ["a decision takes, here", seconds(run.decisionMs)],
-      ["to find what all are to be told of a loss takes, here, and in this", seconds(tellMs)],
+      ["what a coordinator does of a loss until all are told takes, here, and in this", seconds(tellMs)],
     ],
   };
 }
