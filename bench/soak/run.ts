@@ -7,6 +7,7 @@
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { seededRandom } from "../../runtime/index.ts";
+import { differenceOf } from "./difference.ts";
 import type { FaultKind } from "./faults.ts";
 import { FleetNode } from "./fleet.ts";
 import { Leader } from "./leader.ts";
@@ -256,15 +257,21 @@ export class Soak {
       const exact = weights === this.expected;
       if (weights !== undefined && !exact) {
         this.fail(`weights ${weights}, of the run that was spared ${this.expected}`);
+        const [own, spared] = [this.number, 0].map((run) => join(this.folderOf(run), "checkpoint"));
+        this.strikes.errand(async () => this.note(await differenceOf(own!, spared!)));
       }
       this.runs.push({ name: `run-${this.number}`, exact, seconds });
     }
-    // Others are for whoever looks into them.
-    if (weights === this.expected) {
-      rmSync(join(this.options.folder, `run-${this.number}`), { recursive: true, force: true });
+    // Others are for whoever looks into them, and the one that was spared to be compared with.
+    if (weights === this.expected && this.number > 0) {
+      rmSync(this.folderOf(this.number), { recursive: true, force: true });
     }
     this.number++;
     this.over();
+  }
+
+  private folderOf(run: number): string {
+    return join(this.options.folder, `run-${run}`);
   }
 
   /** A run that stands still is given up, with its coordinator. */
