@@ -29,8 +29,12 @@ export class Copies<R extends Room = Room> {
     this.allocate = allocate;
   }
 
-  /** Adds values to the copy of a step: they are read until this returns. A value that is there already is replaced. */
+  /**
+   * Adds values to the copy of a step: they are read until this returns. A value that is there already is replaced. Of whoever
+   * holds nothing there is a copy all the same, with nothing in it.
+   */
   put(step: number, values: Iterable<readonly [name: string, tensor: Tensor]>): void {
+    this.begin(step);
     for (const [name, { dtype, shape, bytes }] of values) {
       this.write(step, [{ name, dtype, shape, at: 0, bytes }]);
     }
@@ -93,12 +97,14 @@ export class Copies<R extends Room = Room> {
     this.steps.clear();
   }
 
+  private begin(step: number): Map<string, R> {
+    const copy = this.steps.get(step) ?? new Map<string, R>();
+    this.steps.set(step, copy);
+    return copy;
+  }
+
   private room(step: number, name: string, dtype: DType, shape: Shape): R {
-    let copy = this.steps.get(step);
-    if (!copy) {
-      copy = new Map();
-      this.steps.set(step, copy);
-    }
+    const copy = this.begin(step);
     let own = copy.get(name);
     if (!own) {
       own = this.spareOf(name, dtype, shape) ?? this.allocate(dtype, shape);

@@ -53,7 +53,8 @@ export class KeptWorker {
   /** No more comes of what the worker held after a step. @param bytes of all that was given. @returns whether all of it is here. */
   has(holding: Holding, step: number, bytes: number): boolean {
     // Of one that holds nothing no piece has come.
-    if (bytes > 0 && !this.isComing(step, bytes)) return false;
+    if (bytes === 0) this.copies.put(step, []);
+    else if (!this.isComing(step, bytes)) return false;
     this.coming = undefined;
     this.complete = { holding, steps: [...(this.complete?.steps ?? []), step] };
     return true;
