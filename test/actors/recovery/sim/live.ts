@@ -70,6 +70,8 @@ async function liveUndisturbed(shape: Shape): Promise<Undisturbed> {
   if (held.length > 0 || world.record.of("recovered").length > 0) {
     throw new Error(`${shape.name}: ${held.join(", ")}`);
   }
+  const { copies } = world.record.of("done")[0]!;
+  if (copies?.points === 0) throw new Error(`${shape.name}: copies were never complete`);
   return { ...outcome, shape, needsBytes: Math.max(...needsOf(world.record.plan!).values()) };
 }
 

@@ -6,6 +6,7 @@ import type { Plan, Sharing } from "../../../../actors/scheduler/plan.ts";
 import { checkPlan } from "../../../../actors/scheduler/plan-check.ts";
 import { PlanError } from "../../../../actors/scheduler/plan-error.ts";
 import { SCHEDULES, type ScheduleName } from "../../../../actors/scheduler/schedule.ts";
+import { lora } from "../../../../nn/finetune/lora.ts";
 import { dataInputs, type Model } from "../../../../nn/model.ts";
 import { gptModel } from "../../../../nn/models/gpt.ts";
 import { mlp } from "../../../../nn/models/mlp.ts";
@@ -98,6 +99,15 @@ const KINDS: readonly Kind[] = [
     name: "gpt",
     make: () => gptModel({ layers: 1, width: 4, heads: 2, context: 4, vocabulary: 8 }, 2),
     ...{ classes: 8, sharings: ["data", "tensor", "sequence", "tensor-sequence", "local"] },
+  },
+  {
+    // Its first segments, and its last, have nothing to train.
+    name: "adapters",
+    make: () => {
+      const model = gptModel({ layers: 2, width: 4, heads: 2, context: 4, vocabulary: 8 }, 2);
+      return lora(model, { targets: ["attn"], rank: 1, alpha: 1 });
+    },
+    ...{ classes: 8, sharings: ["data"] },
   },
 ];
 
