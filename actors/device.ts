@@ -216,6 +216,11 @@ export class Device extends Actor {
     else for (const fault of faults) this.#injector.offer(fault);
   }
 
+  /** One of those that were to come besides others is not to come any more. Returns whether it has not. */
+  withdraw(fault: Fault): boolean {
+    return this.#injector?.withdraw(fault) ?? false;
+  }
+
   /** Faults that are still to come over it. */
   armed(): readonly Fault[] {
     return this.#injector?.toCome ?? [];

@@ -16,7 +16,7 @@ export type RunEvent =
   | { event: "strategy_replaced"; asked: string; strategy: string; why: string }
   /** A fault is about to come, or has come, in words that `--chaos` takes. */
   | { event: "fault"; fault: string }
-  /** One that was asked for has not come in all of the run, and why not. */
+  /** One that was asked for, or told of, has not come in all of the run, and why not. */
   | { event: "fault_missed"; fault: string; why: string }
   /** Nodes may come to this address, and how what is said there is protected, in words. */
   | { event: "listening"; address: string; protection: string };

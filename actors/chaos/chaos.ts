@@ -4,7 +4,8 @@
  * (`injector.ts`).
  *
  * Each is told when its step begins, if the device then has such operations to do; where the operation is one that may not be
- * there, a recovery or a copy, it is told when it has come. What did not come is known at the end.
+ * there, a recovery or a copy, it is told when it has come. What did not come is known at the end, also of those that go by
+ * the time (`offers.ts`).
  *
  * A fault comes once: not again when its step is made again, nor over the same device when that is back.
  */
@@ -14,6 +15,7 @@ import type { Device } from "../device.ts";
 import type { Plan } from "../scheduler/plan.ts";
 import { comesBy, isCertain, whyNever } from "./coming.ts";
 import { type Fault, isSame } from "./fault.ts";
+import { type MissedFault, Offers } from "./offers.ts";
 import { type FaultSeries, faultsOf, type Victims } from "./series.ts";
 
 export interface ChaosWorld {
@@ -22,12 +24,6 @@ export interface ChaosWorld {
   device(name: string): Ref<Device> | undefined;
   /** Hears of each fault that is about to come, or has come. @param isLoss whether that is known by a loss, now. */
   told(fault: Fault, isLoss: boolean): void;
-}
-
-/** A fault that was asked for and has not come, and why not, for people. */
-export interface MissedFault {
-  readonly fault: Fault;
-  readonly why: string;
 }
 
 export interface ChaosOptions {
@@ -53,6 +49,8 @@ export class Chaos {
   /** Devices whose loss was heard of. */
   private readonly gone = new Set<string>();
   private readonly timers = new Map<FaultSeries, Timer>();
+  private readonly offers: Offers;
+  private readonly steps: number;
   /** The step that is under way. */
   private step: number;
   /** By which it is made, once there is one. */
@@ -61,6 +59,8 @@ export class Chaos {
 
   constructor({ faults, series, victims, done, steps }: ChaosOptions, world: ChaosWorld) {
     this.world = world;
+    this.offers = new Offers(world.clock);
+    this.steps = steps;
     this.series = series;
     this.victims = victims;
     this.step = done;
@@ -125,7 +125,7 @@ export class Chaos {
     const isTold = (fault: Fault) => this.known.get(fault) === "told" && fault.step >= this.step - 1;
     const waiting = all.filter((fault) => this.known.get(fault) === "waits");
     const likely = waiting.findLast(({ phase }) => isCertain(phase)) ?? waiting.at(-1);
-    const cause = all.some(isTold) ? undefined : likely;
+    const cause = this.offers.lost(name) || all.some(isTold) ? undefined : likely;
     for (const fault of waiting) {
       if (fault === cause) this.tell(fault, true);
       else this.known.set(fault, "missed");
@@ -135,17 +135,19 @@ export class Chaos {
     return all[0]?.forMs;
   }
 
-  /** Those by steps that have not come, at the end of the run: devices are still there. */
+  /** Those that have not come, at the end of the run: devices are still there. */
   async missed(): Promise<readonly MissedFault[]> {
     const toCome = await this.lookFor([...this.known.keys()]);
-    return [...this.known].flatMap(([fault, what]) => {
+    const bySteps = [...this.known].flatMap(([fault, what]) => {
       if (toCome.includes(fault)) return { fault, why: whyNever(this.plan, fault) };
       return what === "told" ? [] : { fault, why: `${fault.device} was not there` };
     });
+    return [...bySteps, ...(await this.offers.end())];
   }
 
   close(): void {
     this.closed = true;
+    this.offers.stop();
     for (const timer of this.timers.values()) this.world.clock.clearTimer(timer);
   }
 
@@ -195,14 +197,16 @@ export class Chaos {
   private deal(series: FaultSeries, faults: Generator<Fault>): void {
     const { clock } = this.world;
     const next = () => {
-      const fault = { ...(faults.next().value as Fault), step: this.step };
+      // Behind the last step there is none that it could come in.
+      if (this.closed || this.step >= this.steps) return;
+      const fault = { ...(faults.next().value as Fault), step: this.step, forMs: series.forMs };
       const device = this.world.device(fault.device);
       if (device && this.comes(fault)) {
         this.faults.push(fault);
         this.world.told(fault, false);
-        device.ask.arm([fault], true).catch(() => {});
+        this.offers.offer(fault, device);
       }
-      if (!this.closed) this.timers.set(series, clock.setTimer(next, (series.every as { ms: number }).ms));
+      this.timers.set(series, clock.setTimer(next, (series.every as { ms: number }).ms));
     };
     this.timers.set(series, clock.setTimer(next, (series.every as { ms: number }).ms));
   }

@@ -5,7 +5,7 @@
 
 import type { Clock, Timer } from "../../runtime/index.ts";
 import type { Operation } from "../scheduler/program.ts";
-import { comesAt, type Fault, type Phase } from "./fault.ts";
+import { comesAt, type Fault, isSame, type Phase } from "./fault.ts";
 
 /** What faults do to whatever the device runs in. */
 export interface FaultEffects {
@@ -45,8 +45,8 @@ export class Injector {
   private readonly slow: (factor: number) => void;
   private readonly clock: Clock;
   private armed: readonly Fault[] = [];
-  /** Until what was offered is not to come any more. */
-  private readonly offers = new Set<Timer>();
+  /** Of those that were offered for a time: until when they can come. */
+  private readonly untilMs = new Map<Fault, number>();
   /** Until kernels are as fast as ever. */
   private timer: Timer | undefined;
 
@@ -64,8 +64,7 @@ export class Injector {
 
   /** These faults are to come, each once, and no others; what makes kernels slow is over. */
   arm(faults: readonly Fault[]): void {
-    for (const timer of this.offers) this.clock.clearTimer(timer);
-    this.offers.clear();
+    this.untilMs.clear();
     this.armed = faults;
     this.slowDown(1);
   }
@@ -73,12 +72,14 @@ export class Injector {
   /** This fault is to come as well, if it can in the time that it lasts: over who has nothing to do, it does not come later. */
   offer(fault: Fault): void {
     this.armed = [...this.armed, fault];
-    if (fault.forMs === undefined) return;
-    const timer = this.clock.setTimer(() => {
-      this.offers.delete(timer);
-      this.armed = this.armed.filter((other) => other !== fault);
-    }, fault.forMs);
-    this.offers.add(timer);
+    if (fault.forMs !== undefined) this.untilMs.set(fault, this.clock.now() + fault.forMs);
+  }
+
+  /** A fault that was offered is not to come any more. @returns whether it has not come. */
+  withdraw(fault: Fault): boolean {
+    const own = this.armed.find((other) => isSame(other, fault));
+    if (own) this.disarm([own]);
+    return own !== undefined;
   }
 
   /** An operation of a program is about to be carried out; as `reached`. */
@@ -92,11 +93,21 @@ export class Injector {
   reached(phases: readonly Phase[], step: number, microBatch?: number): Promise<void> | undefined {
     if (this.armed.length === 0) return undefined;
     const moment = { step, phases, ...(microBatch === undefined ? {} : { microBatch }) };
-    const due = this.armed.filter((fault) => comesAt(fault, moment));
+    const due = this.armed.filter((fault) => comesAt(fault, moment) && !this.isLate(fault));
     if (due.length === 0) return undefined;
-    this.armed = this.armed.filter((fault) => !due.includes(fault));
+    this.disarm(due);
     const ends = due.map((fault) => this.perform(fault));
     return ends.includes(true) ? new Promise(() => {}) : Promise.resolve();
+  }
+
+  private isLate(fault: Fault): boolean {
+    const untilMs = this.untilMs.get(fault);
+    return untilMs !== undefined && this.clock.now() >= untilMs;
+  }
+
+  private disarm(faults: readonly Fault[]): void {
+    for (const fault of faults) this.untilMs.delete(fault);
+    this.armed = this.armed.filter((fault) => !faults.includes(fault));
   }
 
   /** Whether nothing comes behind it. */

@@ -55,6 +55,8 @@ function run(options: Partial<ChaosOptions>) {
   const clock = new VirtualClock();
   const all: [string, readonly Fault[], boolean][] = [];
   const told: Fault[] = [];
+  /** Whether what was dealt has not come, when it is asked for. */
+  const hasWaited = new Map<Fault["action"], boolean>();
   /** What is still to come, by device; who is not there is left out. */
   const toCome = new Map<string, readonly Fault[]>([
     ["a", []],
@@ -66,11 +68,15 @@ function run(options: Partial<ChaosOptions>) {
     const arm = async (faults: readonly Fault[], besides = false) => {
       all.push([name, faults, besides]);
     };
-    return { ask: { arm, armed } } as unknown as Ref<Device>;
+    const withdraw = async ({ action }: Fault) => {
+      if (!toCome.has(name)) throw new Error(`${name} is gone`);
+      return hasWaited.get(action) ?? false;
+    };
+    return { ask: { arm, armed, withdraw } } as unknown as Ref<Device>;
   };
   const base = { faults: [], series: [], victims: VICTIMS, done: 0, steps: 20 };
   const chaos = new Chaos({ ...base, ...options }, { clock, device, told: (fault) => told.push(fault) });
-  return { chaos, clock, armed: all, told, toCome };
+  return { chaos, clock, armed: all, told, toCome, hasWaited };
 }
 
 test("devices are armed with what is to come, and those that come back with what is still to come", async () => {
@@ -240,6 +246,61 @@ test("one by the time is dealt to those that are there, until it is closed", asy
   await clock.advance(30_000);
   expect(armed).toHaveLength(told.length);
   expect(chaos.lost(told[0]!.device)).toBe(100);
+});
+
+test("of those by the time that were told, each that has not come in its time is known at the end, and no other", async () => {
+  const { chaos, clock, told, hasWaited } = run({ series: [BY_TIME], steps: 3 });
+  await chaos.begin();
+  chaos.planned(planOf("a", "b"));
+  chaos.reached(2);
+  for (const action of ["hang", "stop"] as const) hasWaited.set(action, true);
+  await clock.advance(20_500);
+  const late = told.filter(({ action }) => action === "hang" || action === "stop");
+  expect(late.length).toBeWithin(1, told.length);
+  const why = ({ device }: Fault) => `its time was over before ${device} did anything of the kind`;
+  expect(await chaos.missed()).toEqual(late.map((fault) => ({ fault, why: why(fault) })));
+  chaos.close();
+});
+
+test("nothing is dealt behind the last step, and what was dealt just before it is taken back with the run", async () => {
+  const { chaos, clock, told, armed, hasWaited } = run({ series: [BY_TIME], steps: 3 });
+  for (const action of ACTIONS) hasWaited.set(action, true);
+  await chaos.begin();
+  chaos.planned(planOf("a", "b", "c"));
+  chaos.reached(1);
+  while (told.length === 0) await clock.advance(1000);
+  chaos.reached(3);
+  armed.length = 0;
+  await clock.advance(99);
+  expect(await chaos.missed()).toEqual([
+    { fault: told[0]!, why: `the run was over before ${told[0]!.device} did anything of the kind` },
+  ]);
+  await clock.advance(60_000);
+  expect(told).toHaveLength(1);
+  expect(armed).toEqual([]);
+});
+
+test("of who is lost, a fault that was dealt explains it, a kill in its time before others; no other of these has come", async () => {
+  const long = { ...BY_TIME, forMs: 60_000 };
+  const later: Fault = { ...KILL, step: 1 };
+  const { chaos, clock, told, toCome } = run({ series: [long], faults: [{ ...later, phase: "recovery" }] });
+  await chaos.begin();
+  chaos.planned(planOf("a", "b"));
+  chaos.reached(1);
+  const own = () => told.filter(({ device }) => device === "a");
+  const isKill = ({ action }: Fault) => action === "kill";
+  while (!own().some(isKill) || own().length < 3) await clock.advance(1000);
+  const before = own();
+  toCome.delete("a");
+  chaos.lost("a");
+  // That of a recovery has no part in it.
+  expect(own()).toEqual(before);
+  const others = before.filter((fault) => fault !== before.find(isKill));
+  expect(await chaos.missed()).toEqual([
+    { fault: { ...later, phase: "recovery" }, why: "a was not there" },
+    ...others.map((fault) => ({ fault, why: "a was gone before it did anything of the kind" })),
+  ]);
+  chaos.close();
 });
 
 test("what hangs in an engine goes on when that is over", async () => {

@@ -75,6 +75,25 @@ describe("a fault comes", () => {
     expect(done.at(-1)).toBe("slow 1");
   });
 
+  test("and can be taken back, which says whether it has come; also behind its time", async () => {
+    const clock = new VirtualClock();
+    const done: string[] = [];
+    const effects = { kill: () => {}, stop: () => {}, cut: () => void done.push("cut") };
+    const injector = new Injector(effects, () => {}, clock);
+    const [first, second]: Fault[] = [0, 1].map((step) => ({ ...KILL, action: "cut", step, forMs: 100 }));
+    injector.offer(first!);
+    injector.offer(second!);
+    await injector.carriesOut({ op: "forward", microBatch: 0 }, 0);
+    await clock.advance(200);
+    expect(injector.withdraw({ ...first! })).toBe(false);
+    expect(injector.withdraw({ ...second! })).toBe(true);
+    expect(injector.withdraw({ ...second! })).toBe(false);
+    injector.offer({ ...second! });
+    expect(injector.withdraw(second!)).toBe(true);
+    expect(injector.carriesOut({ op: "forward", microBatch: 0 }, 1)).toBeUndefined();
+    expect(done).toEqual(["cut"]);
+  });
+
   test("and not any more, where it was offered to who had nothing to do", async () => {
     const clock = new VirtualClock();
     const done: string[] = [];
