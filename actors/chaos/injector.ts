@@ -47,8 +47,10 @@ export class Injector {
   private armed: readonly Fault[] = [];
   /** Of those that were offered for a time: until when they can come. */
   private readonly untilMs = new Map<Fault, number>();
-  /** Until kernels are as fast as ever. */
-  private timer: Timer | undefined;
+  /** What makes kernels slow now: how many times each, and what ends it, where it is over after a while. */
+  private readonly slowing = new Set<{ readonly factor: number; readonly timer?: Timer }>();
+  /** That of the strongest. */
+  private factor = 1;
 
   /** @param slow makes kernels take so many times as long; infinitely many is for ever. */
   constructor(effects: FaultEffects, slow: (factor: number) => void, clock: Clock) {
@@ -66,7 +68,10 @@ export class Injector {
   arm(faults: readonly Fault[]): void {
     this.untilMs.clear();
     this.armed = faults;
-    this.slowDown(1);
+    for (const { timer } of this.slowing) this.clock.clearTimer(timer);
+    this.slowing.clear();
+    this.factor = 1;
+    this.slow(1);
   }
 
   /** This fault is to come as well, if it can in the time that it lasts: over who has nothing to do, it does not come later. */
@@ -118,9 +123,22 @@ export class Injector {
     return action === "kill";
   }
 
+  /** It lasts until the device is armed anew, where it has no time. */
   private slowDown(factor: number, forMs?: number): void {
-    this.clock.clearTimer(this.timer);
+    const end = () => {
+      this.slowing.delete(own);
+      this.slowAsStrongest();
+    };
+    const timer = forMs === undefined ? undefined : this.clock.setTimer(end, forMs);
+    const own = { factor, timer };
+    this.slowing.add(own);
+    this.slowAsStrongest();
+  }
+
+  private slowAsStrongest(): void {
+    const factor = Math.max(1, ...[...this.slowing].map((each) => each.factor));
+    if (factor === this.factor) return;
+    this.factor = factor;
     this.slow(factor);
-    if (forMs !== undefined) this.timer = this.clock.setTimer(() => this.slow(1), forMs);
   }
 }

@@ -75,6 +75,55 @@ describe("a fault comes", () => {
     expect(done.at(-1)).toBe("slow 1");
   });
 
+  test("and ends by itself: of those that slow a device the strongest holds, and others go on behind it", async () => {
+    const clock = new VirtualClock();
+    const factors: number[] = [];
+    const effects = { kill: () => {}, stop: () => {}, cut: () => {} };
+    const injector = new Injector(effects, (factor) => void factors.push(factor), clock);
+    const slow = { ...KILL, action: "slow" } as const;
+    const hang = { ...KILL, action: "hang" } as const;
+    const now = () => factors.at(-1);
+    const forward = (step: number) => injector.carriesOut({ op: "forward", microBatch: 0 }, step);
+
+    // What comes behind a hang that lasts ends nothing but itself.
+    injector.arm([
+      { ...hang, step: 0 },
+      { ...slow, step: 0, factor: 2, forMs: 1000 },
+    ]);
+    await forward(0);
+    expect(now()).toBe(Number.POSITIVE_INFINITY);
+    await clock.advance(2000);
+    expect(now()).toBe(Number.POSITIVE_INFINITY);
+
+    injector.arm([
+      { ...slow, step: 0, factor: 3, forMs: 500 },
+      { ...slow, step: 0, factor: 900 },
+      { ...hang, step: 1, forMs: 100 },
+      { ...slow, step: 1, factor: 5, forMs: 300 },
+    ]);
+    expect(now()).toBe(1);
+    await forward(0);
+    expect(now()).toBe(900);
+    await forward(1);
+    expect(now()).toBe(Number.POSITIVE_INFINITY);
+    await clock.advance(100);
+    expect(now()).toBe(900);
+    await clock.advance(1000);
+    expect(now()).toBe(900);
+
+    // What was under way when it is armed anew ends nothing later.
+    injector.arm([
+      { ...slow, step: 0, factor: 4, forMs: 100 },
+      { ...slow, step: 0, factor: 2, forMs: 200 },
+    ]);
+    await forward(0);
+    await clock.advance(50);
+    injector.arm([{ ...hang, step: 0 }]);
+    await forward(0);
+    await clock.advance(1000);
+    expect(now()).toBe(Number.POSITIVE_INFINITY);
+  });
+
   test("and can be taken back, which says whether it has come; also behind its time", async () => {
     const clock = new VirtualClock();
     const done: string[] = [];
