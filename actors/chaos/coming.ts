@@ -26,11 +26,29 @@ export function whyNever(plan: Plan | undefined, fault: Fault): string {
   }
   if (phase === "copy")
     return `${device} has given nobody copies ${since}: it held nothing that others had not, or nobody was there for it`;
-  const own = plan ? programsOf(plan, fault) : [];
-  if (phase === "backward" && own.length > 0 && !own.some((program) => has(program, { phase })))
-    return `${device} makes no backward pass: it has nothing to train`;
-  return `${device} did nothing of the kind`;
+  return (plan && whyNotBy(plan, fault)) ?? `${device} did nothing of the kind`;
 }
+
+/** Why no step by this plan has what a fault comes over; undefined where steps have it. */
+function whyNotBy(plan: Plan, fault: Fault): string | undefined {
+  const { device, phase, microBatch } = fault;
+  const own = programsOf(plan, fault);
+  if (own.length === 0) return `${device} has no part in the plan`;
+  const does = (programs: readonly StageProgram[]) => programs.some((program) => has(program, { phase }));
+  if (!does(own)) {
+    if (phase === "backward") return `${device} makes no backward pass: it has nothing to train`;
+    if (phase === "reduce") return `${device} adds up gradients with nobody: ${whyNoReduce(plan)}`;
+    if (!does(planPrograms(plan))) return `by the plan nobody has to ${phase}: it has one stage`;
+    return `by the plan ${device} has not to ${phase}`;
+  }
+  if (own.some((program) => has(program, fault))) return undefined;
+  return `by the plan micro-batch ${microBatch} is not for ${device}`;
+}
+
+const whyNoReduce = ({ stages }: Plan) =>
+  stages.some(({ sharing, members }) => sharing === "data" && members.length > 1)
+    ? "it shares no stage's micro-batches"
+    : "the plan has no stage whose devices share micro-batches";
 
 function programsOf(plan: Plan, { device }: Fault): readonly StageProgram[] {
   const own = workersOf(plan).filter(({ member }) => member.deviceName === device);

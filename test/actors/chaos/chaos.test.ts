@@ -2,7 +2,8 @@
 
 import { expect, test } from "bun:test";
 import { Chaos, type ChaosOptions } from "../../../actors/chaos/chaos.ts";
-import { ACTIONS, type Fault } from "../../../actors/chaos/fault.ts";
+import { whyNever } from "../../../actors/chaos/coming.ts";
+import { ACTIONS, type Fault, type Phase } from "../../../actors/chaos/fault.ts";
 import { type FaultSeries, faultsOf, type Victims } from "../../../actors/chaos/series.ts";
 import { slowed } from "../../../actors/chaos/slowed.ts";
 import type { Device } from "../../../actors/device.ts";
@@ -201,8 +202,8 @@ test("of who has nothing to do no fault is told, nor of micro-batches that are o
   for (const done of [1, 2, 3, 4]) chaos.reached(done);
   expect(told).toEqual([]);
   expect(await chaos.missed()).toEqual([
-    { fault: KILL, why: "a did nothing of the kind" },
-    { fault: other, why: "b did nothing of the kind" },
+    { fault: KILL, why: "a has no part in the plan" },
+    { fault: other, why: "by the plan micro-batch 2 is not for b" },
   ]);
   chaos.close();
 });
@@ -226,6 +227,26 @@ test("of who has nothing to train no fault of a backward pass is told, nor of wh
       why: "b has given nobody copies from step 3 on: it held nothing that others had not, or nobody was there for it",
     },
   ]);
+});
+
+test("what a plan does not have is said of it: a phase, or a device's part", () => {
+  const never = (device: string, phase: Phase, plan: Plan) =>
+    whyNever(plan, { action: "stop", device, step: 2, phase });
+  const pipeline = planOf("a", "b");
+  expect(never("a", "reduce", pipeline)).toBe(
+    "a adds up gradients with nobody: the plan has no stage whose devices share micro-batches",
+  );
+  expect(never("c", "reduce", pipeline)).toBe("c has no part in the plan");
+  expect(never("a", "send", planOf("a"))).toBe("by the plan nobody has to send: it has one stage");
+  const [first, second] = pipeline.stages;
+  const members = ["b", "c"].map((deviceName, i) => ({ deviceName, microBatches: [i] }));
+  const shared = { ...pipeline, stages: [first, { ...second, sharing: "data", members }] } as unknown as Plan;
+  expect(never("a", "reduce", shared)).toBe(
+    "a adds up gradients with nobody: it shares no stage's micro-batches",
+  );
+  // That they have it is no reason.
+  expect(never("b", "reduce", shared)).toBe("b did nothing of the kind");
+  expect(never("a", "send", shared)).toBe("a did nothing of the kind");
 });
 
 test("one by the time is dealt to those that are there, until it is closed", async () => {
