@@ -29,7 +29,7 @@ export const TRANSPORT_OPTION: OptionSpec = {
 
 export const PATIENCE_OPTION: OptionSpec = {
   value: "ms",
-  help: `silence after which another device is given up (default: ${DEFAULT_HEARTBEAT.patienceMs}); a process that ends is noticed at once, and all other waiting follows from this`,
+  help: `silence after which another device is given up (default: ${DEFAULT_HEARTBEAT.patienceMs}); a process that ends is noticed at once, and all other waiting follows from this (a handshake has ten seconds at least)`,
 };
 
 /** When whoever is silent is given up. @throws UsageError. */
