@@ -53,11 +53,12 @@ export async function openHuggingFace(
       `${folder.name}: its tokenizer has ${tokenizer.vocabulary} tokens, its model ${source.vocabulary}: take both from one folder`,
     );
   }
+  // What cannot be is refused before all of a text is made tokens of.
+  const model = tuned(source.model({ context, rows }), spec.tuning, LAYERS[source.config.family]);
+  const one = source.model({ context, rows: 1 });
   const text = await (data === null ? readDefaultText(files) : readText(files, data));
   const tokens = tokenizer.encodeText(text.bytes);
   const split = splitTokens(tokens, { name: text.name, unit: "tokens" }, context);
-  const model = tuned(source.model({ context, rows }), spec.tuning, LAYERS[source.config.family]);
-  const one = source.model({ context, rows: 1 });
   /** Trained values under the folder's own names: adapters are merged into what they stand beside. */
   const merged = async (trained: ReadonlyMap<string, Tensor>) =>
     isAdapted(model) ? await mergeLora(model, trained, seed) : trained;
