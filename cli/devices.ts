@@ -48,8 +48,11 @@ export interface Opening {
   readonly devices: number;
   /** Whether it goes on with what there is of these and of those that were named, be it one. */
   readonly lacks?: boolean;
-  /** Where else there may be devices that have something of the run: of these nothing is said where there are none. */
-  readonly known?: readonly string[];
+  /**
+   * Devices that may have something of the run, where they were. Nothing is said of those that are not there, but of those
+   * that were named.
+   */
+  readonly known?: readonly Pick<JoinedDevice, "name" | "address">[];
 }
 
 type Take = (device: Ref<Device>) => Promise<unknown>;
@@ -114,8 +117,10 @@ export class Devices {
     for (const result of await Promise.allSettled(starting))
       if (result.status === "rejected") throw result.reason;
     const named = [...(await Promise.all(starting)), ...join];
-    await this.connectAll(named, lacks);
-    await Promise.all(known.filter((address) => !named.includes(address)).map((each) => this.seek(each)));
+    const names = new Map(known.map(({ name, address }) => [address, name]));
+    await this.connectAll(named, lacks, names);
+    const others = [...names.keys()].filter((address) => !named.includes(address));
+    await Promise.all(others.map((each) => this.seek(each)));
     this.node.onPeer((event) => {
       if (event.type === "joined") void this.takeIn(event.peer);
     });
@@ -218,13 +223,18 @@ export class Devices {
     if (this.closing) throw new LaunchError("the run was ended while its devices were starting");
   }
 
-  private async connectAll(addresses: readonly string[], lacks: boolean): Promise<void> {
+  /** @param names what devices were called that were at these addresses. */
+  private async connectAll(
+    addresses: readonly string[],
+    lacks: boolean,
+    names: ReadonlyMap<string, string>,
+  ): Promise<void> {
     for (const [i, address] of addresses.entries()) {
       this.expectOpen();
       const isLast = i === addresses.length - 1 && this.settings.listen === undefined;
       const peer = await this.node.connect(address).catch((error: Error) => {
         if (!lacks || (isLast && this.living.size === 0)) throw error;
-        this.events.left(address, error.message);
+        this.events.left(names.get(address) ?? address, error.message);
         return null;
       });
       if (peer === null) continue;

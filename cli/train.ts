@@ -190,7 +190,7 @@ async function run(
     if (abandoned) results.restore(abandoned.history);
     await devices.open({
       devices: startable(settings, findSegments(prepared.task.model).length),
-      ...(abandoned && { lacks: true, known: knownAddresses(settings, abandoned) }),
+      ...(abandoned && { lacks: true, known: knownPlaces(settings, abandoned) }),
     });
     const done = abandoned ? (abandoned.history.step ?? -1) + 1 : (prepared.resumed?.step ?? 0);
     chaos = await beginChaos(settings, devices, done, (fault, isLoss) => {
@@ -266,9 +266,9 @@ function isReached({ join, listen }: TrainSettings): boolean {
   return join.length > 0 || listen !== undefined;
 }
 
-/** Where devices were that came to a run by themselves, or are spare: processes of its own have ended with it. */
-function knownAddresses(settings: TrainSettings, { history }: Abandoned): readonly string[] {
-  return isReached(settings) ? (history.planned?.devices ?? []).map(({ address }) => address) : [];
+/** Where devices were that were not started here: processes of a run's own have ended with it. */
+function knownPlaces(settings: TrainSettings, { history }: Abandoned): readonly DevicePlace[] {
+  return isReached(settings) ? (history.planned?.devices ?? []) : [];
 }
 
 /** Codes of errors that a lost device explains. */

@@ -1,7 +1,7 @@
 /** What devices of a run are called: by names that are theirs alone, while they are there. */
 
 import { afterEach, expect, test } from "bun:test";
-import { Devices, type JoinedDevice } from "../../cli/devices.ts";
+import { Devices, type JoinedDevice, type Opening } from "../../cli/devices.ts";
 import { DEVICE_NAME } from "../../cli/node.ts";
 import type { TrainSettings } from "../../cli/train-options.ts";
 import { Actor, heartbeatOf, NodeRuntime, type Ref, systemClock, tcp } from "../../runtime/index.ts";
@@ -44,7 +44,7 @@ async function node(name: string): Promise<{ node: NodeRuntime; address: string;
 }
 
 /** A run's devices, of which these are there in the beginning; more may come to it. */
-async function run(join: readonly string[]) {
+async function run(join: readonly string[], opening: Partial<Opening> = {}) {
   const settings = {
     ...{ join, listen: "tcp://127.0.0.1:0", transport: "tcp", heartbeat: heartbeatOf(10_000) },
     security: { insecure: false },
@@ -70,7 +70,7 @@ async function run(join: readonly string[]) {
     said: () => {},
   });
   opened.push(devices);
-  await devices.open({ devices: 0 });
+  await devices.open({ devices: 0, ...opening });
   const until = async (holds: () => boolean) => {
     while (!holds()) await arrival.promise;
   };
@@ -105,6 +105,18 @@ test("one that comes back has its name again, also before the loss of the one th
   await last.node.connect(address);
   await until(() => names().length === 3);
   expect(names()).toEqual(["pi", "pi", "pi"]);
+});
+
+test("who was in the run before and is not there is told of by name, and nobody who was not named", async () => {
+  const pi = await node("pi");
+  const [away, guest] = await Promise.all([node("desk"), node("guest")]);
+  for (const { node: own } of [away, guest]) await own.close();
+  const known = [away, guest, pi].map(({ address }, i) => ({ name: ["n2", "n3", "pi"][i]!, address }));
+  const stranger = await node("stranger");
+  await stranger.node.close();
+  const { names, gone } = await run([pi.address, away.address, stranger.address], { lacks: true, known });
+  expect(names()).toEqual(["pi"]);
+  expect(gone).toEqual(["n2", stranger.address]);
 });
 
 test("who leaves a run that is over is not told of, nor who is let go at its end", async () => {
