@@ -5,7 +5,7 @@ import type { Device, DeviceUsage } from "./device.ts";
 import type { RunMeter } from "./energy/run-meter.ts";
 import type { RunHistory } from "./journal/history.ts";
 import type { KeepingCost } from "./recovery/keeper.ts";
-import type { Known } from "./recovery/roster.ts";
+import type { Known, Unknown } from "./recovery/roster.ts";
 import type { Behind, RunRecovery, Scheduler } from "./scheduler/scheduler.ts";
 import type { CopiesTold, TrainEvent } from "./train-events.ts";
 
@@ -54,21 +54,21 @@ export function copiesOf({ points, every, bytes, measured }: KeepingCost): Copie
 /**
  * Who is there at the end of a run, and who is not. One that came back is there.
  * @param everyone who was ever in the run. @param usage of each; null of those that are gone.
- * @param unknown names of those that were lost before they had said what they are.
+ * @param unknown those of whom that is not known: lost before, or just coming.
  * @param before what it had come to, where another coordinator led it: some may not have been there any more behind that.
  */
 export function endedOn(
   everyone: readonly Known[],
   usage: readonly (DeviceUsage | null)[],
-  unknown: readonly string[],
+  unknown: Unknown,
   before: Pick<RunHistory, "planned"> | null,
 ): Pick<Done, "devices" | "devices_lost"> {
   const devices = everyone.flatMap(({ id, name }, i) => {
     const used = usage[i];
     return used ? [{ id, name, peak_bytes: used.peakBytes, tensor_bytes: used.tensorBytes }] : [];
   });
-  const there = new Set(devices.map(({ name }) => name));
+  const there = new Set([...devices.map(({ name }) => name), ...unknown.coming]);
   const named = [...(before?.planned?.devices ?? []), ...everyone].map(({ name }) => name);
-  const names = new Set([...named, ...unknown]);
+  const names = new Set([...named, ...unknown.lost]);
   return { devices, devices_lost: [...names].filter((name) => !there.has(name)) };
 }

@@ -337,14 +337,14 @@ export async function train(
       }
       emit({ event: "exported", path: options.exportTo });
     }
-    // Whoever comes between the two questions is not lost.
-    const everyone = await scheduler.ask.descriptions();
-    const usage = await scheduler.ask.usage();
     if (options.sampleBytes > 0 && task.sample) {
       const request = { prompt: options.prompt, count: options.sampleBytes, random: world.random };
       emit({ event: "sample", text: await task.sample(values, request) });
     }
-    const unknown = await scheduler.ask.lostUnknown();
+    // In this order: whoever comes between two of these questions is not lost.
+    const unknown = await scheduler.ask.unknown();
+    const everyone = await scheduler.ask.descriptions();
+    const usage = await scheduler.ask.usage();
     // There may have been one in the beginning, and others later.
     const kept = copies > 0 && everyone.length > 1 ? copiesOf(await scheduler.ask.keepingCost()) : null;
     const done = {

@@ -34,6 +34,13 @@ export interface Loss {
 /** What a device is called; undefined where nobody knows. */
 export type Called = (device: Ref<Device>) => string | undefined;
 
+/** Names of devices that have not said what they are. */
+export interface Unknown {
+  readonly lost: readonly string[];
+  /** Those that are there. */
+  readonly coming: readonly string[];
+}
+
 /** A device that has said what it is. */
 export interface Known extends DeviceDescription {
   readonly id: string;
@@ -137,9 +144,11 @@ export class Roster {
     return this.known[place]?.name ?? this.called(this.devices[place]!) ?? `device ${place + 1}`;
   }
 
-  /** Names of those that were lost before they had said what they are. */
-  lostUnknown(): readonly string[] {
-    return [...this.gone].filter((id) => !this.known[Number(id)]).map((id) => this.name(id));
+  /** Names of those that are not known yet: lost before they were, or there, and still to be measured. */
+  unknown(): Unknown {
+    const isUnknown = (id: string) => !this.known[Number(id)];
+    const names = (ids: Iterable<string>) => [...ids].filter(isUnknown).map((id) => this.name(id));
+    return { lost: names(this.gone), coming: names(this.present()) };
   }
 
   /** What each has used, in the order of `descriptions`; null of those that are gone. */

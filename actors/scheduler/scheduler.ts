@@ -25,7 +25,7 @@ import { Course } from "../recovery/course.ts";
 import { infoOf, Joining } from "../recovery/joining.ts";
 import type { KeepingCost } from "../recovery/keeper.ts";
 import { isSame, Replanner } from "../recovery/replanner.ts";
-import { type Known, Roster } from "../recovery/roster.ts";
+import { type Known, Roster, type Unknown } from "../recovery/roster.ts";
 import { comesAgain } from "../recovery/takeover.ts";
 import type { StepReport } from "../stage.ts";
 import { Committing } from "./committing.ts";
@@ -362,9 +362,9 @@ export class Scheduler extends Actor {
     return this.#roster.descriptions();
   }
 
-  /** Names of those that were lost before they had said what they are, and are not among these. */
-  lostUnknown(): readonly string[] {
-    return this.#roster.lostUnknown();
+  /** Names of those that are not known yet, and are not among these. */
+  unknown(): Unknown {
+    return this.#roster.unknown();
   }
 
   /** Devices that have drifted by this step; their profiles are forgotten, so that the next run measures anew. */

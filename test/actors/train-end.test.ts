@@ -63,8 +63,9 @@ test("who was in the run and is not there is named once, also where another coor
     class: "laptop" as const,
   });
   const used = { peakBytes: 1, tensorBytes: 0 };
-  const everyone = [known("0", "a"), known("1", "b"), known("2", "a"), known("3", "c")];
-  const { devices, devices_lost } = endedOn(everyone, [null, null, used, used], ["c", "e"], {
+  const everyone = [known("0", "a"), known("1", "b"), known("2", "a"), known("3", "c"), known("4", "g")];
+  const unknown = { lost: ["c", "e", "f"], coming: ["f", "g"] };
+  const { devices, devices_lost } = endedOn(everyone, [null, null, used, used, null], unknown, {
     planned: {
       ...{ plan: planOf(gptModel(MODEL, 2), { stages: [{ to: [4] }], microBatches: 4 }), generation: 1 },
       devices: ["a", "c", "d"].map((name, i) => ({ id: `${i}`, name, address: `tcp://${name}:1` })),

@@ -9,6 +9,7 @@ import { Stage } from "../../actors/stage.ts";
 import { DEFAULT_ADAMW } from "../../nn/index.ts";
 import { gptModel } from "../../nn/models/gpt.ts";
 import {
+  Actor,
   MemoryNetwork,
   memory,
   NodeRuntime,
@@ -39,8 +40,24 @@ const options = (name: string): TrainOptions => ({
   ...{ validateEvery: 100, checkpointEvery: 2, sampleBytes: 0, prompt: "\n" },
 });
 
-/** @param comes whether a second device comes to it, which keeps copies. */
-async function run(name: string, disturbed: boolean, comes = false): Promise<TrainEvent[]> {
+/** One that is there, and says nothing until then. */
+class Silent extends Actor {
+  readonly until: Promise<void>;
+  constructor(until: Promise<void>) {
+    super();
+    this.until = until;
+  }
+
+  describe(): Promise<void> {
+    return this.until;
+  }
+}
+
+/**
+ * @param comes whether a second device comes to it, which keeps copies. @param returns whether the one that was lost comes again
+ *   before the end, and is not taken in by then.
+ */
+async function run(name: string, disturbed: boolean, comes = false, returns = false): Promise<TrainEvent[]> {
   const network = new MemoryNetwork();
   const coordinator = new NodeRuntime({ name: "coordinator", transports: [memory(network)] });
   const hosts: NodeRuntime[] = [];
@@ -54,17 +71,24 @@ async function run(name: string, disturbed: boolean, comes = false): Promise<Tra
   };
   const events: TrainEvent[] = [];
   let hand: ((device: Ref<Device>) => Promise<void>) | undefined;
+  const over = Promise.withResolvers<void>();
   const random = seededRandom(7);
   try {
     await train(options(name), {
       ...{ node: coordinator, devices: [await device()], files, clock: systemClock },
       random: () => random.next(),
+      called: () => "device-0",
       emit: (event) => {
         events.push(event);
         if (disturbed && event.event === "checkpoint" && event.step === 2) void hosts[0]!.close();
         // A checkpoint waits for it, and the run for its checkpoints.
         if (comes && event.event === "checkpoint" && event.step === 2)
           return device().then((joining) => hand!(joining));
+        if (returns && event.event === "recovered")
+          void coordinator
+            .spawn(Silent, [over.promise])
+            .then((back) => hand!(back as Ref<any>).catch(() => {}));
+        if (event.event === "done") over.resolve();
         if (event.event === "paused") void device().then((joining) => hand!(joining));
         return undefined;
       },
@@ -92,6 +116,11 @@ test("a run waits for a device, and goes on from its checkpoint", async () => {
   expect(told("paused")).toEqual([{ event: "paused", reason: "device-0 gone: no device is left" }]);
   expect(told("recovered")).toMatchObject([{ lost: ["device-0"], from_checkpoint: true }]);
   expect(told("done")).toMatchObject([{ devices: [{ name: "device-1" }], devices_lost: ["device-0"] }]);
+});
+
+test("who was lost and is there again is not lost, though the end comes before it is taken in", async () => {
+  const events = await run("returning", true, false, true);
+  expect(events.at(-1)).toMatchObject({ devices: [{ name: "device-1" }], devices_lost: [] });
 });
 
 test("a run that was begun by one device alone tells of copies where another one has come", async () => {

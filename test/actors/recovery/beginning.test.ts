@@ -103,7 +103,7 @@ describe("a device is lost", () => {
     };
     const { told, scheduler, devices } = await lostOne("describe", 3, { plan, called });
     expect(told).toMatchObject([{ lost: ["attic"] }]);
-    expect(await scheduler.ask.lostUnknown()).toEqual(["attic"]);
+    expect(await scheduler.ask.unknown()).toEqual({ lost: ["attic"], coming: [] });
     expect([...new Set(keys)]).toEqual([devices[1]!.key]);
     // Of the others it knows what they are.
     expect((await scheduler.ask.descriptions()).map(({ id }) => id)).toEqual(["0", "2"]);
