@@ -36,6 +36,7 @@ export function resumedBehind({
 /** What the loss of devices has cost. */
 export function recoveredBy(each: RunRecovery): Omit<Recovered, "event"> {
   return {
+    ...(each.why !== undefined && { why: each.why }),
     ...{ lost: each.lost, detect_ms: each.detectMs, ready_ms: each.readyMs, resume_ms: each.resumeMs },
     ...{
       steps_lost: each.stepsLost,

@@ -46,11 +46,12 @@ export type TrainEvent =
    * The run goes on without devices that are gone: how long it took to know (from the last sign of life), how long until
    * all was in place again and until another step was committed, how many committed steps were repeated, of which every so
    * many had been copied, how many operations were carried out again, of those and of the step under way, and what had to
-   * be moved. Nobody is lost where devices that live have lost each other.
+   * be moved. Where nobody is lost, but devices that live have lost each other, it says so (`why`).
    */
   | {
       event: "recovered";
       lost: readonly string[];
+      why?: string;
       detect_ms: number;
       ready_ms: number;
       resume_ms: number;

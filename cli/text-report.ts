@@ -130,7 +130,8 @@ export function textReport(out: Output, err: Output, { steps, out: folder }: Run
     const again = steps_lost === 0 ? "no step" : steps_lost === 1 ? "1 step" : `${steps_lost} steps`;
     const place = steps_lost < reached ? "the last checkpoint" : "the beginning";
     const from = from_checkpoint ? ` from ${place}, for copies are lost` : "";
-    const without = lost.length === 0 ? "behind a lost link" : `without ${list(lost)}`;
+    const without = lost.length === 0 ? "behind that" : `without ${list(lost)}`;
+    if (event.why !== undefined) line(paint("yellow", `  ${event.why}`));
     line(
       `  went on ${without}: noticed in ${brief(detect_ms)}, next step ${brief(resume_ms)} later, ` +
         `${again} done again${from}, ${bytes(moved_bytes)} moved`,

@@ -286,7 +286,7 @@ export class Course {
         const missing = await roster.guard(async () => {
           // Who is coming may have what there are no copies of now: a coordinator that stood still has lost everyone at once.
           await roster.expect(() => this.keeper.ledger.point(this.deployed.changingNames()) === null);
-          return this.goOn(lost, at, goesOn);
+          return this.goOn(lost, at, goesOn, loss.message);
         });
         if (missing === null) {
           const { resuming, committed } = this;
@@ -309,10 +309,10 @@ export class Course {
 
   /**
    * @param lost nobody where devices have lost each other, and behind it. @param at when it was known. @param goesOn whether those that are
-   *   through with the step under way need not be there.
+   *   through with the step under way need not be there. @param why what has happened, where nobody was lost.
    * @returns what is missing to go on; null when nothing is.
    */
-  private async goOn(lost: Loss[], at: number, goesOn: boolean): Promise<string | null> {
+  private async goOn(lost: Loss[], at: number, goesOn: boolean, why: string): Promise<string | null> {
     const { roster } = this.world;
     const { deployed } = this;
     await this.world.settle((id) => !roster.isGone(id));
@@ -338,7 +338,7 @@ export class Course {
     // Those that are lost from here on are others.
     const losses = lost.splice(0);
     const names = losses.map(({ id }) => roster.name(id));
-    this.resuming.add({ losses, names, at, keptEvery }, recovered, committed - recovered.step);
+    this.resuming.add({ losses, names, at, keptEvery, why }, recovered, committed - recovered.step);
     this.moves.because("lost");
     await adopted;
     return null;

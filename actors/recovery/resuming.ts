@@ -29,6 +29,8 @@ interface Lost {
   readonly at: number;
   /** Steps from one whose outcome was copied to the next. */
   readonly keptEvery: number;
+  /** What has happened, where none were. */
+  readonly why?: string;
 }
 
 export class Resuming {
@@ -74,21 +76,23 @@ export class Resuming {
     if (!this.under) return undefined;
     // Before a step was committed it may have gone over to another plan.
     this.passed();
-    const { at: _, followed, resumeMs, ...recovery } = { ...this.under, plan };
+    const { at: _, followed, resumeMs, why, ...recovery } = { ...this.under, plan };
     this.under = undefined;
     // Not before is known what each was in the middle of.
     const operationsReplayed = followed.reduce(
       (sum, { deployment, again }) => sum + deployment.repeated(again),
       0,
     );
-    return { ...recovery, operationsReplayed, resumeMs: resumeMs! };
+    const isOfNobody = why !== undefined && recovery.lost.length === 0;
+    return { ...recovery, ...(isOfNobody && { why }), operationsReplayed, resumeMs: resumeMs! };
   }
 
-  private begun({ losses, at, keptEvery }: Lost, plan: Plan): Under {
+  private begun({ losses, at, keptEvery, why }: Lost, plan: Plan): Under {
     const first = losses[0] ?? { silentMs: 0, at };
     return {
       ...{ lost: [], detectMs: first.silentMs, at: first.at, readyMs: 0, movedBytes: 0, plan, keptEvery },
       ...{ operationsReplayed: 0, fromCheckpoint: false, stepsLost: 0, followed: [] },
+      ...(why !== undefined && { why }),
     };
   }
 }

@@ -99,6 +99,8 @@ export interface TakenOver extends Omit<Behind, "stepsLost"> {
 export interface RunRecovery {
   /** Names of the devices that were lost. */
   readonly lost: readonly string[];
+  /** Where nobody was, what was, in a line: links between devices that live, or a step that was begun again. */
+  readonly why?: string;
   /** Milliseconds from the last sign of life of the first of them until it was known to be gone. */
   readonly detectMs: number;
   /** From there until stages held all that they go on with. */

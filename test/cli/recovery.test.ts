@@ -171,7 +171,11 @@ test("people are told who left, what it cost, who does what now, and who is miss
   report.show({ ...recovered, detect_ms: 12, resume_ms: 345, steps_lost: 20, from_checkpoint: true });
   expect(said).toContain("20 steps done again from the beginning, for copies are lost");
   said = "";
-  report.show({ ...recovered, lost: [], detect_ms: 0, resume_ms: 30, steps_lost: 0, from_checkpoint: false });
+  const ofNobody = { lost: [], why: "devices have lost each other: the cable is cut" };
+  report.show({
+    ...{ ...recovered, ...ofNobody },
+    ...{ detect_ms: 0, resume_ms: 30, steps_lost: 0, from_checkpoint: false },
+  });
   const cause = { cause: "lost", old_step_ms: 50, new_step_ms: 30, plan_ms: 4 } as const;
   report.show({
     event: "replanned",
@@ -183,8 +187,9 @@ test("people are told who left, what it cost, who does what now, and who is miss
     plan: next,
   });
   report.show({ event: "paused", reason: "device-0 gone: no device is left" });
-  expect(said.split("\n").filter((_, i) => i !== 1)).toEqual([
-    "  went on behind a lost link: noticed in 0 ms, next step 30 ms later, no step done again, 1.5 MB moved",
+  expect(said.split("\n").filter((_, i) => i !== 2)).toEqual([
+    "  devices have lost each other: the cable is cut",
+    "  went on behind that: noticed in 0 ms, next step 30 ms later, no step done again, 1.5 MB moved",
     "  another plan: it is better",
     "  512 B moved in 40 ms, made ready for 900 ms before",
     "  now pipeline of 3, 1f1b: device-0 stage 1, device-2 stages 2 and 3",

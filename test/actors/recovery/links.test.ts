@@ -127,6 +127,7 @@ describe("a run", () => {
     const { bits, told, left, devices, clock } = await disturbed(null);
     expect(bits).toEqual(spared);
     expect(told).toMatchObject([{ lost: ["device-2"], fromCheckpoint: false }]);
+    expect(told[0]).not.toHaveProperty("why");
     // Known from the first failure on, and waited for until then.
     expect(told[0]!.resumeMs).toBeWithin(1000, 2000);
     expect(left).toEqual(["device-2: it does not reach device-1, though both are there"]);
@@ -140,6 +141,7 @@ describe("a run", () => {
     const { told, left, bits } = await disturbed(700);
     expect(left).toEqual([]);
     expect(told).toMatchObject([{ lost: [] }]);
+    expect(told[0]!.why).toMatch(/^devices have lost each other: .* the cable is cut$/);
     expect(bits).toEqual(spared);
   });
 });
