@@ -23,6 +23,7 @@ import { planWithout, recover } from "./recovery.ts";
 import { Resuming } from "./resuming.ts";
 import { placementFor } from "./room.ts";
 import { BegunAgain, DeviceLost, type Loss } from "./roster.ts";
+import { toldOf } from "./takeover.ts";
 import { gainOf } from "./updates.ts";
 
 export class Course {
@@ -158,8 +159,11 @@ export class Course {
 
   /** Tells of a recovery that the run has come out of. */
   private recovered(): void {
-    const recovery = this.resuming.end(this.plan);
-    if (recovery) this.world.recovery!.tell(recovery);
+    const { roster, recovery } = this.world;
+    const told = this.resuming.end(this.plan);
+    if (!told) return;
+    const there = roster.present().map((id) => roster.name(id));
+    recovery!.tell({ ...told, plan: toldOf(told.plan, there) });
   }
 
   /** @throws what somebody was lost with: work for a deployment that is given up is not to go on. */

@@ -11,13 +11,20 @@ export interface Successor {
   readonly name: string;
 }
 
-/** Why a device is not used that was lost before another coordinator led the run, and is there again. */
+/** Why a device is not used that was lost, and is there again. */
 const BACK = "left out so far: it was gone";
 
 /** Whether somebody is there whom a plan does without because they were gone, or does not know. */
 export function comesAgain({ devices }: Plan, alive: readonly Successor[]): boolean {
   const known = new Map(devices.map((device) => [device.id, device]));
   return alive.some(({ id }) => (known.get(id)?.reason ?? GONE) === GONE);
+}
+
+/** The plan as it is told: of who was lost and is there again, it is not said that they are gone. @param there names of all that are. */
+export function toldOf(plan: Plan, there: readonly string[]): Plan {
+  const isBack = ({ name, reason }: Plan["devices"][number]) => reason === GONE && there.includes(name);
+  const devices = plan.devices.map((each) => (isBack(each) ? { ...each, reason: BACK } : each));
+  return { ...plan, devices };
 }
 
 /**

@@ -97,6 +97,12 @@ test("cut off twice, it comes back twice, and the run waits for it with what the
   expect(await bitsOf(run)).toEqual(bits);
   expect(resumed).toHaveLength(2);
   expect(run.told.map(({ lost }) => lost)).toEqual([["device-0"], ["edge"], ["edge"]]);
+  // It is there again when that is told.
+  const { devices } = run.told[1]!.plan;
+  expect(devices.filter(({ used }) => !used).map(({ name, reason }) => [name, reason])).toEqual([
+    ["device-0", "left out: it is gone"],
+    ["edge", "left out so far: it was gone"],
+  ]);
   const there = await scheduler.ask.usage();
   expect(there.map((used) => used !== null)).toEqual([false, false, false, true]);
 });

@@ -1,7 +1,7 @@
 /** A plan in which others take the places of lost devices: the same stages and programs, and nobody moves who is there. */
 
 import { expect, test } from "bun:test";
-import { takeover } from "../../../actors/recovery/takeover.ts";
+import { takeover, toldOf } from "../../../actors/recovery/takeover.ts";
 import { type Plan, planPrograms, workersOf } from "../../../actors/scheduler/plan.ts";
 import { checkPlan } from "../../../actors/scheduler/plan-check.ts";
 import { mlp } from "../../../nn/models/mlp.ts";
@@ -44,6 +44,16 @@ test("whichever devices are lost, stages, shares and programs stay, and those th
     }
     for (const { id, used } of next.devices) expect(used).toBe(placesOf(next).includes(id));
   }
+});
+
+test("of who is there again by the time that it is told, the plan does not say that they are gone", () => {
+  const next = over(["1", "4"])!;
+  const told = toldOf(next, ["device-0", "device-4", "device-2"]);
+  expect(told.devices.filter(({ used }) => !used).map(({ name, reason }) => [name, reason])).toEqual([
+    ["device-1", "left out: it is gone"],
+    ["device-4", "left out so far: it was gone"],
+  ]);
+  expect({ ...told, devices: next.devices }).toEqual(next);
 });
 
 test("nobody is left", () => {
