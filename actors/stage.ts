@@ -344,7 +344,7 @@ export class Stage extends Actor {
   async train(step: number): Promise<StepReport> {
     const session = this.#session;
     if (!this.#spec.keepsSent || !session.isMidway(step)) await this.#begin(step);
-    return session.reported(this.#spec.keepsSummands);
+    return session.reported();
   }
 
   async #begin(step: number): Promise<void> {

@@ -12,7 +12,7 @@ import { microBatchesOf } from "../scheduler/program.ts";
 import { Mail } from "./mail.ts";
 import { type Rest, restOfStep } from "./rest.ts";
 import type { Slots } from "./slots.ts";
-import type { StageSpec, StepReport } from "./spec.ts";
+import { isUnanswered, type StageSpec, type StepReport } from "./spec.ts";
 import { type Stepping, StepUnderWay } from "./step.ts";
 import { Supply } from "./supply.ts";
 import { type Validating, validate } from "./validation.ts";
@@ -104,12 +104,15 @@ export class Session {
 
   /**
    * What comes of the step under way. Rejects when what it waits for will not come in this generation; it may go on in the next.
-   * @param isThrough not before all that it sent has arrived: of one that is lost then, nothing is lacking.
+   * Where others go on without one that is through with it, and where nothing comes back for what it sends, not before all of
+   * that has arrived: nobody else would know that it has not.
    */
-  reported(isThrough: boolean): Promise<StepReport> {
+  reported(): Promise<StepReport> {
+    const { keepsSummands, program } = this.parts.spec;
     const { report } = this.under!;
     if (!this.mail.keepsSent) return report;
-    const through = isThrough ? report.then((said) => this.mail.delivered().then(() => said)) : report;
+    const waits = keepsSummands || isUnanswered(program);
+    const through = waits ? report.then((said) => this.mail.delivered().then(() => said)) : report;
     return Promise.race([through, this.interrupted]);
   }
 

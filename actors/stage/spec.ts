@@ -150,6 +150,15 @@ export function bytesOf(values: Readonly<Record<string, Tensor>>): number {
   return Object.values(values).reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
 }
 
+/**
+ * Whether a stage sends what nothing comes back for: where it has nothing to train, no gradient says that its activations have
+ * arrived.
+ */
+export function isUnanswered({ operations }: StageProgram): boolean {
+  const has = (name: StageProgram["operations"][number]["op"]) => operations.some(({ op }) => op === name);
+  return has("send-activation") && !has("receive-gradient");
+}
+
 /** Whether what training changes is changed before a step's commit already. Statistics are kept by the commit. */
 export function updatesInPasses({ operations }: StageProgram): boolean {
   return operations.some(({ op }) => op === "update");

@@ -7,6 +7,7 @@ import { expect, test } from "bun:test";
 import { lora } from "../../../nn/finetune/lora.ts";
 import { closedBehindTests } from "../clusters.ts";
 import * as runs from "./runs.ts";
+import { live } from "./sim/live.ts";
 import { bitsAfter, killed, type Watching, watched } from "./watched.ts";
 
 const clusters = closedBehindTests();
@@ -36,3 +37,9 @@ test.each([0, 1, 2])(
     expect((await cluster.scheduler.ask.keepingCost()).points).toBeGreaterThanOrEqual(runs.STEPS - 1);
   },
 );
+
+test("a line is lost behind the last operation of a stage that nothing comes back to: what it sent has not arrived", async () => {
+  // Of this seed a world with such a stage, a line of which is cut while its last activation is on its way.
+  const { breaches } = await live(20590);
+  expect(breaches).toEqual([]);
+});
