@@ -177,6 +177,7 @@ export async function handOver(
         }
         if (isOver()) return;
       }
+      retired.add(stage);
       await stage.ask.retire().catch(() => {});
     }),
   );
@@ -193,6 +194,9 @@ export async function handOver(
   return { staying, goesOn, busy, behind: 0, dealt: 0 };
 }
 
+/** Stages that were told to give back what they hold, for a deployment that was broken off then: they cannot go on. */
+const retired = new WeakSet<Ref<Stage>>();
+
 /** Whether the next workers are those that live, and so many that are gone, and could go on in the middle of a step. */
 function isLeftOut(
   placed: readonly Placed[],
@@ -205,6 +209,7 @@ function isLeftOut(
     living.length < placed.length &&
     specs.length === living.length + gone &&
     placed.every(({ spec }) => spec.keepsSummands) &&
+    living.every(({ stage }) => !retired.has(stage)) &&
     living.every(({ worker }) => heirs[worker.worker] !== undefined)
   );
 }

@@ -23,6 +23,7 @@ import {
   WATCHING,
   wholeStep,
 } from "./dealt-runs.ts";
+import { live } from "./sim/live.ts";
 import { bitsAfter, killed, microBatchOperationsOf, watched, whileBroken } from "./watched.ts";
 
 const clusters = closedBehindTests();
@@ -226,4 +227,10 @@ test("a stage of few has a successor, and not a bit is another", async () => {
   const made = await run(clusters, BEHIND, [killed(1, { step: STEP, microBatch: 3, phase: "backward" })]);
   expect(workersOf(made.cluster.told[0]!.plan)).toHaveLength(11);
   expect(made.bits).toEqual(await spared(clusters, BEHIND));
+});
+
+test("somebody is lost while a stage of many moves elsewhere: the one that has given its memory back is not gone on with", async () => {
+  // Of this seed a world in which that happens.
+  const { breaches } = await live(22711);
+  expect(breaches).toEqual([]);
 });
