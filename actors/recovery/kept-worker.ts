@@ -114,6 +114,7 @@ export class KeptWorker {
   /** From here on nobody goes back behind this step. @returns whether anything is left. */
   keep(step: number): boolean {
     this.copies.forgetBefore(step);
+    if (this.coming && this.coming.step < step) this.coming = undefined;
     if (this.complete) {
       this.complete = { ...this.complete, steps: this.complete.steps.filter((own) => own >= step) };
     }

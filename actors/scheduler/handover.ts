@@ -125,6 +125,9 @@ export function isSameButDealt(a: StageSpec, b: StageSpec): boolean {
   return isSame(dealtAs(a, b), b);
 }
 
+/** Stages that were told to give back what they hold, for a deployment that was broken off then: they cannot go on. */
+const retired = new WeakSet<Ref<Stage>>();
+
 /**
  * Ends what is under way, and whatever does not stay.
  * @param workers of the next plan, and what they are made from.
@@ -193,9 +196,6 @@ export async function handOver(
     placed.every(({ worker }) => midway.has(worker.worker) || !isAlive(worker.member.device));
   return { staying, goesOn, busy, behind: 0, dealt: 0 };
 }
-
-/** Stages that were told to give back what they hold, for a deployment that was broken off then: they cannot go on. */
-const retired = new WeakSet<Ref<Stage>>();
 
 /** Whether the next workers are those that live, and so many that are gone, and could go on in the middle of a step. */
 function isLeftOut(

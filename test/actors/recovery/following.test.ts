@@ -4,6 +4,7 @@
  */
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { KeptWorker } from "../../../actors/recovery/kept-worker.ts";
 import type { Engine } from "../../../nn/engine/engine.ts";
 import { createReferenceEngine } from "../../../nn/engine/reference/reference.ts";
 import { DEFAULT_ADAMW } from "../../../nn/optim/adamw.ts";
@@ -203,6 +204,23 @@ test("a copy that is given up there while it comes is begun anew, and never ther
     "the copy of worker 1/0 after step 0 does not stay where it is given",
   );
   expect(await follower.steps()).toEqual([]);
+});
+
+test("of a copy that is forgotten while it comes the rest is not taken, though there is another one", async () => {
+  const allocate = (dtype: "f32", shape: number[]) => ({
+    tensor: Tensor.zeros(dtype, shape),
+    release: () => {},
+  });
+  const kept = new KeptWorker({ allocate } as unknown as Engine);
+  const half = (at: number) => [
+    { name: "w", dtype: "f32" as const, shape: [2], at, bytes: new Uint8Array(4) },
+  ];
+  const copy = async (step: number) => [await kept.put(step, half(0), 0), await kept.put(step, half(4), 4)];
+  expect(await copy(5)).toEqual([true, true]);
+  expect(await kept.put(3, half(0), 0)).toBe(true);
+  expect(kept.keep(4)).toBe(true);
+  expect(await kept.put(3, half(4), 4)).toBe(false);
+  expect(await copy(3)).toEqual([true, true]);
 });
 
 test.each(["putGradients", "advance", "checksum", "complete"])(
