@@ -3,7 +3,8 @@
  * as long as it has taken. They run one after the other, as they would on a processor that is slower.
  */
 
-import type { Binding, Engine, Executable } from "../../nn/engine/engine.ts";
+import type { Engine } from "../../nn/engine/engine.ts";
+import { wrapped } from "../../nn/engine/wrapped.ts";
 import type { Clock } from "../../runtime/index.ts";
 
 export interface Slowed extends Engine {
@@ -20,35 +21,25 @@ export function slowed(engine: Engine, clock: Clock): Slowed {
   let waiting = 0;
   let factor = 1;
   let released = Promise.withResolvers<void>();
-  const slowBinding = (binding: Binding): Binding => ({
-    run() {
-      // Gradients are added up in the order of runs: as long as one is held back, none goes by it.
-      if (factor === 1 && waiting === 0) return binding.run();
-      waiting++;
-      const turn = last.then(async () => {
-        while (factor === Number.POSITIVE_INFINITY) await released.promise;
-        const times = factor;
-        const ms = await binding.run();
-        if (times > 1) await clock.sleep(ms * (times - 1));
-        return ms * times;
-      });
-      const over = () => {
-        waiting--;
-      };
-      last = turn.then(over, over);
-      return turn;
-    },
-    release: () => binding.release(),
-  });
-  const slowExecutable = (executable: Executable): Executable => ({
-    inputs: executable.inputs,
-    outputs: executable.outputs,
-    bind: (feeds, fetches) => slowBinding(executable.bind(feeds, fetches)),
-    profile: () => executable.profile(),
-    release: () => executable.release(),
+  const slow = wrapped(engine, (run) => () => {
+    // Gradients are added up in the order of runs: as long as one is held back, none goes by it.
+    if (factor === 1 && waiting === 0) return run();
+    waiting++;
+    const turn = last.then(async () => {
+      while (factor === Number.POSITIVE_INFINITY) await released.promise;
+      const times = factor;
+      const ms = await run();
+      if (times > 1) await clock.sleep(ms * (times - 1));
+      return ms * times;
+    });
+    const over = () => {
+      waiting--;
+    };
+    last = turn.then(over, over);
+    return turn;
   });
   return {
-    name: engine.name,
+    ...slow,
     get factor() {
       return factor;
     },
@@ -58,9 +49,5 @@ export function slowed(engine: Engine, clock: Clock): Slowed {
       released.resolve();
       released = Promise.withResolvers();
     },
-    allocate: (dtype, shape, place) => engine.allocate(dtype, shape, place),
-    compile: async (graph, options) => slowExecutable(await engine.compile(graph, options)),
-    usage: () => engine.usage(),
-    close: () => engine.close(),
   };
 }

@@ -11,7 +11,8 @@
  * itself stood still is not counted, as nowhere (`runtime/detector.ts`).
  */
 
-import type { Binding, Engine, Executable } from "../../nn/engine/engine.ts";
+import type { Engine } from "../../nn/engine/engine.ts";
+import { wrapped } from "../../nn/engine/wrapped.ts";
 import type { Clock, Timer, Times } from "../../runtime/index.ts";
 
 /** A device that answers, and gets nothing done. */
@@ -113,31 +114,18 @@ export class Lease {
 /** The same engine, whose runs and compilations renew a lease when they end. */
 export function leased(engine: Engine, lease: Lease): Engine {
   const during = <T>(isKnown: boolean, work: Promise<T>): Promise<T> => work.finally(lease.began(isKnown));
-  const leasedBinding = (binding: Binding): Binding => {
-    let isKnown = false;
-    return {
-      async run() {
-        const ms = await during(isKnown, binding.run());
+  return wrapped(
+    engine,
+    (run) => {
+      let isKnown = false;
+      return async () => {
+        const ms = await during(isKnown, run());
         isKnown = true;
         return ms;
-      },
-      release: () => binding.release(),
-    };
-  };
-  const leasedExecutable = (executable: Executable): Executable => ({
-    inputs: executable.inputs,
-    outputs: executable.outputs,
-    bind: (feeds, fetches) => leasedBinding(executable.bind(feeds, fetches)),
-    profile: () => executable.profile(),
-    release: () => executable.release(),
-  });
-  return {
-    name: engine.name,
-    allocate: (dtype, shape, place) => engine.allocate(dtype, shape, place),
-    compile: async (graph, options) => leasedExecutable(await during(false, engine.compile(graph, options))),
-    usage: () => engine.usage(),
-    close: () => engine.close(),
-  };
+      };
+    },
+    (graph, options) => during(false, engine.compile(graph, options)),
+  );
 }
 
 function seconds(ms: number): string {
